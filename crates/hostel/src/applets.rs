@@ -1,0 +1,83 @@
+//! The table of applets: one row each, in the order `hostel --help` shows them.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+/// An applet: a tool that people know, by the name they know it under.
+pub struct Applet {
+    /// The word on the command line and the name of its symbolic link.
+    pub name: &'static str,
+    /// The heading in `hostel --help`.
+    pub layer: Layer,
+    /// One line for `hostel --help`.
+    pub summary: &'static str,
+    /// Takes the applet's name, for its messages, and the arguments after it.
+    pub run: fn(&str, &[OsString]) -> ExitCode,
+}
+
+/// The layers of the virtualization stack, from the hardware to the people.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Layer {
+    /// Programs of other architectures, on the translator.
+    Programs,
+    /// Disk images.
+    Disks,
+    /// The daemon and its shell.
+    Daemon,
+}
+
+impl Layer {
+    /// In the order of the help page.
+    pub const ALL: [Self; 3] = [Self::Programs, Self::Disks, Self::Daemon];
+
+    /// The heading in `hostel --help`.
+    pub fn heading(self) -> &'static str {
+        match self {
+            Self::Programs => "Run programs built for another processor",
+            Self::Disks => "Disk images",
+            Self::Daemon => "The daemon and its shell",
+        }
+    }
+}
+
+/// Every applet that is built. A new one is one row here.
+pub const APPLETS: &[Applet] = &[];
+
+/// The executable's own commands, which no crate provides.
+pub const OWN_COMMANDS: &[(&str, &str)] = &[
+    ("link DIR", "Make a symbolic link for every applet in DIR"),
+    ("help", "Show this page"),
+    ("version", "Show the version"),
+];
+
+/// The applet of exactly this name.
+pub fn find(name: &str) -> Option<&'static Applet> {
+    APPLETS.iter().find(|applet| applet.name == name)
+}
+
+/// Every word that can stand behind `hostel`.
+pub fn words() -> impl Iterator<Item = &'static str> {
+    let own = OWN_COMMANDS.iter().filter_map(|(usage, _)| usage.split(' ').next());
+    APPLETS.iter().map(|applet| applet.name).chain(own)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique() {
+        let mut names: Vec<_> = words().collect();
+        names.sort_unstable();
+        let count = names.len();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+
+    #[test]
+    fn every_layer_is_listed_once() {
+        for applet in APPLETS {
+            assert!(Layer::ALL.contains(&applet.layer), "{} has no heading", applet.name);
+        }
+    }
+}

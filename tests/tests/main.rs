@@ -1,0 +1,3 @@
+//! Black-box tests: the real executable, real peers.
+
+mod executable;
