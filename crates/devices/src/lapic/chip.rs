@@ -335,12 +335,12 @@ impl Chip {
         self.deadline
     }
 
-    /// Writes the deadline, given on the clock's scale.
-    pub fn set_deadline(&mut self, shown: u64, deadline_ns: u64) {
+    /// Writes the deadline; 0 disarms.
+    pub fn set_deadline(&mut self, deadline_ns: u64) {
         if self.timer_mode() == 2 {
-            self.deadline = shown;
+            self.deadline = deadline_ns;
             self.start_ns = deadline_ns;
-            self.fired = shown == 0;
+            self.fired = deadline_ns == 0;
         }
     }
 
@@ -470,7 +470,7 @@ mod tests {
     fn a_deadline_fires_once() {
         let mut chip = enabled();
         chip.write(spec::TIMER, 2 << 17 | 0x40, 0);
-        chip.set_deadline(500, 500);
+        chip.set_deadline(500);
         assert_eq!((chip.next_ns(0), chip.deadline()), (Some(500), 500));
         chip.tick(499);
         assert_eq!(chip.pending(), None);

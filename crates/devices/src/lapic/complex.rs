@@ -219,7 +219,7 @@ impl Apics {
         self.act(number, effect);
     }
 
-    /// RDMSR of a register that the local APIC answers. `tsc_offset`: time stamps less the clock.
+    /// RDMSR of a register that the local APIC answers. Deadlines are on the machine's clock.
     #[must_use]
     pub fn read_msr(&self, number: usize, msr: u32) -> u64 {
         let chip = self.apics[number].chip.lock();
@@ -232,14 +232,14 @@ impl Apics {
     }
 
     /// WRMSR, likewise.
-    pub fn write_msr(&self, number: usize, msr: u32, value: u64, tsc_offset: u64) {
+    pub fn write_msr(&self, number: usize, msr: u32, value: u64) {
         self.change(number, |chip, now_ns| match msr {
             MSR_BASE => {
                 chip.set_base(value);
                 Effect::None
             }
             MSR_DEADLINE => {
-                chip.set_deadline(value, value.wrapping_sub(tsc_offset));
+                chip.set_deadline(value);
                 Effect::None
             }
             MSR_COMMAND => chip.write_command(value),

@@ -45,6 +45,8 @@ pub mod exception {
     pub const AC: u16 = 17;
     /// SIMD error.
     pub const XM: u16 = 19;
+    /// Not the guest's: an interrupt that waited can be taken now.
+    pub const INTERRUPT_DUE: u16 = 0x100;
 }
 
 /// What a row does.
@@ -80,6 +82,12 @@ pub struct Lift<'a> {
 /// Lifts a superblock: direct jumps forward and not-taken branches are followed.
 pub fn block(key: Key, system: bool, fetch: &mut dyn Fetch, ir: &mut Ir) {
     let mode = Mode::from_bits(key.mode);
+    if mode.interrupt_due {
+        ir.insn(key.pc, 1);
+        let (pc, nothing) = (ir.imm(key.pc as i64), ir.imm(0));
+        ir.put(state::PC, pc);
+        return ir.raise(exception::INTERRUPT_DUE, nothing);
+    }
     let mut window = Window { start: 0, valid: 0, bytes: [0; 64] };
     let mut pc = key.pc;
     while !ir.ended() {

@@ -107,11 +107,14 @@ impl FrontEnd for X86 {
             state.halted = 1;
             return Err(event);
         }
+        if matches!(event, Event::Exception { number: exception::INTERRUPT_DUE, .. }) {
+            return Err(event);
+        }
         events::deliver(state, memory, event)
     }
 
     fn interrupt(&self, state: &mut State, memory: &mut dyn GuestMemory, line: u32) -> bool {
-        if state.eflags & eflags::IF == 0 || state.shadow != 0 {
+        if !state.is_open_to_interrupts() {
             return false;
         }
         let event = events::enter(state, memory, line as u8, None, events::Cause::Hardware);
@@ -143,9 +146,9 @@ impl FrontEnd for X86 {
     fn mmu_view(&self, mode: u64) -> u16 {
         let mode = Mode::from_bits(mode);
         match (mode.cpl, mode.smap_override) {
-            (3, _) => 0,
-            (_, false) => 1,
-            (_, true) => 2,
+            (3, _) => walk::view::USER,
+            (_, false) => walk::view::SUPERVISOR,
+            (_, true) => walk::view::SUPERVISOR_OVERRIDE,
         }
     }
 

@@ -99,6 +99,8 @@ pub struct Mode {
     pub shadow: bool,
     /// The supervisor may access user pages although SMAP is on.
     pub smap_override: bool,
+    /// An interrupt waits and the processor is open to it.
+    pub interrupt_due: bool,
     /// The base of CS.
     pub cs_base: u32,
 }
@@ -114,6 +116,7 @@ const NO_SSE: u64 = 1 << 8;
 const SINGLE_STEP: u64 = 1 << 9;
 const SHADOW: u64 = 1 << 10;
 const SMAP_OVERRIDE: u64 = 1 << 11;
+const INTERRUPT_DUE: u64 = 1 << 12;
 const CS_BASE_SHIFT: u32 = 32;
 
 impl Mode {
@@ -139,6 +142,7 @@ impl Mode {
             | bit(state.eflags & eflags::TF != 0, SINGLE_STEP)
             | bit(state.shadow != 0, SHADOW)
             | bit(supervisor && state.eflags & eflags::AC != 0, SMAP_OVERRIDE)
+            | bit(state.interrupt_waits != 0 && state.is_open_to_interrupts(), INTERRUPT_DUE)
             | bit(!long, state.segments[CS].base << CS_BASE_SHIFT)
     }
 
@@ -163,6 +167,7 @@ impl Mode {
             single_step: has(SINGLE_STEP),
             shadow: has(SHADOW),
             smap_override: has(SMAP_OVERRIDE),
+            interrupt_due: has(INTERRUPT_DUE),
             cs_base: (bits >> CS_BASE_SHIFT) as u32,
         }
     }
@@ -180,6 +185,12 @@ impl State {
     #[must_use]
     pub fn cpl(&self) -> u8 {
         (self.segments[SS].attributes >> 5 & 3) as u8
+    }
+
+    /// Whether the processor takes maskable interrupts now.
+    #[must_use]
+    pub fn is_open_to_interrupts(&self) -> bool {
+        self.eflags & eflags::IF != 0 && self.shadow == 0
     }
 
     /// All flags together, as PUSHF and interrupts see them.

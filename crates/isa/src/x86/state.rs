@@ -107,6 +107,8 @@ pub struct State {
     pub scratch: [[u64; 2]; 2],
     /// Nothing may interrupt before the next instruction is done (after STI, MOV SS).
     pub shadow: u64,
+    /// An interrupt waits until the processor is open to it: leave translated code then.
+    pub interrupt_waits: u64,
     /// Non-maskable interrupts wait for IRET.
     pub nmi_masked: u64,
     /// The processor waits for an interrupt.
@@ -177,6 +179,7 @@ impl Default for State {
             msr: Msrs { pat: PAT_RESET, misc_enable: 1, ..Msrs::default() },
             scratch: [[0; 2]; 2],
             shadow: 0,
+            interrupt_waits: 0,
             nmi_masked: 0,
             halted: 0,
         }

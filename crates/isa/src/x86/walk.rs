@@ -2,7 +2,7 @@
 
 use super::events::{NOT_CANONICAL, page_error};
 use super::helpers::transfer::is_canonical;
-use super::mode::{control, eflags};
+use super::mode::control;
 use super::state::State;
 use crate::front_end::{Access, MemoryFault, Physical, Translation};
 
@@ -41,10 +41,14 @@ impl Shape {
     }
 }
 
-/// Which privilege an MMU view stands for: 1 is always the supervisor's (descriptor tables, inner
-/// stacks), 0 the block's own.
-fn is_user(state: &State, mmu_index: u16) -> bool {
-    mmu_index == 0 && state.cpl() == 3
+/// The MMU views, as `FrontEnd::mmu_view` numbers them.
+pub mod view {
+    /// Of level 3.
+    pub const USER: u16 = 0;
+    /// Of the other levels; also of descriptor tables and inner stacks, whoever needs them.
+    pub const SUPERVISOR: u16 = 1;
+    /// Likewise, with SMAP overridden by EFLAGS.AC.
+    pub const SUPERVISOR_OVERRIDE: u16 = 2;
 }
 
 /// Translates one linear address.
@@ -74,7 +78,7 @@ pub fn walk(
         });
     }
     let shape = Shape::of(state);
-    let mut walker = Walker { state, memory, address, access, user: is_user(state, mmu_index) };
+    let mut walker = Walker { state, memory, address, access, user: mmu_index == view::USER };
     walker.descend(&shape, mmu_index)
 }
 
@@ -135,7 +139,7 @@ impl Walker<'_> {
     ) -> Result<[bool; 3], MemoryFault> {
         let user_page = rights & USER != 0;
         let cr4 = self.state.cr[4];
-        let override_smap = mmu_index == 0 && self.state.eflags & eflags::AC != 0;
+        let override_smap = mmu_index == view::SUPERVISOR_OVERRIDE;
         let smap = !self.user && user_page && cr4 & control::CR4_SMAP != 0 && !override_smap;
         let smep = !self.user && user_page && cr4 & control::CR4_SMEP != 0;
         let reachable = if self.user { user_page } else { !smap };

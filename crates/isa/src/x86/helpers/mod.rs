@@ -19,6 +19,7 @@ pub use x87::{Arithmetic, Constant, Function, Source, X87};
 use crate::front_end::{Event, GuestMemory, Helper, HelperResult, Stop};
 use crate::x86::lift::exception;
 use crate::x86::state::State;
+use crate::x86::walk::view;
 
 macro_rules! helpers {
     ($($number:ident $name:literal $function:path, $fp:literal;)*) => {
@@ -105,7 +106,7 @@ pub fn protection<T>(error: u64) -> Result<T, Stop> {
 pub const DONE: HelperResult = Ok(0);
 
 /// The MMU view in which descriptor tables are read, whatever the privilege level.
-pub const SUPERVISOR: u16 = 1;
+pub const SUPERVISOR: u16 = view::SUPERVISOR;
 
 /// Loads in the block's own view.
 pub fn load(memory: &mut dyn GuestMemory, address: u64, bytes: u32) -> Result<u64, Stop> {

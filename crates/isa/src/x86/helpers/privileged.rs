@@ -300,7 +300,11 @@ pub fn read_msr(state: &mut State, memory: &mut dyn GuestMemory, _: [u64; 3]) ->
         msr::FS_BASE => state.segments[FS].base,
         msr::GS_BASE => state.segments[GS].base,
         msr::EFER => state.efer,
-        _ if msr::is_apic(number) => memory.machine_read(APIC_SPACE, u64::from(number), 8),
+        _ if msr::is_apic(number) => {
+            let value = memory.machine_read(APIC_SPACE, u64::from(number), 8);
+            let armed = number == msr::TSC_DEADLINE && value != 0;
+            if armed { value.wrapping_add(state.msr.tsc_offset) } else { value }
+        }
         _ => match msr::plain(&mut state.msr, number) {
             Some(value) => *value,
             None => msr::constant(number).map_or_else(|| protection(0), Ok)?,
@@ -327,6 +331,9 @@ pub fn write_msr(state: &mut State, memory: &mut dyn GuestMemory, _: [u64; 3]) -
         msr::GS_BASE => state.segments[GS].base = value,
         msr::EFER => return write_efer(state, memory, value),
         _ if msr::is_apic(number) => {
+            // The machine counts without this processor's offset.
+            let armed = number == msr::TSC_DEADLINE && value != 0;
+            let value = if armed { value.wrapping_sub(state.msr.tsc_offset) } else { value };
             memory.machine_write(APIC_SPACE, u64::from(number), 8, value);
         }
         _ => match msr::plain(&mut state.msr, number) {
