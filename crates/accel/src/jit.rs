@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 
-use isa::x86::{CS, State, X86, exception};
+use isa::x86::{CS, RSI, Segment, State, Table, X86, control, exception};
 use isa::{Event, FrontEnd};
 use jit::{Bus, Engine, Exit, HostPage, Options, Space, Vcpu};
 use memory::{AddressSpace, FlatRange, FlatView, Listener, Owner, PAGE_SIZE};
@@ -137,6 +137,36 @@ impl Listener for MapChanges {
     }
 }
 
+/// Where the first processor starts instead of at the reset vector: in 64-bit code, as the Linux
+/// boot protocol wants it.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    /// The first instruction.
+    pub pc: u64,
+    /// For RSI.
+    pub parameters: u64,
+    /// For CR3.
+    pub page_tables: u64,
+    /// Where a descriptor table lies, with 64-bit code at 0x10 and data at 0x18.
+    pub descriptors: u64,
+}
+
+impl Entry {
+    fn apply(&self, state: &mut State) {
+        let segment =
+            |selector, attributes| Segment { base: 0, limit: u32::MAX, attributes, selector };
+        state.segments = [segment(0x18, 0xc093); 6];
+        state.segments[CS] = segment(0x10, 0xa09b);
+        state.gdtr = Table { base: self.descriptors, limit: 31 };
+        state.cr[0] = control::CR0_PE | control::CR0_PG | 1 << 4;
+        state.cr[3] = self.page_tables;
+        state.cr[4] = control::CR4_PAE;
+        state.efer = control::EFER_LME | control::EFER_LMA;
+        state.pc = self.pc;
+        state.gpr[RSI] = self.parameters;
+    }
+}
+
 /// A machine whose vCPUs run on the translator.
 pub struct JitMachine {
     engine: Arc<Engine<X86>>,
@@ -145,7 +175,12 @@ pub struct JitMachine {
 
 impl JitMachine {
     /// Starts a thread for each processor. They stand still until the machine resumes them.
-    pub fn start(board: &Board, processors: &Processors, options: Options) -> io::Result<Self> {
+    pub fn start(
+        board: &Board,
+        processors: &Processors,
+        entry: Option<Entry>,
+        options: Options,
+    ) -> io::Result<Self> {
         let bus = BoardBus {
             memory: CachedView::new(&board.memory),
             ports: CachedView::new(&board.ports),
@@ -162,7 +197,9 @@ impl JitMachine {
             let name = format!("CPU {}/JIT", processor.number());
             let thread =
                 thread::Builder::new().name(name).spawn(move || match Vcpu::new(&engine) {
-                    Ok(vcpu) => VcpuThread { vcpu, processor, chipset, count, waits: false }.run(),
+                    Ok(vcpu) => {
+                        VcpuThread { vcpu, processor, chipset, count, entry, waits: false }.run();
+                    }
                     Err(_) => chipset.triple_fault(processor.number()),
                 })?;
             threads.push(thread);
@@ -196,6 +233,7 @@ struct VcpuThread {
     processor: Arc<Processor>,
     chipset: Arc<dyn Chipset>,
     count: usize,
+    entry: Option<Entry>,
     /// For a start-up message.
     waits: bool,
 }
@@ -226,6 +264,9 @@ impl VcpuThread {
         let mut state = State::default();
         state.msr.apic_id = self.processor.number() as u64;
         state.msr.apic_count = self.count as u64;
+        if let Some(entry) = self.entry.filter(|_| !waits) {
+            entry.apply(&mut state);
+        }
         *self.vcpu.state_mut() = state;
         self.vcpu.set_fp_control(0x1f80);
         self.vcpu.flush_tlb(None, None);
