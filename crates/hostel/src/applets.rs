@@ -41,7 +41,12 @@ impl Layer {
 }
 
 /// Every applet that is built. A new one is one row here.
-pub const APPLETS: &[Applet] = &[];
+pub const APPLETS: &[Applet] = &[Applet {
+    name: "qemu-riscv64",
+    layer: Layer::Programs,
+    summary: "Run a RISC-V (64 bits) Linux program",
+    run: linux_user::run,
+}];
 
 /// The executable's own commands, which no crate provides.
 pub const OWN_COMMANDS: &[(&str, &str)] = &[

@@ -53,8 +53,7 @@ use crate::ir::Ir;
 use std::sync::OnceLock;
 
 /// Every chapter.
-const CHAPTERS: &[&[Row]] = 
-    &[rv64i::ROWS, rv64m::ROWS, rv64a::ROWS, rv64fd::ROWS, rv64b::ROWS];
+const CHAPTERS: &[&[Row]] = &[rv64i::ROWS, rv64m::ROWS, rv64a::ROWS, rv64fd::ROWS, rv64b::ROWS];
 
 /// The number of the helper that reads the clock.
 const HELPER_TIME: usize = 0;

@@ -6,9 +6,7 @@
 use super::lift::{Args, Lift, Row};
 use super::state;
 use crate::front_end::Event;
-use crate::ir::{
-    Cmp, Code, FpRule, Lane, Mem, MinMaxRule, NanRule, Round, Saturate, Type, Value,
-};
+use crate::ir::{Cmp, Code, FpRule, Lane, Mem, MinMaxRule, NanRule, Round, Saturate, Type, Value};
 use crate::table::{Pattern, assert_disjoint, pattern};
 
 const S: Type = Type::F32;
@@ -256,7 +254,8 @@ impl Lift<'_> {
         let exponent = self.ir.extract(bits, fraction_bits, exponent_bits);
         let fraction = self.ir.extract(bits, 0, fraction_bits);
         let negative = self.ir.shr_imm(bits, fraction_bits + exponent_bits);
-        let (zero, top) = (self.ir.constant(int, 0), self.ir.constant(int, (1 << exponent_bits) - 1));
+        let (zero, top) =
+            (self.ir.constant(int, 0), self.ir.constant(int, (1 << exponent_bits) - 1));
         let quiet = self.ir.shr_imm(fraction, fraction_bits - 1);
         let number = |l: &mut Self, n: u64| l.ir.constant(int, n);
         // Positive classes are 4 to 7 (zero, subnormal, normal, infinite); negative ones mirror.
@@ -294,12 +293,9 @@ impl Lift<'_> {
                 let mode = self.ir.shl_imm(mode, 5);
                 self.ir.alu(Code::Or, flags, mode)
             }
-            CYCLE | TIME | INSTRET if !writes => self.ir.helper(
-                super::HELPER_TIME,
-                Value::NONE,
-                Value::NONE,
-                Value::NONE,
-            ),
+            CYCLE | TIME | INSTRET if !writes => {
+                self.ir.helper(super::HELPER_TIME, Value::NONE, Value::NONE, Value::NONE)
+            }
             _ => return self.raise(Event::ILLEGAL, false, 0),
         };
         if writes {
