@@ -378,12 +378,17 @@ impl<F: FrontEnd> Engine<F> {
 
     /// Forks the process with `fork`, whose 0 means the child. All books are consistent in the
     /// child, which has its own copy of the code; vCPUs of other threads are gone there.
-    pub fn fork<E>(&self, fork: impl FnOnce() -> Result<u64, E>) -> Result<u64, E> {
+    pub fn fork<E>(
+        &self,
+        fork: impl FnOnce() -> Result<u64, E>,
+        failed: impl FnOnce(io::Error) -> E,
+    ) -> Result<u64, E> {
         let translator = self.translator.lock();
         let vcpus = self.vcpus.lock();
+        let copy = self.code.snapshot(translator.used).map_err(failed)?;
         let pid = fork()?;
         if pid == 0 {
-            self.code.make_private(translator.used);
+            self.code.become_copy(copy);
         }
         drop(vcpus);
         Ok(pid)

@@ -84,11 +84,16 @@ impl CodeMemory {
         Ok(Self { writable, executable, bytes })
     }
 
-    /// After a fork, in the child: the memory is no longer the parent's, contents as they were.
-    pub fn make_private(&self, used: usize) {
-        let copy = Self::new(self.bytes).expect("the child can have as much memory as the parent");
+    /// A copy, made before a fork: the parent goes on changing what it shares with the child.
+    pub fn snapshot(&self, used: usize) -> io::Result<Self> {
+        let copy = Self::new(self.bytes)?;
         // SAFETY: both mappings have at least so many bytes.
         unsafe { ptr::copy_nonoverlapping(self.writable.as_ptr(), copy.writable.as_ptr(), used) };
+        Ok(copy)
+    }
+
+    /// After the fork, in the child: the copy takes this memory's place.
+    pub fn become_copy(&self, copy: Self) {
         for (from, to) in [(copy.writable, self.writable), (copy.executable, self.executable)] {
             let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
             // SAFETY: moves a mapping of ours over another one of the same size; nobody executes
