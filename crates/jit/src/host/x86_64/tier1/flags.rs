@@ -114,6 +114,13 @@ impl Job<'_> {
                 self.c.asm.group4(bytes, u8::from(kind == FlagKind::Dec), work);
             }
             FlagKind::MulU | FlagKind::MulS => self.product_flags(op, bytes, kind),
+            // A count that is known and not zero: no old flags survive.
+            FlagKind::Shl | FlagKind::ShrU | FlagKind::ShrS if !op.c.is_some() => {
+                let count = self.ops[self.canon(op.b) as usize].immediate() as u8;
+                let work = self.copy_of(op.a);
+                self.clobber_flags();
+                self.c.asm.shift_imm(bytes, shift_of(kind), work, count);
+            }
             FlagKind::FpCompare | FlagKind::FpCompareSignal => {
                 let (a, b) = (self.xmm(op.a), self.xmm(op.b));
                 self.clobber_flags();
@@ -216,13 +223,7 @@ impl Job<'_> {
     /// The flags of a shift: the old ones if the count is zero, and always those outside `mask`.
     fn shift_flags(&mut self, op: &Op, kind: FlagKind, mask: i32) -> Gpr {
         let bytes = op.ty.bytes() as u8;
-        let shift = match kind {
-            FlagKind::Shl => Shift::Shl,
-            FlagKind::ShrU => Shift::Shr,
-            FlagKind::ShrS => Shift::Sar,
-            FlagKind::RotL => Shift::Rol,
-            _ => Shift::Ror,
-        };
+        let shift = shift_of(kind);
         let modulo = if bytes == 8 { 63 } else { 31 };
         let old = self.image_copy(op.c);
         let work = self.in_register_but_rcx(op.a);
@@ -487,5 +488,16 @@ fn host_condition(cmp: Cmp) -> u8 {
         Cmp::GeU => cc::AE,
         Cmp::LeU => cc::BE,
         Cmp::GtU => cc::A,
+    }
+}
+
+/// The host's shift that makes these flags.
+fn shift_of(kind: FlagKind) -> Shift {
+    match kind {
+        FlagKind::Shl => Shift::Shl,
+        FlagKind::ShrU => Shift::Shr,
+        FlagKind::ShrS => Shift::Sar,
+        FlagKind::RotL => Shift::Rol,
+        _ => Shift::Ror,
     }
 }

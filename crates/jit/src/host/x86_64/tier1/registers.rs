@@ -343,6 +343,8 @@ impl Job<'_> {
     pub fn bring(&mut self, value: u32, register: Gpr) {
         let place = self.c.place[value as usize];
         let op = self.ops[value as usize];
+        // What a lazy value is made of is not needed any more once it is made.
+        let locks = self.c.gprs.locks();
         if place != NONE {
             if place != register {
                 self.c.asm.mov(8, register, place);
@@ -370,6 +372,7 @@ impl Job<'_> {
                 code => unreachable!("{code:?} was not computed before its use"),
             },
         }
+        self.c.gprs.set_locks(locks);
     }
 
     /// A value of a general register as operand: register, or memory of the vCPU block.
