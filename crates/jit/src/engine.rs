@@ -3,7 +3,6 @@
 use std::io;
 use std::sync::Arc;
 
-use isa::ir::Type;
 use isa::{Access, Event, Fetch, FrontEnd, Key, MemoryFault};
 use parking_lot::{Mutex, RwLock};
 
@@ -59,6 +58,9 @@ pub struct Engine<F: FrontEnd> {
     pub(crate) translator: Mutex<Translator>,
     vcpus: Mutex<Vec<BlockPointer>>,
 }
+
+/// How far behind a pointer guards are lifted for the kernel.
+const UNGUARD_PAGES: u64 = 16;
 
 /// What `Engine::find` needs from the vCPU that asks.
 pub(crate) struct Found {
@@ -367,9 +369,29 @@ impl<F: FrontEnd> Engine<F> {
         true
     }
 
-    /// The type of guest pointers' registers, for gdb.
-    pub fn pc_type(&self) -> Type {
-        Type::I64
+    /// The kernel refused to write to a guest address: if that is because we guard translated
+    /// code there, the guard is lifted from it and the next pages.
+    pub fn unguard(&self, address: u64) -> bool {
+        let pages = (0..UNGUARD_PAGES).map(|page| address.wrapping_add(page << 12));
+        pages.fold(false, |lifted, page| self.written_code(page) | lifted)
+    }
+
+    /// Forks the process with `fork`, whose 0 means the child. All books are consistent in the
+    /// child, which has its own copy of the code; vCPUs of other threads are gone there.
+    pub fn fork<E>(
+        &self,
+        fork: impl FnOnce() -> Result<u64, E>,
+        failed: impl FnOnce(io::Error) -> E,
+    ) -> Result<u64, E> {
+        let translator = self.translator.lock();
+        let vcpus = self.vcpus.lock();
+        let copy = self.code.snapshot(translator.used).map_err(failed)?;
+        let pid = fork()?;
+        if pid == 0 {
+            self.code.become_copy(copy);
+        }
+        drop(vcpus);
+        Ok(pid)
     }
 }
 

@@ -46,6 +46,9 @@ pub const DIVIDE: u64 = 2;
 /// An access that had to be aligned.
 pub const UNALIGNED: u64 = 4;
 
+/// A bus error: memory that is mapped but not there, such as behind a file's end.
+pub const BUS: u64 = 8;
+
 /// Faults in this range of code are the guest's from now on.
 pub fn watch(start: u64, end: u64, stubs: &Stubs) {
     static INSTALL: Once = Once::new();
@@ -100,6 +103,7 @@ extern "C" fn handler(signal: i32, info: *mut libc::siginfo_t, context: *mut lib
     let kind = match signal {
         libc::SIGFPE => DIVIDE,
         libc::SIGILL => UNALIGNED,
+        libc::SIGBUS => BUS | registers[libc::REG_ERR as usize] as u64 >> 1 & WRITE,
         _ if registers[libc::REG_ERR as usize] & 2 != 0 => WRITE,
         _ => 0,
     };

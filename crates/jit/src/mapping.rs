@@ -84,6 +84,29 @@ impl CodeMemory {
         Ok(Self { writable, executable, bytes })
     }
 
+    /// A copy, made before a fork: the parent goes on changing what it shares with the child.
+    pub fn snapshot(&self, used: usize) -> io::Result<Self> {
+        let copy = Self::new(self.bytes)?;
+        // SAFETY: both mappings have at least so many bytes.
+        unsafe { ptr::copy_nonoverlapping(self.writable.as_ptr(), copy.writable.as_ptr(), used) };
+        Ok(copy)
+    }
+
+    /// After the fork, in the child: the copy takes this memory's place.
+    pub fn become_copy(&self, copy: Self) {
+        for (from, to) in [(copy.writable, self.writable), (copy.executable, self.executable)] {
+            let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+            // SAFETY: moves a mapping of ours over another one of the same size; nobody executes
+            // translated code now, and the contents are the same.
+            let moved = unsafe {
+                libc::mremap(from.as_ptr().cast(), self.bytes, self.bytes, flags, to.as_ptr())
+            };
+            assert!(moved != libc::MAP_FAILED, "a mapping can be moved over another");
+        }
+        // Nothing is left to unmap at the copy's own addresses.
+        std::mem::forget(copy);
+    }
+
     /// Where code at this offset is executed.
     pub fn address(&self, offset: usize) -> u64 {
         self.executable.as_ptr() as u64 + offset as u64

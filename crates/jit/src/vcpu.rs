@@ -264,15 +264,16 @@ impl<F: FrontEnd> Context<F> {
         let access = match kind {
             faults::DIVIDE => Access::Divide,
             faults::UNALIGNED => Access::Unaligned,
-            faults::WRITE => Access::Write,
+            kind if kind & faults::WRITE != 0 => Access::Write,
             _ => Access::Read,
         };
-        if access == Access::Write && self.engine.written_code(address) {
+        let bus = kind & faults::BUS;
+        if access == Access::Write && bus == 0 && self.engine.written_code(address) {
             // Executed alone, so that it does not guard the page again before it has written.
             self.step.set(true);
             return None;
         }
-        Some(Event::Memory(fault(address, access)))
+        Some(Event::Memory(MemoryFault { address, access, detail: bus }))
     }
 }
 

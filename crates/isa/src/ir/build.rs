@@ -253,6 +253,9 @@ impl Ir {
         if let Some(folded) = self.fold(code, ty, a, b) {
             return folded;
         }
+        if let Some(value) = self.bitwise_on_words(code, a, b) {
+            return value;
+        }
         self.two(code, ty, 0, a, b)
     }
 
@@ -346,9 +349,57 @@ impl Ir {
         (self.op(quotient, ty, 0, low, high, by), self.op(remainder, ty, 0, low, high, by))
     }
 
+    /// Whether a 64-bit value is the sign extension of its low word.
+    fn is_word(&self, value: Value, depth: u32) -> bool {
+        let op = self.def(value);
+        if op.ty != Type::I64 || depth == 0 {
+            return false;
+        }
+        match op.code {
+            Code::Const => op.immediate() as i64 == i64::from(op.immediate() as i32),
+            Code::SExt => self.ty(op.a).bytes() <= 4,
+            Code::ZExt => self.ty(op.a).bytes() < 4,
+            Code::Load => {
+                let mem = Mem(op.aux);
+                mem.bytes() < 4 || mem.bytes() == 4 && mem.is_signed()
+            }
+            Code::And | Code::Or | Code::Xor => {
+                self.is_word(op.a, depth - 1) && self.is_word(op.b, depth - 1)
+            }
+            _ => false,
+        }
+    }
+
+    /// The word that a 64-bit value extends, if that costs nothing: an `I32` value or a constant.
+    fn word_of(&mut self, value: Value) -> Option<Value> {
+        let op = *self.def(value);
+        match op.code {
+            Code::SExt if self.ty(op.a) == Type::I32 => Some(op.a),
+            Code::Const if self.is_word(value, 1) => Some(self.constant(Type::I32, op.immediate())),
+            _ => None,
+        }
+    }
+
+    /// Bitwise operations on extended words are extended operations on words: the extension moves
+    /// behind them, where the next one meets it.
+    fn bitwise_on_words(&mut self, code: Code, a: Value, b: Value) -> Option<Value> {
+        let bitwise = matches!(code, Code::And | Code::Or | Code::Xor);
+        if !bitwise || self.ty(a) != Type::I64 || self.as_const(a).is_some() {
+            return None;
+        }
+        let a = self.word_of(a)?;
+        let b = self.word_of(b)?;
+        let word = self.binary(code, a, b);
+        Some(self.sext(Type::I64, word))
+    }
+
     /// Sign extension to `ty`.
     pub fn sext(&mut self, ty: Type, a: Value) -> Value {
         let from = self.ty(a);
+        let op = *self.def(a);
+        if ty == Type::I64 && from == Type::I32 && op.code == Code::Trunc && self.is_word(op.a, 4) {
+            return op.a;
+        }
         match self.as_const(a) {
             _ if from == ty => a,
             Some(value) => {

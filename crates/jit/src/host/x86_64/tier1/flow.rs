@@ -79,9 +79,19 @@ impl Job<'_> {
         let target = op.immediate();
         let condition = self.canon(op.a);
         let cc = self.condition_code(condition);
-        if self.is_backward(target) || self.is_far(target) {
+        if self.is_far(target) {
             let from = self.c.asm.jcc(cc);
             return self.c.cold.push((0, Cold::Back { from, target }));
+        }
+        if self.is_backward(target) {
+            // Most likely a loop: its way round has one jump that is taken.
+            if self.flags_live() {
+                let from = self.c.asm.jcc(cc);
+                return self.c.cold.push((0, Cold::Back { from, target }));
+            }
+            let skip = self.c.asm.jcc(cc ^ 1);
+            self.jump(target);
+            return self.c.asm.bind(skip);
         }
         let label = self.c.asm.jcc_patchable(cc);
         self.site(target, label);

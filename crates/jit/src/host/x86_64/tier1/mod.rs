@@ -99,6 +99,8 @@ pub struct Compiler {
     /// The value behind a mere view (truncation, free extension).
     canon: Vec<u32>,
     uses: Vec<u16>,
+    /// The first `put` of a value: from there on it is computed, even if it was lazy.
+    put_at: Vec<u32>,
     /// The last operation that uses a value; 0 = none.
     last: Vec<u32>,
     /// The pinned register a value is going to be put into.
@@ -166,6 +168,7 @@ impl Compiler {
         self.asm.begin(target.base);
         self.canon.clear();
         fill(&mut self.uses, count, 0);
+        fill(&mut self.put_at, count, u32::MAX);
         fill(&mut self.last, count, 0);
         fill(&mut self.hint, count, NONE);
         fill(&mut self.dead, count, false);
@@ -271,8 +274,34 @@ impl Job<'_> {
         }
     }
 
+    /// Writes to pinned registers that are overwritten before anyone can look.
+    fn dead_puts(&mut self) {
+        let mut last = [u32::MAX; 16];
+        for (index, op) in self.ops.iter().enumerate() {
+            match op.code {
+                Code::Get | Code::Put => {
+                    let Some(register) = self.t.map.gpr(op.a.0) else { continue };
+                    let whole = op.code == Code::Put && op.ty.bytes() == 8;
+                    let before = std::mem::replace(
+                        &mut last[usize::from(register)],
+                        if whole { index as u32 } else { u32::MAX },
+                    );
+                    if whole && before != u32::MAX {
+                        self.c.dead[before as usize] = true;
+                    }
+                }
+                code if code.info().faults || is_exit(code) => last = [u32::MAX; 16],
+                _ => {}
+            }
+        }
+    }
+
     fn views(&mut self) {
         for (index, op) in self.ops.iter().enumerate() {
+            if self.c.dead[index] {
+                self.c.canon.push(index as u32);
+                continue;
+            }
             let canon = match op.code {
                 Code::Trunc => self.c.canon[op.a.index()],
                 Code::ZExt => {
@@ -290,6 +319,12 @@ impl Job<'_> {
                 _ => index as u32,
             };
             self.c.canon.push(canon);
+            let relaxed = |reg: &Reg| u32::from(reg.offset) == op.a.0;
+            if op.code == Code::Put && !self.t.relaxed.iter().any(relaxed) {
+                let value = self.c.canon[op.b.index()] as usize;
+                let first = &mut self.c.put_at[value];
+                *first = (*first).min(index as u32);
+            }
             for operand in op.operands() {
                 self.c.uses[operand.index()] += 1;
                 let base = self.c.canon[operand.index()] as usize;
@@ -302,6 +337,7 @@ impl Job<'_> {
 
     /// The backward pass: what is live, what is dead, where results are going.
     fn liveness(&mut self) {
+        self.dead_puts();
         self.views();
         let mut wish = [u32::MAX; 32]; // by host register, vectors from 16
         let mut relaxed_live = u64::MAX;
@@ -309,6 +345,7 @@ impl Job<'_> {
             let op = self.ops[index as usize];
             let info = op.code.info();
             let live = match op.code {
+                _ if self.c.dead[index as usize] => false,
                 Code::Put => self.put_is_live(&op, &mut relaxed_live),
                 _ => info.effect || self.c.last[index as usize] != 0,
             };
@@ -355,7 +392,7 @@ impl Job<'_> {
         {
             wish[register] = u32::MAX;
         }
-        if self.is_lazy(value) {
+        if self.is_lazy(value) && at <= self.c.put_at[value as usize] {
             for operand in op.operands() {
                 self.mark(operand, at, wish);
             }

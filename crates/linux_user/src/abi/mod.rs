@@ -1,0 +1,3 @@
+//! Architectures, one file each: registers, numbers, signal frames.
+
+pub mod riscv64;
