@@ -333,6 +333,8 @@ impl Job<'_> {
         self.may_fault();
         // A fault must find pinned registers as they were.
         let (quotient, remainder) = self.guarded_division(bytes, digit, by);
+        // The operands are not needed any more.
+        self.c.gprs.set_locks(1 << quotient | 1 << remainder);
         let result = self.result(index);
         self.c.asm.mov(8, result, quotient);
         if wants_remainder {
