@@ -526,8 +526,7 @@ impl Window {
     fn instruction(&mut self, pc: u64, mode: &Mode, fetch: &mut dyn Fetch) -> Decoded {
         let mut at = pc.wrapping_sub(self.start) as usize;
         if at.checked_add(INSN_BYTES_MAX).is_none_or(|end| end > self.valid) {
-            self.start = pc;
-            self.valid = fetch.fetch(pc, &mut self.bytes).min(self.bytes.len());
+            self.fill(pc, fetch);
             at = 0;
         }
         let bytes = &self.bytes[at..self.valid];
@@ -541,6 +540,17 @@ impl Window {
                 Decoded::Unreadable(pc.wrapping_add(bytes.len() as u64))
             }
             _ => Decoded::Illegal,
+        }
+    }
+
+    /// Fetches code at `pc`: to the end of its page, and beyond it when an instruction may cross.
+    fn fill(&mut self, pc: u64, fetch: &mut dyn Fetch) {
+        self.start = pc;
+        self.valid = fetch.fetch(pc, &mut self.bytes).min(self.bytes.len());
+        if self.valid > 0 && self.valid < INSN_BYTES_MAX {
+            let next = pc.wrapping_add(self.valid as u64);
+            let room = &mut self.bytes[self.valid..];
+            self.valid += fetch.fetch(next, room).min(room.len());
         }
     }
 }

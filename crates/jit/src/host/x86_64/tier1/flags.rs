@@ -254,6 +254,7 @@ impl Job<'_> {
 
     /// A copy of a flags value's image in a temporary that is not RCX.
     fn image_copy(&mut self, value: Value) -> Gpr {
+        let locks = self.c.gprs.locks();
         let index = self.canon(value);
         self.materialise_flags(index);
         let source = self.gpr(value);
@@ -262,6 +263,8 @@ impl Job<'_> {
             copy = self.temporary();
         }
         self.c.asm.mov(8, copy, source);
+        // Only the copy is needed from here on.
+        self.c.gprs.set_locks(locks | 1 << copy);
         copy
     }
 
