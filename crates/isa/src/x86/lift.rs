@@ -213,10 +213,11 @@ impl Lift<'_> {
             let selector = self.ir.get(state::selector(register.number()));
             return self.ir.trunc(Type::I16, selector);
         }
+        let number = general_number(register);
         if is_high_byte(register) {
-            return self.ir.get(state::high_byte(register.number() - 4));
+            return self.ir.get(state::high_byte(number));
         }
-        let whole = self.ir.get(state::gpr(register.number()));
+        let whole = self.ir.get(state::gpr(number));
         self.ir.trunc(Type::integer(register.size() as u32), whole)
     }
 
@@ -241,9 +242,9 @@ impl Lift<'_> {
     /// Writes a general register.
     pub fn write_register(&mut self, register: Register, value: Value) {
         if is_high_byte(register) {
-            self.ir.put(state::high_byte(register.number() - 4), value);
+            self.ir.put(state::high_byte(general_number(register)), value);
         } else {
-            self.set_gpr(register.number(), value);
+            self.set_gpr(general_number(register), value);
         }
     }
 
@@ -288,6 +289,11 @@ impl Lift<'_> {
     pub fn flatten(&mut self, at: Address) -> Value {
         self.ir.add_imm(at.base, i64::from(at.displacement))
     }
+}
+
+/// The number of the whole register that a general register is a part of.
+pub fn general_number(register: Register) -> usize {
+    register.full_register().number()
 }
 
 /// AH, CH, DH, BH.

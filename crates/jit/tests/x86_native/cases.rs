@@ -3,7 +3,9 @@
 
 use std::collections::HashSet;
 
-use iced_x86::{Decoder, DecoderError, DecoderOptions, FlowControl, Instruction, Mnemonic, Register};
+use iced_x86::{
+    Decoder, DecoderError, DecoderOptions, FlowControl, Instruction, Mnemonic, Register,
+};
 
 /// An instruction to be tried.
 pub struct Case {
@@ -14,8 +16,11 @@ pub struct Case {
 
 /// RSI with a displacement of 16, or registers 3 and 1.
 const MODRM: [&[u8]; 2] = [&[0x46, 0x10], &[0xcb]];
-const IMMEDIATES: [[u8; 8]; 3] =
-    [[0x01; 8], [0x25, 0x13, 0x85, 0x40, 0, 0, 0, 0], [0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]];
+const IMMEDIATES: [[u8; 8]; 3] = [
+    [0x01; 8],
+    [0x25, 0x13, 0x85, 0x40, 0, 0, 0, 0],
+    [0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
+];
 
 /// Every encoding that has a row.
 pub fn all() -> Vec<Case> {
@@ -98,13 +103,54 @@ fn is_elsewhere(insn: &Instruction) -> bool {
         })
         || matches!(
             insn.mnemonic(),
-            M::Div | M::Idiv | M::Rdtsc | M::Rdtscp | M::Rdpid | M::Rdrand | M::Rdseed | M::Cpuid
-                | M::Xgetbv | M::Sgdt | M::Sidt | M::Sldt | M::Str | M::Smsw | M::Std | M::Cld
-                | M::In | M::Out | M::Ldmxcsr | M::Stmxcsr | M::Maskmovdqu | M::Xlatb
-                | M::Rcpps | M::Rcpss | M::Rsqrtps | M::Rsqrtss | M::Lar | M::Lsl | M::Verr
-                | M::Verw | M::Pushfq | M::Popfq | M::Pushf | M::Popf | M::Cmpxchg16b
-                | M::Wrfsbase | M::Wrgsbase | M::Emms | M::Clflush | M::Clflushopt | M::Clwb
-                | M::Lss | M::Lfs | M::Lgs | M::Bt | M::Bts | M::Btr | M::Btc
+            M::Div
+                | M::Idiv
+                | M::Rdtsc
+                | M::Rdtscp
+                | M::Rdpid
+                | M::Rdrand
+                | M::Rdseed
+                | M::Cpuid
+                | M::Xgetbv
+                | M::Sgdt
+                | M::Sidt
+                | M::Sldt
+                | M::Str
+                | M::Smsw
+                | M::Std
+                | M::Cld
+                | M::In
+                | M::Out
+                | M::Ldmxcsr
+                | M::Stmxcsr
+                | M::Maskmovdqu
+                | M::Xlatb
+                | M::Rcpps
+                | M::Rcpss
+                | M::Rsqrtps
+                | M::Rsqrtss
+                | M::Lar
+                | M::Lsl
+                | M::Verr
+                | M::Verw
+                | M::Pushfq
+                | M::Popfq
+                | M::Pushf
+                | M::Popf
+                | M::Cmpxchg16b
+                | M::Wrfsbase
+                | M::Wrgsbase
+                | M::Emms
+                | M::Clflush
+                | M::Clflushopt
+                | M::Clwb
+                | M::Lss
+                | M::Lfs
+                | M::Lgs
+                | M::Bt
+                | M::Bts
+                | M::Btr
+                | M::Btc
         ) && !is_bit_test_by_immediate(insn)
 }
 
@@ -137,8 +183,16 @@ fn undefined_flags(insn: &Instruction) -> u64 {
     // By CL the count may be anything: overflow is defined for one, carry below the width.
     if matches!(
         insn.mnemonic(),
-        Mnemonic::Shl | Mnemonic::Sal | Mnemonic::Shr | Mnemonic::Sar | Mnemonic::Rol
-            | Mnemonic::Ror | Mnemonic::Rcl | Mnemonic::Rcr | Mnemonic::Shld | Mnemonic::Shrd
+        Mnemonic::Shl
+            | Mnemonic::Sal
+            | Mnemonic::Shr
+            | Mnemonic::Sar
+            | Mnemonic::Rol
+            | Mnemonic::Ror
+            | Mnemonic::Rcl
+            | Mnemonic::Rcr
+            | Mnemonic::Shld
+            | Mnemonic::Shrd
     ) {
         bits |= OVERFLOW | ADJUST;
         let narrow = insn.op0_register().size() < 4 || insn.memory_size().size() < 4;

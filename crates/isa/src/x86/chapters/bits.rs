@@ -5,7 +5,8 @@ use iced_x86::{Mnemonic as M, OpKind};
 use super::Row;
 use super::moves::condition;
 use crate::ir::{AtomicOp, Cmp, Code, FlagKind, Type, Value};
-use crate::x86::lift::{Address, Lift};
+use crate::x86::lift::{Address, Lift, general_number};
+use crate::x86::state;
 
 pub const ROWS: &[Row] = &[
     (M::Bt, |l| bit(l, None)),
@@ -137,10 +138,18 @@ fn scan(l: &mut Lift, code: Code) {
         position = l.ir.alu(Code::Xor, position, top);
     }
     let flags = l.flags();
-    let old = l.read(0);
-    // Also 32-bit operands leave all 64 bits alone; that they zero the upper half is undefined.
-    let value = l.ir.select(none, old, position);
-    l.write(0, value);
+    // Narrow destinations stay whole, too: 32-bit ones keep their upper half.
+    let number = general_number(l.insn.op0_register());
+    if ty == Type::I16 {
+        let old = l.read(0);
+        let value = l.ir.select(none, old, position);
+        l.write(0, value);
+    } else {
+        let old = l.ir.get(state::gpr(number));
+        let position = l.ir.zext(Type::I64, position);
+        let value = l.ir.select(none, old, position);
+        l.ir.put(state::gpr(number), value);
+    }
     l.set_flags(FlagKind::Zero, ty, source, Value::NONE, flags);
 }
 
@@ -251,7 +260,7 @@ fn gather(l: &mut Lift, code: Code) {
 
 fn mulx(l: &mut Lift) {
     let (ty, b) = (l.ty(0), l.read(2));
-    let a = l.gpr(crate::x86::state::RDX, ty);
+    let a = l.gpr(state::RDX, ty);
     let low = l.ir.alu(Code::Mul, a, b);
     let high = l.ir.alu(Code::MulHiU, a, b);
     // When both are one register, the upper half stays.

@@ -3,9 +3,9 @@
 use iced_x86::{Mnemonic as M, OpKind, Register};
 
 use super::Row;
-use crate::ir::{AtomicOp, Code, Cond, FlagKind, Mem, Type, Value};
+use crate::ir::{AtomicOp, Cmp, Code, Cond, FlagKind, Mem, Type, Value};
 use crate::x86::helpers::helper;
-use crate::x86::lift::{Lift, exception};
+use crate::x86::lift::{Address, Lift, exception, general_number};
 use crate::x86::state::{self, RAX, RBP, RBX, RCX, RDX, RSP};
 
 pub const ROWS: &[Row] = &[
@@ -30,7 +30,7 @@ pub const ROWS: &[Row] = &[
     (M::Cmovle, cmov),
     (M::Cmovg, cmov),
     (M::Xchg, xchg),
-    (M::Bswap, |l| l.modify(0, |l, old| l.ir.unary(Code::Bswap, old))),
+    (M::Bswap, bswap),
     (M::Movbe, movbe),
     (M::Xadd, xadd),
     (M::Cmpxchg, cmpxchg),
@@ -131,6 +131,15 @@ pub fn atomic(l: &mut Lift, op: AtomicOp, operand: Value) -> Value {
     l.ir.atomic(op, address, operand, Mem::new(bytes))
 }
 
+/// Of 16 bits it is undefined, and gives zero.
+fn bswap(l: &mut Lift) {
+    if l.ty(0) == Type::I16 {
+        let zero = l.ir.constant(Type::I16, 0);
+        return l.write(0, zero);
+    }
+    l.modify(0, |l, old| l.ir.unary(Code::Bswap, old));
+}
+
 fn movbe(l: &mut Lift) {
     let value = l.read(1);
     let value = l.ir.unary(Code::Bswap, value);
@@ -168,14 +177,22 @@ fn cmpxchg(l: &mut Lift) {
         l.ir.cas(address, expected, new, Mem::new(ty.bytes()))
     } else {
         let old = l.read(0);
-        let equal = l.ir.compare(crate::ir::Cmp::Eq, old, expected);
-        let value = l.ir.select(equal, new, old);
-        l.write(0, value);
+        let equal = l.ir.compare(Cmp::Eq, old, expected);
+        if ty == Type::I32 {
+            // Without the exchange the upper half stays.
+            let register = state::gpr(general_number(l.insn.op0_register()));
+            let (whole, wide) = (l.ir.get(register), l.ir.zext(Type::I64, new));
+            let value = l.ir.select(equal, wide, whole);
+            l.ir.put(register, value);
+        } else {
+            let value = l.ir.select(equal, new, old);
+            l.write(0, value);
+        }
         old
     };
     // Equal: RAX keeps all its bits. So the upper half of a 32-bit comparison survives.
     let whole = l.ir.get(state::gpr(RAX));
-    let equal = l.ir.compare(crate::ir::Cmp::Eq, old, expected);
+    let equal = l.ir.compare(Cmp::Eq, old, expected);
     l.set_flags(FlagKind::Sub, ty, expected, old, Value::NONE);
     if ty == Type::I32 {
         let wide = l.ir.zext(Type::I64, old);
@@ -195,13 +212,13 @@ fn cmpxchg_pair(l: &mut Lift, half: Type) {
         let expected = join(l, low, high);
         let new = join(l, new_low, new_high);
         let old = l.ir.cas(address, expected, new, Mem::new(8));
-        let equal = l.ir.compare(crate::ir::Cmp::Eq, old, expected);
+        let equal = l.ir.compare(Cmp::Eq, old, expected);
         let shifted = l.ir.shr_imm(old, 32);
         (l.ir.trunc(half, old), l.ir.trunc(half, shifted), equal)
     } else {
         let misplaced = l.ir.and_imm(address, 15);
         let zero = l.ir.imm(0);
-        let misplaced = l.ir.compare(crate::ir::Cmp::Ne, misplaced, zero);
+        let misplaced = l.ir.compare(Cmp::Ne, misplaced, zero);
         l.ir.raise_if(misplaced, exception::GP, zero);
         let expected = l.ir.pair(low, high);
         let new = l.ir.pair(new_low, new_high);
@@ -210,7 +227,7 @@ fn cmpxchg_pair(l: &mut Lift, half: Type) {
         let a = l.ir.alu(Code::Xor, old_low, low);
         let b = l.ir.alu(Code::Xor, old_high, high);
         let either = l.ir.alu(Code::Or, a, b);
-        let equal = l.ir.compare(crate::ir::Cmp::Eq, either, zero);
+        let equal = l.ir.compare(Cmp::Eq, either, zero);
         (old_low, old_high, equal)
     };
     let differs = unequal(l, equal);
@@ -318,7 +335,7 @@ fn xlat(l: &mut Lift) {
     let index = l.ir.zext(ty, index);
     let base = l.ir.add(base, index);
     let segment = l.insn.memory_segment().number();
-    let at = l.linear(segment, crate::x86::lift::Address { base, displacement: 0 });
+    let at = l.linear(segment, Address { base, displacement: 0 });
     let value = l.load(Type::I8, at);
     l.set_gpr(RAX, value);
 }
@@ -348,7 +365,7 @@ fn leave(l: &mut Lift) {
     let ty = stack_operand(l);
     let stack = l.stack_type();
     let frame = l.gpr(RBP, stack);
-    let at = l.linear(state::SS, crate::x86::lift::Address { base: frame, displacement: 0 });
+    let at = l.linear(state::SS, Address { base: frame, displacement: 0 });
     let value = l.load(ty, at);
     let pointer = l.ir.add_imm(frame, i64::from(ty.bytes()));
     l.set_gpr(RSP, pointer);

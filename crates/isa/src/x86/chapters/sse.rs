@@ -180,9 +180,9 @@ pub const ROWS: &[Row] = &[
     (M::Mpsadbw, |l| binary_imm(l, Lane::MultiSumAbsDiff)),
     (M::Dpps, |l| binary_imm(l, Lane::FDot32)),
     (M::Dppd, |l| binary_imm(l, Lane::FDot64)),
-    (M::Cmpps, |l| binary_imm(l, Lane::FCompare32)),
-    (M::Cmppd, |l| binary_imm(l, Lane::FCompare64)),
-    (M::Cmpss, |l| binary_imm(l, Lane::FCompareLow32)),
+    (M::Cmpps, |l| compare_lanes(l, Lane::FCompare32)),
+    (M::Cmppd, |l| compare_lanes(l, Lane::FCompare64)),
+    (M::Cmpss, |l| compare_lanes(l, Lane::FCompareLow32)),
     (M::Roundss, |l| binary_imm(l, Lane::FRoundLow32)),
     (M::Roundsd, |l| binary_imm(l, Lane::FRoundLow64)),
     (M::Pclmulqdq, |l| binary_imm(l, Lane::ClMul)),
@@ -231,7 +231,14 @@ pub const ROWS: &[Row] = &[
 
 /// CMPSD, which a string instruction shares its name with.
 pub fn cmpsd(l: &mut Lift) {
-    binary_imm(l, Lane::FCompareLow64);
+    compare_lanes(l, Lane::FCompareLow64);
+}
+
+/// Without VEX there are eight predicates, and the immediate's other bits do not count.
+fn compare_lanes(l: &mut Lift, lane: Lane) {
+    let (a, b) = (l.read_vector(0), l.read_vector(1));
+    let value = l.ir.lanes2_imm(lane, a, b, l.insn.immediate8() & 7);
+    l.write_vector(0, value);
 }
 
 fn binary(l: &mut Lift, lane: Lane) {

@@ -5,7 +5,7 @@ use iced_x86::{Mnemonic as M, OpKind, Register};
 use super::Row;
 use crate::ir::{Code, Lane, Type, Value};
 use crate::x86::helpers::helper;
-use crate::x86::lift::{Address, Lift};
+use crate::x86::lift::{Address, Lift, general_number};
 use crate::x86::state::{self, RDI};
 
 pub const ROWS: &[Row] = &[
@@ -218,7 +218,7 @@ fn low_to_high(l: &mut Lift) {
 fn mask(l: &mut Lift, lane: Lane) {
     let vector = l.read_vector(1);
     let bits = l.ir.lanes1(lane, vector, 0);
-    l.set_gpr(l.insn.op0_register().number(), bits);
+    l.set_gpr(general_number(l.insn.op0_register()), bits);
 }
 
 fn insert(l: &mut Lift, ty: Type) {
@@ -227,7 +227,7 @@ fn insert(l: &mut Lift, ty: Type) {
         let at = l.address();
         l.load(ty, at)
     } else {
-        l.gpr(l.insn.op1_register().number(), ty)
+        l.gpr(general_number(l.insn.op1_register()), ty)
     };
     let lanes = if l.is_mmx(0) { 8 } else { 16 } / ty.bytes();
     let vector = l.ir.lane_put(vector, value, u32::from(l.insn.immediate8()) & (lanes - 1));
@@ -243,7 +243,7 @@ fn extract(l: &mut Lift, ty: Type) {
         l.store(at, value);
     } else {
         let value = l.ir.zext(Type::I64, value);
-        l.set_gpr(l.insn.op0_register().number(), value);
+        l.set_gpr(general_number(l.insn.op0_register()), value);
     }
 }
 

@@ -6,7 +6,7 @@ use super::Row;
 use crate::front_end::Event;
 use crate::ir::{Code, Type, Value};
 use crate::x86::helpers::helper;
-use crate::x86::lift::{Lift, exception};
+use crate::x86::lift::{Lift, exception, general_number};
 use crate::x86::mode::control;
 use crate::x86::state::{self, RAX, RCX, RDX};
 
@@ -315,8 +315,11 @@ fn examine(l: &mut Lift, which: i64) {
     let source = if which < 2 { 1 } else { 0 };
     let selector = l.read_as(source, Type::I16);
     let selector = l.ir.zext(Type::I64, selector);
-    let old =
-        if which < 2 { l.ir.get(state::gpr(l.insn.op0_register().number())) } else { selector };
+    let old = if which < 2 {
+        l.ir.get(state::gpr(general_number(l.insn.op0_register())))
+    } else {
+        selector
+    };
     // The helper changes the zero flag in state, so the flags must be there.
     let question = l.ir.imm(which);
     let result = call(l, helper::EXAMINE_SELECTOR, [selector, old, question]);

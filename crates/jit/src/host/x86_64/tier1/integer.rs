@@ -201,8 +201,6 @@ impl Job<'_> {
 
     /// Moves a result out of RAX or RDX and brings pinned registers back.
     fn deliver(&mut self, index: u32, from: Gpr, size: u8) {
-        // The operands are done with.
-        self.c.gprs.set_locks(1 << reg::RAX | 1 << reg::RDX);
         let result = if self.c.hint[index as usize] != NONE {
             self.result(index)
         } else if self.t.map.is_scratch(from) {
@@ -335,6 +333,7 @@ impl Job<'_> {
         self.may_fault();
         // A fault must find pinned registers as they were.
         let (quotient, remainder) = self.guarded_division(bytes, digit, by);
+        // The operands are not needed any more.
         self.c.gprs.set_locks(1 << quotient | 1 << remainder);
         let result = self.result(index);
         self.c.asm.mov(8, result, quotient);
@@ -357,7 +356,6 @@ impl Job<'_> {
             self.c.asm.mov(4, reg::RDX, reg::RAX);
             self.c.asm.shift_imm(4, Shift::Shr, reg::RDX, 8);
         }
-        self.c.gprs.set_locks(1 << reg::RAX | 1 << reg::RDX);
         let quotient = self.stash(reg::RAX);
         let remainder = self.stash(reg::RDX);
         self.restore(reg::RAX);

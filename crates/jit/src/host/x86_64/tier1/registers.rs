@@ -361,7 +361,7 @@ impl Job<'_> {
             Home::None => match op.code {
                 Code::Const => self.c.asm.mov_imm(register, op.immediate()),
                 Code::Add | Code::Lea => {
-                    let mem = self.address_of(value);
+                    let mem = self.address_in(value, register);
                     self.c.asm.lea(8, register, mem);
                 }
                 Code::Compare | Code::Condition | Code::FCompare => {
@@ -433,6 +433,33 @@ impl Job<'_> {
             Code::Add => self.immediate(op.b, Type::I64).expect("only such sums are lazy"),
             _ => op.displacement(),
         }
+    }
+
+    /// The memory operand of a lazy sum or `Lea` whose own register is at hand: one operand that
+    /// is in no register yet goes there, so that a chain of lazy values needs one register.
+    fn address_in(&mut self, index: u32, register: Gpr) -> Mem {
+        let op = self.ops[index as usize];
+        let disp = self.lazy_displacement(&op);
+        let a = self.canon(op.a);
+        let a_is_placed = self.c.place[a as usize] != NONE;
+        let base = if a_is_placed {
+            self.gpr(op.a)
+        } else {
+            self.bring(a, register);
+            register
+        };
+        let has_index = op.code == Code::Lea && op.b.is_some();
+        let index = has_index.then(|| {
+            let b = self.canon(op.b);
+            if a_is_placed && self.c.place[b as usize] == NONE {
+                self.bring(b, register);
+                register
+            } else {
+                self.gpr(op.b)
+            }
+        });
+        let index = index.map(|index| (index, op.aux as u8));
+        Mem { base: Some(base), index, disp, gs: false }
     }
 
     /// The memory operand of a lazy sum or `Lea`.
