@@ -31,8 +31,7 @@ const FPU_REGISTERS: usize = 32;
 const FPU_VECTORS: usize = 160;
 
 /// The order of general registers in `sigcontext`, by number.
-const ORDER: [usize; 16] =
-    [8, 9, 10, 11, 12, 13, 14, 15, RDI, RSI, RBP, RBX, RDX, RAX, RCX, RSP];
+const ORDER: [usize; 16] = [8, 9, 10, 11, 12, 13, 14, 15, RDI, RSI, RBP, RBX, RDX, RAX, RCX, RSP];
 
 /// Flags a handler may change: the arithmetic ones and DF.
 const USER_FLAGS: u64 = isa::ir::STATUS | isa::x86::eflags::DF;
