@@ -46,6 +46,12 @@ impl Layer {
 /// Every applet that is built. A new one is one row here.
 pub const APPLETS: &[Applet] = &[
     Applet {
+        name: "qemu-x86_64",
+        layer: Layer::Programs,
+        summary: "Run an x86 (64 bits) Linux program",
+        run: linux_user::run,
+    },
+    Applet {
         name: "qemu-riscv64",
         layer: Layer::Programs,
         summary: "Run a RISC-V (64 bits) Linux program",

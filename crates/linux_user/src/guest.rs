@@ -73,7 +73,7 @@ pub trait Guest: Sized + Send + Sync + 'static {
 
     /// Undoes the effect on the argument registers of `set_result`, for a restart: the first
     /// argument is what it was, and pc is at the instruction.
-    fn restart(state: &mut State<Self>, arguments: &[u64; 6]);
+    fn restart(state: &mut State<Self>, number: u64, arguments: &[u64; 6]);
 
     /// Ready for the first instruction.
     fn start(state: &mut State<Self>, pc: u64, stack: u64);

@@ -35,6 +35,7 @@ const EXIT_USAGE: u8 = 1;
 pub fn run(name: &str, arguments: &[OsString]) -> ExitCode {
     match name {
         "qemu-riscv64" => applet::<abi::riscv64::Riscv64>(name, arguments),
+        "qemu-x86_64" => applet::<abi::x86_64::X8664>(name, arguments),
         _ => {
             eprintln!("{name}: This architecture is not supported");
             ExitCode::from(EXIT_USAGE)

@@ -112,7 +112,7 @@ impl<G: Guest> Thread<G> {
         }
         match answer {
             Ok(value) => G::set_result(self.vcpu.state_mut(), value as i64),
-            Err(ERESTARTSYS) => self.interrupted(&arguments),
+            Err(ERESTARTSYS) => self.interrupted(number, &arguments),
             Err(RETURNED) => {}
             Err(errno) => G::set_result(self.vcpu.state_mut(), -i64::from(errno)),
         }
@@ -163,7 +163,7 @@ impl<G: Guest> Thread<G> {
     }
 
     /// An interrupted call is made again unless a handler without SA_RESTART comes first.
-    fn interrupted(&mut self, arguments: &[u64; 6]) {
+    fn interrupted(&mut self, number: u64, arguments: &[u64; 6]) {
         let waiting = signals::pending() & !self.mask;
         let actions = *self.process.actions.lock();
         let handled = (0..64).find(|n| waiting & 1 << n != 0 && actions[*n].handler > 1);
@@ -171,7 +171,7 @@ impl<G: Guest> Thread<G> {
             Some(n) if actions[n].flags & SA_RESTART == 0 => {
                 G::set_result(self.vcpu.state_mut(), -i64::from(libc::EINTR));
             }
-            _ => G::restart(self.vcpu.state_mut(), arguments),
+            _ => G::restart(self.vcpu.state_mut(), number, arguments),
         }
     }
 

@@ -32,6 +32,7 @@ pub struct Ir {
     page_bits: u32,
     insns: u32,
     insns_max: u32,
+    side_exits: u32,
     ended: bool,
 }
 
@@ -47,6 +48,7 @@ impl Default for Ir {
             page_bits: 12,
             insns: 0,
             insns_max: Self::INSNS_MAX,
+            side_exits: 0,
             ended: false,
         }
     }
@@ -60,12 +62,17 @@ impl Ir {
     /// A block stops following code when it has so many operations.
     pub const OPS_MAX: usize = 900;
 
+    /// A block follows code behind so many conditional exits: each one taken wastes what was
+    /// translated behind it, and that code is translated again from where it is entered.
+    pub const SIDE_EXITS_MAX: u32 = 3;
+
     /// Clears everything for a block at `pc` of at most `insns_max` instructions.
     pub fn begin(&mut self, pc: u64, page_bits: u32, insns_max: u32) {
         self.ops.clear();
         self.forget();
         (self.start, self.end, self.page_bits) = (pc, pc, page_bits);
         (self.insns, self.insns_max, self.ended) = (0, insns_max, false);
+        self.side_exits = 0;
     }
 
     /// The operations.
@@ -102,6 +109,7 @@ impl Ir {
     pub fn may_follow(&self, pc: u64) -> bool {
         !self.ended
             && self.insns < self.insns_max
+            && self.side_exits < Self::SIDE_EXITS_MAX
             && self.ops.len() < Self::OPS_MAX
             && pc >= self.end
             && pc >> self.page_bits == self.start >> self.page_bits
@@ -731,6 +739,7 @@ impl Ir {
             Some(0) => {}
             Some(_) => self.exit(pc),
             None => {
+                self.side_exits += 1;
                 self.immediate(Code::ExitIf, Type::None, 0, condition, pc);
             }
         }

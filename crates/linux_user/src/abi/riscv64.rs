@@ -63,7 +63,7 @@ impl Guest for Riscv64 {
         state.x[A0] = result as u64;
     }
 
-    fn restart(state: &mut State, arguments: &[u64; 6]) {
+    fn restart(state: &mut State, _: u64, arguments: &[u64; 6]) {
         state.x[A0] = arguments[0];
         state.pc -= Self::MACHINE.call_bytes;
     }

@@ -8,7 +8,7 @@ use crate::memory;
 use crate::thread::Thread;
 
 /// Calls the host with the path at argument `index` looked up below the prefix.
-fn with_path<G: Guest>(
+pub fn with_path<G: Guest>(
     thread: &mut Thread<G>,
     number: i64,
     mut a: [u64; 6],
@@ -65,6 +65,17 @@ fn file_with(contents: &[u8]) -> Answer {
     let address = contents.as_ptr() as u64;
     crate::host::plain(libc::SYS_pwrite64, [fd, address, contents.len() as u64, 0, 0, 0])?;
     Ok(fd)
+}
+
+/// The old calls without a directory are the new ones relative to the current one.
+const AT_FDCWD: u64 = libc::AT_FDCWD as u64;
+
+pub fn open<G: Guest>(thread: &mut Thread<G>, a: [u64; 6]) -> Answer {
+    openat(thread, [AT_FDCWD, a[0], a[1], a[2], 0, 0])
+}
+
+pub fn readlink<G: Guest>(thread: &mut Thread<G>, a: [u64; 6]) -> Answer {
+    readlinkat(thread, [AT_FDCWD, a[0], a[1], a[2], 0, 0])
 }
 
 pub fn faccessat<G: Guest>(thread: &mut Thread<G>, a: [u64; 6]) -> Answer {

@@ -2,10 +2,10 @@
 //! to the host's kernel as they are; those that touch our own state, or whose structures differ,
 //! have a function here.
 
-mod file;
-mod memory;
-mod process;
-mod signal;
+pub mod file;
+pub mod memory;
+pub mod process;
+pub mod signal;
 
 use crate::guest::Guest;
 use crate::host::Answer;

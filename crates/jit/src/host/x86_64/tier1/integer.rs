@@ -440,8 +440,7 @@ impl Job<'_> {
         if count != reg::RCX {
             self.restore(reg::RCX);
         }
-        let result = self.result(index);
-        self.c.asm.mov(size(op.ty), result, work);
+        self.deliver_gpr(index, work, size(op.ty));
     }
 
     /// A copy of a value in a temporary register other than RCX.
@@ -490,8 +489,7 @@ impl Job<'_> {
                 self.restore(reg::RCX);
             }
         }
-        let result = self.result(index);
-        self.c.asm.mov(size(op.ty), result, work);
+        self.deliver_gpr(index, work, size(op.ty));
     }
 
     fn with_carry(&mut self, index: u32, op: &Op) {
@@ -503,10 +501,7 @@ impl Job<'_> {
         let bytes = if wanted { op.ty.bytes() as u8 } else { size(op.ty) };
         self.c.asm.alu(bytes, alu, work, b);
         self.flags_set(index, wanted);
-        let result = self.result(index);
-        if result != work {
-            self.c.asm.mov(size(op.ty), result, work);
-        }
+        self.deliver_gpr(index, work, size(op.ty));
     }
 
     fn negate(&mut self, index: u32, op: &Op) {
@@ -619,8 +614,7 @@ impl Job<'_> {
         if bytes < 4 {
             asm.shift_imm(4, Shift::Shr, work, 32 - bytes * 8);
         }
-        let result = self.result(index);
-        self.copy_gpr(op.ty, result, work);
+        self.deliver_gpr(index, work, size);
     }
 
     fn scatter(&mut self, index: u32, op: &Op) {
@@ -685,8 +679,7 @@ impl Job<'_> {
         self.c.asm.alu(8, Alu::Xor, field, Rm::Reg(work));
         self.c.asm.alu(8, Alu::And, field, Rm::Reg(constant));
         self.c.asm.alu(size, Alu::Xor, work, Rm::Reg(field));
-        let result = self.result(index);
-        self.copy_gpr(op.ty, result, work);
+        self.deliver_gpr(index, work, size);
     }
 
     fn sum_address(&mut self, index: u32, op: &Op) {

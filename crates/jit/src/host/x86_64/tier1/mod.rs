@@ -106,6 +106,7 @@ pub struct Compiler {
     /// The pinned register a value is going to be put into.
     hint: Vec<u8>,
     dead: Vec<bool>,
+    lazy: Vec<bool>,
     /// The register a value is in.
     place: Vec<u8>,
     /// Where else it can be had.
@@ -167,6 +168,7 @@ impl Compiler {
         }
         self.asm.begin(target.base);
         self.canon.clear();
+        self.lazy.clear();
         fill(&mut self.uses, count, 0);
         fill(&mut self.put_at, count, u32::MAX);
         fill(&mut self.last, count, 0);
@@ -262,6 +264,10 @@ impl Job<'_> {
 
     /// Computed where it is used instead of where it stands.
     fn is_lazy(&self, index: u32) -> bool {
+        self.c.lazy[index as usize]
+    }
+
+    fn can_be_lazy(&self, index: u32) -> bool {
         let op = &self.ops[index as usize];
         match op.code {
             Code::Const => true,
@@ -339,6 +345,10 @@ impl Job<'_> {
     fn liveness(&mut self) {
         self.dead_puts();
         self.views();
+        for index in 0..self.ops.len() as u32 {
+            let lazy = self.can_be_lazy(index);
+            self.c.lazy.push(lazy);
+        }
         let mut wish = [u32::MAX; 32]; // by host register, vectors from 16
         let mut relaxed_live = u64::MAX;
         for index in (0..self.ops.len() as u32).rev() {
@@ -353,11 +363,10 @@ impl Job<'_> {
                 self.c.dead[index as usize] = true;
                 continue;
             }
-            for (register, wish) in wish.iter_mut().enumerate() {
-                if *wish == index {
-                    self.c.hint[index as usize] = register as u8 & 15;
-                    *wish = u32::MAX;
-                }
+            let wished = self.c.hint[index as usize];
+            if wished != NONE {
+                let granted = wish[usize::from(wished)] == index;
+                self.c.hint[index as usize] = if granted { wished & 15 } else { NONE };
             }
             if info.faults || is_exit(op.code) {
                 wish = [u32::MAX; 32];
@@ -413,7 +422,7 @@ impl Job<'_> {
         }
     }
 
-    fn wish(&self, op: &Op, wish: &mut [u32; 32]) {
+    fn wish(&mut self, op: &Op, wish: &mut [u32; 32]) {
         let value = self.canon(op.b);
         let source = &self.ops[value as usize];
         if matches!(source.code, Code::Get | Code::Const) || self.is_lazy(value) {
@@ -433,6 +442,7 @@ impl Job<'_> {
         let same_class = (register >= 16) == self.ty(Value(value)).is_vector();
         if whole && same_class {
             wish[register] = value;
+            self.c.hint[value as usize] = register as u8;
         }
     }
 

@@ -99,6 +99,12 @@ impl Job<'_> {
         register
     }
 
+    /// Whether the operation at hand leaves a scratch register for others.
+    fn has_room(&self, vector: bool) -> bool {
+        let file = if vector { &self.c.xmms } else { &self.c.gprs };
+        file.scratch & !file.locked != 0
+    }
+
     /// A scratch register for the operation at hand only.
     pub fn temporary(&mut self) -> Gpr {
         self.allocate(false)
@@ -207,9 +213,14 @@ impl Job<'_> {
             if !self.lives_on(alias) {
                 continue;
             }
-            let copy = self.allocate(vector);
-            self.copy(vector, copy, register);
-            self.own(alias, copy);
+            if self.has_room(vector) {
+                let copy = self.allocate(vector);
+                self.copy(vector, copy, register);
+                self.own(alias, copy);
+            } else {
+                self.save(alias, register);
+                self.c.place[alias as usize] = NONE;
+            }
         }
         self.file(vector).aliases[register as usize] = [NOBODY; ALIASES];
     }
@@ -311,6 +322,25 @@ impl Job<'_> {
         register
     }
 
+    /// The result is in this temporary: it stays there, or goes where it is going to be put.
+    pub fn deliver_gpr(&mut self, index: u32, from: Gpr, size: u8) {
+        if self.c.hint[index as usize] == NONE && self.c.gprs.is_scratch(from) {
+            if size < 8 && self.needs_clean(index) {
+                self.c.asm.mov(size, from, from);
+            }
+            return self.result_is(index, from);
+        }
+        let result = self.result(index);
+        if result != from || size < 8 {
+            self.c.asm.mov(size, result, from);
+        }
+    }
+
+    /// Whether users of a 32-bit value rely on its upper half being zero.
+    fn needs_clean(&self, index: u32) -> bool {
+        super::is_clean(&self.ops[index as usize])
+    }
+
     /// The result is in this scratch register already.
     pub fn result_is(&mut self, index: u32, register: u8) {
         let vector = self.is_vector(index);
@@ -361,7 +391,19 @@ impl Job<'_> {
             Home::None => match op.code {
                 Code::Const => self.c.asm.mov_imm(register, op.immediate()),
                 Code::Add | Code::Lea => {
-                    let mem = self.address_in(value, register);
+                    // A pinned register may itself be an operand: the parts go elsewhere.
+                    let pinned = !self.c.gprs.is_scratch(register);
+                    let parts = |job: &Self, part: Value| {
+                        part.is_some() && job.c.place[job.canon(part) as usize] == NONE
+                    };
+                    let incomplete = parts(self, op.a)
+                        || op.code == Code::Lea && op.b.is_some() && parts(self, op.b);
+                    let mem = if pinned && incomplete {
+                        let work = self.temporary();
+                        self.address_in(value, work)
+                    } else {
+                        self.address_in(value, register)
+                    };
                     self.c.asm.lea(8, register, mem);
                 }
                 Code::Compare | Code::Condition | Code::FCompare => {
