@@ -1,6 +1,9 @@
 //! What tests need: the executable under test, the assets that `cargo xtask fetch` brought, and a
 //! way to skip that is reported by name and reason and is never counted as passed.
 
+pub mod initramfs;
+
+use std::fs;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -38,6 +41,20 @@ pub fn asset(relative: &str) -> Option<PathBuf> {
     let assets = env::var_os("HOSTEL_ASSETS").map(PathBuf::from);
     let path = assets.unwrap_or_else(|| workspace().join("target/assets")).join(relative);
     path.exists().then_some(path)
+}
+
+/// The one file in a folder of an asset whose name starts like this: packages put versions there.
+pub fn asset_file(folder: &str, start: &str) -> Option<PathBuf> {
+    let mut entries = fs::read_dir(asset(folder)?).ok()?.filter_map(Result::ok);
+    let found = entries.find(|entry| entry.file_name().to_string_lossy().starts_with(start))?;
+    Some(found.path())
+}
+
+/// A fresh folder for one test's files, below the target folder.
+pub fn scratch(name: &str) -> PathBuf {
+    let folder = workspace().join("target/scratch").join(format!("{name}-{}", std::process::id()));
+    fs::create_dir_all(&folder).expect("the target folder can be written");
+    folder
 }
 
 /// A program on this machine's `PATH`.

@@ -1,0 +1,65 @@
+//! A small initial RAM disk: busybox and a script.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+const FILE: u32 = 0o100_755;
+const FOLDER: u32 = 0o40_755;
+const CHARACTER_DEVICE: u32 = 0o20_600;
+
+/// The archive that the kernel unpacks: "newc" cpio.
+#[derive(Default)]
+struct Archive {
+    bytes: Vec<u8>,
+    entries: u32,
+}
+
+impl Archive {
+    fn add(&mut self, name: &str, mode: u32, device: (u32, u32), data: &[u8]) {
+        self.entries += 1;
+        let (major, minor) = device;
+        let fields = [
+            self.entries,
+            mode,
+            0,
+            0,
+            1,
+            0,
+            data.len() as u32,
+            0,
+            0,
+            major,
+            minor,
+            name.len() as u32 + 1,
+            0,
+        ];
+        self.bytes.extend(b"070701");
+        for field in fields {
+            self.bytes.extend(format!("{field:08x}").bytes());
+        }
+        self.bytes.extend(name.bytes());
+        self.bytes.push(0);
+        self.align();
+        self.bytes.extend(data);
+        self.align();
+    }
+
+    fn align(&mut self) {
+        self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
+    }
+}
+
+/// Writes an initial RAM disk whose init is `script`, run by this busybox.
+pub fn write(path: &Path, busybox: &Path, script: &str) -> io::Result<()> {
+    let mut archive = Archive::default();
+    for folder in ["dev", "proc", "sys", "bin"] {
+        archive.add(folder, FOLDER, (0, 0), &[]);
+    }
+    archive.add("dev/console", CHARACTER_DEVICE, (5, 1), &[]);
+    archive.add("bin/busybox", FILE, (0, 0), &fs::read(busybox)?);
+    let init = format!("#!/bin/busybox sh\n{script}\n");
+    archive.add("init", FILE, (0, 0), init.as_bytes());
+    archive.add("TRAILER!!!", 0, (0, 0), &[]);
+    fs::write(path, archive.bytes)
+}
