@@ -71,6 +71,14 @@ pub struct Slow {
     borrowed: u16,
 }
 
+/// The registers of a TLB check: the guest address, and two temporaries.
+#[derive(Clone, Copy)]
+struct Lookup {
+    guest: Gpr,
+    slot: Gpr,
+    page: Gpr,
+}
+
 impl Job<'_> {
     pub fn memory(&mut self, index: u32, op: &Op) {
         match op.code {
@@ -109,9 +117,22 @@ impl Job<'_> {
             self.may_fault();
             return (mem, None);
         }
+        let lookup = self.lookup(address, disp);
+        let (mem, miss) = self.check(lookup, access, write);
+        (mem, Some((miss, lookup.guest)))
+    }
+
+    /// The registers of a TLB check. Whatever makes room for values must be emitted before the
+    /// check: a miss leaves it, and comes back behind the access.
+    fn lookup(&mut self, address: Value, disp: i32) -> Lookup {
         let guest = self.whole_address(address, disp);
         self.clobber_flags();
-        let (slot, page) = (self.temporary(), self.temporary());
+        Lookup { guest, slot: self.temporary(), page: self.temporary() }
+    }
+
+    /// The check: the host memory operand, and the label that a miss jumps to.
+    fn check(&mut self, lookup: Lookup, access: Access, write: bool) -> (Mem, Label) {
+        let Lookup { guest, slot, page } = lookup;
         let view = u32::from(self.view(access));
         let table = block::TLB + view * block::TLB_BYTES;
         let asm = &mut self.c.asm;
@@ -138,7 +159,7 @@ impl Job<'_> {
         let mem = Mem { base: Some(page), index: Some((guest, 0)), disp: 0, gs: false };
         self.c.insn_noted = false;
         self.may_fault();
-        (mem, Some((miss, guest)))
+        (mem, miss)
     }
 
     /// The guest address in one register.
@@ -178,29 +199,34 @@ impl Job<'_> {
 
     fn load(&mut self, index: u32, op: &Op) {
         let access = Access(op.aux);
-        let (mem, miss) = self.translate(op.a, op.displacement(), access, false);
-        let result = match miss {
-            Some(_) if self.c.hint[index as usize] == NONE => self.result_over(index, mem, op.ty),
-            _ => self.result(index),
+        let result = if self.t.mmu == Mmu::Identity {
+            let (mem, _) = self.translate(op.a, op.displacement(), access, false);
+            let result = self.result(index);
+            self.load_from(op.ty, access, result, mem);
+            result
+        } else {
+            self.load_checked(index, op, access)
         };
-        self.load_from(op.ty, access, result, mem);
-        if let Some((from, address)) = miss {
-            let access = SlowAccess::new(access, self.view(access));
-            self.slow(from, address, access, result, op.ty, None);
-        }
         if access.is_big_endian() {
             self.swap_loaded(op.ty, access, result);
         }
     }
 
-    /// The result may take the temporary that held the TLB's addend.
-    fn result_over(&mut self, index: u32, mem: Mem, ty: Type) -> u8 {
-        if ty.is_vector() {
-            return self.result(index);
-        }
-        let register = mem.base.expect("it holds the addend");
-        self.result_is(index, register);
-        register
+    /// System mode: a load behind a TLB check.
+    fn load_checked(&mut self, index: u32, op: &Op, access: Access) -> u8 {
+        let lookup = self.lookup(op.a, op.displacement());
+        // A result that takes the place of another value moves that away, before the check.
+        let takes_a_place = self.c.hint[index as usize] != NONE || op.ty.is_vector();
+        let result = takes_a_place.then(|| self.result(index));
+        let (mem, miss) = self.check(lookup, access, false);
+        let result = result.unwrap_or_else(|| {
+            self.result_is(index, lookup.page);
+            lookup.page
+        });
+        self.load_from(op.ty, access, result, mem);
+        let slow = SlowAccess::new(access, self.view(access));
+        self.slow(miss, lookup.guest, slow, result, op.ty, None);
+        result
     }
 
     fn load_from(&mut self, ty: Type, access: Access, result: u8, mem: Mem) {
@@ -333,28 +359,30 @@ impl Job<'_> {
     /// In system mode: a check that makes the TLB have the page, and the host address in a
     /// register; the access itself cannot miss any more.
     fn host_address(&mut self, address: Value, access: Access) -> Mem {
-        let again = self.c.asm.here();
-        let (mem, miss) = self.translate(address, 0, access, true);
-        if let Some((from, guest)) = miss {
-            let mut access = SlowAccess::new(access, self.view(access));
-            access.0 |= SlowAccess::WRITE | SlowAccess::REFILL;
-            let slow = Slow {
-                from,
-                back: again,
-                address: guest,
-                displacement: 0,
-                access,
-                value: NONE,
-                ty: Type::None,
-                immediate: None,
-                borrowed: self.c.borrowed,
-            };
-            self.c.cold.push((self.c.pc, Cold::Slow(slow)));
-            let base = mem.base.expect("it holds the addend");
-            self.c.asm.alu(8, Alu::Add, base, Rm::Reg(guest));
-            return Mem::at(base, 0);
+        if self.t.mmu == Mmu::Identity {
+            return self.translate(address, 0, access, true).0;
         }
-        mem
+        let before = self.c.gprs.locks();
+        let lookup = self.lookup(address, 0);
+        let again = self.c.asm.here();
+        let (_, from) = self.check(lookup, access, true);
+        let mut access = SlowAccess::new(access, self.view(access));
+        access.0 |= SlowAccess::WRITE | SlowAccess::REFILL;
+        let slow = Slow {
+            from,
+            back: again,
+            address: lookup.guest,
+            displacement: 0,
+            access,
+            value: NONE,
+            ty: Type::None,
+            immediate: None,
+            borrowed: self.c.borrowed,
+        };
+        self.c.cold.push((self.c.pc, Cold::Slow(slow)));
+        self.c.asm.alu(8, Alu::Add, lookup.page, Rm::Reg(lookup.guest));
+        self.c.gprs.set_locks(before | 1 << lookup.page);
+        Mem::at(lookup.page, 0)
     }
 
     fn atomic(&mut self, index: u32, op: &Op) {
