@@ -308,6 +308,7 @@ impl<F: FrontEnd> Engine<F> {
             host: base,
             host_end,
             bytes: guest_bytes,
+            page_wide: translator.ir.peeked(),
             incoming: Vec::new(),
             alive: keep,
         };

@@ -26,6 +26,8 @@ pub struct Block {
     pub host_end: u64,
     /// Guest code: physical start, bytes.
     pub bytes: u64,
+    /// Depends on all code of its page.
+    pub page_wide: bool,
     /// Sites that jump here.
     pub incoming: Vec<u32>,
     /// Still in the map.
@@ -149,7 +151,8 @@ impl Translator {
             blocks.retain(|&number| {
                 let block = &list[number as usize];
                 let first = block.key.physical;
-                let overlaps = first < end && first + block.bytes > start;
+                let page_wide = block.page_wide && first >> 12 == page;
+                let overlaps = page_wide || first < end && first + block.bytes > start;
                 if overlaps {
                     taken.push(number);
                 }

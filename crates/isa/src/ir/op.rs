@@ -295,7 +295,8 @@ codes! {
 
     /// Calls helper `aux` with `a`, `b`, `c` (or none).
     Helper "helper" 0b111 effect faults;
-    /// Leaves when `a` is true, to immediate = pc, else goes on.
+    /// Leaves when `a` is true, to immediate = pc, else goes on. Here and in `Exit` and `Call`,
+    /// `aux` bit 0: relaxed registers are dead there (`Ir::relaxed_dead_at`).
     ExitIf "exitif" 0b001 effect safe;
     /// To immediate = pc, same mode.
     Exit "exit" 0b000 effect safe;

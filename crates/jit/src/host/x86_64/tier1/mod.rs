@@ -488,6 +488,8 @@ impl Job<'_> {
                     }
                 }
             }
+            Code::Exit | Code::Call if op.aux & 1 != 0 => *live = 0,
+            Code::ExitIf if op.aux & 1 != 0 => {}
             code if is_exit(code) || matches!(code, Code::Helper | Code::RaiseIf) => {
                 *live = u64::MAX;
             }
