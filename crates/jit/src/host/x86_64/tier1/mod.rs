@@ -536,7 +536,10 @@ impl Job<'_> {
             self.c.gprs.unlock();
             self.c.xmms.unlock();
             self.lower(index, &op);
-            self.release(index, &op);
+            // These two neither use a value nor give one a scratch register.
+            if !matches!(op.code, Code::InsnStart | Code::Nop) {
+                self.release(index, &op);
+            }
         }
     }
 

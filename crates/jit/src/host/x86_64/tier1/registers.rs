@@ -29,6 +29,8 @@ pub enum Home {
 pub struct RegisterFile {
     scratch: u16,
     locked: u16,
+    /// A scratch register was given out in this block.
+    used: bool,
     owner: [u32; 16],
     aliases: [[u32; ALIASES]; 16],
 }
@@ -36,7 +38,13 @@ pub struct RegisterFile {
 impl RegisterFile {
     /// Everything free.
     pub fn reset(&mut self, scratch: u16) {
-        *self = Self { scratch, locked: 0, owner: [NOBODY; 16], aliases: [[NOBODY; ALIASES]; 16] };
+        *self = Self {
+            scratch,
+            locked: 0,
+            used: false,
+            owner: [NOBODY; 16],
+            aliases: [[NOBODY; ALIASES]; 16],
+        };
     }
 
     /// Forgets which registers the operation at hand uses.
@@ -99,6 +107,7 @@ impl Job<'_> {
         });
         self.evict(vector, register);
         self.file(vector).lock(register);
+        self.file(vector).used = true;
         register
     }
 
@@ -340,6 +349,9 @@ impl Job<'_> {
         self.give_back();
         let at = self.c.at;
         for vector in [false, true] {
+            if vector && !self.c.xmms.used {
+                break;
+            }
             let file = if vector { &mut self.c.xmms } else { &mut self.c.gprs };
             let mut busy = file.scratch;
             while busy != 0 {
