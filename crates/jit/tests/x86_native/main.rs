@@ -54,7 +54,7 @@ pub struct Random(pub u64);
 
 impl Random {
     /// 64 random bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -77,17 +77,17 @@ impl Random {
             0x0000_0001_0000_0001,
             0xbff0_0000_bf80_0000,
         ];
-        match self.next() % 4 {
-            0 => BORDERS[(self.next() % 12) as usize],
-            1 => self.next() >> (self.next() % 64),
-            _ => self.next(),
+        match self.draw() % 4 {
+            0 => BORDERS[(self.draw() % 12) as usize],
+            1 => self.draw() >> (self.draw() % 64),
+            _ => self.draw(),
         }
     }
 
     fn world(&mut self, data_address: u64) -> World {
         let mut world = World {
             gpr: [0; 16].map(|_: u64| self.word()),
-            flags: self.next() & STATUS,
+            flags: self.draw() & STATUS,
             xmm: [[0; 2]; 16].map(|_: [u64; 2]| [self.word(), self.word()]),
             data: [0; DATA_BYTES],
         };

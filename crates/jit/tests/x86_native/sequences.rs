@@ -21,7 +21,7 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     fn below(&mut self, n: u64) -> u64 {
-        self.random.next() % n
+        self.random.draw() % n
     }
 
     fn register(&mut self) -> u8 {
