@@ -40,6 +40,27 @@ const MTRR_FIXED: [u32; 11] =
     [0x250, 0x258, 0x259, 0x268, 0x269, 0x26a, 0x26b, 0x26c, 0x26d, 0x26e, 0x26f];
 const MCG_CAP: u32 = 0x179;
 const MCG_STATUS: u32 = 0x17a;
+const SPEC_CTRL: u32 = 0x48;
+const PRED_CMD: u32 = 0x49;
+const ARCH_CAPABILITIES: u32 = 0x10a;
+/// RDCL_NO, IBRS_ALL, SKIP_L1DFL_VMENTRY, SSB_NO, MDS_NO, PSCHANGE_MC_NO, TAA_NO, SBDR_SSDP_NO,
+/// FBSDP_NO, PSDP_NO, BHI_NO, PBRSB_NO, GDS_NO, RFDS_NO,
+/// ITS_NO.
+const UNAFFECTED: u64 = 1
+    | 1 << 1
+    | 1 << 3
+    | 1 << 4
+    | 1 << 5
+    | 1 << 6
+    | 1 << 8
+    | 1 << 13
+    | 1 << 14
+    | 1 << 15
+    | 1 << 20
+    | 1 << 24
+    | 1 << 26
+    | 1 << 27
+    | 1 << 62;
 const MICROCODE: u32 = 0x8b;
 const PLATFORM_ID: u32 = 0x17;
 const FEATURE_CONTROL: u32 = 0x3a;
@@ -73,6 +94,7 @@ pub fn plain(msrs: &mut Msrs, number: u32) -> Option<&mut u64> {
         SYSENTER_ESP => &mut msrs.sysenter_esp,
         SYSENTER_EIP => &mut msrs.sysenter_eip,
         PAT => &mut msrs.pat,
+        SPEC_CTRL => &mut msrs.spec_ctrl,
         MISC_ENABLE => &mut msrs.misc_enable,
         MTRR_DEFAULT => &mut msrs.mtrr_default,
         MTRR_VARIABLE..0x210 => &mut msrs.mtrr_variable[(number - MTRR_VARIABLE) as usize],
@@ -91,6 +113,7 @@ pub fn constant(number: u32) -> Option<u64> {
         MTRR_CAP => 0x508,
         MCG_CAP | MCG_STATUS | PLATFORM_ID | SMI_COUNT => 0,
         FEATURE_CONTROL => 1,
+        ARCH_CAPABILITIES => UNAFFECTED,
         MICROCODE => 1 << 32,
         _ => return None,
     })
@@ -99,6 +122,6 @@ pub fn constant(number: u32) -> Option<u64> {
 /// Registers that software writes without asking, and reads never.
 #[must_use]
 pub fn ignores_writes(number: u32) -> bool {
-    // Microcode update trigger, machine-check control.
-    matches!(number, 0x79 | 0x17b)
+    // Microcode update trigger, machine-check control, branch-prediction barrier.
+    matches!(number, 0x79 | 0x17b | PRED_CMD)
 }

@@ -133,6 +133,7 @@ pub struct Msrs {
     pub sysenter_eip: u64,
     pub pat: u64,
     pub misc_enable: u64,
+    pub spec_ctrl: u64,
     pub mtrr_default: u64,
     pub mtrr_variable: [u64; 16],
     pub mtrr_fixed: [u64; 11],
