@@ -2,3 +2,4 @@
 
 mod executable;
 mod machine;
+mod linux_user;

@@ -255,7 +255,7 @@ impl<F: FrontEnd> Engine<F> {
         keep: bool,
     ) -> u32 {
         let mode_tag = translator.mode_tag(key.key.mode);
-        let Translator { ir, compiler, used, sites, faults, .. } = translator;
+        let Translator { ir, compiler, used, sites, faults, borrows, .. } = translator;
         ir.begin(key.key.pc, 12, insns_max);
         self.front_end.translate(key.key, fetch, ir);
         let mmu = match self.space {
@@ -285,6 +285,13 @@ impl<F: FrontEnd> Engine<F> {
             linkable: keep,
         }));
         faults.extend(output.faults.iter().map(|&(offset, pc)| (*used as u32 + offset, pc)));
+        let base_offset = *used as u32;
+        borrows.extend(
+            output
+                .borrows
+                .iter()
+                .map(|&(from, to, mask)| (base_offset + from, base_offset + to, mask)),
+        );
         let bytes = output.code.len();
         let host_end = base + bytes as u64;
         *used = (*used + bytes).next_multiple_of(16);
@@ -301,6 +308,7 @@ impl<F: FrontEnd> Engine<F> {
             host: base,
             host_end,
             bytes: guest_bytes,
+            page_wide: translator.ir.peeked(),
             incoming: Vec::new(),
             alive: keep,
         };
@@ -355,6 +363,12 @@ impl<F: FrontEnd> Engine<F> {
     /// The guest instruction of a host address in the cache.
     pub(crate) fn pc_of(&self, address: u64) -> Option<u64> {
         self.translator.lock().pc_of(self.code.offset(address)?)
+    }
+
+    /// The pinned registers that code at an address works with; the guest's are in `GPR_SAVE`.
+    pub(crate) fn borrowed_at(&self, address: u64) -> u16 {
+        let Some(offset) = self.code.offset(address) else { return 0 };
+        self.translator.lock().borrowed_at(offset)
     }
 
     /// A write to user memory faulted: was it because we guard translated code?

@@ -26,6 +26,8 @@ pub struct Block {
     pub host_end: u64,
     /// Guest code: physical start, bytes.
     pub bytes: u64,
+    /// Depends on all code of its page.
+    pub page_wide: bool,
     /// Sites that jump here.
     pub incoming: Vec<u32>,
     /// Still in the map.
@@ -77,6 +79,8 @@ pub struct Translator {
     pub sites: Vec<SiteRecord>,
     /// (offset in the cache, pc), ascending.
     pub faults: Vec<(u32, u64)>,
+    /// Where pinned registers lie in the block's `GPR_SAVE`: from, to (offsets), bit set.
+    pub borrows: Vec<(u32, u32, u16)>,
     /// Modes seen; their index tells them apart in jump caches.
     pub modes: Vec<u64>,
     /// Blocks by 4 KiB page of guest code.
@@ -119,6 +123,13 @@ impl Translator {
         self.faults.get(after.checked_sub(1)?).map(|&(_, pc)| pc)
     }
 
+    /// The pinned registers that code at this offset works with.
+    pub fn borrowed_at(&self, offset: usize) -> u16 {
+        let at = offset as u32;
+        let holds = |range: &&(u32, u32, u16)| (range.0..range.1).contains(&at);
+        self.borrows.iter().filter(holds).fold(0, |mask, range| mask | range.2)
+    }
+
     /// Forgets everything but the stubs.
     pub fn clear(&mut self) {
         self.used = self.stubs_end;
@@ -126,6 +137,7 @@ impl Translator {
         self.list.clear();
         self.sites.clear();
         self.faults.clear();
+        self.borrows.clear();
         self.pages.clear();
         self.counters.flushes += 1;
     }
@@ -139,7 +151,8 @@ impl Translator {
             blocks.retain(|&number| {
                 let block = &list[number as usize];
                 let first = block.key.physical;
-                let overlaps = first < end && first + block.bytes > start;
+                let page_wide = block.page_wide && first >> 12 == page;
+                let overlaps = page_wide || first < end && first + block.bytes > start;
                 if overlaps {
                     taken.push(number);
                 }

@@ -251,6 +251,17 @@ impl<F: FrontEnd> Context<F> {
         }
     }
 
+    /// Registers that the faulting code had borrowed are the guest's again.
+    fn restore_borrowed(&self, rip: u64) {
+        let borrowed = self.engine.borrowed_at(rip);
+        for &(offset, host) in &self.engine.map.gprs {
+            if borrowed & 1 << host != 0 {
+                let kept = self.block.word(layout::GPR_SAVE + 8 * u32::from(host));
+                self.block.set_word(layout::STATE + u32::from(offset), kept);
+            }
+        }
+    }
+
     /// A host signal in translated code.
     fn host_fault(&self) -> Option<Event> {
         let block = self.block;
@@ -268,6 +279,7 @@ impl<F: FrontEnd> Context<F> {
                 }
             }
         }
+        self.restore_borrowed(rip);
         let access = match kind {
             faults::DIVIDE => Access::Divide,
             faults::UNALIGNED => Access::Unaligned,
@@ -812,6 +824,7 @@ extern "sysv64" fn memory_entry<F: FrontEnd>(block: u64, operation: u32) -> u32 
             if let Some(pc) = context.engine.pc_of(rip - 1) {
                 context.block.set_word(layout::STATE + u32::from(F::LAYOUT.pc), pc);
             }
+            context.restore_borrowed(rip - 1);
             context.stop.set(Some(stop));
             1
         }

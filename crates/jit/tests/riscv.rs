@@ -20,12 +20,12 @@ impl UserSpace for Everything {
 
 fn engine() -> Arc<Engine<RiscV>> {
     let space = Space::User(Box::new(Everything));
-    Engine::new(RiscV::default(), space, Options::detect()).unwrap()
+    Engine::new(RiscV::default(), space, Options::detect()).expect("an engine can be made")
 }
 
 /// Runs words until `ecall`.
 fn run(code: &[u32], prepare: impl FnOnce(&mut State)) -> State {
-    let mut vcpu = Vcpu::new(&engine()).unwrap();
+    let mut vcpu = Vcpu::new(&engine()).expect("a vCPU can be made");
     vcpu.state_mut().pc = code.as_ptr() as u64;
     prepare(vcpu.state_mut());
     assert_eq!(vcpu.run(), Exit::Event(Event::SystemCall));

@@ -65,11 +65,6 @@ pub fn call(number: i64, arguments: [u64; 6]) -> Answer {
     if (-4095..0).contains(&result) { Err(-result as Errno) } else { Ok(result as u64) }
 }
 
-/// A system call with up to three plain arguments.
-pub fn call3(number: i64, a: u64, b: u64, c: u64) -> Answer {
-    call(number, [a, b, c, 0, 0, 0])
-}
-
 /// `mmap`.
 pub fn map(address: u64, bytes: u64, protection: i32, flags: i32, fd: i32, at: u64) -> Answer {
     let arguments = [address, bytes, protection as u64, flags as u64, fd as i64 as u64, at];

@@ -11,13 +11,12 @@ fn transfer(address: u64, local: *mut u8, bytes: usize, write: bool) -> Result<(
     let here = libc::iovec { iov_base: local.cast(), iov_len: bytes };
     let there = libc::iovec { iov_base: address as *mut libc::c_void, iov_len: bytes };
     let pid = std::process::id() as i32;
-    // SAFETY: the local buffer is the caller's; the other side is checked by the kernel.
-    let done = unsafe {
-        if write {
-            libc::process_vm_writev(pid, &here, 1, &there, 1, 0)
-        } else {
-            libc::process_vm_readv(pid, &here, 1, &there, 1, 0)
-        }
+    let done = if write {
+        // SAFETY: the local buffer is the caller's; the other side is checked by the kernel.
+        unsafe { libc::process_vm_writev(pid, &here, 1, &there, 1, 0) }
+    } else {
+        // SAFETY: likewise.
+        unsafe { libc::process_vm_readv(pid, &here, 1, &there, 1, 0) }
     };
     if done == bytes as isize { Ok(()) } else { Err(libc::EFAULT) }
 }

@@ -179,11 +179,6 @@ impl AddressSpace {
         wanted
     }
 
-    /// Whether the address is mapped at all.
-    pub fn is_mapped(&self, address: u64) -> bool {
-        self.0.lock().rights(address).is_some()
-    }
-
     /// The lines of `/proc/self/maps`.
     pub fn listing(&self, stack: u64) -> String {
         use std::fmt::Write;

@@ -148,7 +148,7 @@ impl<G: Guest> Thread<G> {
     fn trace(&self, name: &str, number: u64, a: &[u64; 6], answer: &Answer) {
         let pid = std::process::id();
         let result = match answer {
-            Ok(value) => format!("{:#x}", value),
+            Ok(value) => format!("{value:#x}"),
             Err(ERESTARTSYS) => "? ERESTARTSYS".into(),
             Err(RETURNED) => "?".into(),
             Err(errno) => {

@@ -33,6 +33,7 @@ pub struct Ir {
     insns: u32,
     insns_max: u32,
     side_exits: u32,
+    peeked: bool,
     ended: bool,
 }
 
@@ -49,6 +50,7 @@ impl Default for Ir {
             insns: 0,
             insns_max: Self::INSNS_MAX,
             side_exits: 0,
+            peeked: false,
             ended: false,
         }
     }
@@ -72,7 +74,7 @@ impl Ir {
         self.forget();
         (self.start, self.end, self.page_bits) = (pc, pc, page_bits);
         (self.insns, self.insns_max, self.ended) = (0, insns_max, false);
-        self.side_exits = 0;
+        (self.side_exits, self.peeked) = (0, false);
     }
 
     /// The operations.
@@ -88,6 +90,21 @@ impl Ir {
     /// The guest code the block was made from: first byte and behind the last one.
     pub fn code_range(&self) -> (u64, u64) {
         (self.start, self.end)
+    }
+
+    /// The exit that is operation `index` goes to code that overwrites all relaxed registers
+    /// (`Layout::relaxed`) before it reads one. The front end looked at code on the block's own
+    /// page only.
+    pub fn relaxed_dead_at(&mut self, index: usize) {
+        let op = &mut self.ops[index];
+        debug_assert!(matches!(op.code, Code::Exit | Code::ExitIf | Code::Call));
+        op.aux |= 1;
+        self.peeked = true;
+    }
+
+    /// Whether the block depends on more code of its page than its own.
+    pub fn peeked(&self) -> bool {
+        self.peeked
     }
 
     /// How many guest instructions.

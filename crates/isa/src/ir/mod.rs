@@ -30,6 +30,7 @@
 //! Guests whose carry means "no borrow" after subtraction use the `*Carry` kinds and find that
 //! very carry in the image. Kinds nobody reads cost nothing: a cell listed in `Layout::relaxed`
 //! is only written if the block does not overwrite it before an exit or a helper.
+//! [`Ir::relaxed_dead_at`] tells that an exit's target overwrites them all unread;
 //! [`Ir::discard`] tells that the cell's contents are dead at the end of the block (peek at the
 //! target's first instructions to find out).
 //!

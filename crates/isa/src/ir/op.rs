@@ -232,45 +232,46 @@ codes! {
     /// Zeroes `aux` bytes at `a`, aligned (cbo.zero, DC ZVA).
     ZeroBlock "zero" 0b001 effect faults;
 
-    /// FP sum. `aux` = `FpRule` here and below.
-    FAdd "fadd" 0b011 pure safe;
+    /// FP sum. `aux` = `FpRule` here and below. FP operations have an effect besides their result:
+    /// the sticky exceptions.
+    FAdd "fadd" 0b011 effect safe;
     /// FP difference.
-    FSub "fsub" 0b011 pure safe;
+    FSub "fsub" 0b011 effect safe;
     /// FP product.
-    FMul "fmul" 0b011 pure safe;
+    FMul "fmul" 0b011 effect safe;
     /// FP quotient.
-    FDiv "fdiv" 0b011 pure safe;
+    FDiv "fdiv" 0b011 effect safe;
     /// FP square root.
-    FSqrt "fsqrt" 0b001 pure safe;
+    FSqrt "fsqrt" 0b001 effect safe;
     /// `a * b + c`, rounded once.
-    FMulAdd "fma" 0b111 pure safe;
+    FMulAdd "fma" 0b111 effect safe;
     /// FP minimum; `aux` = `MinMaxRule`.
-    FMin "fmin" 0b011 pure safe;
+    FMin "fmin" 0b011 effect safe;
     /// FP maximum; `aux` = `MinMaxRule`.
-    FMax "fmax" 0b011 pure safe;
+    FMax "fmax" 0b011 effect safe;
     /// Sign inverted, whatever the number.
     FNeg "fneg" 0b001 pure safe;
     /// Sign cleared, whatever the number.
     FAbs "fabs" 0b001 pure safe;
     /// FP comparison of `ty`s: `aux` 0 equal (quiet), 1 less, 2 less or equal (signalling), 3
     /// unordered (quiet), 4 less, 5 less or equal (quiet). False for NaN except 3.
-    FCompare "fcmp" 0b011 pure safe;
+    FCompare "fcmp" 0b011 effect safe;
     /// To the other FP format.
-    FConvert "fcvt" 0b001 pure safe;
+    FConvert "fcvt" 0b001 effect safe;
     /// Half (`I16`) to FP `ty`.
-    FFromHalf "fromhalf" 0b001 pure safe;
+    FFromHalf "fromhalf" 0b001 effect safe;
     /// FP to half (`I16`).
-    FToHalf "tohalf" 0b001 pure safe;
+    FToHalf "tohalf" 0b001 effect safe;
     /// Signed integer to FP.
-    FFromS "fromint" 0b001 pure safe;
+    FFromS "fromint" 0b001 effect safe;
     /// Unsigned integer to FP.
-    FFromU "fromuint" 0b001 pure safe;
+    FFromU "fromuint" 0b001 effect safe;
     /// FP to signed integer `ty`; `aux` = `FpRule`, bits 8 and up `Saturate`.
-    FToS "toint" 0b001 pure safe;
+    FToS "toint" 0b001 effect safe;
     /// FP to unsigned integer `ty`; `aux` likewise.
-    FToU "touint" 0b001 pure safe;
+    FToU "touint" 0b001 effect safe;
     /// To an integral FP number; `aux` bit 8: raises inexact.
-    FRound "fround" 0b001 pure safe;
+    FRound "fround" 0b001 effect safe;
     /// The same bits as another type: `I32`/`F32`, `I64`/`F64`.
     Bits "bits" 0b001 pure safe;
     /// Loads the host's FP control and status (MXCSR layout) from `a` (`I32`).
@@ -295,7 +296,8 @@ codes! {
 
     /// Calls helper `aux` with `a`, `b`, `c` (or none).
     Helper "helper" 0b111 effect faults;
-    /// Leaves when `a` is true, to immediate = pc, else goes on.
+    /// Leaves when `a` is true, to immediate = pc, else goes on. Here and in `Exit` and `Call`,
+    /// `aux` bit 0: relaxed registers are dead there (`Ir::relaxed_dead_at`).
     ExitIf "exitif" 0b001 effect safe;
     /// To immediate = pc, same mode.
     Exit "exit" 0b000 effect safe;

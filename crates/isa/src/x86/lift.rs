@@ -3,10 +3,11 @@
 use iced_x86::{Decoder, DecoderError, DecoderOptions, Instruction, OpKind, Register};
 
 use super::chapters;
+use super::dead_flags::{self, Verdict};
 use super::mode::Mode;
 use super::state::{self, CS, DS, ES, FS, GS, RSP, SS};
 use crate::front_end::{Event, Fetch, Key};
-use crate::ir::{FlagKind, Ir, Mem, Type, Value};
+use crate::ir::{Code, FlagKind, Ir, Mem, Type, Value};
 
 /// The longest instruction.
 const INSN_BYTES_MAX: usize = 15;
@@ -113,6 +114,50 @@ pub fn block(key: Key, system: bool, fetch: &mut dyn Fetch, ir: &mut Ir) {
             }
         }
     }
+    if mode.code_bits == 64 {
+        drop_dead_flags(key.pc, &mode, &mut window, fetch, ir);
+    }
+}
+
+/// Exits behind which the flags are overwritten need not write them.
+fn drop_dead_flags(
+    start: u64,
+    mode: &Mode,
+    window: &mut Window,
+    fetch: &mut dyn Fetch,
+    ir: &mut Ir,
+) {
+    for index in 0..ir.ops().len() {
+        let op = ir.ops()[index];
+        let direct = matches!(op.code, Code::Exit | Code::ExitIf | Code::Call);
+        if direct && flags_are_dead(start, op.immediate(), mode, window, fetch) {
+            ir.relaxed_dead_at(index);
+        }
+    }
+}
+
+fn flags_are_dead(
+    start: u64,
+    mut pc: u64,
+    mode: &Mode,
+    window: &mut Window,
+    fetch: &mut dyn Fetch,
+) -> bool {
+    let mut flags = dead_flags::Flags::new();
+    for _ in 0..dead_flags::INSNS_MAX {
+        // The last instruction of a page may reach into the next.
+        let on_page = |pc: u64| (pc ^ start) >> 12 == 0;
+        if !on_page(pc) || !on_page(pc + INSN_BYTES_MAX as u64) {
+            return false;
+        }
+        let Decoded::Instruction(insn) = window.instruction(pc, mode, fetch) else { return false };
+        match flags.pass(&insn) {
+            Verdict::Alive => return false,
+            Verdict::Dead => return true,
+            Verdict::Further(next) => pc = next,
+        }
+    }
+    false
 }
 
 /// An instruction of which a byte cannot be fetched.

@@ -6,6 +6,7 @@
 
 mod chapters;
 mod cpuid;
+mod dead_flags;
 mod descriptor;
 mod events;
 mod helpers;

@@ -7,6 +7,7 @@
 
 mod cases;
 mod native;
+mod sequences;
 
 use std::collections::BTreeMap;
 
@@ -32,6 +33,9 @@ impl UserSpace for Everything {
     }
 }
 
+/// The native stub keeps its place in static memory: one test at a time.
+static ALONE: parking_lot::Mutex<()> = parking_lot::Mutex::new(());
+
 /// Registers and memory, before or after.
 #[derive(Clone, PartialEq)]
 pub struct World {
@@ -50,7 +54,7 @@ pub struct Random(pub u64);
 
 impl Random {
     /// 64 random bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -73,17 +77,17 @@ impl Random {
             0x0000_0001_0000_0001,
             0xbff0_0000_bf80_0000,
         ];
-        match self.next() % 4 {
-            0 => BORDERS[(self.next() % 12) as usize],
-            1 => self.next() >> (self.next() % 64),
-            _ => self.next(),
+        match self.draw() % 4 {
+            0 => BORDERS[(self.draw() % 12) as usize],
+            1 => self.draw() >> (self.draw() % 64),
+            _ => self.draw(),
         }
     }
 
     fn world(&mut self, data_address: u64) -> World {
         let mut world = World {
             gpr: [0; 16].map(|_: u64| self.word()),
-            flags: self.next() & STATUS,
+            flags: self.draw() & STATUS,
             xmm: [[0; 2]; 16].map(|_: [u64; 2]| [self.word(), self.word()]),
             data: [0; DATA_BYTES],
         };
@@ -151,6 +155,7 @@ fn difference(case: &Case, native: &World, ours: &World) -> Option<String> {
 
 #[test]
 fn every_encoding_agrees_with_the_host() {
+    let _alone = ALONE.lock();
     let mut machine = Machine::new();
     let engine =
         Engine::new(X86::user(), Space::User(Box::new(Everything)), Options::detect()).unwrap();
@@ -180,4 +185,26 @@ fn every_encoding_agrees_with_the_host() {
         .map(|(name, (count, first))| format!("{name} ({count} times), first {first}"))
         .collect();
     assert!(wrong.is_empty(), "{} mnemonics differ:\n{}", wrong.len(), report.join("\n"));
+}
+
+/// Lengths grow, so that the first failure is a short one.
+#[test]
+fn random_sequences_agree_with_the_host() {
+    let _alone = ALONE.lock();
+    let mut machine = Machine::new();
+    let engine =
+        Engine::new(X86::user(), Space::User(Box::new(Everything)), Options::detect()).unwrap();
+    let mut vcpu = Vcpu::new(&engine).unwrap();
+    let mut random = Random(0x0123_4567_89ab_cdef);
+    for round in 0..40_000_u64 {
+        let case = sequences::sequence(&mut random, 2 + round / 5000);
+        let before = random.world(machine.data_address());
+        let native = natively(&mut machine, &case, &before);
+        let code = machine.place_for_translation(&case.bytes);
+        let ours = translated(&mut vcpu, &mut machine, code, &before);
+        engine.invalidate(code, code + 256); // the place is used again some time
+        let text = difference(&case, &native, &ours);
+        let hex: String = case.bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(text, None, "round {round}, code {hex}, flags {:#x}", before.flags);
+    }
 }

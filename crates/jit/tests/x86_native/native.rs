@@ -143,14 +143,14 @@ impl Machine {
     /// The instruction with UD2 behind it, at a place that was never translated before.
     pub fn place_for_translation(&mut self, insn: &[u8]) -> u64 {
         let code = [insn, &[0x0f, 0x0b]].concat();
-        if self.used + 32 > CODE_BYTES {
+        if self.used + 128 > CODE_BYTES {
             self.used = PAGE;
             // Places come again: fresh memory at another address instead.
             let fresh = Self::new();
             self.code = fresh.code;
         }
-        self.used += 32;
-        self.write(self.used - 32, &code)
+        self.used += 128;
+        self.write(self.used - 128, &code)
     }
 
     /// Runs the instruction on the processor.

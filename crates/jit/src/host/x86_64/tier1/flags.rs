@@ -286,10 +286,7 @@ impl Job<'_> {
     pub fn carry_in(&mut self, carry: Value) {
         let index = self.canon(carry);
         let op = self.ops[index as usize];
-        if op.code == Code::Condition
-            && op.aux == Cond::C as u16
-            && self.c.place[index as usize] == NONE
-        {
+        if op.code == Code::Condition && op.aux == Cond::C as u16 && self.is_lazy(index) {
             return self.carry_of(op.a);
         }
         let register = self.gpr(carry);

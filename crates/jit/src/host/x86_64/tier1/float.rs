@@ -466,6 +466,7 @@ impl Job<'_> {
         self.xmm_to_int(convert, result, a);
         self.c.asm.test(8, result, result);
         let fits = self.c.asm.jcc(9); // not negative
+        self.raise_invalid(ty, result);
         self.c.asm.mov_imm(result, 0);
         let negative = self.c.asm.jmp_forward();
         self.c.asm.bind(is_big);
@@ -561,6 +562,7 @@ impl Job<'_> {
             }
             Special::ToUnsigned { from, back, ty, saturate, result, a } => {
                 self.c.asm.bind(from);
+                self.raise_invalid(ty, result);
                 let max = u64::from(u32::MAX);
                 let nan = if saturate == Saturate::NanZero { 0 } else { max };
                 self.compare_xmm(ty, false, a, a);
@@ -569,6 +571,17 @@ impl Job<'_> {
                 self.branch_on_sign(ty, a, back, |asm| asm.mov_imm(result, max));
                 self.c.asm.jmp(back);
             }
+        }
+    }
+
+    /// The invalid exception, which the host's wider conversion did not raise: converts a NaN.
+    fn raise_invalid(&mut self, ty: Type, result: Gpr) {
+        let nan = Rm::Mem(constant_mem(constant::NAN, ty));
+        let convert = Encoding { w: true, ..scalar(ty, 0x2c) };
+        if self.t.features.avx2 {
+            self.c.asm.v3(convert, false, result, 0, nan);
+        } else {
+            self.c.asm.sse(convert, result, nan);
         }
     }
 

@@ -79,6 +79,7 @@ impl Job<'_> {
         let target = op.immediate();
         let condition = self.canon(op.a);
         let cc = self.condition_code(condition);
+        self.give_back();
         if self.is_far(target) {
             let from = self.c.asm.jcc(cc);
             return self.c.cold.push((0, Cold::Back { from, target }));
@@ -212,6 +213,7 @@ impl Job<'_> {
         let info = if constant.is_some() { NONE } else { self.gpr(op.b) };
         let condition = self.canon(op.a);
         let cc = self.condition_code(condition);
+        self.give_back();
         let from = self.c.asm.jcc(cc);
         let constant = constant.unwrap_or(0);
         self.c.cold.push((self.c.pc, Cold::Raise { from, number: op.aux, info, constant }));

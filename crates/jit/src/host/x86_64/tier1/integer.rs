@@ -199,24 +199,15 @@ impl Job<'_> {
         register
     }
 
-    /// Moves a result out of RAX or RDX and brings pinned registers back.
+    /// Moves a result out of RAX or RDX and brings pinned registers back, before anything looks at
+    /// what they held.
     fn deliver(&mut self, index: u32, from: Gpr, size: u8) {
-        let result = if self.c.hint[index as usize] != NONE {
-            self.result(index)
-        } else if self.t.map.is_scratch(from) {
-            self.result_is(index, from);
-            from
-        } else {
-            self.result(index)
-        };
-        if result != from {
-            self.c.asm.mov(size, result, from);
-        }
-        for fixed in [reg::RAX, reg::RDX] {
-            if result != fixed {
-                self.restore(fixed);
-            }
-        }
+        // The operands are done with.
+        self.c.gprs.set_locks(1 << reg::RAX | 1 << reg::RDX);
+        let out = self.stash(from);
+        self.restore(reg::RAX);
+        self.restore(reg::RDX);
+        self.deliver_gpr(index, out, size);
     }
 
     fn multiply_high(&mut self, index: u32, op: &Op) {

@@ -67,6 +67,8 @@ pub struct Slow {
     ty: Type,
     /// For constants stored.
     immediate: Option<i32>,
+    /// Pinned registers that are borrowed meanwhile.
+    borrowed: u16,
 }
 
 /// The registers of a TLB check: the guest address, and two temporaries.
@@ -320,7 +322,10 @@ impl Job<'_> {
         immediate: Option<i32>,
     ) {
         let back = self.c.asm.here();
-        let slow = Slow { from, back, address, displacement: 0, access, value, ty, immediate };
+        let borrowed = self.c.borrowed;
+        let displacement = 0;
+        let slow =
+            Slow { from, back, address, displacement, access, value, ty, immediate, borrowed };
         self.c.cold.push((self.c.pc, Cold::Slow(slow)));
     }
 
@@ -334,7 +339,11 @@ impl Job<'_> {
             let bytes = slow.access.bytes() as u8;
             self.store_to(slow.ty, bytes, result, slow.value, slow.immediate);
         }
+        let start = self.c.asm.len() as u32;
         self.call_slow(slow.address, slow.access);
+        if slow.borrowed != 0 {
+            self.c.borrows.push((start, self.c.asm.len() as u32 + 1, slow.borrowed));
+        }
         if !slow.access.is_write() && !slow.access.is_refill() {
             self.load_from(slow.ty, Access(slow.access.0 as u16), slow.value, result);
         }
@@ -368,6 +377,7 @@ impl Job<'_> {
             value: NONE,
             ty: Type::None,
             immediate: None,
+            borrowed: self.c.borrowed,
         };
         self.c.cold.push((self.c.pc, Cold::Slow(slow)));
         self.c.asm.alu(8, Alu::Add, lookup.page, Rm::Reg(lookup.guest));

@@ -132,6 +132,11 @@ pub struct Compiler {
     sites: Vec<Site>,
     /// (offset of code, pc) of instructions that may fault.
     faults: Vec<(u32, u64)>,
+    /// Pinned registers that the operation at hand works with.
+    borrowed: u16,
+    borrowed_since: u32,
+    /// Code in which pinned registers were borrowed: from, to (offsets), which.
+    borrows: Vec<(u32, u32, u16)>,
     /// The instruction being compiled.
     pc: u64,
     insn_noted: bool,
@@ -147,6 +152,8 @@ pub struct Output<'a> {
     pub sites: &'a [Site],
     /// Where guest instructions that may fault begin, by offset.
     pub faults: &'a [(u32, u64)],
+    /// Where pinned registers lie in `GPR_SAVE` instead: from, to (offsets), bit set.
+    pub borrows: &'a [(u32, u32, u16)],
 }
 
 /// One compilation: the working memory with what it works on.
@@ -166,7 +173,12 @@ impl Compiler {
         job.liveness();
         job.emit();
         job.emit_cold();
-        Output { code: self.asm.bytes(), sites: &self.sites, faults: &self.faults }
+        Output {
+            code: self.asm.bytes(),
+            sites: &self.sites,
+            faults: &self.faults,
+            borrows: &self.borrows,
+        }
     }
 
     fn prepare(&mut self, ops: &[Op], target: &Target<'_>) {
@@ -193,6 +205,8 @@ impl Compiler {
         self.cold.clear();
         self.sites.clear();
         self.faults.clear();
+        self.borrows.clear();
+        self.borrowed = 0;
         self.insn_noted = false;
     }
 }
@@ -502,6 +516,8 @@ impl Job<'_> {
                     }
                 }
             }
+            Code::Exit | Code::Call if op.aux & 1 != 0 => *live = 0,
+            Code::ExitIf if op.aux & 1 != 0 => {}
             code if is_exit(code) || matches!(code, Code::Helper | Code::RaiseIf) => {
                 *live = u64::MAX;
             }
@@ -520,7 +536,10 @@ impl Job<'_> {
             self.c.gprs.unlock();
             self.c.xmms.unlock();
             self.lower(index, &op);
-            self.release(index, &op);
+            // These two neither use a value nor give one a scratch register.
+            if !matches!(op.code, Code::InsnStart | Code::Nop) {
+                self.release(index, &op);
+            }
         }
     }
 

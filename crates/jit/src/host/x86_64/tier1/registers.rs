@@ -2,7 +2,7 @@
 
 use isa::ir::{Code, Op, Type, Value};
 
-use super::super::asm::{Alu, Gpr, Mem, Rm, Shift, Xmm};
+use super::super::asm::{Alu, Gpr, Mem, Rm, Shift, Xmm, reg};
 use super::super::map::NONE;
 use super::super::stubs::move_vector;
 use super::super::vcpu_block as block;
@@ -29,6 +29,8 @@ pub enum Home {
 pub struct RegisterFile {
     scratch: u16,
     locked: u16,
+    /// A scratch register was given out in this block.
+    used: bool,
     owner: [u32; 16],
     aliases: [[u32; ALIASES]; 16],
 }
@@ -36,7 +38,13 @@ pub struct RegisterFile {
 impl RegisterFile {
     /// Everything free.
     pub fn reset(&mut self, scratch: u16) {
-        *self = Self { scratch, locked: 0, owner: [NOBODY; 16], aliases: [[NOBODY; ALIASES]; 16] };
+        *self = Self {
+            scratch,
+            locked: 0,
+            used: false,
+            owner: [NOBODY; 16],
+            aliases: [[NOBODY; ALIASES]; 16],
+        };
     }
 
     /// Forgets which registers the operation at hand uses.
@@ -83,6 +91,9 @@ impl Job<'_> {
         let at = self.c.at;
         let file = if vector { &self.c.xmms } else { &self.c.gprs };
         let candidates = file.scratch & !file.locked;
+        if candidates == 0 && !vector {
+            return self.borrow();
+        }
         let free = (0..16).find(|r| candidates & 1 << r != 0 && file.owner[*r as usize] == NOBODY);
         let register = free.unwrap_or_else(|| {
             // The one needed last is the cheapest to lose.
@@ -96,7 +107,74 @@ impl Job<'_> {
         });
         self.evict(vector, register);
         self.file(vector).lock(register);
+        self.file(vector).used = true;
         register
+    }
+
+    /// All scratch registers are in use by the operation at hand: it works with a pinned one that
+    /// has nothing to do with it, and gives it back at its end. Faults meanwhile find the kept
+    /// contents through `Compiler::borrows`.
+    fn borrow(&mut self) -> Gpr {
+        let at = self.c.at as usize;
+        let mut taken = self.c.gprs.locked | self.c.borrowed;
+        taken |= 1 << reg::RAX | 1 << reg::RCX | 1 << reg::RDX;
+        for index in at..(at + 2).min(self.ops.len()) {
+            let op = self.ops[index];
+            let hint = self.c.hint[index];
+            if hint != NONE {
+                taken |= 1 << hint;
+            }
+            if matches!(op.code, Code::Put | Code::Get)
+                && let Some(register) = self.t.map.gpr(op.a.0)
+            {
+                taken |= 1 << register;
+            }
+            for operand in op.operands() {
+                taken |= self.registers_under(operand);
+            }
+        }
+        let pinned = self.t.map.gprs.iter().map(|&(_, host)| host);
+        let register = pinned.rev().find(|host| taken & 1 << host == 0);
+        let register = register.expect("an operation has few operands");
+        self.c.asm.store(8, saved(register), register);
+        self.c.borrowed |= 1 << register;
+        self.c.borrowed_since = self.c.asm.len() as u32;
+        self.c.gprs.lock(register);
+        register
+    }
+
+    /// The registers a value is in, or is to be computed from.
+    fn registers_under(&self, value: Value) -> u16 {
+        let index = self.canon(value);
+        let place = self.c.place[index as usize];
+        let own = if place != NONE && !self.is_vector(index) { 1 << place } else { 0 };
+        match self.is_lazy(index) {
+            true => self.ops[index as usize]
+                .operands()
+                .fold(own, |registers, operand| registers | self.registers_under(operand)),
+            false => own,
+        }
+    }
+
+    /// Borrowed registers get their contents back. Leaves the flags alone.
+    pub fn give_back(&mut self) {
+        if self.c.borrowed == 0 {
+            return;
+        }
+        let mask = std::mem::take(&mut self.c.borrowed);
+        for register in (0..16u8).filter(|register| mask & 1 << register != 0) {
+            let owner = self.c.gprs.owner[register as usize];
+            if owner != NOBODY {
+                self.c.gprs.owner[register as usize] = NOBODY;
+                if self.lives_on(owner) {
+                    self.save(owner, register);
+                }
+                self.c.place[owner as usize] = NONE;
+            }
+            self.c.asm.load(8, register, saved(register));
+        }
+        let range = (self.c.borrowed_since, self.c.asm.len() as u32, mask);
+        self.c.borrows.push(range);
     }
 
     /// Whether the operation at hand leaves a scratch register for others.
@@ -268,8 +346,12 @@ impl Job<'_> {
 
     /// After an operation: registers and slots of dead values are free.
     pub fn release(&mut self, _: u32, _: &Op) {
+        self.give_back();
         let at = self.c.at;
         for vector in [false, true] {
+            if vector && !self.c.xmms.used {
+                break;
+            }
             let file = if vector { &mut self.c.xmms } else { &mut self.c.gprs };
             let mut busy = file.scratch;
             while busy != 0 {

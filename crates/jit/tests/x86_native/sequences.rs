@@ -1,0 +1,177 @@
+//! Random sequences of common instructions: what single ones cannot show is how values, flags and
+//! registers travel from one to the next.
+
+use isa::ir::{ADJUST, CARRY, OVERFLOW, PARITY, SIGN, STATUS, ZERO};
+
+use crate::Random;
+use crate::cases::Case;
+
+/// All but RSP, RSI and RDI, which point into the data.
+const REGISTERS: [u8; 13] = [0, 1, 2, 3, 5, 8, 9, 10, 11, 12, 13, 14, 15];
+
+/// Instructions after which these flags are undefined.
+const ALL_BUT_CARRY_OVERFLOW: u64 = SIGN | ZERO | ADJUST | PARITY;
+
+/// One instruction after another.
+struct Writer<'a> {
+    random: &'a mut Random,
+    bytes: Vec<u8>,
+    undefined: u64,
+}
+
+impl Writer<'_> {
+    fn below(&mut self, n: u64) -> u64 {
+        self.random.draw() % n
+    }
+
+    fn register(&mut self) -> u8 {
+        REGISTERS[self.below(13) as usize]
+    }
+
+    /// Prefixes, opcode, ModRM with a register and a register or memory. `width` 0 is bytes.
+    fn modrm(&mut self, width: u64, opcode: &[u8], reg: u8, memory: bool) {
+        let rm = self.register();
+        if width == 1 {
+            self.bytes.push(0x66);
+        }
+        let wide = u8::from(width == 3) << 3;
+        let rex = wide | (reg >> 3) << 2 | if memory { 0 } else { rm >> 3 };
+        // Without REX, byte registers 4 to 7 are AH to BH: BPL needs one, the others are welcome.
+        if rex != 0 || width == 0 && self.below(2) == 0 {
+            self.bytes.push(0x40 | rex);
+        }
+        self.bytes.extend(opcode);
+        if memory {
+            let displacement = self.below(96) as u8;
+            self.bytes.extend([0x46 | (reg & 7) << 3, displacement]); // [rsi + disp8]
+        } else {
+            self.bytes.push(0xc0 | (reg & 7) << 3 | rm & 7);
+        }
+    }
+
+    fn immediate(&mut self, width: u64) {
+        let value = self.random.word();
+        let count = [1, 2, 4, 4][width as usize];
+        self.bytes.extend(&value.to_le_bytes()[..count]);
+    }
+
+    /// A condition that reads no undefined flag.
+    fn condition(&mut self) -> u8 {
+        loop {
+            let code = self.below(16) as u8;
+            let reads = match code >> 1 {
+                0 => OVERFLOW,
+                1 => CARRY,
+                2 => ZERO,
+                3 => CARRY | ZERO,
+                4 => SIGN,
+                5 => PARITY,
+                6 => SIGN | OVERFLOW,
+                _ => SIGN | OVERFLOW | ZERO,
+            };
+            if reads & self.undefined == 0 {
+                return code;
+            }
+            if self.undefined & STATUS == STATUS {
+                return 2;
+            }
+        }
+    }
+
+    fn instruction(&mut self) {
+        let width = self.below(4);
+        let byte = u8::from(width != 0);
+        let (reg, memory) = (self.register(), self.below(3) == 0);
+        match self.below(20) {
+            0..6 => {
+                let operation = self.below(8) as u8;
+                if matches!(operation, 2 | 3) && self.undefined & CARRY != 0 {
+                    return;
+                }
+                let direction = if self.below(2) == 0 { 2 } else { 0 };
+                self.modrm(width, &[operation << 3 | direction | byte], reg, memory);
+                self.undefined = if matches!(operation, 1 | 4 | 6) { ADJUST } else { 0 };
+            }
+            6 | 7 => {
+                let operation = self.below(8) as u8;
+                if matches!(operation, 2 | 3) && self.undefined & CARRY != 0 {
+                    return;
+                }
+                self.modrm(width, &[0x80 | byte], operation, memory);
+                self.immediate(width);
+                self.undefined = if matches!(operation, 1 | 4 | 6) { ADJUST } else { 0 };
+            }
+            8 => self.modrm(width, &[0x88 | byte], reg, memory),
+            9 => self.modrm(width, &[0x8a | byte], reg, memory),
+            10 => {
+                let opcode = [0xb6, 0xb7, 0xbe, 0xbf][self.below(4) as usize];
+                self.modrm(width.max(2), &[0x0f, opcode], reg, memory);
+            }
+            11 => self.modrm(width.max(2), &[0x8d], reg, true),
+            12 => {
+                let digit = self.below(2) as u8;
+                self.modrm(width, &[0xfe | byte], digit, memory);
+                self.undefined &= CARRY;
+            }
+            13 => {
+                let digit = 2 + self.below(2) as u8;
+                self.modrm(width, &[0xf6 | byte], digit, memory);
+                if digit == 3 {
+                    self.undefined = 0;
+                }
+            }
+            14 => {
+                let condition = self.condition();
+                self.modrm(0, &[0x0f, 0x90 | condition], 0, memory);
+            }
+            15 => {
+                let condition = self.condition();
+                self.modrm(width.max(1), &[0x0f, 0x40 | condition], reg, memory);
+            }
+            16 => self.shift(width, byte, memory),
+            17 => self.product(width, byte, reg, memory),
+            18 => {
+                let opcode = [0xa4, 0xac][self.below(2) as usize];
+                self.modrm(width.max(2), &[0x0f, opcode], reg, memory);
+                let count = 1 + self.below(31) as u8;
+                self.bytes.push(count);
+                self.undefined = ADJUST | OVERFLOW;
+            }
+            _ => {
+                let digit = 4 + self.below(4) as u8;
+                self.modrm(width.max(1), &[0x0f, 0xba], digit, memory);
+                let bit = self.below(64) as u8;
+                self.bytes.push(bit);
+                self.undefined |= OVERFLOW | SIGN | ADJUST | PARITY;
+                self.undefined &= !CARRY;
+            }
+        }
+    }
+
+    fn shift(&mut self, width: u64, byte: u8, memory: bool) {
+        let digit = [4, 5, 7][self.below(3) as usize];
+        self.modrm(width, &[0xc0 | byte], digit, memory);
+        let count = 1 + self.below(7) as u8;
+        self.bytes.push(count);
+        self.undefined = ADJUST | if count > 1 { OVERFLOW } else { 0 };
+    }
+
+    fn product(&mut self, width: u64, byte: u8, reg: u8, memory: bool) {
+        match self.below(3) {
+            0 => self.modrm(width.max(1), &[0x0f, 0xaf], reg, memory),
+            1 => self.modrm(width, &[0xf6 | byte], 4, memory),
+            _ => self.modrm(width, &[0xf6 | byte], 5, memory),
+        }
+        self.undefined = ALL_BUT_CARRY_OVERFLOW;
+    }
+}
+
+/// A sequence of `count` instructions.
+pub fn sequence(random: &mut Random, count: u64) -> Case {
+    let mut writer = Writer { random, bytes: Vec::new(), undefined: 0 };
+    for _ in 0..count {
+        writer.instruction();
+    }
+    let Writer { bytes, undefined, .. } = writer;
+    Case { name: format!("{bytes:02x?}"), bytes, undefined_flags: undefined }
+}
