@@ -41,7 +41,14 @@ impl Layer {
 }
 
 /// Every applet that is built. A new one is one row here.
-pub const APPLETS: &[Applet] = &[];
+pub const APPLETS: &[Applet] = &[
+    Applet {
+        name: "qemu-img",
+        layer: Layer::Disks,
+        summary: "Make, convert, check and repair disk images",
+        run: images::run,
+    },
+];
 
 /// The executable's own commands, which no crate provides.
 pub const OWN_COMMANDS: &[(&str, &str)] = &[

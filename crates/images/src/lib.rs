@@ -1,1 +1,13 @@
-//! x
+//! The applets for disk images: qemu-img, qemu-io and qemu-nbd.
+
+mod img;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+/// Runs the applet `name`.
+pub fn run(name: &str, arguments: &[OsString]) -> ExitCode {
+    let arguments: Vec<String> =
+        arguments.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    img::run(name, &arguments)
+}

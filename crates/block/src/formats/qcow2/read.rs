@@ -225,13 +225,3 @@ impl Qcow2 {
     }
 }
 
-/// The entry for one plain cluster in place.
-pub(super) fn plain(place: u64) -> u64 {
-    place | COPIED
-}
-
-/// Whether the bytes are all zero.
-pub(super) fn is_zero(bytes: &[u8]) -> bool {
-    crate::zeros::all_zero(bytes)
-}
-
