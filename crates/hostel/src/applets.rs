@@ -48,6 +48,12 @@ pub const APPLETS: &[Applet] = &[
         summary: "Make, convert, check and repair disk images",
         run: images::run,
     },
+    Applet {
+        name: "qemu-io",
+        layer: Layer::Disks,
+        summary: "Read and write single ranges of a disk image",
+        run: images::run,
+    },
 ];
 
 /// The executable's own commands, which no crate provides.

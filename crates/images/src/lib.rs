@@ -1,6 +1,7 @@
 //! The applets for disk images: qemu-img, qemu-io and qemu-nbd.
 
 mod img;
+mod io;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -9,5 +10,8 @@ use std::process::ExitCode;
 pub fn run(name: &str, arguments: &[OsString]) -> ExitCode {
     let arguments: Vec<String> =
         arguments.iter().map(|word| word.to_string_lossy().into_owned()).collect();
-    img::run(name, &arguments)
+    match name {
+        "qemu-io" => io::run(name, &arguments),
+        _ => img::run(name, &arguments),
+    }
 }

@@ -115,11 +115,16 @@ fn print(row: &Row, as_json: bool, first: &mut bool) -> Result<(), Failure> {
     if row.data && !row.zero {
         println!(
             "{:<16}{:<16}{:<16}{}",
-            format!("{:#x}", row.start),
-            format!("{:#x}", row.length),
-            format!("{:#x}", row.offset.unwrap_or(0)),
+            hex(row.start),
+            hex(row.length),
+            hex(row.offset.unwrap_or(0)),
             row.file.as_deref().unwrap_or_default()
         );
     }
     Ok(())
+}
+
+/// C's `%#x`: zero has no prefix.
+fn hex(number: u64) -> String {
+    if number == 0 { "0".into() } else { format!("{number:#x}") }
 }
