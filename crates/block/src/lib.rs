@@ -10,6 +10,7 @@ pub mod error;
 pub mod formats;
 pub mod info;
 pub mod node;
+pub mod notices;
 pub mod open;
 pub mod options;
 pub mod protocols;

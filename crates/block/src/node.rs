@@ -205,6 +205,16 @@ pub trait Node: Send + Sync {
         self.file().is_some_and(|file| file.starts_zeroed())
     }
 
+    /// Where machine state is stored behind the disk, for formats that can.
+    fn vm_state_offset(&self) -> Option<u64> {
+        None
+    }
+
+    /// Says to fault injection below what the format is about to do.
+    fn about_to(&self, event: &'static str) {
+        _ = event;
+    }
+
     /// Looks for damage and repairs what `fix` allows.
     fn check(&self, fix: Fix) -> Result<CheckReport> {
         _ = fix;

@@ -2,8 +2,6 @@
 
 use std::path::Path;
 
-use serde_json::Value;
-
 use crate::error::{Error, Result};
 use crate::formats::{self, Format, PROBE_BYTES};
 use crate::node::NodeRef;
@@ -73,9 +71,7 @@ fn open_at(
     }
     let mut filename = filename.map(str::to_string);
     if let Some(json) = filename.as_deref().and_then(|name| name.strip_prefix("json:")) {
-        let tree: Value = serde_json::from_str(json)
-            .map_err(|_| Error::invalid("Could not parse the JSON options"))?;
-        let mut from_name = OpenOptions::from_json(&tree)?;
+        let mut from_name = OpenOptions::parse_json(json)?;
         for (key, value) in options.iter() {
             from_name.set(key, value.clone());
         }
@@ -168,9 +164,7 @@ pub fn open_child(
     let mut mode = mode.clone();
     take_common(&mut options, &mut mode)?;
     if let Some(json) = filename.and_then(|name| name.strip_prefix("json:")) {
-        let tree: Value = serde_json::from_str(json)
-            .map_err(|_| Error::invalid("Could not parse the JSON options"))?;
-        return open_at(None, OpenOptions::from_json(&tree)?, &mode, &OpenContext::default());
+        return open_at(None, OpenOptions::parse_json(json)?, &mode, &OpenContext::default());
     }
     let named = match options.take_text("driver") {
         Some(name) => match protocols::find(&name) {

@@ -32,6 +32,13 @@ impl OpenOptions {
         Ok(options)
     }
 
+    /// Reads a `json:` name's text. Strings may stand in single quotes.
+    pub fn parse_json(text: &str) -> Result<Self> {
+        let tree: Value = serde_json::from_str(&double_quoted(text))
+            .map_err(|_| Error::invalid("Could not parse the JSON options"))?;
+        Self::from_json(&tree)
+    }
+
     fn flatten(&mut self, key: &str, value: &Value) {
         match value {
             Value::Object(map) => {
@@ -160,6 +167,33 @@ impl OpenOptions {
     }
 }
 
+/// The same JSON with all strings in double quotes.
+fn double_quoted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut quote = None;
+    let mut letters = text.chars();
+    while let Some(letter) = letters.next() {
+        match (quote, letter) {
+            (None, '\'' | '"') => {
+                quote = Some(letter);
+                out.push('"');
+            }
+            (Some(open), close) if open == close => {
+                quote = None;
+                out.push('"');
+            }
+            (Some('\''), '"') => out.push_str("\\\""),
+            (Some(_), '\\') => match letters.next() {
+                Some('\'') => out.push('\''),
+                Some(other) => out.extend(['\\', other]),
+                None => out.push('\\'),
+            },
+            (_, other) => out.push(other),
+        }
+    }
+    out
+}
+
 /// The kinds of values of a creation option.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum OptionKind {
@@ -235,6 +269,11 @@ impl CreateOptions {
         self.text(name).map(|text| parse_size(name, text)).transpose()
     }
 
+    /// A plain number.
+    pub fn number(&self, name: &str) -> Result<Option<u64>> {
+        self.text(name).map(|text| parse_number(name, text)).transpose()
+    }
+
     /// A boolean.
     pub fn bool(&self, name: &str) -> Result<Option<bool>> {
         self.text(name).map(|text| parse_bool(name, text)).transpose()
@@ -266,12 +305,23 @@ impl CreateOptions {
             let spec = specs.iter().copied().flatten().find(|spec| spec.name == name);
             match spec.map(|spec| spec.kind) {
                 None => return Err(Error::invalid(format!("Invalid parameter '{name}'"))),
-                Some(OptionKind::Size | OptionKind::Number) => _ = parse_size(name, text)?,
+                Some(OptionKind::Size) => _ = parse_size(name, text)?,
+                Some(OptionKind::Number) => _ = parse_number(name, text)?,
                 Some(OptionKind::Bool) => _ = parse_bool(name, text)?,
                 Some(OptionKind::Text) => {}
             }
         }
         Ok(())
+    }
+}
+
+/// A number; a negative one wraps around, and is then out of every range.
+pub fn parse_number(name: &str, text: &str) -> Result<u64> {
+    match text.parse::<i64>() {
+        Ok(number) => Ok(number as u64),
+        Err(_) => text
+            .parse()
+            .map_err(|_| Error::invalid(format!("Parameter '{name}' expects a number"))),
     }
 }
 
@@ -390,6 +440,13 @@ mod tests {
         ] {
             assert_eq!(parse_bytes(text, b'B'), bytes, "{text}");
         }
+    }
+
+    #[test]
+    fn json_may_have_single_quotes() {
+        let options = OpenOptions::parse_json("{'driver': 'x', \"a\": 'it\\'s \"b\"'}").unwrap();
+        assert_eq!(options.text("driver"), Some("x"));
+        assert_eq!(options.text("a"), Some("it's \"b\""));
     }
 
     #[test]

@@ -85,7 +85,7 @@ pub fn create(
     }
     let make = format.create.ok_or_else(|| here("cannot create".into()))?;
     make(name, options, &OpenContext::default()).map_err(|error| {
-        if error.errno() == rustix::io::Errno::FBIG && matches!(error, block::Error::Os(_)) {
+        if error.errno() == rustix::io::Errno::FBIG {
             return here(format!("The image size is too large for file format '{format_name}' (try using a larger cluster size)"));
         }
         here(error.to_string())

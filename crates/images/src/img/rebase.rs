@@ -1,6 +1,6 @@
 //! `qemu-img rebase`.
 
-use block::node::{status_above, status_through};
+use block::node::{Zeroing, status_above, status_through};
 use block::open::OpenMode;
 use block::{Error, NodeRef};
 use qemu_compat::image_tool::arguments::Typed;
@@ -90,7 +90,10 @@ fn keep_contents(
     compress: bool,
     progress: &Progress,
 ) -> Result<(), Failure> {
-    let Some(old) = node.backing() else { return Ok(()) };
+    let old = node.backing();
+    if old.is_none() && new.is_none() {
+        return Ok(());
+    }
     let size = node.size();
     let unit = node.cluster_bytes().unwrap_or(512);
     let mut old_bytes = vec![0; PIECE_BYTES as usize];
@@ -105,14 +108,12 @@ fn keep_contents(
             continue;
         }
         let length = extent.length.min(PIECE_BYTES);
-        if !both_zero(&old, new, at, length)? {
+        if !both_zero(old.as_ref(), new, at, length)? {
             let (a, b) = (&mut old_bytes[..length as usize], &mut new_bytes[..length as usize]);
-            read_padded(&old, a, at).map_err(|_| fail("error while reading from old backing file"))?;
-            match new {
-                Some(new) => read_padded(new, b, at)
-                    .map_err(|_| fail("error while reading from new backing file"))?,
-                None => b.fill(0),
-            }
+            read_padded(old.as_ref(), a, at)
+                .map_err(|_| fail("error while reading from old backing file"))?;
+            read_padded(new, b, at)
+                .map_err(|_| fail("error while reading from new backing file"))?;
             write_differences(node, a, b, (at, size), unit, compress)?;
         }
         at += length;
@@ -121,8 +122,13 @@ fn keep_contents(
     Ok(())
 }
 
-fn both_zero(old: &NodeRef, new: Option<&NodeRef>, at: u64, length: u64) -> Result<bool, Failure> {
-    for node in [Some(old), new].into_iter().flatten() {
+fn both_zero(
+    old: Option<&NodeRef>,
+    new: Option<&NodeRef>,
+    at: u64,
+    length: u64,
+) -> Result<bool, Failure> {
+    for node in [old, new].into_iter().flatten() {
         if at >= node.size() {
             continue;
         }
@@ -134,7 +140,11 @@ fn both_zero(old: &NodeRef, new: Option<&NodeRef>, at: u64, length: u64) -> Resu
     Ok(true)
 }
 
-fn read_padded(node: &NodeRef, buffer: &mut [u8], at: u64) -> block::Result<()> {
+fn read_padded(node: Option<&NodeRef>, buffer: &mut [u8], at: u64) -> block::Result<()> {
+    let Some(node) = node else {
+        buffer.fill(0);
+        return Ok(());
+    };
     let there = node.size().saturating_sub(at).min(buffer.len() as u64) as usize;
     let (inside, outside) = buffer.split_at_mut(there);
     outside.fill(0);
@@ -166,6 +176,9 @@ fn write_differences(
                     let packed = compressing.pack(data).map_err(failed)?;
                     compressing.store(place, data, &packed).map_err(failed)?;
                 }
+                _ if block::zeros::all_zero(data) => node
+                    .zero_at(place, data.len() as u64, Zeroing::Keep)
+                    .map_err(failed)?,
                 _ => node.write_at(data, place).map_err(failed)?,
             }
         }

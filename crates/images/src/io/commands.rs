@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use block::open::parse_cache;
-use block::{Error, NodeRef, Preallocation};
+use block::{Error, NodeRef, OpenOptions, Preallocation};
 use qemu_compat::options::parse_opts;
 
 use super::numbers::{number, sized};
-use super::{Done, Failed, Session, open_named, open_spec, requests};
+use super::{Done, Failed, Session, open_named, open_spec, open_with, requests};
 
 /// Runs one command.
 pub fn run(session: &mut Session, name: &str, arguments: &[String]) -> Done {
@@ -34,6 +34,20 @@ pub fn run(session: &mut Session, name: &str, arguments: &[String]) -> Done {
         eprintln!("no file open, try 'help open'");
         return Err(Failed);
     };
+    let writes = ["write", "w", "writev", "wv", "aio_write", "discard", "d", "aio_discard", "truncate", "t"];
+    if writes.contains(&name) && !node.writable() {
+        eprintln!("qemu-io: Block node is read-only");
+        return Err(Failed);
+    }
+    let done = run_on(session, &node, name, arguments);
+    if writes.contains(&name) && session.writethrough && done.is_ok() {
+        return node.flush().map_err(|error| complain("flush", &error));
+    }
+    done
+}
+
+fn run_on(session: &mut Session, node: &NodeRef, name: &str, arguments: &[String]) -> Done {
+    let node = node.clone();
     match name {
         "close" | "c" => {
             drop(node);
@@ -99,9 +113,11 @@ fn open(session: &mut Session, arguments: &[String]) -> Done {
     let opened = match (spec, file) {
         (Some(spec), None) => open_spec(&spec, &mode),
         (Some(spec), Some(file)) => {
-            let driver = parse_opts(&spec, None).unwrap_or_default();
-            let driver = driver.iter().find(|(key, _)| key == "driver").map(|(_, value)| value.clone());
-            open_named(&file, driver.as_deref(), &mode)
+            let mut options = OpenOptions::new();
+            for (key, value) in parse_opts(&spec, None).unwrap_or_default() {
+                options.set(&key, value);
+            }
+            open_with(&file, options, &mode)
         }
         (None, Some(file)) => open_named(&file, None, &mode),
         (None, None) => Err("can't open: no file given".into()),

@@ -39,6 +39,8 @@ pub struct Session {
     node: Option<NodeRef>,
     /// How the image was opened, for `reopen`.
     mode: OpenMode,
+    /// Every write is followed by a flush, which is this tool's default.
+    writethrough: bool,
     quit: bool,
 }
 
@@ -90,8 +92,9 @@ fn start(name: &str, typed: &Typed) -> Result<Session, String> {
             return Err(format!("The option --{option} is not supported"));
         }
     }
-    let mode = mode(typed)?;
-    let mut session = Session { name: name.to_string(), node: None, mode: mode.clone(), quit: false };
+    let (mode, writethrough) = mode(typed)?;
+    let mut session =
+        Session { name: name.to_string(), node: None, mode: mode.clone(), writethrough, quit: false };
     match typed.operands.as_slice() {
         [] => {}
         [file] => {
@@ -110,7 +113,8 @@ fn start(name: &str, typed: &Typed) -> Result<Session, String> {
     Ok(session)
 }
 
-fn mode(typed: &Typed) -> Result<OpenMode, String> {
+fn mode(typed: &Typed) -> Result<(OpenMode, bool), String> {
+    let mut writethrough = true;
     let mut mode = OpenMode {
         write: !typed.has("read-only"),
         unmap: true,
@@ -119,14 +123,15 @@ fn mode(typed: &Typed) -> Result<OpenMode, String> {
         ..OpenMode::default()
     };
     if let Some(cache) = typed.value("cache") {
-        parse_cache(&mut mode, cache).ok_or_else(|| format!("invalid cache option: {cache}"))?;
+        writethrough = parse_cache(&mut mode, cache)
+            .ok_or_else(|| format!("invalid cache option: {cache}"))?;
     }
     match typed.value("discard") {
         None | Some("unmap" | "on") => {}
         Some("ignore" | "off") => mode.unmap = false,
         Some(other) => return Err(format!("Invalid discard option: {other}")),
     }
-    Ok(mode)
+    Ok((mode, writethrough))
 }
 
 /// Opens an image by name.
@@ -135,6 +140,13 @@ fn open_named(file: &str, format: Option<&str>, mode: &OpenMode) -> Result<NodeR
     if let Some(format) = format {
         options.set("driver", format);
     }
+    open_with(file, options, mode)
+}
+
+/// Opens an image by name, with further options.
+fn open_with(file: &str, options: OpenOptions, mode: &OpenMode) -> Result<NodeRef, String> {
+    let format = options.text("driver").map(str::to_string);
+    let format = format.as_deref();
     warn_guess(block::open::open(Some(file), options, mode), format, file, mode)
         .map_err(|error| format!("can't open device {file}: {error}"))
 }

@@ -121,10 +121,7 @@ pub fn read(node: &NodeRef, name: &str, arguments: &[String]) -> Done {
     };
     let (offset, lengths) = place(&flags, vectors, name, "off len")?;
     let total: i64 = lengths.iter().sum();
-    if flags.vm_state {
-        println!("read failed: Operation not supported");
-        return Err(Failed);
-    }
+    let base = state_base(node, &flags, "read")?;
     let start = flags.part_start.unwrap_or(0);
     let part = flags.part_length.unwrap_or(total - start);
     if (flags.part_length.is_some() || flags.part_start.is_some()) && flags.pattern.is_none() {
@@ -136,7 +133,10 @@ pub fn read(node: &NodeRef, name: &str, arguments: &[String]) -> Done {
     }
     let began = Instant::now();
     let mut buffer = vec![READ_FILL; total as usize];
-    let read = within(node, offset, total).and_then(|()| node.read_at(&mut buffer, offset as u64));
+    let read = match base {
+        Some(base) => node.read_at(&mut buffer, base + offset as u64),
+        None => within(node, offset, total).and_then(|()| node.read_at(&mut buffer, offset as u64)),
+    };
     let took = began.elapsed();
     let verb = if vectors { "readv" } else { "read" };
     read.map_err(|error| failed(verb, &error))?;
@@ -172,13 +172,14 @@ pub fn write(node: &NodeRef, name: &str, arguments: &[String]) -> Done {
         return Err(Failed);
     }
     let total: i64 = lengths.iter().sum();
-    if flags.vm_state {
-        println!("write failed: Operation not supported");
-        return Err(Failed);
-    }
+    let base = state_base(node, &flags, "write")?;
     let buffer = fill(&flags, total)?;
     let began = Instant::now();
-    let written = within(node, offset, total).and_then(|()| store(node, &flags, offset, total, &buffer));
+    let written = match base {
+        Some(base) => node.write_at(&buffer, base + offset as u64),
+        None => within(node, offset, total)
+            .and_then(|()| store(node, &flags, offset, total, &buffer)),
+    };
     let written = written.and_then(|()| if flags.fua { node.flush() } else { Ok(()) });
     let took = began.elapsed();
     let verb = match name {
@@ -262,6 +263,20 @@ fn store(node: &NodeRef, flags: &Flags, offset: i64, total: i64, buffer: &[u8]) 
         compressing.store(at + (number * unit) as u64, piece, &packed)?;
     }
     Ok(())
+}
+
+/// Where machine state begins, if the request is about that.
+fn state_base(node: &NodeRef, flags: &Flags, verb: &str) -> Result<Option<u64>, Failed> {
+    if !flags.vm_state {
+        return Ok(None);
+    }
+    match node.vm_state_offset() {
+        Some(base) => Ok(Some(base)),
+        None => {
+            println!("{verb} failed: Operation not supported");
+            Err(Failed)
+        }
+    }
 }
 
 /// A request beyond the end fails as a whole.

@@ -59,7 +59,7 @@ pub(super) fn amend(image: &Qcow2, options: &CreateOptions) -> Result<()> {
         Some("1.1" | "v3") => 3,
         Some(other) => return Err(Error::invalid(format!("Unknown compatibility level {other}"))),
     };
-    let refcount_bits = options.size("refcount_bits")?;
+    let refcount_bits = options.number("refcount_bits")?;
     if let Some(bits) = refcount_bits
         && (!bits.is_power_of_two() || bits > 64)
     {
@@ -97,6 +97,14 @@ pub(super) fn amend(image: &Qcow2, options: &CreateOptions) -> Result<()> {
     }
     if options.text("backing_file").is_some() || options.text("backing_fmt").is_some() {
         let header = image.state.lock().meta.header.clone();
+        let differs = |name: &str, own: &Option<String>| {
+            options.text(name).is_some_and(|text| text != own.as_deref().unwrap_or(""))
+        };
+        if differs("backing_file", &header.backing_file) || differs("backing_fmt", &header.backing_format) {
+            return Err(Error::invalid(
+                "Cannot amend the backing file\nYou can use 'qemu-img rebase' instead.",
+            ));
+        }
         let name = options.text("backing_file").or(header.backing_file.as_deref()).map(str::to_string);
         let format = options.text("backing_fmt").or(header.backing_format.as_deref()).map(str::to_string);
         change_backing(image, name.as_deref(), format.as_deref())?;

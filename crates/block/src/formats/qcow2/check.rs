@@ -85,8 +85,7 @@ pub(super) fn check(image: &Qcow2, fix: Fix) -> Result<CheckReport> {
     image.drain(&mut guard);
     let state = &mut *guard;
     if image.writable {
-        state.meta.write_back()?;
-        state.meta.write_back()?;
+        state.meta.write_back_all()?;
     }
     state.meta.unordered = fix.errors || fix.leaks;
     let report = check_all(image, state, fix);

@@ -171,7 +171,7 @@ fn cluster_size(options: &CreateOptions, extended: bool) -> Result<u64> {
 }
 
 fn refcount_order(options: &CreateOptions, version: u32) -> Result<u32> {
-    let bits = options.size("refcount_bits")?.unwrap_or(16);
+    let bits = options.number("refcount_bits")?.unwrap_or(16);
     if !bits.is_power_of_two() || bits > 64 {
         return Err(Error::invalid("Refcount width must be a power of two and may not exceed 64 bits"));
     }

@@ -17,6 +17,9 @@ use crate::node::{Node, NodeRef};
 
 /// More frees than this do not wait for the next flush.
 const PENDING_FREES_MAX: usize = 8192;
+/// Freed bytes worth a barrier before the file grows, and how many allocations a smaller gain waits.
+const RECLAIM_BYTES: u64 = 1 << 20;
+const RECLAIM_ALLOCATIONS: u32 = 64;
 /// Bits of a refcount table entry that hold the offset.
 const REFCOUNT_OFFSET_MASK: u64 = !511;
 /// L1 entries are written in units of this many bytes.
@@ -54,6 +57,7 @@ pub struct Metadata {
     /// Where the next compressed cluster may begin, within a cluster that has room.
     pub packed_end: u64,
     pending_frees: Vec<(u64, u64, Freed)>,
+    allocations_since_reclaim: u32,
     /// Data was copied that must be on the medium before a table points to it.
     pub copied_data: bool,
     /// The data file's first byte that was never written: beyond it there are zeros.
@@ -84,6 +88,7 @@ impl Metadata {
             free_index: 0,
             packed_end: 0,
             pending_frees: Vec::new(),
+            allocations_since_reclaim: RECLAIM_ALLOCATIONS,
             copied_data: false,
             untouched_from,
             discards: false,
@@ -281,7 +286,6 @@ impl Metadata {
             self.refcount_cache.write_back(&*self.file)?;
         }
         self.refcount_cache.insert(offset, bytes);
-        self.free_index = self.free_index.min(place);
         Ok(offset)
     }
 
@@ -358,6 +362,8 @@ impl Metadata {
         if (start + count) << self.geometry.cluster_bits > 1 << 56 {
             return Err(Errno::FBIG.into());
         }
+        // Gaps that were too small stay behind until something is freed below them.
+        self.free_index = start + count;
         Ok(start)
     }
 
@@ -365,6 +371,7 @@ impl Metadata {
     pub fn allocate(&mut self, bytes: u64) -> Result<u64> {
         let count = bytes.div_ceil(self.geometry.cluster);
         self.mark_dirty()?;
+        self.reclaim(count)?;
         loop {
             let start = self.find_free(count)?;
             // Making refcount blocks may take clusters out of the row: make them first.
@@ -381,11 +388,23 @@ impl Metadata {
             for cluster in start..start + count {
                 self.set_refcount(cluster, 1)?;
             }
-            if start == self.free_index {
-                self.free_index = start + count;
-            }
             return Ok(start << self.geometry.cluster_bits);
         }
+    }
+
+    /// Before the file grows, what was freed is made usable, if that is worth a barrier.
+    fn reclaim(&mut self, count: u64) -> Result<()> {
+        self.allocations_since_reclaim += 1;
+        if self.pending_frees.is_empty() {
+            return Ok(());
+        }
+        let waiting: u64 = self.pending_frees.iter().map(|(_, bytes, _)| bytes).sum();
+        let worth = waiting >= RECLAIM_BYTES || self.allocations_since_reclaim >= RECLAIM_ALLOCATIONS;
+        if !worth || (self.free_index + count) << self.geometry.cluster_bits < self.file.size() {
+            return Ok(());
+        }
+        self.allocations_since_reclaim = 0;
+        self.write_back()
     }
 
     /// Takes the clusters right behind `offset`, as many as are free, at most `count`.
@@ -471,13 +490,22 @@ impl Metadata {
             || !self.pending_frees.is_empty()
     }
 
+    /// Writes everything at the end, refcounts that could wait included.
+    pub fn write_back_all(&mut self) -> Result<()> {
+        self.write_back()?;
+        self.write_back()?; // what the frees changed
+        self.refcount_cache.write_back(&*self.file)?;
+        Ok(())
+    }
+
     fn is_lazy(&self) -> bool {
         self.header.incompatible & incompatible::DIRTY != 0
     }
 
     /// Hands all changes to the file, in an order that survives a crash at any point.
     pub fn write_back(&mut self) -> Result<()> {
-        let counted = self.refcount_cache.write_back(&*self.file)? && !self.is_lazy();
+        // A dirty image's refcounts are counted anew after a crash: they can wait.
+        let counted = !self.is_lazy() && self.refcount_cache.write_back(&*self.file)?;
         if (counted || self.copied_data) && (self.l2_cache.is_dirty() || !self.l1_dirty.is_empty()) {
             self.barrier()?;
         }

@@ -109,6 +109,9 @@ impl Qcow2 {
 
     /// Marks the image as damaged, so that nothing worse happens, and gives the error to return.
     fn damaged(&self, state: &mut State, text: String) -> Error {
+        crate::notices::say(&format!(
+            "qcow2: Marking image as corrupt: {text}; further corruption events will be suppressed"
+        ));
         if self.writable && self.geometry.zero_flag {
             let bits = state.meta.header.incompatible | header::incompatible::CORRUPT;
             // The finding matters more than a failure to write it down.
@@ -136,8 +139,7 @@ impl Qcow2 {
         }
         let meta = &mut state.meta;
         if meta.is_dirty() {
-            meta.write_back()?;
-            meta.write_back()?; // what the frees changed
+            meta.write_back_all()?;
         }
         let dirty = header::incompatible::DIRTY;
         if meta.header.incompatible & dirty != 0 {
@@ -263,6 +265,10 @@ impl Node for Qcow2 {
 
     fn cluster_bytes(&self) -> Option<u64> {
         Some(self.geometry.cluster)
+    }
+
+    fn vm_state_offset(&self) -> Option<u64> {
+        Some(self.size().next_multiple_of(self.geometry.l2_span()))
     }
 
     fn starts_zeroed(&self) -> bool {

@@ -26,8 +26,8 @@ pub fn open(
     mode: &OpenMode,
     _context: &OpenContext,
 ) -> Result<NodeRef> {
-    let runtime = Runtime::take(options)?;
     let mut header = Header::read(&*file, mode.check)?;
+    let runtime = Runtime::take(options, 1 << header.cluster_bits)?;
     if header.incompatible & incompatible::CORRUPT != 0 && mode.write && !mode.check {
         return Err(Error::Failed {
             action: "qcow2".into(),
@@ -101,15 +101,20 @@ struct Runtime {
 }
 
 impl Runtime {
-    fn take(options: &mut OpenOptions) -> Result<Self> {
+    fn take(options: &mut OpenOptions, cluster: u64) -> Result<Self> {
         let lazy_refcounts = options.take_bool("lazy-refcounts")?;
         let pass_discards = options.take_bool("pass-discard-request")?;
         let total = options.take_size("cache-size")?;
         let l2 = options.take_size("l2-cache-size")?;
         let refcounts = options.take_size("refcount-cache-size")?;
         check_cache_sizes(total, l2, refcounts)?;
-        // Ours is one size for whole tables, and old tables go when new ones come.
-        options.take_size("l2-cache-entry-size")?;
+        let entry = options.take_size("l2-cache-entry-size")?;
+        if entry.is_some_and(|bytes| !bytes.is_power_of_two() || !(512..=cluster).contains(&bytes)) {
+            return Err(Error::invalid(format!(
+                "L2 cache entry size must be a power of two between 512 and the cluster size ({cluster})"
+            )));
+        }
+        // Our cache holds whole tables, and old ones go only when new ones come.
         options.take_size("cache-clean-interval")?;
         let wanted = l2.or(total).unwrap_or(L2_CACHE_BYTES as u64);
         Ok(Self {

@@ -208,7 +208,9 @@ impl Qcow2 {
         let index = geometry.l2_index(guest);
         let old = state.meta.entry(slot, index);
         let has_place = old.word & (OFFSET_MASK | COMPRESSED) != 0;
-        if !has_place && self.backing.read().is_none() {
+        let has_backing = self.backing.read().is_some();
+        // Version 2 has nothing that hides the backing file: the data stays.
+        if has_backing && !geometry.zero_flag || !has_place && !has_backing {
             return Ok(());
         }
         // What was discarded must not show the backing file again.
