@@ -1,5 +1,6 @@
 //! Protocols: where the bytes of an image come from.
 
+mod blkdebug;
 pub mod file;
 mod locks;
 pub mod null;
@@ -27,7 +28,7 @@ pub struct Protocol {
 
 /// Every protocol. A new one is one row here.
 pub const PROTOCOLS: &[Protocol] =
-    &[file::PROTOCOL, file::HOST_DEVICE, null::NULL_CO, null::NULL_AIO];
+    &[file::PROTOCOL, file::HOST_DEVICE, null::NULL_CO, null::NULL_AIO, blkdebug::PROTOCOL];
 
 /// The protocol of this driver name.
 pub fn find(name: &str) -> Option<&'static Protocol> {

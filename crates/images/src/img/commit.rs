@@ -31,10 +31,10 @@ pub fn run(typed: &Typed) -> Outcome {
     let progress = Progress::new(typed.has("progress") && !quiet);
     let copied = copy(&top, &base, &progress);
     progress.end(copied.is_ok());
-    copied?;
+    copied.map_err(|failure| failure.with_prefix("Block job failed: ", ""))?;
     base.flush()?;
     if !typed.has("drop") && wanted.is_none() {
-        top.make_empty().map_err(|error| fail(format!("Could not empty {name}: {error}")))?;
+        top.make_empty().map_err(|error| fail(format!("Failed to empty {name}: {error}")))?;
         top.flush()?;
     }
     if !quiet {

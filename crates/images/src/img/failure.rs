@@ -32,7 +32,7 @@ impl Failure {
 
     /// With `prefix` in front, instead of the file name that stands there.
     pub fn with_prefix(mut self, prefix: &str, filename: &str) -> Self {
-        let own = format!("{filename}: ");
+        let own = if filename.is_empty() { String::new() } else { format!("{filename}: ") };
         let text = self.text.strip_prefix(&own).unwrap_or(&self.text);
         self.text = format!("{prefix}{text}");
         self

@@ -48,6 +48,11 @@ pub fn run(typed: &Typed) -> Outcome {
         copied?;
     }
     let backing = backing.filter(|name| !name.is_empty());
+    if let (Some(name), None) = (backing, format) {
+        return Err(fail(format!(
+            "Could not change the backing file to '{name}': backing format must be specified"
+        )));
+    }
     node.change_backing_file(backing, if backing.is_some() { format } else { None })
         .map_err(|error| refused(&error, backing.unwrap_or_default()))?;
     node.flush()?;

@@ -229,7 +229,7 @@ fn info(node: &NodeRef) -> Done {
         println!("format name: {}", file.driver());
     }
     println!("cluster size: {}", sized(node.cluster_bytes().unwrap_or(0) as f64));
-    println!("vm state offset: {}", sized(0.0));
+    println!("vm state offset: {}", sized(node.vm_state_offset().unwrap_or(0) as f64));
     Ok(())
 }
 

@@ -154,7 +154,7 @@ impl TableCache {
     }
 
     /// Writes all changed tables, in the order of the file.
-    pub fn write_back(&mut self, file: &dyn Node) -> Result<bool> {
+    pub fn write_back(&mut self, file: &dyn Node, event: &'static str) -> Result<bool> {
         if self.dirty_tables == 0 {
             return Ok(false);
         }
@@ -166,6 +166,7 @@ impl TableCache {
             let Some((start, end)) = table.dirty else { continue };
             let start = start - start % WRITE_UNIT_BYTES;
             let end = end.next_multiple_of(WRITE_UNIT_BYTES).min(table.bytes.len());
+            file.about_to(event);
             file.write_at(&table.bytes[start..end], table.offset + start as u64)?;
             table.dirty = None;
             self.dirty_tables -= 1;

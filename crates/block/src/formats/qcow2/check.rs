@@ -129,7 +129,7 @@ fn check_all(image: &Qcow2, state: &mut State, fix: Fix) -> Result<CheckReport> 
     } else {
         report = compared;
         report.image_end_offset = (highest + 1) << geometry.cluster_bits;
-        if broken {
+        if broken && fix.leaks {
             report.messages.push("ERROR need to rebuild refcount structures".into());
             report.check_errors += 1;
         }

@@ -130,6 +130,7 @@ impl Compressing for Qcow2 {
         let word = geometry
             .compressed_word(place, bytes.len() as u64)
             .ok_or(Error::Os(rustix::io::Errno::FBIG))?;
+        state.meta.file.about_to("write_compressed");
         state.meta.file.write_at(bytes, place)?;
         let slot = self.l2_for_write(state, offset)?;
         state.meta.set_entry(slot, index, Entry { word, bitmap: 0 });

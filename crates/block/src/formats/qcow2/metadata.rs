@@ -127,8 +127,18 @@ impl Metadata {
             self.write_back()?;
         }
         let mut bytes = vec![0; self.geometry.cluster as usize].into_boxed_slice();
+        self.file.about_to("l2_load");
         self.file.read_at(&mut bytes, offset)?;
         Ok(self.l2_cache.insert(offset, bytes))
+    }
+
+    /// With lazy refcounts: those of tables are written at once all the same, because only
+    /// data clusters are cheap to count anew.
+    pub fn settle_refcounts(&mut self) -> Result<()> {
+        if self.is_lazy() {
+            self.refcount_cache.write_back(&*self.file, "refblock_update_part")?;
+        }
+        Ok(())
     }
 
     /// Puts a new L2 table into the cache, as changed.
@@ -179,6 +189,7 @@ impl Metadata {
     pub fn refcount_table(&mut self) -> Result<&mut Vec<u64>> {
         if self.refcount_table.is_none() {
             let entries = u64::from(self.header.refcount_table_clusters) * (self.geometry.cluster / 8);
+            self.file.about_to("reftable_load");
             let table = read_table(&*self.file, self.header.refcount_table_offset, entries)?;
             self.refcount_table = Some(table);
         }
@@ -202,9 +213,10 @@ impl Metadata {
         }
         if self.refcount_cache.must_write_back() {
             // Increments may come early; decrements were applied only when it was safe.
-            self.refcount_cache.write_back(&*self.file)?;
+            self.refcount_cache.write_back(&*self.file, "refblock_update_part")?;
         }
         let mut bytes = vec![0; self.geometry.cluster as usize].into_boxed_slice();
+        self.file.about_to("refblock_load");
         self.file.read_at(&mut bytes, offset)?;
         Ok(self.refcount_cache.insert(offset, bytes))
     }
@@ -276,14 +288,16 @@ impl Metadata {
                 return Ok(found);
             }
         }
+        self.file.about_to("refblock_alloc_write");
         self.file.write_at(&bytes, offset)?;
         self.note_touched(offset + self.geometry.cluster);
         self.barrier()?;
+        self.file.about_to("refblock_alloc_hookup");
         self.refcount_table()?[index] = offset;
         let at = self.header.refcount_table_offset + index as u64 * 8;
         self.file.write_at(&offset.to_be_bytes(), at)?;
         if self.refcount_cache.must_write_back() {
-            self.refcount_cache.write_back(&*self.file)?;
+            self.refcount_cache.write_back(&*self.file, "refblock_update_part")?;
         }
         self.refcount_cache.insert(offset, bytes);
         Ok(offset)
@@ -370,6 +384,7 @@ impl Metadata {
     /// Takes clusters in a row. Their refcount is 1 when this returns.
     pub fn allocate(&mut self, bytes: u64) -> Result<u64> {
         let count = bytes.div_ceil(self.geometry.cluster);
+        self.file.about_to("cluster_alloc");
         self.mark_dirty()?;
         self.reclaim(count)?;
         loop {
@@ -448,6 +463,7 @@ impl Metadata {
     /// Gives a range back once nothing on the medium points to it.
     pub fn free(&mut self, offset: u64, bytes: u64, what: Freed) {
         if bytes > 0 {
+            self.file.about_to("cluster_free");
             self.pending_frees.push((offset, bytes, what));
         }
     }
@@ -494,7 +510,7 @@ impl Metadata {
     pub fn write_back_all(&mut self) -> Result<()> {
         self.write_back()?;
         self.write_back()?; // what the frees changed
-        self.refcount_cache.write_back(&*self.file)?;
+        self.refcount_cache.write_back(&*self.file, "refblock_update_part")?;
         Ok(())
     }
 
@@ -505,11 +521,11 @@ impl Metadata {
     /// Hands all changes to the file, in an order that survives a crash at any point.
     pub fn write_back(&mut self) -> Result<()> {
         // A dirty image's refcounts are counted anew after a crash: they can wait.
-        let counted = !self.is_lazy() && self.refcount_cache.write_back(&*self.file)?;
+        let counted = !self.is_lazy() && self.refcount_cache.write_back(&*self.file, "refblock_update_part")?;
         if (counted || self.copied_data) && (self.l2_cache.is_dirty() || !self.l1_dirty.is_empty()) {
             self.barrier()?;
         }
-        self.l2_cache.write_back(&*self.file)?;
+        self.l2_cache.write_back(&*self.file, "l2_update")?;
         if !self.l1_dirty.is_empty() {
             self.barrier()?;
             self.write_l1()?;
@@ -528,7 +544,9 @@ impl Metadata {
 
     /// Everything to the medium.
     pub fn flush(&mut self) -> Result<()> {
+        self.file.about_to("flush_to_os");
         self.write_back()?;
+        self.file.about_to("flush_to_disk");
         self.file.flush()?;
         self.copied_data = false;
         Ok(())
@@ -539,6 +557,7 @@ impl Metadata {
             let first = unit * L1_UNIT_BYTES / 8;
             let last = (first + L1_UNIT_BYTES / 8).min(self.l1.len());
             let bytes = encode_table(&self.l1[first..last]);
+            self.file.about_to("l1_update");
             self.file.write_at(&bytes, self.header.l1_offset + first as u64 * 8)?;
         }
         Ok(())
@@ -598,14 +617,17 @@ impl Metadata {
         let mut l1 = self.l1.clone();
         l1.resize(target as usize, 0);
         let bytes = encode_table(&l1);
+        self.file.about_to("l1_grow_alloc_table");
         let offset = self.allocate(bytes.len() as u64)?;
         self.write_back()?;
+        self.file.about_to("l1_grow_write_table");
         self.file.write_at(&bytes, offset)?;
         self.note_touched(offset + bytes.len() as u64);
         self.barrier()?;
         let mut fields = [0; 12];
         fields[..4].copy_from_slice(&(target as u32).to_be_bytes());
         fields[4..].copy_from_slice(&offset.to_be_bytes());
+        self.file.about_to("l1_grow_activate_table");
         self.file.write_at(&fields, 36)?;
         let (old_offset, old_bytes) = (self.header.l1_offset, self.l1.len() as u64 * 8);
         self.header.l1_entries = target as u32;

@@ -118,7 +118,10 @@ impl Qcow2 {
 
     fn read_run(&self, run: Run, piece: &mut [u8], guest: u64) -> Result<()> {
         match run.kind {
-            Kind::Normal => self.data().read_at(piece, run.place),
+            Kind::Normal => {
+                self.data().about_to("read_aio");
+                self.data().read_at(piece, run.place)
+            }
             Kind::Zero | Kind::ZeroInPlace => {
                 piece.fill(0);
                 Ok(())
@@ -146,6 +149,7 @@ impl Qcow2 {
         let (below, beyond) =
             piece.split_at_mut(if guest < self.size() { there } else { 0 });
         if !below.is_empty() {
+            self.file.about_to("read_backing_aio");
             backing.read_at(below, guest)?;
         }
         beyond.fill(0);
@@ -161,6 +165,7 @@ impl Qcow2 {
             return Ok(cluster.clone());
         }
         let mut packed = vec![0; room as usize];
+        self.file.about_to("read_compressed");
         self.file.read_at(&mut packed, place)?;
         let cluster =
             Arc::new(compress::unpack(self.compression, &packed, self.geometry.cluster as usize)?);

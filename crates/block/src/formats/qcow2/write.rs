@@ -101,6 +101,7 @@ impl Qcow2 {
             Plan::InPlace { place, length } => {
                 let id = self.take_off(&mut state, guest, guest + length, false);
                 drop(state);
+                self.data().about_to("write_aio");
                 let written = self.data().write_at(&data[..length as usize], place);
                 self.land(&mut self.state.lock(), id);
                 written.map(|()| length)
@@ -166,6 +167,7 @@ impl Qcow2 {
             return Err(self.refcounts_are_wrong(state));
         }
         let meta = &mut state.meta;
+        meta.settle_refcounts()?;
         meta.note_touched(place + self.geometry.cluster);
         let slot = meta.insert_l2(place, bytes)?;
         meta.set_l1(index, place | COPIED);
@@ -226,13 +228,14 @@ impl Qcow2 {
         let placed = base != 0 && entry.word & COMPRESSED == 0;
         let reused = placed && entry.word & COPIED != 0;
         let mut count = 1;
-        while count < clusters && !reused {
+        while count < clusters {
             let next = state.meta.entry(slot, first + count as usize);
             let (start, end) = part(count);
             let keeps_place = next.word & COMPRESSED == 0
                 && next.word & COPIED != 0
                 && next.word & OFFSET_MASK != 0;
-            if keeps_place || self.in_place(next, start, end) {
+            let follows = next.word & OFFSET_MASK == base + count * geometry.cluster;
+            if keeps_place != reused || (reused && !follows) || self.in_place(next, start, end) {
                 break;
             }
             count += 1;
@@ -349,6 +352,7 @@ impl Qcow2 {
         let place = |at: u64| allocation.host + (at - allocation.cluster_start);
         let end = guest + allocation.length;
         let (head, tail) = (guest - allocation.from, allocation.to - end);
+        self.data().about_to("write_aio");
         if head == 0 && tail == 0 {
             self.data().write_at(data, place(guest))?;
             return Ok(false);
@@ -364,8 +368,12 @@ impl Qcow2 {
             let (middle, after) = rest.split_at_mut(data.len());
             middle.copy_from_slice(data);
             if copied {
+                self.file.about_to("cow_read");
                 self.read(before, allocation.from)?;
                 self.read(after, end)?;
+            }
+            if copied {
+                self.data().about_to("cow_write");
             }
             self.data().write_at(&joined, place(allocation.from))?;
             return Ok(copied);

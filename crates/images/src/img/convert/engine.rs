@@ -260,11 +260,17 @@ impl Copy<'_> {
     fn look(&self, offset: u64) -> Result<Piece, Failure> {
         let (node, within) = self.sources.at(offset);
         let left = node.size() - within;
-        let status = if self.top_layer_only {
-            status_through(node, within, left)
-        } else {
-            status_above(node, None, within, left).map(|found| found.extent)
+        let ask = |length| {
+            if self.top_layer_only {
+                status_through(node, within, length)
+            } else {
+                status_above(node, None, within, length).map(|found| found.extent)
+            }
         };
+        let mut status = ask(left);
+        if status.is_err() && self.salvage {
+            status = ask(left.min(SALVAGE_BYTES as u64)); // perhaps only a part is unreadable
+        }
         let extent = match status {
             Ok(extent) => extent,
             Err(error) if !self.salvage => {
@@ -280,7 +286,11 @@ impl Copy<'_> {
         };
         let beyond_backing = self.target_backing_bytes.is_some_and(|bytes| offset >= bytes);
         let kind = if extent.zero {
-            if beyond_backing { Kind::Skip } else { Kind::Zero }
+            match (beyond_backing, self.sparse) {
+                (true, _) => Kind::Skip,
+                (false, 0) => Kind::Data, // everything is to be written
+                (false, _) => Kind::Zero,
+            }
         } else if extent.data || !self.top_layer_only {
             Kind::Data
         } else {
