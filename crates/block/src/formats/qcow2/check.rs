@@ -464,20 +464,21 @@ fn compare(
     report: &mut CheckReport,
     rebuild: &mut bool,
 ) -> Result<u64> {
-    let mut highest = 0;
-    for cluster in 0..references.len() {
-        let Ok(refcount) = meta.refcount(cluster) else {
-            report.messages.push(format!("Can't get refcount for cluster {cluster}: Input/output error"));
+    let mut differing = Vec::new();
+    let highest = meta.compare_refcounts(
+        references.len(),
+        |cluster| references.get(cluster),
+        |cluster, refcount| differing.push((cluster, refcount)),
+    )?;
+    for (cluster, refcount) in differing {
+        let Some(refcount) = refcount else {
+            report
+                .messages
+                .push(format!("Can't get refcount for cluster {cluster}: Input/output error"));
             report.check_errors += 1;
             continue;
         };
         let counted = references.get(cluster);
-        if refcount > 0 || counted > 0 {
-            highest = cluster;
-        }
-        if refcount == counted {
-            continue;
-        }
         let leak = refcount > counted;
         let repair = if leak { fix.leaks } else { fix.errors };
         if refcount == 0 {

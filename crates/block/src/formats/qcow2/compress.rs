@@ -15,7 +15,7 @@ use crate::node::{Compressing, Node, Packed};
 /// log2 of the window that every reader has.
 const WINDOW_BITS: u8 = 12;
 /// The reference implementation's levels, so that sizes compare.
-const ZLIB_LEVEL: u32 = 6;
+const ZLIB_LEVEL: u32 = 9;
 const ZSTD_LEVEL: i32 = 3;
 
 thread_local! {
@@ -132,6 +132,7 @@ impl Compressing for Qcow2 {
             .ok_or(Error::Os(rustix::io::Errno::FBIG))?;
         state.meta.file.about_to("write_compressed");
         state.meta.file.write_at(bytes, place)?;
+        state.meta.new_data = true;
         let slot = self.l2_for_write(state, offset)?;
         state.meta.set_entry(slot, index, Entry { word, bitmap: 0 });
         self.free_entry(state, old, Freed::Other);
@@ -199,7 +200,7 @@ mod tests {
         let data = sample();
         let packed = pack(Compression::Zlib, &data, data.len()).unwrap().expect("text shrinks");
         let mut reader = Decompress::new_with_window_bits(false, WINDOW_BITS);
-        let mut out = Vec::new();
+        let mut out: Vec<u8> = Vec::new();
         let mut piece = [0; 512];
         loop {
             let (used, made) = (reader.total_in() as usize, reader.total_out());

@@ -49,6 +49,8 @@ pub struct Metadata {
     /// The active L1 table in the host's byte order.
     pub l1: Vec<u64>,
     l1_dirty: BTreeSet<usize>,
+    /// Where guest data lies, if not here.
+    pub data_file: Option<NodeRef>,
     refcount_table: Option<Vec<u64>>,
     l2_cache: TableCache,
     refcount_cache: TableCache,
@@ -58,8 +60,9 @@ pub struct Metadata {
     pub packed_end: u64,
     pending_frees: Vec<(u64, u64, Freed)>,
     allocations_since_reclaim: u32,
-    /// Data was copied that must be on the medium before a table points to it.
-    pub copied_data: bool,
+    /// Data lies in new places: it must be on the medium before a table points there, or a
+    /// crash would show what was there before.
+    pub new_data: bool,
     /// The data file's first byte that was never written: beyond it there are zeros.
     pub untouched_from: u64,
     /// Freed data gives space back to the host.
@@ -82,6 +85,7 @@ impl Metadata {
             geometry,
             l1,
             l1_dirty: BTreeSet::new(),
+            data_file: None,
             refcount_table: None,
             l2_cache: TableCache::new(table, l2_cache_bytes.min(useful)),
             refcount_cache: TableCache::new(table, REFCOUNT_CACHE_BYTES),
@@ -89,7 +93,7 @@ impl Metadata {
             packed_end: 0,
             pending_frees: Vec::new(),
             allocations_since_reclaim: RECLAIM_ALLOCATIONS,
-            copied_data: false,
+            new_data: false,
             untouched_from,
             discards: false,
             unordered: false,
@@ -244,8 +248,11 @@ impl Metadata {
         let (at, bytes, length) =
             put_refcount(self.refcount_cache.bytes(slot), order, index, value);
         self.refcount_cache.change(slot, at, &bytes[..length]);
-        if value == 0 && cluster < self.free_index {
-            self.free_index = cluster;
+        if value == 0 {
+            self.free_index = self.free_index.min(cluster);
+            if cluster == self.packed_end >> self.geometry.cluster_bits {
+                self.packed_end = 0; // the cluster may hold anything from now on
+            }
         }
         Ok(())
     }
@@ -363,14 +370,24 @@ impl Metadata {
 
     /// The first of `count` free clusters in a row.
     fn find_free(&mut self, count: u64) -> Result<u64> {
+        let order = self.geometry.refcount_order;
         let mut start = self.free_index;
         let mut found = 0;
         while found < count {
-            if self.refcount(start + found)? == 0 {
-                found += 1;
-            } else {
-                start += found + 1;
-                found = 0;
+            let (slot, index, left) = self.refcounts_at(start + found)?;
+            let Some(slot) = slot else {
+                found += left.min(count - found); // nothing is counted there
+                continue;
+            };
+            let block = self.refcount_cache.bytes(slot);
+            for index in index..index + left.min(count - found) as usize {
+                if get_refcount(block, order, index) == 0 {
+                    found += 1;
+                } else {
+                    start += found + 1;
+                    found = 0;
+                    break; // the row may now reach further than was asked for
+                }
             }
         }
         if (start + count) << self.geometry.cluster_bits > 1 << 56 {
@@ -389,22 +406,92 @@ impl Metadata {
         self.reclaim(count)?;
         loop {
             let start = self.find_free(count)?;
-            // Making refcount blocks may take clusters out of the row: make them first.
             let bits = self.geometry.refcount_block_bits;
+            let table = self.header.refcount_table_offset;
             for block in start >> bits..=(start + count.max(1) - 1) >> bits {
                 self.refcount_block_for(block << bits)?;
             }
-            let free = (start..start + count).try_fold(true, |free, cluster| {
-                Ok::<_, Error>(free && self.refcount(cluster)? == 0)
-            })?;
-            if !free {
+            // New refcount blocks come behind the row, but a new table may lie within it.
+            if table != self.header.refcount_table_offset {
+                self.free_index = start;
                 continue;
             }
-            for cluster in start..start + count {
-                self.set_refcount(cluster, 1)?;
-            }
+            self.take_row(start, count)?;
             return Ok(start << self.geometry.cluster_bits);
         }
+    }
+
+    /// Sets the refcounts of free clusters in a row to 1.
+    fn take_row(&mut self, start: u64, count: u64) -> Result<()> {
+        let order = self.geometry.refcount_order;
+        let mut done = 0;
+        while done < count {
+            let (slot, index, left) = self.refcounts_at(start + done)?;
+            let run = left.min(count - done);
+            match slot {
+                Some(slot) if order >= 3 => {
+                    let width = 1usize << (order - 3);
+                    let mut bytes = vec![0; run as usize * width];
+                    bytes.iter_mut().skip(width - 1).step_by(width).for_each(|byte| *byte = 1);
+                    self.refcount_cache.change(slot, index * width, &bytes);
+                }
+                _ => {
+                    for cluster in start + done..start + done + run {
+                        self.set_refcount(cluster, 1)?;
+                    }
+                }
+            }
+            done += run;
+        }
+        Ok(())
+    }
+
+    /// The slot of the block that counts a cluster (`None` without one), the place within it,
+    /// and how many counts follow.
+    fn refcounts_at(&mut self, cluster: u64) -> Result<(Option<usize>, usize, u64)> {
+        let bits = self.geometry.refcount_block_bits;
+        let index = cluster & ((1 << bits) - 1);
+        let left = (1 << bits) - index;
+        let table = self.refcount_table()?;
+        let block = table.get((cluster >> bits) as usize).map_or(0, |e| e & REFCOUNT_OFFSET_MASK);
+        let slot = if block == 0 { None } else { Some(self.refcount_slot(block)?) };
+        Ok((slot, index as usize, left))
+    }
+
+    /// Calls `differs` for every cluster whose refcount is not what `expected` says, and for
+    /// those that cannot be read. Returns the highest cluster in use.
+    pub fn compare_refcounts(
+        &mut self,
+        clusters: u64,
+        expected: impl Fn(u64) -> u64,
+        mut differs: impl FnMut(u64, Option<u64>),
+    ) -> Result<u64> {
+        let order = self.geometry.refcount_order;
+        let (mut at, mut highest) = (0, 0);
+        while at < clusters {
+            let bits = self.geometry.refcount_block_bits;
+            let found = self.refcounts_at(at);
+            let left = ((1u64 << bits) - (at & ((1 << bits) - 1))).min(clusters - at);
+            for number in 0..left {
+                let refcount = match &found {
+                    Ok((Some(slot), index, _)) => {
+                        let block = self.refcount_cache.bytes(*slot);
+                        Some(get_refcount(block, order, index + number as usize))
+                    }
+                    Ok((None, ..)) => Some(0),
+                    Err(_) => None,
+                };
+                let wanted = expected(at + number);
+                if refcount != Some(0) || wanted != 0 {
+                    highest = at + number;
+                }
+                if refcount != Some(wanted) {
+                    differs(at + number, refcount);
+                }
+            }
+            at += left;
+        }
+        Ok(highest)
     }
 
     /// Before the file grows, what was freed is made usable, if that is worth a barrier.
@@ -492,8 +579,11 @@ impl Metadata {
     /// Everything written so far reaches the medium before anything written later.
     pub fn barrier(&mut self) -> Result<()> {
         if !self.unordered {
+            if let (Some(data), true) = (&self.data_file, self.new_data) {
+                data.flush()?;
+            }
             self.file.flush()?;
-            self.copied_data = false;
+            self.new_data = false;
         }
         Ok(())
     }
@@ -522,7 +612,7 @@ impl Metadata {
     pub fn write_back(&mut self) -> Result<()> {
         // A dirty image's refcounts are counted anew after a crash: they can wait.
         let counted = !self.is_lazy() && self.refcount_cache.write_back(&*self.file, "refblock_update_part")?;
-        if (counted || self.copied_data) && (self.l2_cache.is_dirty() || !self.l1_dirty.is_empty()) {
+        if (counted || self.new_data) && (self.l2_cache.is_dirty() || !self.l1_dirty.is_empty()) {
             self.barrier()?;
         }
         self.l2_cache.write_back(&*self.file, "l2_update")?;
@@ -548,7 +638,7 @@ impl Metadata {
         self.write_back()?;
         self.file.about_to("flush_to_disk");
         self.file.flush()?;
-        self.copied_data = false;
+        self.new_data = false;
         Ok(())
     }
 
@@ -658,6 +748,7 @@ pub fn get_refcount(block: &[u8], order: u32, index: usize) -> u64 {
             let (width, per_byte) = (1 << order, 8 >> order);
             u64::from(block[index / per_byte] >> (index % per_byte * width)) & ((1 << width) - 1)
         }
+        4 => u64::from(u16::from_be_bytes([block[index * 2], block[index * 2 + 1]])),
         _ => {
             let width = 1 << (order - 3);
             let bytes = &block[index * width..(index + 1) * width];

@@ -19,6 +19,8 @@ mod create;
 mod resize;
 mod amend;
 mod describe;
+#[cfg(test)]
+mod crash_tests;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -54,6 +54,7 @@ pub fn open(
     let mut meta = Metadata::open(file.clone(), header, runtime.l2_cache_bytes)?;
     meta.discards = runtime.pass_discards.unwrap_or(mode.unmap);
     if let Some(data) = &data_file {
+        meta.data_file = Some(data.clone());
         meta.untouched_from = data.size();
     }
     if mode.write && !mode.check {

@@ -115,8 +115,8 @@ impl Qcow2 {
                 let written = self.fill(&allocation, data, guest);
                 let mut state = self.state.lock();
                 let linked = match written {
-                    Ok(copied) => {
-                        state.meta.copied_data |= copied;
+                    Ok(()) => {
+                        state.meta.new_data = true;
                         self.link(&mut state, &allocation, guest)
                     }
                     Err(error) => {
@@ -347,19 +347,17 @@ impl Qcow2 {
         Ok(true)
     }
 
-    /// Writes data and its surroundings into new clusters. Says whether something was copied.
-    fn fill(&self, allocation: &Allocation, data: &[u8], guest: u64) -> Result<bool> {
+    /// Writes data and its surroundings into new clusters.
+    fn fill(&self, allocation: &Allocation, data: &[u8], guest: u64) -> Result<()> {
         let place = |at: u64| allocation.host + (at - allocation.cluster_start);
         let end = guest + allocation.length;
         let (head, tail) = (guest - allocation.from, allocation.to - end);
         self.data().about_to("write_aio");
         if head == 0 && tail == 0 {
-            self.data().write_at(data, place(guest))?;
-            return Ok(false);
+            return self.data().write_at(data, place(guest));
         }
         if allocation.fresh && allocation.surround_zero {
-            self.data().write_at(data, place(guest))?;
-            return Ok(false);
+            return self.data().write_at(data, place(guest));
         }
         let copied = !allocation.surround_zero;
         if head + tail + allocation.length <= JOINED_BYTES_MAX {
@@ -375,8 +373,7 @@ impl Qcow2 {
             if copied {
                 self.data().about_to("cow_write");
             }
-            self.data().write_at(&joined, place(allocation.from))?;
-            return Ok(copied);
+            return self.data().write_at(&joined, place(allocation.from));
         }
         self.data().write_at(data, place(guest))?;
         for (start, length) in [(allocation.from, head), (end, tail)] {
@@ -388,7 +385,7 @@ impl Qcow2 {
                 self.data().write_at(&piece, place(start))?;
             }
         }
-        Ok(copied)
+        Ok(())
     }
 
     /// Points the entries to the new clusters and gives the old ones back.
