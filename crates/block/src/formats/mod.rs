@@ -1,7 +1,10 @@
 //! Image formats: one folder each, one row each in [`FORMATS`].
 
+mod blocks;
 pub mod qcow2;
 pub mod raw;
+mod vdi;
+mod vpc;
 
 use crate::error::Result;
 use crate::node::NodeRef;
@@ -44,7 +47,7 @@ pub struct Measure {
 }
 
 /// Every format. A new one is one folder and one row here.
-pub const FORMATS: &[Format] = &[raw::FORMAT, qcow2::FORMAT];
+pub const FORMATS: &[Format] = &[raw::FORMAT, qcow2::FORMAT, vdi::FORMAT, vpc::FORMAT];
 
 /// The format of this driver name.
 pub fn find(name: &str) -> Option<&'static Format> {
