@@ -9,6 +9,7 @@ pub mod bitmaps;
 pub mod error;
 pub mod formats;
 pub mod info;
+pub mod nbd;
 pub mod node;
 pub mod notices;
 pub mod open;

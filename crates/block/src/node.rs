@@ -130,6 +130,11 @@ pub trait Node: Send + Sync {
         Ok(())
     }
 
+    /// Writes everything that is buffered, for a program that ends without dropping the node.
+    fn finish(&self) -> Result<()> {
+        self.flush()
+    }
+
     /// What the range that begins at `offset` holds. The answer covers at least one byte and at
     /// most `length`.
     fn status(&self, offset: u64, length: u64) -> Result<Extent> {

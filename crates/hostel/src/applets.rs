@@ -49,6 +49,12 @@ pub const APPLETS: &[Applet] = &[
         run: images::run,
     },
     Applet {
+        name: "qemu-nbd",
+        layer: Layer::Disks,
+        summary: "Serve a disk image to other programs",
+        run: images::run,
+    },
+    Applet {
         name: "qemu-io",
         layer: Layer::Disks,
         summary: "Read and write single ranges of a disk image",

@@ -2,6 +2,7 @@
 
 mod img;
 mod io;
+mod nbd;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -13,6 +14,7 @@ pub fn run(name: &str, arguments: &[OsString]) -> ExitCode {
         arguments.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     match name {
         "qemu-io" => io::run(name, &arguments),
+        "qemu-nbd" => nbd::run(name, &arguments),
         _ => img::run(name, &arguments),
     }
 }

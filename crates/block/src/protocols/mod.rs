@@ -3,6 +3,7 @@
 mod blkdebug;
 pub mod file;
 mod locks;
+mod nbd;
 pub mod null;
 
 use crate::error::Result;
@@ -28,7 +29,7 @@ pub struct Protocol {
 
 /// Every protocol. A new one is one row here.
 pub const PROTOCOLS: &[Protocol] =
-    &[file::PROTOCOL, file::HOST_DEVICE, null::NULL_CO, null::NULL_AIO, blkdebug::PROTOCOL];
+    &[file::PROTOCOL, file::HOST_DEVICE, null::NULL_CO, null::NULL_AIO, blkdebug::PROTOCOL, nbd::PROTOCOL];
 
 /// The protocol of this driver name.
 pub fn find(name: &str) -> Option<&'static Protocol> {

@@ -207,6 +207,10 @@ impl Node for Qcow2 {
         if self.writable { self.state.lock().meta.write_back() } else { Ok(()) }
     }
 
+    fn finish(&self) -> Result<()> {
+        if self.writable { self.close().and_then(|()| self.flush()) } else { Ok(()) }
+    }
+
     fn status(&self, offset: u64, length: u64) -> Result<Extent> {
         self.extent(offset, length)
     }
