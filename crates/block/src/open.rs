@@ -301,9 +301,7 @@ pub fn combine(mentioned_in: &str, name: &str) -> Result<String> {
         return Ok(name.to_string());
     }
     if mentioned_in.starts_with("json:") {
-        return Err(Error::invalid(format!(
-            "Cannot generate a base directory for {mentioned_in}"
-        )));
+        return Err(Error::invalid(format!("Cannot generate a base directory for {mentioned_in}")));
     }
     let end = mentioned_in.rfind('/').map_or_else(
         || protocols::prefix(mentioned_in).map_or(0, |prefix| prefix.len() + 1),

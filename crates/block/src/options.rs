@@ -112,7 +112,8 @@ impl OpenOptions {
     /// Takes everything below `prefix.` as options of their own.
     pub fn take_below(&mut self, prefix: &str) -> Self {
         let dotted = format!("{prefix}.");
-        let keys: Vec<_> = self.entries.keys().filter(|k| k.starts_with(&dotted)).cloned().collect();
+        let keys: Vec<_> =
+            self.entries.keys().filter(|k| k.starts_with(&dotted)).cloned().collect();
         let mut below = Self::new();
         for key in keys {
             if let Some(value) = self.entries.remove(&key) {
@@ -319,9 +320,9 @@ impl CreateOptions {
 pub fn parse_number(name: &str, text: &str) -> Result<u64> {
     match text.parse::<i64>() {
         Ok(number) => Ok(number as u64),
-        Err(_) => text
-            .parse()
-            .map_err(|_| Error::invalid(format!("Parameter '{name}' expects a number"))),
+        Err(_) => {
+            text.parse().map_err(|_| Error::invalid(format!("Parameter '{name}' expects a number")))
+        }
     }
 }
 
@@ -388,11 +389,8 @@ pub fn parse_bytes(text: &str, default_suffix: u8) -> std::result::Result<u64, S
     if shift == 0 && number.contains('.') && fraction.bytes().any(|digit| digit != b'0') {
         return Err(SizeProblem::Malformed);
     }
-    let whole: u64 = if whole.is_empty() {
-        0
-    } else {
-        whole.parse().map_err(|_| SizeProblem::TooLarge)?
-    };
+    let whole: u64 =
+        if whole.is_empty() { 0 } else { whole.parse().map_err(|_| SizeProblem::TooLarge)? };
     let unit = 1u64 << shift;
     let bytes = whole.checked_mul(unit).ok_or(SizeProblem::TooLarge)?;
     if fraction.is_empty() {

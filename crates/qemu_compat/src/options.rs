@@ -56,7 +56,10 @@ fn take_value(text: &str) -> (String, &str) {
 }
 
 /// Parses the *opts* syntax. The first value may stand without its key, which is then `implied`.
-pub fn parse_opts(text: &str, implied: Option<&str>) -> Result<Vec<(String, String)>, OptionsError> {
+pub fn parse_opts(
+    text: &str,
+    implied: Option<&str>,
+) -> Result<Vec<(String, String)>, OptionsError> {
     let mut pairs = Vec::new();
     let mut rest = text;
     let mut first = true;
@@ -139,8 +142,10 @@ fn put(tree: &mut Value, key: &str, value: String) -> Result<(), OptionsError> {
 /// Maps whose keys count from 0 are lists.
 fn make_lists(value: Value) -> Value {
     let Value::Object(map) = value else { return value };
-    let map: Map<String, Value> = map.into_iter().map(|(key, value)| (key, make_lists(value))).collect();
-    let is_list = !map.is_empty() && (0..map.len()).all(|index| map.contains_key(&index.to_string()));
+    let map: Map<String, Value> =
+        map.into_iter().map(|(key, value)| (key, make_lists(value))).collect();
+    let is_list =
+        !map.is_empty() && (0..map.len()).all(|index| map.contains_key(&index.to_string()));
     if !is_list {
         return Value::Object(map);
     }
@@ -161,11 +166,10 @@ mod tests {
         let pair = |key: &str, value: &str| (key.to_string(), value.to_string());
         assert_eq!(parse("a.img"), [pair("file", "a.img")]);
         assert_eq!(parse("file=a,,b,if=none"), [pair("file", "a,b"), pair("if", "none")]);
-        assert_eq!(parse("x=1,readonly,nosnap"), [
-            pair("x", "1"),
-            pair("readonly", "on"),
-            pair("snap", "off")
-        ]);
+        assert_eq!(
+            parse("x=1,readonly,nosnap"),
+            [pair("x", "1"), pair("readonly", "on"), pair("snap", "off")]
+        );
         assert_eq!(parse("x="), [pair("x", "")]);
     }
 

@@ -14,6 +14,15 @@ use crate::options::{CreateOptions, OpenOptions, OptionSpec};
 /// The bytes at an image's start that probing looks at.
 pub const PROBE_BYTES: usize = 2048;
 
+/// Opens an image whose file is open already.
+pub type Open = fn(NodeRef, &mut OpenOptions, &OpenMode, &OpenContext) -> Result<NodeRef>;
+
+/// Says how large an image with some contents would become.
+pub type MeasureSize = fn(&CreateOptions, Option<&NodeRef>) -> Result<Measure>;
+
+/// Makes an image in a file of that name.
+pub type Create = fn(&str, &CreateOptions, &OpenContext) -> Result<()>;
+
 /// A format driver.
 pub struct Format {
     /// The driver's name.
@@ -22,9 +31,9 @@ pub struct Format {
     /// all, 100 entirely. The file name helps formats without a signature.
     pub probe: fn(&[u8], &str) -> u32,
     /// Opens an image whose file is open already.
-    pub open: fn(NodeRef, &mut OpenOptions, &OpenMode, &OpenContext) -> Result<NodeRef>,
+    pub open: Open,
     /// Makes an image in a file of that name.
-    pub create: Option<fn(&str, &CreateOptions, &OpenContext) -> Result<()>>,
+    pub create: Option<Create>,
     /// What `create` understands, in display order.
     pub create_options: &'static [OptionSpec],
     /// What [`crate::Node::amend`] understands.
@@ -32,7 +41,7 @@ pub struct Format {
     /// Whether images have a backing file.
     pub backing: bool,
     /// Says how large an image with some contents would become.
-    pub measure: Option<fn(&CreateOptions, Option<&NodeRef>) -> Result<Measure>>,
+    pub measure: Option<MeasureSize>,
 }
 
 /// How large an image would become.

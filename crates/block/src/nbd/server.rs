@@ -58,13 +58,8 @@ struct Connection<'a> {
 
 /// Serves one connection until the client leaves.
 pub fn serve(stream: &mut dyn Stream, export: &Export) -> Result<()> {
-    let mut connection = Connection {
-        stream,
-        export,
-        structured: false,
-        no_zeroes: false,
-        contexts: Vec::new(),
-    };
+    let mut connection =
+        Connection { stream, export, structured: false, no_zeroes: false, contexts: Vec::new() };
     if connection.shake_hands()? {
         connection.answer_requests()?;
     }
@@ -247,7 +242,8 @@ impl Connection<'_> {
             let own = context.name();
             (listing && queries.is_empty())
                 || queries.iter().any(|query| {
-                    own == *query || (listing && query.ends_with(':') && own.starts_with(query.as_str()))
+                    own == *query
+                        || (listing && query.ends_with(':') && own.starts_with(query.as_str()))
                 })
         };
         let chosen: Vec<Context> = self.available().into_iter().filter(matches).collect();
@@ -370,7 +366,14 @@ impl Connection<'_> {
         self.send(head, data)
     }
 
-    fn chunk(&mut self, request: &Request, flags: u16, kind: u16, own: &[u8], data: &[u8]) -> Result<()> {
+    fn chunk(
+        &mut self,
+        request: &Request,
+        flags: u16,
+        kind: u16,
+        own: &[u8],
+        data: &[u8],
+    ) -> Result<()> {
         let mut head = STRUCTURED_MAGIC.to_be_bytes().to_vec();
         head.extend(flags.to_be_bytes());
         head.extend(kind.to_be_bytes());
@@ -449,10 +452,18 @@ impl Connection<'_> {
                     let extent = found.extent;
                     let flags = match context {
                         Context::Depth => {
-                            if extent.allocated { found.depth as u32 + 1 } else { 0 }
+                            if extent.allocated {
+                                found.depth as u32 + 1
+                            } else {
+                                0
+                            }
                         }
                         _ => {
-                            let hole = if extent.data || extent.host.is_some() && !extent.zero { 0 } else { STATE_HOLE };
+                            let hole = if extent.data || extent.host.is_some() && !extent.zero {
+                                0
+                            } else {
+                                STATE_HOLE
+                            };
                             hole | if extent.zero { STATE_ZERO } else { 0 }
                         }
                     };

@@ -163,7 +163,8 @@ fn parse_config(text: &str, rules: &mut Vec<Option<Rule>>) -> Result<()> {
                 rules.push(Some(rule(&kind, &pairs)?));
             }
             section = Some((name.to_string(), Vec::new()));
-        } else if let (Some((_, pairs)), Some((key, value))) = (&mut section, line.split_once('=')) {
+        } else if let (Some((_, pairs)), Some((key, value))) = (&mut section, line.split_once('='))
+        {
             let value = value.trim().trim_matches('"').to_string();
             pairs.push((key.trim().to_string(), value));
         } else {
@@ -174,7 +175,8 @@ fn parse_config(text: &str, rules: &mut Vec<Option<Rule>>) -> Result<()> {
 }
 
 fn rule(kind: &str, pairs: &[(String, String)]) -> Result<Rule> {
-    let get = |name: &str| pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+    let get =
+        |name: &str| pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
     let event = get("event").ok_or_else(|| Error::invalid("Missing event name for rule"))?;
     let number = |name: &str, default: i64| match get(name) {
         None => Ok(default),
@@ -190,9 +192,10 @@ fn rule(kind: &str, pairs: &[(String, String)]) -> Result<Rule> {
             once: matches!(get("once"), Some("on" | "true")),
             request: match get("iotype") {
                 None => None,
-                Some(text) => Some(Request::parse(text).ok_or_else(|| {
-                    Error::invalid(format!("Invalid parameter '{text}'"))
-                })?),
+                Some(text) => Some(
+                    Request::parse(text)
+                        .ok_or_else(|| Error::invalid(format!("Invalid parameter '{text}'")))?,
+                ),
             },
         },
         other => return Err(Error::invalid(format!("There is no option group '{other}'"))),
@@ -237,13 +240,13 @@ impl BlkDebug {
                 None => kind != Request::BlockStatus,
             };
             concerns
-                && sector.is_none_or(|sector| {
-                    (offset..offset + length.max(1)).contains(&(sector * 512))
-                })
+                && sector
+                    .is_none_or(|sector| (offset..offset + length.max(1)).contains(&(sector * 512)))
         });
         let Some(position) = wanted else { return Ok(()) };
         let index = state.active[position];
-        let Some(Rule { effect: Effect::Inject { errno, once, .. }, .. }) = &state.rules[index] else {
+        let Some(Rule { effect: Effect::Inject { errno, once, .. }, .. }) = &state.rules[index]
+        else {
             return Ok(());
         };
         let (errno, once) = (*errno, *once);

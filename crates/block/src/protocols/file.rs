@@ -85,9 +85,9 @@ pub struct HostFile {
 }
 
 fn open(driver: &'static str, options: &mut OpenOptions, mode: &OpenMode) -> Result<NodeRef> {
-    let path = options
-        .take_text("filename")
-        .ok_or_else(|| Error::invalid(format!("The '{driver}' block driver requires a file name")))?;
+    let path = options.take_text("filename").ok_or_else(|| {
+        Error::invalid(format!("The '{driver}' block driver requires a file name"))
+    })?;
     let locking = options.take_text("locking");
     options.take_text("aio");
     let locking = match locking.as_deref() {
@@ -112,7 +112,9 @@ fn open(driver: &'static str, options: &mut OpenOptions, mode: &OpenMode) -> Res
     let metadata = file.metadata()?;
     let device = metadata.file_type().is_block_device();
     if driver == "file" && !metadata.file_type().is_file() && !device {
-        return Err(Error::invalid("'file' driver requires '".to_string() + &path + "' to be a regular file"));
+        return Err(Error::invalid(
+            "'file' driver requires '".to_string() + &path + "' to be a regular file",
+        ));
     }
     let length = file_length(&file)?;
     Ok(Arc::new(HostFile {
@@ -187,8 +189,11 @@ fn grow(file: &File, from: u64, to: u64, preallocation: Preallocation) -> Result
         }
         Preallocation::Falloc => {
             if to > from {
-                rustix::fs::fallocate(file, FallocateFlags::empty(), from, to - from)
-                    .map_err(|errno| Error::from(errno).during("Could not preallocate data for the new file"))?;
+                rustix::fs::fallocate(file, FallocateFlags::empty(), from, to - from).map_err(
+                    |errno| {
+                        Error::from(errno).during("Could not preallocate data for the new file")
+                    },
+                )?;
             }
             Ok(())
         }
@@ -348,7 +353,8 @@ struct Bounce {
 
 impl Bounce {
     fn new(wanted: usize) -> Self {
-        let usable = (wanted + 2 * DIRECT_ALIGN).next_multiple_of(DIRECT_ALIGN).min(DIRECT_PIECE_BYTES);
+        let usable =
+            (wanted + 2 * DIRECT_ALIGN).next_multiple_of(DIRECT_ALIGN).min(DIRECT_PIECE_BYTES);
         let bytes = vec![0; usable + DIRECT_ALIGN];
         let skip = bytes.as_ptr().align_offset(DIRECT_ALIGN);
         Self { bytes, skip }
@@ -454,7 +460,13 @@ impl Node for HostFile {
         let file_end = self.length.load(Ordering::Acquire);
         if offset >= file_end {
             // The rest of the last sector.
-            return Ok(Extent { length, zero: true, allocated: true, host: Some(offset), ..Extent::default() });
+            return Ok(Extent {
+                length,
+                zero: true,
+                allocated: true,
+                host: Some(offset),
+                ..Extent::default()
+            });
         }
         let (end, data) = self.run_at(offset)?;
         Ok(Extent {
@@ -470,7 +482,11 @@ impl Node for HostFile {
     fn resize(&self, size: u64, preallocation: Preallocation) -> Result<()> {
         let before = self.length.load(Ordering::Acquire);
         if self.device {
-            return if size <= before { Ok(()) } else { Err(Error::invalid("Cannot grow device files")) };
+            return if size <= before {
+                Ok(())
+            } else {
+                Err(Error::invalid("Cannot grow device files"))
+            };
         }
         if preallocation != Preallocation::Off && size < before {
             return Err(Error::unsupported("Preallocation can't be used for shrinking files"));

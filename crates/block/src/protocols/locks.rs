@@ -13,8 +13,12 @@ const USED: i64 = 100;
 const REFUSED: i64 = 200;
 
 /// The numbers of the permissions, with the words for messages.
-const PERMISSIONS: [(u32, &str); 4] =
-    [(CONSISTENT_READ, "consistent read"), (WRITE, "write"), (WRITE_SAME, "write unchanged"), (RESIZE, "resize")];
+const PERMISSIONS: [(u32, &str); 4] = [
+    (CONSISTENT_READ, "consistent read"),
+    (WRITE, "write"),
+    (WRITE_SAME, "write unchanged"),
+    (RESIZE, "resize"),
+];
 
 /// Reading sees a state that makes sense.
 pub const CONSISTENT_READ: u32 = 1 << 0;

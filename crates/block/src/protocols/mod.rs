@@ -28,8 +28,14 @@ pub struct Protocol {
 }
 
 /// Every protocol. A new one is one row here.
-pub const PROTOCOLS: &[Protocol] =
-    &[file::PROTOCOL, file::HOST_DEVICE, null::NULL_CO, null::NULL_AIO, blkdebug::PROTOCOL, nbd::PROTOCOL];
+pub const PROTOCOLS: &[Protocol] = &[
+    file::PROTOCOL,
+    file::HOST_DEVICE,
+    null::NULL_CO,
+    null::NULL_AIO,
+    blkdebug::PROTOCOL,
+    nbd::PROTOCOL,
+];
 
 /// The protocol of this driver name.
 pub fn find(name: &str) -> Option<&'static Protocol> {

@@ -14,8 +14,8 @@ use super::Protocol;
 use crate::error::{Error, Result};
 use crate::nbd::{
     FLAG_FIXED_NEWSTYLE, FLAG_NO_ZEROES, MAGIC, OPTION_BYTES_MAX, OPTION_MAGIC, PAYLOAD_BYTES_MAX,
-    REPLY_MAGIC, REQUEST_MAGIC, SIMPLE_MAGIC, STATE_HOLE, STATE_ZERO, STRUCTURED_MAGIC, Stream, can,
-    chunk, cmd, info, opt, read_u16, read_u32, read_u64, rep,
+    REPLY_MAGIC, REQUEST_MAGIC, SIMPLE_MAGIC, STATE_HOLE, STATE_ZERO, STRUCTURED_MAGIC, Stream,
+    can, chunk, cmd, info, opt, read_u16, read_u32, read_u64, rep,
 };
 use crate::node::{Extent, Node, NodeRef, Zeroing};
 use crate::open::OpenMode;
@@ -113,9 +113,19 @@ fn open(options: &mut OpenOptions, mode: &OpenMode) -> Result<NodeRef> {
     let mut link = Link { stream, cookie: 0 };
     let Greeting { size, flags, structured, allocation } = link.greet(&export)?;
     if mode.write && flags & can::READ_ONLY != 0 {
-        return Err(Error::Os(Errno::ACCESS).during("request on write denied without write permission"));
+        return Err(
+            Error::Os(Errno::ACCESS).during("request on write denied without write permission")
+        );
     }
-    Ok(Arc::new(Nbd { name, size, flags, writable: mode.write, structured, allocation, link: Mutex::new(link) }))
+    Ok(Arc::new(Nbd {
+        name,
+        size,
+        flags,
+        writable: mode.write,
+        structured,
+        allocation,
+        link: Mutex::new(link),
+    }))
 }
 
 struct Greeting {
@@ -162,7 +172,9 @@ impl Link {
             Ok(())
         })?;
         if !there {
-            return Err(Error::invalid(format!("Requested export not available\nserver reported: export '{export}' not present")));
+            return Err(Error::invalid(format!(
+                "Requested export not available\nserver reported: export '{export}' not present"
+            )));
         }
         Ok(Greeting { size, flags, structured, allocation })
     }
@@ -196,7 +208,14 @@ impl Link {
         }
     }
 
-    fn request(&mut self, kind: u16, flags: u16, offset: u64, length: u32, data: &[u8]) -> Result<()> {
+    fn request(
+        &mut self,
+        kind: u16,
+        flags: u16,
+        offset: u64,
+        length: u32,
+        data: &[u8],
+    ) -> Result<()> {
         self.cookie += 1;
         let mut bytes = REQUEST_MAGIC.to_be_bytes().to_vec();
         bytes.extend(flags.to_be_bytes());
@@ -209,7 +228,12 @@ impl Link {
     }
 
     /// Hears the reply to the last request; data goes to `buffer`, block status to `extents`.
-    fn answer(&mut self, offset: u64, buffer: &mut [u8], extents: &mut Vec<(u32, u32)>) -> Result<()> {
+    fn answer(
+        &mut self,
+        offset: u64,
+        buffer: &mut [u8],
+        extents: &mut Vec<(u32, u32)>,
+    ) -> Result<()> {
         let mut failure = None;
         loop {
             let magic = read_u32(&mut *self.stream)?;
@@ -289,7 +313,15 @@ impl Link {
 }
 
 impl Nbd {
-    fn transact(&self, kind: u16, flags: u16, offset: u64, length: u64, data: &[u8], buffer: &mut [u8]) -> Result<()> {
+    fn transact(
+        &self,
+        kind: u16,
+        flags: u16,
+        offset: u64,
+        length: u64,
+        data: &[u8],
+        buffer: &mut [u8],
+    ) -> Result<()> {
         let mut link = self.link.lock();
         link.request(kind, flags, offset, length as u32, data)?;
         link.answer(offset, buffer, &mut Vec::new())
@@ -382,7 +414,8 @@ impl Node for Nbd {
     }
 
     fn status(&self, offset: u64, length: u64) -> Result<Extent> {
-        let known = Extent { length, data: true, allocated: true, host: Some(offset), ..Extent::default() };
+        let known =
+            Extent { length, data: true, allocated: true, host: Some(offset), ..Extent::default() };
         if !self.structured || !self.allocation {
             return Ok(known);
         }

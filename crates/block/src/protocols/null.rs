@@ -91,6 +91,10 @@ impl Node for Null {
     }
 
     fn resize(&self, size: u64, _preallocation: Preallocation) -> Result<()> {
-        if size <= self.size { Ok(()) } else { Err(crate::error::Error::unsupported("Cannot grow device")) }
+        if size <= self.size {
+            Ok(())
+        } else {
+            Err(crate::error::Error::unsupported("Cannot grow device"))
+        }
     }
 }

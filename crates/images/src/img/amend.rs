@@ -44,7 +44,8 @@ pub fn run(typed: &Typed) -> Outcome {
 }
 
 fn help(name: &str) -> Outcome {
-    let format = formats::find(name).ok_or_else(|| fail(format!("Unknown file format '{name}'")))?;
+    let format =
+        formats::find(name).ok_or_else(|| fail(format!("Unknown file format '{name}'")))?;
     if format.amend_options.is_empty() {
         return Err(fail(format!("Format driver '{name}' does not support option amendment")));
     }

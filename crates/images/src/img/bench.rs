@@ -80,10 +80,15 @@ fn work(node: &block::NodeRef, plan: &Plan, size: u64, next: &AtomicU64) -> Resu
         // Requests wrap around so that each lies within the image.
         let room = size - plan.bytes + 1;
         let offset = (plan.offset + number * plan.step) % room;
-        let done = if plan.write { node.write_at(&buffer, offset) } else { node.read_at(&mut buffer, offset) };
+        let done = if plan.write {
+            node.write_at(&buffer, offset)
+        } else {
+            node.read_at(&mut buffer, offset)
+        };
         done.map_err(|error| fail(format!("Failed request: {}", error.reason())))?;
         if plan.flush_every > 0 && (number + 1).is_multiple_of(plan.flush_every) {
-            node.flush().map_err(|error| fail(format!("Failed flush request: {}", error.reason())))?;
+            node.flush()
+                .map_err(|error| fail(format!("Failed flush request: {}", error.reason())))?;
         }
     }
 }

@@ -16,7 +16,9 @@ pub fn run(typed: &Typed) -> Outcome {
     let actions = ["add", "remove", "clear", "enable", "disable", "merge", "remove-all"];
     let given: Vec<_> = typed.options.iter().filter(|(name, _)| actions.contains(name)).collect();
     if given.is_empty() {
-        return Err(Failure::usage("Need at least one of --add, --remove, --clear, --enable, --disable, or --merge"));
+        return Err(Failure::usage(
+            "Need at least one of --add, --remove, --clear, --enable, --disable, or --merge",
+        ));
     }
     let granularity = match typed.value("granularity") {
         None => None,
@@ -41,12 +43,19 @@ pub fn run(typed: &Typed) -> Outcome {
     let mode = OpenMode { write: true, unmap: true, ..OpenMode::default() };
     let node = opening::open(typed, name, typed.value("format"), &mode)?;
     let Some(bitmaps) = node.bitmaps() else {
-        return Err(fail(format!("Operation {} on bitmap {bitmap} failed: Driver '{}' does not support persistent bitmaps", given[0].0, node.driver())));
+        return Err(fail(format!(
+            "Operation {} on bitmap {bitmap} failed: Driver '{}' does not support persistent bitmaps",
+            given[0].0,
+            node.driver()
+        )));
     };
     for (action, value) in given {
         let done = match *action {
             "add" => {
-                let default = node.cluster_bytes().unwrap_or(GRANULARITY_MAX).clamp(GRANULARITY_MIN, GRANULARITY_MAX);
+                let default = node
+                    .cluster_bytes()
+                    .unwrap_or(GRANULARITY_MAX)
+                    .clamp(GRANULARITY_MIN, GRANULARITY_MAX);
                 bitmaps.add(bitmap, granularity.unwrap_or(default), true)
             }
             "remove" => bitmaps.remove(bitmap),
@@ -56,7 +65,9 @@ pub fn run(typed: &Typed) -> Outcome {
             "disable" => bitmaps.enable(bitmap, false),
             _ => return merge_then_rest(typed, bitmaps, bitmap, value),
         };
-        done.map_err(|error| fail(format!("Operation {action} on bitmap {bitmap} failed: {error}")))?;
+        done.map_err(|error| {
+            fail(format!("Operation {action} on bitmap {bitmap} failed: {error}"))
+        })?;
     }
     node.flush()?;
     Ok(0)
@@ -67,7 +78,8 @@ fn merge_then_rest(typed: &Typed, target: &dyn Bitmaps, bitmap: &str, source: &s
     let ranges = match typed.value("source-file") {
         None => target.dirty(source),
         Some(file) => {
-            let node = opening::open_named(file, typed.value("source-format"), &OpenMode::default())?;
+            let node =
+                opening::open_named(file, typed.value("source-format"), &OpenMode::default())?;
             match node.bitmaps() {
                 Some(bitmaps) => bitmaps.dirty(source),
                 None => return Err(failed(format!("Dirty bitmap '{source}' not found"))),
@@ -87,7 +99,9 @@ fn merge_then_rest(typed: &Typed, target: &dyn Bitmaps, bitmap: &str, source: &s
             "merge" => target.dirty(value).and_then(|ranges| target.mark(bitmap, &ranges)),
             _ => Ok(()),
         };
-        done.map_err(|error| fail(format!("Operation {action} on bitmap {bitmap} failed: {error}")))?;
+        done.map_err(|error| {
+            fail(format!("Operation {action} on bitmap {bitmap} failed: {error}"))
+        })?;
     }
     Ok(0)
 }

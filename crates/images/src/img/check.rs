@@ -24,9 +24,7 @@ pub fn run(typed: &Typed) -> Outcome {
         Some("leaks") => Fix { leaks: true, errors: false },
         Some("all") => Fix { leaks: true, errors: true },
         Some(_) => {
-            return Err(fail(
-                "--repair/-r expects 'leaks' or 'all'",
-            ));
+            return Err(fail("--repair/-r expects 'leaks' or 'all'"));
         }
     };
     let repair = fix != Fix::default();
@@ -51,7 +49,9 @@ pub fn run(typed: &Typed) -> Outcome {
                 report.leaks_fixed, report.corruptions_fixed
             );
         }
-        let again = node.check(Fix::default()).map_err(|error| fail(format!("Check failed: {}", error.reason())))?;
+        let again = node
+            .check(Fix::default())
+            .map_err(|error| fail(format!("Check failed: {}", error.reason())))?;
         print_messages(&again);
         report = CheckReport { corruptions_fixed: fixed.0, leaks_fixed: fixed.1, ..again };
     }

@@ -18,14 +18,16 @@ pub fn run(typed: &Typed) -> Outcome {
     if typed.has("rate-limit") {
         return Err(fail("The option -r/--rate-limit is not supported for commit"));
     }
-    let mut mode = OpenMode { write: true, backing_write: true, unmap: true, ..OpenMode::default() };
+    let mut mode =
+        OpenMode { write: true, backing_write: true, unmap: true, ..OpenMode::default() };
     opening::cache(typed, "cache", &mut mode, "Invalid cache option")?;
     let top = opening::open(typed, name, typed.value("format"), &mode)?;
     let wanted = typed.value("base");
     let base = match wanted {
         None => top.backing().ok_or_else(|| fail("Image does not have a backing file"))?,
-        Some(wanted) => find_base(&top, wanted)?
-            .ok_or_else(|| fail(format!("Did not find '{wanted}' in the backing chain of '{name}'")))?,
+        Some(wanted) => find_base(&top, wanted)?.ok_or_else(|| {
+            fail(format!("Did not find '{wanted}' in the backing chain of '{name}'"))
+        })?,
     };
     let quiet = typed.has("quiet");
     let progress = Progress::new(typed.has("progress") && !quiet);

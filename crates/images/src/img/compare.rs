@@ -30,7 +30,8 @@ pub fn run(typed: &Typed) -> Outcome {
     opening::cache(typed, "cache", &mut mode, "Invalid source cache option")
         .map_err(|failure| failure.code(ERROR_OPEN))?;
     let open = |name, format| {
-        opening::open(typed, name, typed.value(format), &mode).map_err(|failure| failure.code(ERROR_OPEN))
+        opening::open(typed, name, typed.value(format), &mode)
+            .map_err(|failure| failure.code(ERROR_OPEN))
     };
     let one = Side { node: open(one, "a-format")?, name: one };
     let two = Side { node: open(two, "b-format")?, name: two };
@@ -40,7 +41,13 @@ pub fn run(typed: &Typed) -> Outcome {
     outcome
 }
 
-fn compare(one: &Side<'_>, two: &Side<'_>, strict: bool, quiet: bool, progress: &Progress) -> Outcome {
+fn compare(
+    one: &Side<'_>,
+    two: &Side<'_>,
+    strict: bool,
+    quiet: bool,
+    progress: &Progress,
+) -> Outcome {
     let say = |text: String| {
         if !quiet {
             println!("{text}");
@@ -103,14 +110,20 @@ fn status(side: &Side<'_>, at: u64, length: u64) -> Result<Found, Failure> {
 
 fn read(side: &Side<'_>, at: u64, buffer: &mut [u8]) -> Result<(), Failure> {
     side.node.read_at(buffer, at).map_err(|error| {
-        fail(format!("Error while reading offset {at} of {}: {}", side.name, error.reason())).code(ERROR_READ)
+        fail(format!("Error while reading offset {at} of {}: {}", side.name, error.reason()))
+            .code(ERROR_READ)
     })
 }
 
 /// Mismatches are reported by sector.
 const SECTOR: u64 = 512;
 
-fn first_nonzero(side: &Side<'_>, at: u64, length: u64, buffer: &mut [u8]) -> Result<Option<u64>, Failure> {
+fn first_nonzero(
+    side: &Side<'_>,
+    at: u64,
+    length: u64,
+    buffer: &mut [u8],
+) -> Result<Option<u64>, Failure> {
     let mut done = 0;
     while done < length {
         let piece = (length - done).min(PIECE_BYTES) as usize;

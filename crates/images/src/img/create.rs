@@ -40,9 +40,7 @@ pub fn image_size(text: &str) -> Result<u64, Failure> {
         Ok(size) if size <= i64::MAX as u64 => Ok(size),
         Ok(_) | Err(SizeProblem::TooLarge) => Err(fail(range)),
         Err(SizeProblem::Malformed) if text.starts_with('-') => Err(fail(range)),
-        Err(SizeProblem::Malformed) => Err(fail(format!(
-            "Invalid image size specified. You may use k, M, G, T, P or E suffixes for \nkilobytes, megabytes, gigabytes, terabytes, petabytes and exabytes."
-        ))),
+        Err(SizeProblem::Malformed) => Err(fail("Invalid image size specified. You may use k, M, G, T, P or E suffixes for \nkilobytes, megabytes, gigabytes, terabytes, petabytes and exabytes.".to_string())),
     }
 }
 
@@ -75,9 +73,11 @@ pub fn create(
     if let Some(size) = size {
         options.set("size", size.to_string());
     }
-    set_backing(format, options, backing).map_err(|text| here(text))?;
+    set_backing(format, options, backing).map_err(&here)?;
     if options.non_empty("backing_file") == Some(name) {
-        return Err(here("Error: Trying to create an image with the same filename as the backing file".into()));
+        return Err(here(
+            "Error: Trying to create an image with the same filename as the backing file".into(),
+        ));
     }
     complete_size(name, options, backing.unchecked)?;
     if !quiet {
@@ -92,7 +92,11 @@ pub fn create(
     })
 }
 
-fn set_backing(format: &Format, options: &mut CreateOptions, backing: &Backing<'_>) -> Result<(), String> {
+fn set_backing(
+    format: &Format,
+    options: &mut CreateOptions,
+    backing: &Backing<'_>,
+) -> Result<(), String> {
     if let Some(file) = backing.name {
         if !format.backing {
             return Err(format!("Backing file not supported for file format '{}'", format.name));
@@ -119,11 +123,19 @@ fn complete_size(name: &str, options: &mut CreateOptions, unchecked: bool) -> Re
     let here = |text: String| fail(format!("{name}: {text}"));
     let has_size = options.text("size").is_some();
     let Some(backing) = options.non_empty("backing_file").map(str::to_string) else {
-        return if has_size { Ok(()) } else { Err(here("Image creation needs a size parameter".into())) };
+        return if has_size {
+            Ok(())
+        } else {
+            Err(here("Image creation needs a size parameter".into()))
+        };
     };
     let format = options.non_empty("backing_fmt").map(str::to_string);
     if unchecked {
-        return if has_size { Ok(()) } else { Err(here("Image creation needs a size parameter".into())) };
+        return if has_size {
+            Ok(())
+        } else {
+            Err(here("Image creation needs a size parameter".into()))
+        };
     }
     let full = block::open::combine(name, &backing).map_err(|error| here(error.to_string()))?;
     let mut open = OpenOptions::new();

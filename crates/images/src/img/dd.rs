@@ -34,7 +34,11 @@ pub fn run(typed: &Typed) -> Outcome {
     let block = operands.block.unwrap_or(512);
     let mut size = source.size();
     if let Some(count) = operands.count {
-        size = size.min(count.saturating_mul(block).saturating_add(operands.skip.unwrap_or(0).saturating_mul(block)));
+        size = size.min(
+            count
+                .saturating_mul(block)
+                .saturating_add(operands.skip.unwrap_or(0).saturating_mul(block)),
+        );
     }
     let skip = operands.skip.unwrap_or(0).saturating_mul(block);
     let too_far = skip > source.size();
@@ -44,7 +48,14 @@ pub fn run(typed: &Typed) -> Outcome {
     }
     let mut options = CreateOptions::new();
     options.set("size", out_size.to_string());
-    create::create(output, target, &mut options, &create::Backing::default(), Some(out_size), true)?;
+    create::create(
+        output,
+        target,
+        &mut options,
+        &create::Backing::default(),
+        Some(out_size),
+        true,
+    )?;
     let mode = OpenMode { write: true, unmap: true, ..OpenMode::default() };
     let sink = opening::open_named(output, Some(target), &mode)?;
     if too_far {
@@ -55,11 +66,12 @@ pub fn run(typed: &Typed) -> Outcome {
     let mut at = skip;
     while at < size {
         let piece = (size - at).min(block) as usize;
-        source
-            .read_at(&mut buffer[..piece], at)
-            .map_err(|error| fail(format!("error while reading from input image file: {}", error.reason())))?;
-        sink.write_at(&buffer[..piece], at - skip)
-            .map_err(|error| fail(format!("error while writing to output image file: {}", error.reason())))?;
+        source.read_at(&mut buffer[..piece], at).map_err(|error| {
+            fail(format!("error while reading from input image file: {}", error.reason()))
+        })?;
+        sink.write_at(&buffer[..piece], at - skip).map_err(|error| {
+            fail(format!("error while writing to output image file: {}", error.reason()))
+        })?;
         at += piece as u64;
     }
     sink.flush()?;

@@ -23,7 +23,11 @@ pub fn run(typed: &Typed) -> Outcome {
     let chain = typed.has("backing-chain");
     let images = collect(typed, name, typed.value("format"), chain)?;
     if as_json {
-        let list = if chain { Value::Array(images) } else { images.into_iter().next().unwrap_or_default() };
+        let list = if chain {
+            Value::Array(images)
+        } else {
+            images.into_iter().next().unwrap_or_default()
+        };
         println!("{}", json::pretty(&list));
         return Ok(0);
     }
@@ -62,7 +66,12 @@ pub fn local_date(seconds: i64) -> String {
     moment.with_timezone(&Local).format("%Y-%m-%d %H:%M:%S").to_string()
 }
 
-fn collect(typed: &Typed, name: &str, format: Option<&str>, chain: bool) -> Result<Vec<Value>, Failure> {
+fn collect(
+    typed: &Typed,
+    name: &str,
+    format: Option<&str>,
+    chain: bool,
+) -> Result<Vec<Value>, Failure> {
     let mut images = Vec::new();
     let mut seen = HashSet::new();
     let mut next = Some((name.to_string(), format.map(str::to_string)));

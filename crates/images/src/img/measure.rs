@@ -25,12 +25,15 @@ pub fn run(typed: &Typed) -> Outcome {
         (None, _) if about_file => {
             return Err(fail("--image-opts, -f, and -l require a filename argument."));
         }
-        (Some(_), Some(_)) => return Err(fail("--size N cannot be used together with a filename.")),
+        (Some(_), Some(_)) => {
+            return Err(fail("--size N cannot be used together with a filename."));
+        }
         (None, None) => return Err(fail("Either --size N or one filename must be specified.")),
         _ => {}
     }
     let source = name.map(|name| source(typed, name)).transpose()?;
-    let format = formats::find(target).ok_or_else(|| fail(format!("Unknown file format '{target}'")))?;
+    let format =
+        formats::find(target).ok_or_else(|| fail(format!("Unknown file format '{target}'")))?;
     if format.create.is_none() {
         return Err(fail(format!("Format driver '{target}' does not support image creation")));
     }
@@ -48,7 +51,8 @@ pub fn run(typed: &Typed) -> Outcome {
     })?;
     let measure = measure(&options, source.as_ref())?;
     if as_json {
-        let mut tree = json!({"required": measure.required, "fully-allocated": measure.fully_allocated});
+        let mut tree =
+            json!({"required": measure.required, "fully-allocated": measure.fully_allocated});
         if let Some(bytes) = measure.bitmaps {
             tree["bitmaps"] = bytes.into();
         }
@@ -74,11 +78,14 @@ fn source(typed: &Typed, name: &str) -> Result<NodeRef, Failure> {
 /// An image as it was at a snapshot: by name or number, or by `snapshot.id=`, `snapshot.name=`.
 pub fn at_snapshot(node: &NodeRef, text: &str) -> Result<NodeRef, Failure> {
     let failed = |why: &str| fail(format!("Failed to load snapshot: {why}"));
-    let snapshots = node.snapshots().ok_or_else(|| failed("Device '' does not support internal snapshots"))?;
+    let snapshots =
+        node.snapshots().ok_or_else(|| failed("Device '' does not support internal snapshots"))?;
     let list = snapshots.list();
     let wanted = if text.starts_with("snapshot.") {
         let (mut id, mut name) = (None, None);
-        for (key, value) in qemu_compat::options::parse_opts(text, None).map_err(|e| fail(e.to_string()))? {
+        for (key, value) in
+            qemu_compat::options::parse_opts(text, None).map_err(|e| fail(e.to_string()))?
+        {
             match key.as_str() {
                 "snapshot.id" => id = Some(value),
                 "snapshot.name" => name = Some(value),
@@ -86,7 +93,8 @@ pub fn at_snapshot(node: &NodeRef, text: &str) -> Result<NodeRef, Failure> {
             }
         }
         list.iter().find(|row| {
-            id.as_ref().is_none_or(|id| *id == row.id) && name.as_ref().is_none_or(|name| *name == row.name)
+            id.as_ref().is_none_or(|id| *id == row.id)
+                && name.as_ref().is_none_or(|name| *name == row.name)
         })
     } else {
         list.iter().find(|row| row.id == text).or_else(|| list.iter().find(|row| row.name == text))

@@ -20,7 +20,12 @@ pub fn make_objects(typed: &Typed) -> Result<(), Failure> {
 }
 
 /// Opens the image of an operand: a name, or a specification with `--image-opts`.
-pub fn open(typed: &Typed, name: &str, format: Option<&str>, mode: &OpenMode) -> Result<NodeRef, Failure> {
+pub fn open(
+    typed: &Typed,
+    name: &str,
+    format: Option<&str>,
+    mode: &OpenMode,
+) -> Result<NodeRef, Failure> {
     let mut mode = mode.clone();
     mode.force_share |= typed.has("force-share");
     if typed.has("image-opts") || typed.has("source-image-opts") {
@@ -92,7 +97,8 @@ pub fn creation_options<'a>(
     options: &mut CreateOptions,
 ) -> Result<(), Failure> {
     for list in lists {
-        if list.is_empty() || list.starts_with(',') || list.ends_with(',') && !list.ends_with(",,") {
+        if list.is_empty() || list.starts_with(',') || list.ends_with(',') && !list.ends_with(",,")
+        {
             return Err(fail(format!("Invalid option list: {list}")));
         }
         let pairs = parse_opts(list, None).map_err(|error| fail(error.to_string()))?;

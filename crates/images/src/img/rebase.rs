@@ -105,8 +105,9 @@ fn keep_contents(
     let mut new_bytes = vec![0; PIECE_BYTES as usize];
     let mut at = 0;
     while at < size {
-        let extent = status_through(node, at, size - at)
-            .map_err(|error| fail(format!("error while reading image metadata: {}", error.reason())))?;
+        let extent = status_through(node, at, size - at).map_err(|error| {
+            fail(format!("error while reading image metadata: {}", error.reason()))
+        })?;
         if extent.allocated {
             at += extent.length;
             progress.set(at, size);
@@ -165,7 +166,8 @@ fn write_differences(
     unit: u64,
     compress: bool,
 ) -> Result<(), Failure> {
-    let failed = |error: Error| fail(format!("Error while writing to COW image: {}", error.reason()));
+    let failed =
+        |error: Error| fail(format!("Error while writing to COW image: {}", error.reason()));
     let mut start = 0;
     while start < old.len() {
         let to_unit = (unit - (at + start as u64) % unit) as usize;
@@ -181,9 +183,9 @@ fn write_differences(
                     let packed = compressing.pack(data).map_err(failed)?;
                     compressing.store(place, data, &packed).map_err(failed)?;
                 }
-                _ if block::zeros::all_zero(data) => node
-                    .zero_at(place, data.len() as u64, Zeroing::Keep)
-                    .map_err(failed)?,
+                _ if block::zeros::all_zero(data) => {
+                    node.zero_at(place, data.len() as u64, Zeroing::Keep).map_err(failed)?;
+                }
                 _ => node.write_at(data, place).map_err(failed)?,
             }
         }

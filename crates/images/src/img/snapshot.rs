@@ -14,13 +14,13 @@ use super::{fail, opening};
 
 pub fn run(typed: &Typed) -> Outcome {
     let actions = ["list", "create", "apply", "delete"];
-    let given: Vec<_> =
-        typed.options.iter().filter(|(name, _)| actions.contains(name)).collect();
+    let given: Vec<_> = typed.options.iter().filter(|(name, _)| actions.contains(name)).collect();
     if given.len() > 1 {
         return Err(Failure::usage("Cannot mix '-l', '-a', '-c', '-d'"));
     }
     let name = opening::one_operand(typed)?;
-    let (action, argument) = given.first().map_or(("list", ""), |(name, value)| (*name, value.as_str()));
+    let (action, argument) =
+        given.first().map_or(("list", ""), |(name, value)| (*name, value.as_str()));
     let write = action != "list";
     let mode = OpenMode { write, no_data: !write, unmap: true, ..OpenMode::default() };
     let node = opening::open(typed, name, typed.value("format"), &mode)?;
@@ -45,18 +45,21 @@ pub fn run(typed: &Typed) -> Outcome {
                 Some(snapshots) => snapshots.create(&snapshot).map_err(|error| error.reason()),
                 None => Err("Operation not supported".into()),
             };
-            created.map(|()| 0).map_err(|reason| {
-                fail(format!("Could not create snapshot '{argument}': {reason}"))
-            })
+            created
+                .map(|()| 0)
+                .map_err(|reason| fail(format!("Could not create snapshot '{argument}': {reason}")))
         }
         "apply" => {
             let Some(snapshots) = snapshots else {
-                return Err(fail(format!("Could not apply snapshot '{argument}': Block format '{}' used by node '' does not support internal snapshots", node.driver())));
+                return Err(fail(format!(
+                    "Could not apply snapshot '{argument}': Block format '{}' used by node '' does not support internal snapshots",
+                    node.driver()
+                )));
             };
             snapshots.apply(argument).map(|()| 0).map_err(|error| match error.errno() {
-                rustix::io::Errno::NOENT => fail(format!(
-                    "Could not apply snapshot '{argument}': Can't find snapshot"
-                )),
+                rustix::io::Errno::NOENT => {
+                    fail(format!("Could not apply snapshot '{argument}': Can't find snapshot"))
+                }
                 _ => fail(format!("Could not apply snapshot '{argument}': {error}")),
             })
         }

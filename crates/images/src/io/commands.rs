@@ -34,7 +34,8 @@ pub fn run(session: &mut Session, name: &str, arguments: &[String]) -> Done {
         eprintln!("no file open, try 'help open'");
         return Err(Failed);
     };
-    let writes = ["write", "w", "writev", "wv", "aio_write", "discard", "d", "aio_discard", "truncate", "t"];
+    let writes =
+        ["write", "w", "writev", "wv", "aio_write", "discard", "d", "aio_discard", "truncate", "t"];
     if writes.contains(&name) && !node.writable() {
         eprintln!("qemu-io: Block node is read-only");
         return Err(Failed);
@@ -80,9 +81,41 @@ fn run_on(session: &mut Session, node: &NodeRef, name: &str, arguments: &[String
 }
 
 const NAMES: &[&str] = &[
-    "aio_discard", "aio_flush", "aio_read", "aio_write", "abort", "alloc", "close", "c", "discard",
-    "d", "flush", "f", "help", "info", "i", "length", "l", "map", "open", "o", "quit", "q", "read",
-    "r", "readv", "rv", "reopen", "sigraise", "sleep", "truncate", "t", "write", "w", "writev", "wv",
+    "aio_discard",
+    "aio_flush",
+    "aio_read",
+    "aio_write",
+    "abort",
+    "alloc",
+    "close",
+    "c",
+    "discard",
+    "d",
+    "flush",
+    "f",
+    "help",
+    "info",
+    "i",
+    "length",
+    "l",
+    "map",
+    "open",
+    "o",
+    "quit",
+    "q",
+    "read",
+    "r",
+    "readv",
+    "rv",
+    "reopen",
+    "sigraise",
+    "sleep",
+    "truncate",
+    "t",
+    "write",
+    "w",
+    "writev",
+    "wv",
 ];
 
 fn complain(what: &str, error: &Error) -> Failed {

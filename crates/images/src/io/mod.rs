@@ -77,7 +77,9 @@ pub fn run(name: &str, arguments: &[String]) -> ExitCode {
 }
 
 fn help(name: &str) -> String {
-    let mut text = format!("Usage: {name} [OPTIONS]... [-c STRING]... [file]\nSingle requests on a disk image\n\n");
+    let mut text = format!(
+        "Usage: {name} [OPTIONS]... [-c STRING]... [file]\nSingle requests on a disk image\n\n"
+    );
     for flag in FLAGS {
         let letter = flag.short.map_or("    ".to_string(), |letter| format!("-{letter}, "));
         let value = if flag.value { " VALUE" } else { "" };
@@ -93,8 +95,13 @@ fn start(name: &str, typed: &Typed) -> Result<Session, String> {
         }
     }
     let (mode, writethrough) = mode(typed)?;
-    let mut session =
-        Session { name: name.to_string(), node: None, mode: mode.clone(), writethrough, quit: false };
+    let mut session = Session {
+        name: name.to_string(),
+        node: None,
+        mode: mode.clone(),
+        writethrough,
+        quit: false,
+    };
     match typed.operands.as_slice() {
         [] => {}
         [file] => {

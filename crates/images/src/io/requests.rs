@@ -42,7 +42,10 @@ fn parse(arguments: &[String], letters: &str, valued: &str) -> Result<Flags, Fai
     let mut flags = Flags::default();
     let mut rest = arguments.iter();
     while let Some(argument) = rest.next() {
-        let Some(given) = argument.strip_prefix('-').filter(|given| !given.is_empty() && !given.as_bytes()[0].is_ascii_digit()) else {
+        let Some(given) = argument
+            .strip_prefix('-')
+            .filter(|given| !given.is_empty() && !given.as_bytes()[0].is_ascii_digit())
+        else {
             flags.operands.push(argument.clone());
             continue;
         };
@@ -177,8 +180,9 @@ pub fn write(node: &NodeRef, name: &str, arguments: &[String]) -> Done {
     let began = Instant::now();
     let written = match base {
         Some(base) => node.write_at(&buffer, base + offset as u64),
-        None => within(node, offset, total)
-            .and_then(|()| store(node, &flags, offset, total, &buffer)),
+        None => {
+            within(node, offset, total).and_then(|()| store(node, &flags, offset, total, &buffer))
+        }
     };
     let written = written.and_then(|()| if flags.fua { node.flush() } else { Ok(()) });
     let took = began.elapsed();
@@ -205,7 +209,11 @@ fn check_write(name: &str, flags: &Flags) -> Done {
         "-u requires -z to be specified"
     } else if name == "aio_write" && flags.zeros && flags.pattern.is_some() {
         "-z and -P cannot be specified at the same time"
-    } else if u8::from(flags.zeros) + u8::from(flags.pattern.is_some()) + u8::from(flags.source.is_some()) > 1 {
+    } else if u8::from(flags.zeros)
+        + u8::from(flags.pattern.is_some())
+        + u8::from(flags.source.is_some())
+        > 1
+    {
         "Only one of -z, -P, and -s can be specified at the same time"
     } else {
         return Ok(());
@@ -233,7 +241,13 @@ fn fill(flags: &Flags, total: i64) -> Result<Vec<u8>, Failed> {
     Ok(vec![flags.pattern.unwrap_or(WRITE_FILL); total as usize])
 }
 
-fn store(node: &NodeRef, flags: &Flags, offset: i64, total: i64, buffer: &[u8]) -> block::Result<()> {
+fn store(
+    node: &NodeRef,
+    flags: &Flags,
+    offset: i64,
+    total: i64,
+    buffer: &[u8],
+) -> block::Result<()> {
     let at = offset as u64;
     if !node.writable() {
         return Err(Error::Os(rustix::io::Errno::PERM));
@@ -249,7 +263,8 @@ fn store(node: &NodeRef, flags: &Flags, offset: i64, total: i64, buffer: &[u8]) 
     if !flags.compressed {
         return node.write_at(buffer, at);
     }
-    let compressing = node.compressing().ok_or_else(|| Error::unsupported("Operation not supported"))?;
+    let compressing =
+        node.compressing().ok_or_else(|| Error::unsupported("Operation not supported"))?;
     let unit = compressing.unit();
     if !at.is_multiple_of(unit as u64) {
         return Err(Error::Os(rustix::io::Errno::INVAL));

@@ -54,8 +54,19 @@ const FLAGS: &[Flag] = &[
 
 /// What this program does not do. Saying so is better than serving something else.
 const UNSUPPORTED: [&str; 13] = [
-    "list", "connect", "disconnect", "snapshot", "trace", "object", "tls-creds", "tls-authz",
-    "tls-hostname", "selinux-label", "handshake-limit", "detect-zeroes", "offset",
+    "list",
+    "connect",
+    "disconnect",
+    "snapshot",
+    "trace",
+    "object",
+    "tls-creds",
+    "tls-authz",
+    "tls-hostname",
+    "selinux-label",
+    "handshake-limit",
+    "detect-zeroes",
+    "offset",
 ];
 
 /// Set for the process behind `--fork`, which says on its standard output when it listens.
@@ -89,7 +100,8 @@ pub fn run(name: &str, arguments: &[String]) -> ExitCode {
 }
 
 fn help(name: &str) -> String {
-    let mut text = format!("Usage: {name} [OPTIONS] FILE\nServe a disk image over the NBD protocol\n\n");
+    let mut text =
+        format!("Usage: {name} [OPTIONS] FILE\nServe a disk image over the NBD protocol\n\n");
     for flag in FLAGS.iter().filter(|flag| !UNSUPPORTED.contains(&flag.long)) {
         let letter = flag.short.map_or("    ".to_string(), |letter| format!("-{letter}, "));
         let value = if flag.value { "=VALUE" } else { "" };
@@ -127,7 +139,9 @@ fn serve(typed: &Typed) -> Result<(), String> {
         return Err(format!("The option --{option} is not supported"));
     }
     let [name] = typed.operands.as_slice() else {
-        return Err("Invalid number of arguments\nTry `qemu-nbd --help' for more information.".into());
+        return Err(
+            "Invalid number of arguments\nTry `qemu-nbd --help' for more information.".into()
+        );
     };
     let node = open(typed, name)?;
     let shared: usize = match typed.value("shared") {
@@ -136,7 +150,8 @@ fn serve(typed: &Typed) -> Result<(), String> {
     };
     let bitmaps: Vec<String> = typed.values("bitmap").map(str::to_string).collect();
     for bitmap in &bitmaps {
-        let known = node.bitmaps().is_some_and(|all| all.list().iter().any(|row| row.name == *bitmap));
+        let known =
+            node.bitmaps().is_some_and(|all| all.list().iter().any(|row| row.name == *bitmap));
         if !known {
             return Err(format!("Bitmap '{bitmap}' is not found"));
         }

@@ -83,7 +83,11 @@ impl fmt::Display for Refusal {
 }
 
 /// Splits a command line. `stop_at_operand` leaves everything behind the first operand alone.
-pub fn split(flags: &[Flag], arguments: &[String], stop_at_operand: bool) -> Result<Typed, Refusal> {
+pub fn split(
+    flags: &[Flag],
+    arguments: &[String],
+    stop_at_operand: bool,
+) -> Result<Typed, Refusal> {
     let mut typed = Typed::default();
     let mut rest = arguments.iter();
     while let Some(argument) = rest.next() {
@@ -99,9 +103,10 @@ pub fn split(flags: &[Flag], arguments: &[String], stop_at_operand: bool) -> Res
             let flag = by_name(flags, name)?;
             let value = match (flag.value, value) {
                 (true, Some(value)) => value,
-                (true, None) => {
-                    rest.next().cloned().ok_or_else(|| Refusal::NameWithoutValue(flag.long.into()))?
-                }
+                (true, None) => rest
+                    .next()
+                    .cloned()
+                    .ok_or_else(|| Refusal::NameWithoutValue(flag.long.into()))?,
                 (false, None) => String::new(),
                 (false, Some(_)) => return Err(Refusal::UnwantedValue(flag.long.into())),
             };

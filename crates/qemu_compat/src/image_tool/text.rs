@@ -108,12 +108,8 @@ pub const SNAPSHOT_HEAD: &str =
 pub fn snapshot_row(row: &Value) -> String {
     let seconds = row["vm-clock-sec"].as_u64().unwrap_or(0);
     let millis = row["vm-clock-nsec"].as_u64().unwrap_or(0) / 1_000_000;
-    let clock = format!(
-        "{:04}:{:02}:{:02}.{millis:03}",
-        seconds / 3600,
-        seconds / 60 % 60,
-        seconds % 60
-    );
+    let clock =
+        format!("{:04}:{:02}:{:02}.{millis:03}", seconds / 3600, seconds / 60 % 60, seconds % 60);
     let icount = match row.get("icount").and_then(Value::as_i64) {
         Some(count) => count.to_string(),
         None => "--".into(),

@@ -9,22 +9,54 @@ use crate::options::{CreateOptions, OptionKind, OptionSpec};
 
 /// What `amend` understands, in display order.
 pub const AMEND_OPTIONS: &[OptionSpec] = &[
-    OptionSpec::new("encrypt.state", OptionKind::Text, "Select new state of affected keyslots (active/inactive)"),
-    OptionSpec::new("encrypt.keyslot", OptionKind::Number, "Select a single keyslot to modify explicitly"),
-    OptionSpec::new("encrypt.old-secret", OptionKind::Text, "Select all keyslots that match this password"),
-    OptionSpec::new("encrypt.new-secret", OptionKind::Text, "New secret to set in the matching keyslots. Empty string to erase"),
-    OptionSpec::new("encrypt.iter-time", OptionKind::Number, "Time to spend in PBKDF in milliseconds"),
+    OptionSpec::new(
+        "encrypt.state",
+        OptionKind::Text,
+        "Select new state of affected keyslots (active/inactive)",
+    ),
+    OptionSpec::new(
+        "encrypt.keyslot",
+        OptionKind::Number,
+        "Select a single keyslot to modify explicitly",
+    ),
+    OptionSpec::new(
+        "encrypt.old-secret",
+        OptionKind::Text,
+        "Select all keyslots that match this password",
+    ),
+    OptionSpec::new(
+        "encrypt.new-secret",
+        OptionKind::Text,
+        "New secret to set in the matching keyslots. Empty string to erase",
+    ),
+    OptionSpec::new(
+        "encrypt.iter-time",
+        OptionKind::Number,
+        "Time to spend in PBKDF in milliseconds",
+    ),
     OptionSpec::new("size", OptionKind::Size, "Virtual disk size"),
     OptionSpec::new("compat", OptionKind::Text, "Compatibility level (v2 [0.10] or v3 [1.1])"),
     OptionSpec::new("backing_file", OptionKind::Text, "File name of a base image"),
     OptionSpec::new("backing_fmt", OptionKind::Text, "Image format of the base image"),
     OptionSpec::new("data_file", OptionKind::Text, "File name of an external data file"),
-    OptionSpec::new("data_file_raw", OptionKind::Bool, "The external data file must stay valid as a raw image"),
+    OptionSpec::new(
+        "data_file_raw",
+        OptionKind::Bool,
+        "The external data file must stay valid as a raw image",
+    ),
     OptionSpec::new("lazy_refcounts", OptionKind::Bool, "Postpone refcount updates"),
-    OptionSpec::new("refcount_bits", OptionKind::Number, "Width of a reference count entry in bits"),
+    OptionSpec::new(
+        "refcount_bits",
+        OptionKind::Number,
+        "Width of a reference count entry in bits",
+    ),
 ];
 
-pub(super) fn change_backing(image: &Qcow2, name: Option<&str>, format: Option<&str>) -> Result<()> {
+pub(super) fn change_backing(
+    image: &Qcow2,
+    name: Option<&str>,
+    format: Option<&str>,
+) -> Result<()> {
     let mut state = image.state.lock();
     let header = &mut state.meta.header;
     if header.data_file_raw() && name.is_some() {
@@ -54,7 +86,7 @@ pub(super) fn amend(image: &Qcow2, options: &CreateOptions) -> Result<()> {
     let old_version = image.state.lock().meta.header.version;
     let version = match options.text("compat") {
         None => old_version,
-        Some("" ) => old_version,
+        Some("") => old_version,
         Some("0.10" | "v2") => 2,
         Some("1.1" | "v3") => 3,
         Some(other) => return Err(Error::invalid(format!("Unknown compatibility level {other}"))),
@@ -63,7 +95,9 @@ pub(super) fn amend(image: &Qcow2, options: &CreateOptions) -> Result<()> {
     if let Some(bits) = refcount_bits
         && (!bits.is_power_of_two() || bits > 64)
     {
-        return Err(Error::invalid("Refcount width must be a power of two and may not exceed 64 bits"));
+        return Err(Error::invalid(
+            "Refcount width must be a power of two and may not exceed 64 bits",
+        ));
     }
     if version > old_version {
         let mut state = image.state.lock();
@@ -90,7 +124,9 @@ pub(super) fn amend(image: &Qcow2, options: &CreateOptions) -> Result<()> {
     if let Some(name) = options.text("data_file") {
         let mut state = image.state.lock();
         if !state.meta.header.has_data_file() {
-            return Err(Error::invalid("data-file can only be set for images that use an external data file"));
+            return Err(Error::invalid(
+                "data-file can only be set for images that use an external data file",
+            ));
         }
         state.meta.header.data_file = Some(name.to_string()).filter(|name| !name.is_empty());
         state.meta.write_header()?;
@@ -100,13 +136,17 @@ pub(super) fn amend(image: &Qcow2, options: &CreateOptions) -> Result<()> {
         let differs = |name: &str, own: &Option<String>| {
             options.text(name).is_some_and(|text| text != own.as_deref().unwrap_or(""))
         };
-        if differs("backing_file", &header.backing_file) || differs("backing_fmt", &header.backing_format) {
+        if differs("backing_file", &header.backing_file)
+            || differs("backing_fmt", &header.backing_format)
+        {
             return Err(Error::invalid(
                 "Cannot amend the backing file\nYou can use 'qemu-img rebase' instead.",
             ));
         }
-        let name = options.text("backing_file").or(header.backing_file.as_deref()).map(str::to_string);
-        let format = options.text("backing_fmt").or(header.backing_format.as_deref()).map(str::to_string);
+        let name =
+            options.text("backing_file").or(header.backing_file.as_deref()).map(str::to_string);
+        let format =
+            options.text("backing_fmt").or(header.backing_format.as_deref()).map(str::to_string);
         change_backing(image, name.as_deref(), format.as_deref())?;
     }
     change_lazy(image, options.bool("lazy_refcounts")?, version)?;
@@ -163,7 +203,9 @@ fn downgrade(image: &Qcow2) -> Result<()> {
             return Err(Error::unsupported("Cannot downgrade an image with a data file"));
         }
         if geometry.extended() || header.compression != Compression::Zlib {
-            return Err(Error::unsupported("Cannot downgrade an image with incompatible features set"));
+            return Err(Error::unsupported(
+                "Cannot downgrade an image with incompatible features set",
+            ));
         }
         if !state.snapshots.is_empty()
             && state.snapshots.iter().any(|row| row.shown.disk_bytes != header.size)

@@ -3,6 +3,8 @@
 //! While an image is open for writing, bitmaps that follow writes are marked in use, so that a
 //! crash shows; they are stored when the image is closed.
 
+use std::sync::atomic::Ordering;
+
 use super::header::{AUTOCLEAR_BITMAPS, BitmapsExtension, be32, be64};
 use super::metadata::{Freed, Metadata, encode_table, read_table};
 use super::{Qcow2, State};
@@ -148,7 +150,10 @@ fn load(meta: &Metadata, bitmap: &mut Bitmap) -> Result<()> {
     let cluster = meta.geometry.cluster as usize;
     let needed = (words * 8).div_ceil(cluster);
     if (bitmap.table_entries as usize) < needed {
-        return Err(Error::corrupt(format!("Bitmap '{}' has a table that is too small", bitmap.name)));
+        return Err(Error::corrupt(format!(
+            "Bitmap '{}' has a table that is too small",
+            bitmap.name
+        )));
     }
     let table = read_table(&*meta.file, bitmap.table_offset, needed as u64)?;
     let mut bits = vec![0u64; words];
@@ -380,8 +385,10 @@ impl Bitmaps for Qcow2 {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         let cannot = |why: String| {
-            Error::invalid(why)
-                .during(format!("Can't make bitmap '{name}' persistent in '{}'", self.file.filename()))
+            Error::invalid(why).during(format!(
+                "Can't make bitmap '{name}' persistent in '{}'",
+                self.file.filename()
+            ))
         };
         if state.meta.header.version < 3 {
             return Err(cannot("Cannot store dirty bitmaps in qcow2 v2 files".into()));
@@ -415,7 +422,8 @@ impl Bitmaps for Qcow2 {
             extra: Vec::new(),
             bits: None,
         };
-        let words = bitmap.granules(self.size.load(std::sync::atomic::Ordering::Acquire)).div_ceil(64);
+        let words =
+            bitmap.granules(self.size.load(Ordering::Acquire)).div_ceil(64);
         bitmap.bits = Some(vec![0; words as usize]);
         store_bits(&mut state.meta, &mut bitmap)?;
         if !state.bitmaps_opened {

@@ -119,7 +119,13 @@ fn check_all(image: &Qcow2, state: &mut State, fix: Fix) -> Result<CheckReport> 
         let (references, again) = count(image, state, Fix::default(), &mut quiet)?;
         let mut still = again;
         let mut after = CheckReport::default();
-        let highest = compare(&mut state.meta, &references, Fix { leaks: true, errors: true }, &mut after, &mut still)?;
+        let highest = compare(
+            &mut state.meta,
+            &references,
+            Fix { leaks: true, errors: true },
+            &mut after,
+            &mut still,
+        )?;
         report.leaks = old_leaks;
         // What the first comparison found is repaired by the new structure.
         let found = compared.corruptions + compared.corruptions_fixed;
@@ -296,9 +302,9 @@ impl Walk<'_> {
             report.corruptions += 1;
         }
         if self.image.external() {
-            report.messages.push(format!(
-                "ERROR compressed cluster {index} with data file, entry={word:#x}"
-            ));
+            report
+                .messages
+                .push(format!("ERROR compressed cluster {index} with data file, entry={word:#x}"));
             report.corruptions += 1;
             return;
         }
@@ -341,9 +347,9 @@ impl Walk<'_> {
         if place == 0 && !(external && entry.word & COPIED != 0) {
             if geometry.extended() && entry.bitmap as u32 != 0 {
                 report.corruptions += 1;
-                report
-                    .messages
-                    .push("ERROR: Unallocated cluster has non-zero subcluster allocation map".into());
+                report.messages.push(
+                    "ERROR: Unallocated cluster has non-zero subcluster allocation map".into(),
+                );
             }
             return Ok(());
         }
@@ -379,8 +385,8 @@ impl Walk<'_> {
     ) -> Result<()> {
         let geometry = self.image.geometry;
         let place = entry.word & OFFSET_MASK;
-        let has_data = (0..geometry.subclusters)
-            .any(|sub| geometry.kind(entry, sub, false) == Kind::Normal);
+        let has_data =
+            (0..geometry.subclusters).any(|sub| geometry.kind(entry, sub, false) == Kind::Normal);
         if has_data {
             report.corruptions += 1;
             report.messages.push(format!(
@@ -445,9 +451,7 @@ fn count_refcounts(
             references.add(report, place, geometry.cluster);
             let count = references.get(place >> geometry.cluster_bits);
             if count != 1 {
-                report
-                    .messages
-                    .push(format!("ERROR refcount block {index} refcount={count}"));
+                report.messages.push(format!("ERROR refcount block {index} refcount={count}"));
                 report.corruptions += 1;
                 rebuild = true;
             }
@@ -572,7 +576,12 @@ fn rebuilt_block(
 }
 
 /// Checks that exactly the clusters with one user are marked as such.
-fn check_copied(image: &Qcow2, state: &mut State, fix: Fix, report: &mut CheckReport) -> Result<()> {
+fn check_copied(
+    image: &Qcow2,
+    state: &mut State,
+    fix: Fix,
+    report: &mut CheckReport,
+) -> Result<()> {
     let geometry = image.geometry;
     // The flags follow the refcounts, so they are repaired only with those in order.
     let repair = fix.errors || (report.check_errors == 0 && report.corruptions == 0 && fix.leaks);

@@ -161,7 +161,9 @@ impl super::metadata::Metadata {
             self.change_refcounts(place, 1, false)?;
         }
         if place == 0 {
-            return Err(Error::corrupt("Preventing invalid allocation of compressed cluster at offset 0"));
+            return Err(Error::corrupt(
+                "Preventing invalid allocation of compressed cluster at offset 0",
+            ));
         }
         self.packed_end = place + bytes;
         self.note_touched((place + bytes).next_multiple_of(cluster));
@@ -204,7 +206,8 @@ mod tests {
         let mut piece = [0; 512];
         loop {
             let (used, made) = (reader.total_in() as usize, reader.total_out());
-            let status = reader.decompress(&packed[used..], &mut piece, FlushDecompress::None).unwrap();
+            let status =
+                reader.decompress(&packed[used..], &mut piece, FlushDecompress::None).unwrap();
             out.extend(&piece[..(reader.total_out() - made) as usize]);
             if status == flate2::Status::StreamEnd {
                 break;

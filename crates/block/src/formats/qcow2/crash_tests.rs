@@ -179,7 +179,11 @@ struct Model {
 impl Model {
     fn new() -> Self {
         let sectors = DISK_BYTES as usize / SECTOR;
-        Self { flushed: vec![0; sectors], since: vec![HashSet::new(); sectors], latest: vec![0; sectors] }
+        Self {
+            flushed: vec![0; sectors],
+            since: vec![HashSet::new(); sectors],
+            latest: vec![0; sectors],
+        }
     }
 
     fn wrote(&mut self, offset: u64, length: u64, stamp: u64) {
@@ -218,7 +222,12 @@ fn stamp_of(image: &NodeRef, sector: usize) -> u64 {
     stamp
 }
 
-fn one_operation(image: &NodeRef, model: &mut Model, random: &mut Random, stamp: u64) -> Result<()> {
+fn one_operation(
+    image: &NodeRef,
+    model: &mut Model,
+    random: &mut Random,
+    stamp: u64,
+) -> Result<()> {
     let offset = random.below(DISK_BYTES / 512) * 512;
     let length = (1 + random.below(96)) * 512;
     let length = length.min(DISK_BYTES - offset);
@@ -274,8 +283,8 @@ fn run_load(seed: u64) {
     for _ in 0..8 {
         random.next();
     }
-    let (cluster, extended) = [(512, false), (4096, false), (65_536, false), (16_384, true)]
-        [random.below(4) as usize];
+    let (cluster, extended) =
+        [(512, false), (4096, false), (65_536, false), (16_384, true)][random.below(4) as usize];
     let bytes = fresh(cluster, extended);
     let medium = Medium { durable: bytes.clone(), current: bytes, ..Medium::default() };
     let disk = Arc::new(Disk(Mutex::new(medium)));

@@ -2,12 +2,10 @@
 
 use rustix::io::Errno;
 
-use super::geometry::{COPIED, Entry, Geometry};
-use super::header::{
-    AUTOCLEAR_DATA_FILE_RAW, Compression, Header, LAZY_REFCOUNTS, incompatible,
-};
-use super::metadata::put_refcount;
 use super::Qcow2;
+use super::geometry::{COPIED, Entry, Geometry};
+use super::header::{AUTOCLEAR_DATA_FILE_RAW, Compression, Header, LAZY_REFCOUNTS, incompatible};
+use super::metadata::put_refcount;
 use crate::error::{Error, Result};
 use crate::formats::Measure;
 use crate::node::{Node, NodeRef, Preallocation, status_above};
@@ -69,8 +67,12 @@ pub const CREATE_OPTIONS: &[OptionSpec] = &[
         "The external data file must stay valid as a raw image",
     ),
     OptionSpec::new("lazy_refcounts", OptionKind::Bool, "Postpone refcount updates").or("off"),
-    OptionSpec::new("refcount_bits", OptionKind::Number, "Width of a reference count entry in bits")
-        .or("16"),
+    OptionSpec::new(
+        "refcount_bits",
+        OptionKind::Number,
+        "Width of a reference count entry in bits",
+    )
+    .or("16"),
 ];
 
 /// What an image is to be, checked.
@@ -91,7 +93,9 @@ impl Plan {
         let extended = options.bool("extended_l2")?.unwrap_or(false);
         let cluster = cluster_size(options, extended)?;
         let size = options.size("size")?.unwrap_or(0).checked_next_multiple_of(512);
-        let size = size.filter(|size| *size < 1 << 63).ok_or(Error::Os(Errno::FBIG).during_text("Image size is too large".into()))?;
+        let size = size
+            .filter(|size| *size < 1 << 63)
+            .ok_or(Error::Os(Errno::FBIG).during_text("Image size is too large".into()))?;
         let preallocation = options.preallocation()?;
         let has_backing = options.non_empty("backing_file").is_some();
         if preallocation != Preallocation::Off && has_backing && !extended {
@@ -173,7 +177,9 @@ fn cluster_size(options: &CreateOptions, extended: bool) -> Result<u64> {
 fn refcount_order(options: &CreateOptions, version: u32) -> Result<u32> {
     let bits = options.number("refcount_bits")?.unwrap_or(16);
     if !bits.is_power_of_two() || bits > 64 {
-        return Err(Error::invalid("Refcount width must be a power of two and may not exceed 64 bits"));
+        return Err(Error::invalid(
+            "Refcount width must be a power of two and may not exceed 64 bits",
+        ));
     }
     if version < 3 && bits != 16 {
         return Err(Error::invalid(
@@ -206,7 +212,9 @@ fn check_data_file(version: u32, has_backing: bool, has_file: bool, raw: bool) -
         return Err(Error::invalid("data-file-raw requires data-file"));
     }
     if raw && has_backing {
-        return Err(Error::invalid("Backing file and data-file-raw cannot be used at the same time"));
+        return Err(Error::invalid(
+            "Backing file and data-file-raw cannot be used at the same time",
+        ));
     }
     if has_file && version < 3 {
         return Err(Error::invalid(
@@ -288,7 +296,9 @@ pub(super) fn preallocate(image: &Qcow2, from: u64, to: u64) -> Result<()> {
                 continue;
             }
             let run = (done..clusters)
-                .take_while(|next| state.meta.entry(slot, first + *next as usize) == Entry::default())
+                .take_while(|next| {
+                    state.meta.entry(slot, first + *next as usize) == Entry::default()
+                })
                 .count() as u64;
             let place = if image.external() {
                 at + done * geometry.cluster
@@ -298,7 +308,7 @@ pub(super) fn preallocate(image: &Qcow2, from: u64, to: u64) -> Result<()> {
             let end = place + run * geometry.cluster;
             state.meta.untouched_from = state.meta.untouched_from.max(end);
             for number in 0..run {
-                let word = place + number * geometry.cluster | COPIED;
+                let word = (place + number * geometry.cluster) | COPIED;
                 // Subclusters stay unallocated: the backing file shows through.
                 state.meta.set_entry(slot, index + number as usize, Entry { word, bitmap: 0 });
             }

@@ -153,7 +153,8 @@ impl Geometry {
         // In a data file offset 0 is a place like any other.
         let placed = offset != 0 || (external_data && entry.word & COPIED != 0);
         if self.extended() {
-            let (allocated, zero) = (entry.bitmap >> index & 1 != 0, entry.bitmap >> (index + 32) & 1 != 0);
+            let (allocated, zero) =
+                (entry.bitmap >> index & 1 != 0, entry.bitmap >> (index + 32) & 1 != 0);
             return match (allocated, zero, placed) {
                 (true, true, _) | (true, false, false) => Kind::Invalid,
                 (true, false, true) => Kind::Normal,

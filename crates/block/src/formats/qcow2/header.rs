@@ -135,7 +135,8 @@ impl Header {
         let mut start = [0; HEADER_V3_WRITTEN];
         file.read_at(&mut start, 0).map_err(|error| error.during("Could not read qcow2 header"))?;
         let mut header = Self::parse_fixed(&start)?;
-        let header_bytes = if header.version == 2 { HEADER_V2_BYTES } else { be32(&start, 100) as usize };
+        let header_bytes =
+            if header.version == 2 { HEADER_V2_BYTES } else { be32(&start, 100) as usize };
         if header.version >= 3 && header_bytes < HEADER_V3_BYTES {
             return Err(Error::corrupt("qcow2 header too short"));
         }
@@ -231,7 +232,12 @@ impl Header {
     }
 
     /// Returns the names of features from the image's own table: kind, bit, name.
-    fn read_extensions(&mut self, head: &[u8], start: usize, end: usize) -> Result<Vec<(u8, u8, String)>> {
+    fn read_extensions(
+        &mut self,
+        head: &[u8],
+        start: usize,
+        end: usize,
+    ) -> Result<Vec<(u8, u8, String)>> {
         let mut features = Vec::new();
         let mut at = start;
         while at + 8 <= end {

@@ -73,15 +73,15 @@ pub struct Metadata {
 
 impl Metadata {
     /// For a header that was read; the L1 table is read here.
-    pub fn open(file: NodeRef, header: Header, l2_cache_bytes: usize) -> Result<Self> {
+    pub fn open(file: &NodeRef, header: Header, l2_cache_bytes: usize) -> Result<Self> {
         let geometry = Geometry::new(&header);
-        let l1 = read_table(&*file, header.l1_offset, u64::from(header.l1_entries))?;
+        let l1 = read_table(&**file, header.l1_offset, u64::from(header.l1_entries))?;
         let table = geometry.cluster as usize;
         // An L2 cache larger than all tables of the image would never be filled.
         let useful = (l1.len().max(4)).saturating_mul(table);
         let untouched_from = file.size();
         Ok(Self {
-            file,
+            file: file.clone(),
             geometry,
             l1,
             l1_dirty: BTreeSet::new(),
@@ -146,12 +146,12 @@ impl Metadata {
     }
 
     /// Puts a new L2 table into the cache, as changed.
-    pub fn insert_l2(&mut self, offset: u64, bytes: Box<[u8]>) -> Result<usize> {
+    pub fn insert_l2(&mut self, offset: u64, bytes: &[u8]) -> Result<usize> {
         if self.l2_cache.must_write_back() {
             self.write_back()?;
         }
         let slot = self.l2_cache.insert(offset, vec![0; bytes.len()].into_boxed_slice());
-        self.l2_cache.change(slot, 0, &bytes);
+        self.l2_cache.change(slot, 0, bytes);
         Ok(slot)
     }
 
@@ -192,7 +192,8 @@ impl Metadata {
     /// The refcount table, read when it is first needed.
     pub fn refcount_table(&mut self) -> Result<&mut Vec<u64>> {
         if self.refcount_table.is_none() {
-            let entries = u64::from(self.header.refcount_table_clusters) * (self.geometry.cluster / 8);
+            let entries =
+                u64::from(self.header.refcount_table_clusters) * (self.geometry.cluster / 8);
             self.file.about_to("reftable_load");
             let table = read_table(&*self.file, self.header.refcount_table_offset, entries)?;
             self.refcount_table = Some(table);
@@ -501,7 +502,8 @@ impl Metadata {
             return Ok(());
         }
         let waiting: u64 = self.pending_frees.iter().map(|(_, bytes, _)| bytes).sum();
-        let worth = waiting >= RECLAIM_BYTES || self.allocations_since_reclaim >= RECLAIM_ALLOCATIONS;
+        let worth =
+            waiting >= RECLAIM_BYTES || self.allocations_since_reclaim >= RECLAIM_ALLOCATIONS;
         if !worth || (self.free_index + count) << self.geometry.cluster_bits < self.file.size() {
             return Ok(());
         }
@@ -611,7 +613,8 @@ impl Metadata {
     /// Hands all changes to the file, in an order that survives a crash at any point.
     pub fn write_back(&mut self) -> Result<()> {
         // A dirty image's refcounts are counted anew after a crash: they can wait.
-        let counted = !self.is_lazy() && self.refcount_cache.write_back(&*self.file, "refblock_update_part")?;
+        let counted = !self.is_lazy()
+            && self.refcount_cache.write_back(&*self.file, "refblock_update_part")?;
         if (counted || self.new_data) && (self.l2_cache.is_dirty() || !self.l1_dirty.is_empty()) {
             self.barrier()?;
         }
@@ -788,7 +791,11 @@ mod tests {
             }
             for index in 0..8 {
                 let value = (index as u64 * 0x0123_4567_89ab_cdef) & max;
-                assert_eq!(get_refcount(&block, order, index), value, "order {order} index {index}");
+                assert_eq!(
+                    get_refcount(&block, order, index),
+                    value,
+                    "order {order} index {index}"
+                );
             }
         }
     }

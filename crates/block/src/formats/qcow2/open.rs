@@ -51,7 +51,7 @@ pub fn open(
     let geometry = Geometry::new(&header);
     let size = header.size;
     let dirty = header.incompatible & incompatible::DIRTY != 0;
-    let mut meta = Metadata::open(file.clone(), header, runtime.l2_cache_bytes)?;
+    let mut meta = Metadata::open(&file, header, runtime.l2_cache_bytes)?;
     meta.discards = runtime.pass_discards.unwrap_or(mode.unmap);
     if let Some(data) = &data_file {
         meta.data_file = Some(data.clone());
@@ -110,7 +110,8 @@ impl Runtime {
         let refcounts = options.take_size("refcount-cache-size")?;
         check_cache_sizes(total, l2, refcounts)?;
         let entry = options.take_size("l2-cache-entry-size")?;
-        if entry.is_some_and(|bytes| !bytes.is_power_of_two() || !(512..=cluster).contains(&bytes)) {
+        if entry.is_some_and(|bytes| !bytes.is_power_of_two() || !(512..=cluster).contains(&bytes))
+        {
             return Err(Error::invalid(format!(
                 "L2 cache entry size must be a power of two between 512 and the cluster size ({cluster})"
             )));
@@ -209,7 +210,9 @@ fn open_data_file(
     let below = options.take_below("data-file");
     if !header.has_data_file() {
         if !below.is_empty() {
-            return Err(Error::invalid("'data-file' can only be set for images with an external data file"));
+            return Err(Error::invalid(
+                "'data-file' can only be set for images with an external data file",
+            ));
         }
         return Ok(None);
     }

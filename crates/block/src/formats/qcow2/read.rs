@@ -29,7 +29,8 @@ impl Qcow2 {
             return Ok(Run { kind: Kind::Unallocated, length, place: 0 });
         }
         if l1_entry & L1_RESERVED != 0 || l2_offset & (geometry.cluster - 1) != 0 {
-            let text = format!("L2 table offset {l2_offset:#x} unaligned (L1 index: {l1_index:#x})");
+            let text =
+                format!("L2 table offset {l2_offset:#x} unaligned (L1 index: {l1_index:#x})");
             return Err(self.damaged(state, text));
         }
         let slot = state.meta.l2_slot(l2_offset)?;
@@ -88,7 +89,8 @@ impl Qcow2 {
         let offset = entry.word & OFFSET_MASK;
         let unaligned = offset & (geometry.cluster - 1) != 0;
         if unaligned || (self.external() && kind == Kind::Normal && entry.word & L2_RESERVED != 0) {
-            let what = if kind.is_zero() { "Preallocated zero cluster" } else { "Cluster allocation" };
+            let what =
+                if kind.is_zero() { "Preallocated zero cluster" } else { "Cluster allocation" };
             let text = format!(
                 "{what} offset {offset:#x} unaligned (L2 offset: {:#x}, L2 index: {:#x})",
                 state.meta.l2_offset(geometry.l1_index(guest)),
@@ -146,8 +148,7 @@ impl Qcow2 {
         };
         let there = backing.size().saturating_sub(guest).min(piece.len() as u64) as usize;
         // Machine state behind the end of the disk has no backing.
-        let (below, beyond) =
-            piece.split_at_mut(if guest < self.size() { there } else { 0 });
+        let (below, beyond) = piece.split_at_mut(if guest < self.size() { there } else { 0 });
         if !below.is_empty() {
             self.file.about_to("read_backing_aio");
             backing.read_at(below, guest)?;
@@ -229,4 +230,3 @@ impl Qcow2 {
         Ok(found)
     }
 }
-

@@ -33,11 +33,14 @@ pub(super) struct SnapshotRow {
 }
 
 /// Reads the snapshot table.
-pub(super) fn read_rows(file: &dyn Node, header: &Header, lenient: bool) -> Result<Vec<SnapshotRow>> {
+pub(super) fn read_rows(
+    file: &dyn Node,
+    header: &Header,
+    lenient: bool,
+) -> Result<Vec<SnapshotRow>> {
     let mut rows = Vec::new();
     let mut at = header.snapshots_offset;
-    let unreadable =
-        |error: Error| error.during("Could not read snapshots");
+    let unreadable = |error: Error| error.during("Could not read snapshots");
     for number in 0..header.snapshot_count {
         let mut fixed = [0; ROW_BYTES];
         file.read_at(&mut fixed, at).map_err(unreadable)?;
@@ -239,7 +242,8 @@ impl Snapshots for Qcow2 {
         let mut guard = self.state.lock();
         self.drain(&mut guard);
         let state = &mut *guard;
-        let highest = state.snapshots.iter().filter_map(|row| row.shown.id.parse::<u64>().ok()).max();
+        let highest =
+            state.snapshots.iter().filter_map(|row| row.shown.id.parse::<u64>().ok()).max();
         let id = (highest.unwrap_or(0) + 1).to_string();
         let meta = &mut state.meta;
         meta.write_back()?;
@@ -330,7 +334,7 @@ impl Snapshots for Qcow2 {
         header.l1_entries = row.l1_entries;
         header.size = row.shown.disk_bytes;
         let size = header.size;
-        let meta = Metadata::open(self.file.clone(), header, L2_CACHE_BYTES)?;
+        let meta = Metadata::open(&self.file, header, L2_CACHE_BYTES)?;
         Ok(Arc::new(Self {
             geometry: self.geometry,
             compression: self.compression,

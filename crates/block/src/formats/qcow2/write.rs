@@ -169,7 +169,7 @@ impl Qcow2 {
         let meta = &mut state.meta;
         meta.settle_refcounts()?;
         meta.note_touched(place + self.geometry.cluster);
-        let slot = meta.insert_l2(place, bytes)?;
+        let slot = meta.insert_l2(place, &bytes)?;
         meta.set_l1(index, place | COPIED);
         if old != 0 {
             meta.free(old, self.geometry.cluster, Freed::Other);
@@ -185,9 +185,8 @@ impl Qcow2 {
     fn in_place(&self, entry: Entry, from: u64, to: u64) -> bool {
         let usable = entry.word & COPIED != 0 && entry.word & COMPRESSED == 0;
         usable
-            && (from / self.geometry.subcluster..=(to - 1) / self.geometry.subcluster).all(|sub| {
-                self.geometry.kind(entry, sub as u32, self.external()) == Kind::Normal
-            })
+            && (from / self.geometry.subcluster..=(to - 1) / self.geometry.subcluster)
+                .all(|sub| self.geometry.kind(entry, sub as u32, self.external()) == Kind::Normal)
     }
 
     fn plan(&self, state: &mut State, guest: u64, length: u64) -> Result<Plan> {
@@ -204,9 +203,8 @@ impl Qcow2 {
         let entry = state.meta.entry(slot, first);
         let base = entry.word & OFFSET_MASK;
         if entry.word & COMPRESSED == 0 && base & (geometry.cluster - 1) != 0 {
-            let text = format!(
-                "Cluster allocation offset {base:#x} unaligned (guest offset: {guest:#x})"
-            );
+            let text =
+                format!("Cluster allocation offset {base:#x} unaligned (guest offset: {guest:#x})");
             return Err(self.damaged(state, text));
         }
         let (start, end) = part(0);
@@ -270,7 +268,8 @@ impl Qcow2 {
         let fresh = reuse.is_none() && host >= state.meta.untouched_from;
         let end = host + bytes;
         state.meta.untouched_from = state.meta.untouched_from.max(end);
-        let entries = [first, first + clusters as usize - 1].map(|index| state.meta.entry(slot, index));
+        let entries =
+            [first, first + clusters as usize - 1].map(|index| state.meta.entry(slot, index));
         let surround_zero = self.reads_zero(entries[0], from, guest)?
             && self.reads_zero(entries[1], guest + length, to)?;
         Ok(Allocation {
@@ -304,9 +303,8 @@ impl Qcow2 {
             return (from, to);
         }
         let index = |at: u64| geometry.l2_index(at);
-        let leaves_data = |entry: Entry| {
-            entry.word & COMPRESSED != 0 || entry.bitmap & u64::from(u32::MAX) != 0
-        };
+        let leaves_data =
+            |entry: Entry| entry.word & COMPRESSED != 0 || entry.bitmap & u64::from(u32::MAX) != 0;
         if leaves_data(state.meta.entry(slot, index(guest))) {
             from = geometry.cluster_start(guest);
             if geometry.cluster_start(end - 1) == from {
@@ -333,9 +331,10 @@ impl Qcow2 {
                     if let Some(backing) = backing
                         && at < backing.size()
                     {
-                        let found =
-                            crate::node::status_above(&backing, None, at, next - at)?;
-                        if !found.extent.zero || found.extent.length < (next - at).min(backing.size() - at) {
+                        let found = crate::node::status_above(&backing, None, at, next - at)?;
+                        if !found.extent.zero
+                            || found.extent.length < (next - at).min(backing.size() - at)
+                        {
                             return Ok(false);
                         }
                     }
@@ -397,12 +396,13 @@ impl Qcow2 {
             let start = allocation.cluster_start + number * geometry.cluster;
             let index = first + number as usize;
             let old = state.meta.entry(slot, index);
-            let word = allocation.host + number * geometry.cluster | COPIED;
+            let word = (allocation.host + number * geometry.cluster) | COPIED;
             let mut new = Entry { word, bitmap: 0 };
             if geometry.extended() {
                 let from = allocation.from.max(start) - start;
                 let to = allocation.to.min(start + geometry.cluster) - start;
-                let (first_sub, last_sub) = (from / geometry.subcluster, (to - 1) / geometry.subcluster);
+                let (first_sub, last_sub) =
+                    (from / geometry.subcluster, (to - 1) / geometry.subcluster);
                 let written = (first_sub..=last_sub).fold(0, |bits, sub| bits | 1u64 << sub);
                 let kept = if old.word & COMPRESSED == 0 { old.bitmap } else { 0 };
                 new.bitmap = kept & !(written << 32) | written;

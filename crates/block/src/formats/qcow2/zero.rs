@@ -35,7 +35,10 @@ impl Qcow2 {
         let unit = self.geometry.subcluster;
         let start = from - from % unit;
         let end = (start + unit).min(self.size());
-        if self.geometry.zero_flag && self.range_is_zero(start, from)? && self.range_is_zero(to, end)? {
+        if self.geometry.zero_flag
+            && self.range_is_zero(start, from)?
+            && self.range_is_zero(to, end)?
+        {
             match self.zero_whole(start, end - start, zeroing) {
                 Err(Error::Unsupported { .. }) => {}
                 done => return done,
@@ -109,7 +112,13 @@ impl Qcow2 {
         Ok(())
     }
 
-    fn zero_in_cluster(&self, state: &mut State, from: u64, to: u64, zeroing: Zeroing) -> Result<()> {
+    fn zero_in_cluster(
+        &self,
+        state: &mut State,
+        from: u64,
+        to: u64,
+        zeroing: Zeroing,
+    ) -> Result<()> {
         let geometry = self.geometry;
         let whole = to - from == geometry.cluster;
         if self.needs_nothing(state, from)? {
@@ -154,7 +163,9 @@ impl Qcow2 {
     /// Without an L2 table and without a backing file there are zeros already.
     fn needs_nothing(&self, state: &mut State, guest: u64) -> Result<bool> {
         let index = self.geometry.l1_index(guest);
-        Ok(state.meta.l2_offset(index) == 0 && self.backing.read().is_none() && !self.geometry.zero_flag)
+        Ok(state.meta.l2_offset(index) == 0
+            && self.backing.read().is_none()
+            && !self.geometry.zero_flag)
     }
 
     fn zero_subclusters(
@@ -182,11 +193,14 @@ impl Qcow2 {
         let cluster = self.geometry.cluster;
         let end = offset + length;
         let first = offset.next_multiple_of(cluster);
-        let last = if end >= self.size() { end.next_multiple_of(cluster) } else { end - end % cluster };
+        let last =
+            if end >= self.size() { end.next_multiple_of(cluster) } else { end - end % cluster };
         let mut at = first;
         while at < last {
             let mut state = self.state.lock();
-            if state.meta.l2_offset(self.geometry.l1_index(at)) == 0 && self.backing.read().is_none() {
+            if state.meta.l2_offset(self.geometry.l1_index(at)) == 0
+                && self.backing.read().is_none()
+            {
                 at = (at | (self.geometry.l2_span() - 1)) + 1; // nothing in this table
                 continue;
             }

@@ -31,7 +31,12 @@ struct Raw {
     writable: bool,
 }
 
-fn open(file: NodeRef, options: &mut OpenOptions, mode: &OpenMode, context: &OpenContext) -> Result<NodeRef> {
+fn open(
+    file: NodeRef,
+    options: &mut OpenOptions,
+    mode: &OpenMode,
+    context: &OpenContext,
+) -> Result<NodeRef> {
     let offset = options.take_size("offset")?.unwrap_or(0);
     let size = options.take_size("size")?;
     let file_size = file.size();

@@ -4,8 +4,8 @@
 
 use std::sync::Arc;
 
-use super::blocks::{Blocks, Layout, Place, unique_id};
 use super::Format;
+use super::blocks::{Blocks, Layout, Place, unique_id};
 use crate::error::{Error, Result};
 use crate::node::{Node, NodeRef, Preallocation};
 use crate::open::{OpenContext, OpenMode, create_protocol, open_created};
@@ -75,7 +75,12 @@ fn le64(bytes: &[u8], at: usize) -> u64 {
     u64::from(le32(bytes, at)) | u64::from(le32(bytes, at + 4)) << 32
 }
 
-fn open(file: NodeRef, _options: &mut OpenOptions, mode: &OpenMode, _context: &OpenContext) -> Result<NodeRef> {
+fn open(
+    file: NodeRef,
+    _options: &mut OpenOptions,
+    mode: &OpenMode,
+    _context: &OpenContext,
+) -> Result<NodeRef> {
     let mut header = vec![0; HEADER_BYTES];
     file.read_at(&mut header, 0)?;
     let bad = |text: String| Err(Error::unsupported(format!("unsupported VDI image ({text})")));
@@ -90,10 +95,10 @@ fn open(file: NodeRef, _options: &mut OpenOptions, mode: &OpenMode, _context: &O
         let version = le32(&header, 0x44);
         return bad(format!("version {}.{}", version >> 16, version & 0xffff));
     }
-    if le32(&header, TABLE_OFFSET) % 512 != 0 {
+    if !le32(&header, TABLE_OFFSET).is_multiple_of(512) {
         return bad(format!("unaligned block map offset {:#x}", le32(&header, TABLE_OFFSET)));
     }
-    if le32(&header, DATA_OFFSET) % 512 != 0 {
+    if !le32(&header, DATA_OFFSET).is_multiple_of(512) {
         return bad(format!("unaligned data offset {:#x}", le32(&header, DATA_OFFSET)));
     }
     if le32(&header, SECTOR_SIZE) != 512 {
@@ -103,7 +108,10 @@ fn open(file: NodeRef, _options: &mut OpenOptions, mode: &OpenMode, _context: &O
         return bad(format!("block size {} is not {BLOCK_BYTES}", le32(&header, BLOCK_SIZE)));
     }
     if size > blocks * BLOCK_BYTES {
-        return bad(format!("disk size {size}, image bitmap has room for {}", blocks * BLOCK_BYTES));
+        return bad(format!(
+            "disk size {size}, image bitmap has room for {}",
+            blocks * BLOCK_BYTES
+        ));
     }
     if blocks > BLOCKS_MAX {
         return bad(format!("too many blocks {blocks}, max is {BLOCKS_MAX}"));

@@ -81,7 +81,12 @@ fn checksum(bytes: &[u8], field: usize) -> u32 {
     !sum(&bytes[..field]).wrapping_add(sum(&bytes[field + 4..]))
 }
 
-fn open(file: NodeRef, options: &mut OpenOptions, mode: &OpenMode, _context: &OpenContext) -> Result<NodeRef> {
+fn open(
+    file: NodeRef,
+    options: &mut OpenOptions,
+    mode: &OpenMode,
+    _context: &OpenContext,
+) -> Result<NodeRef> {
     let calculation = options.take_text("force_size_calc");
     let mut footer = vec![0; SECTOR as usize];
     file.read_at(&mut footer, 0)?;
@@ -134,7 +139,7 @@ fn disk_size(footer: &[u8], calculation: Option<&str>) -> Result<u64> {
     let by_field = match calculation {
         Some("current_size") => true,
         Some("chs") => false,
-        None => CREATORS.iter().any(|known| creator == *known),
+        None => CREATORS.contains(&creator),
         Some(other) => {
             return Err(Error::invalid(format!("Invalid size calculation algorithm '{other}'")));
         }
@@ -171,7 +176,8 @@ impl Vpc {
         self.table = bytes.chunks_exact(4).map(|entry| be32(entry, 0)).collect();
         let table_end = (self.table_offset + u64::from(entries) * 4).next_multiple_of(SECTOR);
         let used = self.table.iter().filter(|entry| **entry != UNALLOCATED);
-        let last = used.map(|entry| u64::from(*entry) * SECTOR + self.bitmap_bytes + self.block_bytes);
+        let last =
+            used.map(|entry| u64::from(*entry) * SECTOR + self.bitmap_bytes + self.block_bytes);
         self.end = last.max().unwrap_or(0).max(table_end);
         Ok(())
     }
@@ -237,7 +243,7 @@ fn geometry(sectors: u64) -> (u64, u64, u64) {
 }
 
 fn create(filename: &str, options: &CreateOptions, _context: &OpenContext) -> Result<()> {
-    let wanted = options.size("size")?.unwrap_or(0).next_multiple_of(SECTOR) / SECTOR;
+    let wanted = options.size("size")?.unwrap_or(0).div_ceil(SECTOR);
     let force = options.bool("force_size")?.unwrap_or(false);
     let fixed = match options.text("subformat") {
         None | Some("dynamic") => false,
@@ -254,7 +260,11 @@ fn create(filename: &str, options: &CreateOptions, _context: &OpenContext) -> Re
         }
     }
     let by_geometry = cylinders * heads * per_track;
-    let sectors = if force || by_geometry == GEOMETRY_SECTORS_MAX { wanted.max(if force { 0 } else { by_geometry }) } else { by_geometry };
+    let sectors = if force || by_geometry == GEOMETRY_SECTORS_MAX {
+        wanted.max(if force { 0 } else { by_geometry })
+    } else {
+        by_geometry
+    };
     if sectors > SECTORS_MAX {
         return Err(Error::Os(rustix::io::Errno::FBIG));
     }

@@ -169,9 +169,8 @@ impl Copy<'_> {
                     }
                 }
             };
-            let prepared = piece.and_then(|piece| {
-                self.prepare(piece, &mut buffer).map(|ready| (piece, ready))
-            });
+            let prepared = piece
+                .and_then(|piece| self.prepare(piece, &mut buffer).map(|ready| (piece, ready)));
             if self.any_order && !self.compress {
                 let written = prepared.and_then(|(piece, ready)| {
                     self.write(piece, &ready, &buffer).map(|()| piece.length)
@@ -280,8 +279,15 @@ impl Copy<'_> {
                 )));
             }
             Err(error) => {
-                self.warn(&format!("error while reading block status at offset {offset}: {}", error.reason()));
-                block::Extent { length: left.min(SALVAGE_BYTES as u64), data: true, ..Default::default() }
+                self.warn(&format!(
+                    "error while reading block status at offset {offset}: {}",
+                    error.reason()
+                ));
+                block::Extent {
+                    length: left.min(SALVAGE_BYTES as u64),
+                    data: true,
+                    ..Default::default()
+                }
             }
         };
         let beyond_backing = self.target_backing_bytes.is_some_and(|bytes| offset >= bytes);

@@ -69,15 +69,23 @@ impl<'a> Wish<'a> {
         let skip_create = typed.has("no-create");
         let compress = typed.has("compress");
         let copying = typed.has("copy-range-offloading");
-        let has_options =
-            typed.has("target-format-options") || typed.has("target-options");
+        let has_options = typed.has("target-format-options") || typed.has("target-options");
         let conflicts = [
-            (typed.has("skip-broken-bitmaps") && !typed.has("bitmaps"), "Use of --skip-broken-bitmaps requires --bitmaps"),
+            (
+                typed.has("skip-broken-bitmaps") && !typed.has("bitmaps"),
+                "Use of --skip-broken-bitmaps requires --bitmaps",
+            ),
             (copying && compress, "Cannot enable copy offloading when -c is used"),
             (copying && typed.has("sparse-size"), "Cannot enable copy offloading when -S is used"),
             (copying && typed.has("salvage"), "Cannot use copy offloading in salvaging mode"),
-            (typed.has("target-image-opts") && !skip_create, "--target-image-opts requires use of -n flag"),
-            (typed.has("target-is-zero") && !skip_create, "--target-is-zero requires use of -n flag"),
+            (
+                typed.has("target-image-opts") && !skip_create,
+                "--target-image-opts requires use of -n flag",
+            ),
+            (
+                typed.has("target-is-zero") && !skip_create,
+                "--target-is-zero requires use of -n flag",
+            ),
         ];
         for (conflict, text) in conflicts {
             if conflict {
@@ -87,10 +95,20 @@ impl<'a> Wish<'a> {
         if skip_create && has_options {
             eprintln!("qemu-img: warning: -o has no effect when skipping image creation");
         }
-        let Some((target, sources)) = typed.operands.split_last().filter(|(_, s)| !s.is_empty()) else {
+        let Some((target, sources)) = typed.operands.split_last().filter(|(_, s)| !s.is_empty())
+        else {
             return Err(fail("Must specify image file name"));
         };
-        Ok(Self { typed, sources, target, format, sparse, parallel, create: !skip_create, compress })
+        Ok(Self {
+            typed,
+            sources,
+            target,
+            format,
+            sparse,
+            parallel,
+            create: !skip_create,
+            compress,
+        })
     }
 }
 
@@ -126,17 +144,16 @@ fn convert(wish: &Wish<'_>, progress: &Progress) -> Result<(), Failure> {
     if wish.compress && target.compressing().is_none() {
         return Err(fail("Compression not supported for this file format"));
     }
-    let starts_zeroed = if wish.create {
-        target.starts_zeroed()
-    } else {
-        typed.has("target-is-zero")
-    };
+    let starts_zeroed =
+        if wish.create { target.starts_zeroed() } else { typed.has("target-is-zero") };
     if typed.has("target-is-zero") && target.backing().is_some() {
-        return Err(fail("Cannot use --target-is-zero when the destination image has a backing file"));
+        return Err(fail(
+            "Cannot use --target-is-zero when the destination image has a backing file",
+        ));
     }
     let rate = match typed.value("rate-limit") {
         None => None,
-        Some(text) => Some(parse_bytes(text, b'B').map_err(|_| fail(format!("Invalid rate limit specified. You may use k, M, G, T, P or E suffixes for \nkilobytes, megabytes, gigabytes, terabytes, petabytes and exabytes.")))?),
+        Some(text) => Some(parse_bytes(text, b'B').map_err(|_| fail("Invalid rate limit specified. You may use k, M, G, T, P or E suffixes for \nkilobytes, megabytes, gigabytes, terabytes, petabytes and exabytes.".to_string()))?),
     };
     let copy = Copy {
         sources: &sources,
@@ -184,7 +201,9 @@ fn prepare_target(
     }
     let has_backing = backing.is_some() || options.non_empty("backing_file").is_some();
     if has_backing && sources.count() > 1 {
-        return Err(fail("Having a backing file for the target makes no sense when concatenating multiple input images"));
+        return Err(fail(
+            "Having a backing file for the target makes no sense when concatenating multiple input images",
+        ));
     }
     if !wish.create {
         return Ok(has_backing);
@@ -192,9 +211,15 @@ fn prepare_target(
     let format = formats::find(wish.format)
         .ok_or_else(|| fail(format!("Unknown file format '{}'", wish.format)))?;
     if format.create.is_none() {
-        return Err(fail(format!("Format driver '{}' does not support image creation", wish.format)));
+        return Err(fail(format!(
+            "Format driver '{}' does not support image creation",
+            wish.format
+        )));
     }
-    if has_backing && options.non_empty("backing_fmt").is_none() && typed.value("backing-format").is_none() {
+    if has_backing
+        && options.non_empty("backing_fmt").is_none()
+        && typed.value("backing-format").is_none()
+    {
         return Err(fail("Use of backing file requires explicit backing format"));
     }
     if wish.compress && options.non_empty("preallocation").is_some_and(|mode| mode != "off") {
@@ -204,9 +229,16 @@ fn prepare_target(
         Some(size) => size,
         None => sources.size(),
     };
-    let backing = create::Backing { name: backing, format: typed.value("backing-format"), unchecked: false };
-    create::create(wish.target, wish.format, options, &backing, Some(size), true)
-        .map_err(|failure| failure.with_prefix(&format!("{}: error while converting {}: ", wish.target, wish.format), wish.target))?;
+    let backing =
+        create::Backing { name: backing, format: typed.value("backing-format"), unchecked: false };
+    create::create(wish.target, wish.format, options, &backing, Some(size), true).map_err(
+        |failure| {
+            failure.with_prefix(
+                &format!("{}: error while converting {}: ", wish.target, wish.format),
+                wish.target,
+            )
+        },
+    )?;
     Ok(has_backing)
 }
 
@@ -273,7 +305,9 @@ fn copy_bitmaps(sources: &Sources, target: &NodeRef, skip_broken: bool) -> Resul
         }
         to.add(&bitmap.name, bitmap.granularity, false)
             .map_err(|error| fail(format!("Failed to create bitmap {}: {error}", bitmap.name)))?;
-        let populate = |error: block::Error| fail(format!("Failed to populate bitmap {}: {error}", bitmap.name));
+        let populate = |error: block::Error| {
+            fail(format!("Failed to populate bitmap {}: {error}", bitmap.name))
+        };
         let ranges = from.dirty(&bitmap.name).map_err(populate)?;
         to.mark(&bitmap.name, &ranges).map_err(populate)?;
         to.enable(&bitmap.name, bitmap.auto).map_err(populate)?;
