@@ -1,5 +1,6 @@
 //! What a node of the block graph is: a format driver, a protocol or a filter.
 
+use std::fs::File;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
@@ -70,6 +71,25 @@ pub struct Packed {
     pub bytes: Option<Vec<u8>>,
 }
 
+/// A range of a file of the host.
+#[derive(Clone, Copy, Debug)]
+pub struct HostRange<'a> {
+    /// The file.
+    pub file: &'a File,
+    /// Where the range begins.
+    pub offset: u64,
+    /// Its bytes.
+    pub length: u64,
+}
+
+impl HostRange<'_> {
+    /// The part that begins after `skip` bytes, of at most `length` bytes.
+    #[must_use]
+    pub fn part(self, skip: u64, length: u64) -> Self {
+        Self { offset: self.offset + skip, length: length.min(self.length - skip), ..self }
+    }
+}
+
 /// Formats that store compressed clusters. Packing runs on any thread, storing in order.
 pub trait Compressing: Send + Sync {
     /// The bytes that are compressed as one.
@@ -103,6 +123,18 @@ pub trait Node: Send + Sync {
 
     /// Stores `data` at `offset`.
     fn write_at(&self, data: &[u8], offset: u64) -> Result<()>;
+
+    /// Stores bytes that lie in a file of the host, without taking them into this program. The
+    /// file system may share them. [`Error::Unsupported`] where that is not possible.
+    fn copy_from(&self, source: &HostRange<'_>, offset: u64) -> Result<()> {
+        _ = (source, offset);
+        Err(Error::unsupported("Operation not supported"))
+    }
+
+    /// Whether copies within the file system share blocks instead of copying them.
+    fn shares_blocks(&self) -> bool {
+        self.data_node().is_some_and(|data| data.shares_blocks())
+    }
 
     /// Makes a range read as zeros.
     fn zero_at(&self, offset: u64, length: u64, zeroing: Zeroing) -> Result<()> {
@@ -257,7 +289,7 @@ pub trait Node: Send + Sync {
     }
 
     /// The host file behind a protocol node, for copies inside the kernel.
-    fn host_file(&self) -> Option<&std::fs::File> {
+    fn host_file(&self) -> Option<&File> {
         None
     }
 

@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use rustix::fs::{FallocateFlags, SeekFrom};
+use rustix::fs::{FallocateFlags, SeekFrom, copy_file_range};
 use rustix::io::Errno;
 
 use super::{Protocol, locks};
 use crate::error::{Error, Result};
-use crate::node::{Extent, Node, NodeRef, Preallocation, Zeroing, write_zeros};
+use crate::node::{Extent, HostRange, Node, NodeRef, Preallocation, Zeroing, write_zeros};
 use crate::open::OpenMode;
 use crate::options::{CreateOptions, OpenOptions, OptionKind, OptionSpec};
 
@@ -50,6 +50,8 @@ const CREATE_OPTIONS: &[OptionSpec] = &[
     ),
 ];
 
+/// File systems whose copies share blocks: XFS, btrfs, bcachefs.
+const SHARING_FILE_SYSTEMS: [u64; 3] = [0x5846_5342, 0x9123_683e, 0xca45_1a4e];
 /// Images end on a sector, whatever the file's length is.
 const SECTOR_BYTES: u64 = 512;
 /// Safe alignment of memory, offset and length for files opened past the page cache.
@@ -404,6 +406,29 @@ impl Node for HostFile {
         }
         self.note_written(offset, data.len() as u64);
         Ok(())
+    }
+
+    fn copy_from(&self, source: &HostRange<'_>, offset: u64) -> Result<()> {
+        let (mut from, mut to) = (source.offset, offset);
+        let end = offset + source.length;
+        while to < end {
+            let wanted = usize::try_from(end - to).unwrap_or(usize::MAX);
+            match copy_file_range(source.file, Some(&mut from), &self.file, Some(&mut to), wanted) {
+                Ok(0) => return Err(Error::unsupported("Operation not supported")),
+                Ok(_) => {}
+                Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+                    return Err(Error::unsupported("Operation not supported"));
+                }
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        self.note_written(offset, source.length);
+        Ok(())
+    }
+
+    fn shares_blocks(&self) -> bool {
+        let kind = rustix::fs::fstatfs(&self.file).map(|stat| stat.f_type as u64 & 0xffff_ffff);
+        kind.is_ok_and(|kind| SHARING_FILE_SYSTEMS.contains(&kind))
     }
 
     fn zero_at(&self, offset: u64, length: u64, zeroing: Zeroing) -> Result<()> {

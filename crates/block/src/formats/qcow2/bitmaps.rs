@@ -422,8 +422,7 @@ impl Bitmaps for Qcow2 {
             extra: Vec::new(),
             bits: None,
         };
-        let words =
-            bitmap.granules(self.size.load(Ordering::Acquire)).div_ceil(64);
+        let words = bitmap.granules(self.size.load(Ordering::Acquire)).div_ceil(64);
         bitmap.bits = Some(vec![0; words as usize]);
         store_bits(&mut state.meta, &mut bitmap)?;
         if !state.bitmaps_opened {

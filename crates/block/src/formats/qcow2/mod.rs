@@ -32,7 +32,7 @@ use super::Format;
 use crate::bitmaps::Bitmaps;
 use crate::error::{Error, Result};
 use crate::info::{CheckReport, Fix, ImageInfo};
-use crate::node::{Compressing, Extent, Node, NodeRef, Preallocation, Zeroing};
+use crate::node::{Compressing, Extent, HostRange, Node, NodeRef, Preallocation, Zeroing};
 use crate::options::CreateOptions;
 use crate::snapshots::Snapshots;
 
@@ -176,6 +176,11 @@ impl Node for Qcow2 {
     fn write_at(&self, data: &[u8], offset: u64) -> Result<()> {
         self.must_be_writable()?;
         self.write(data, offset)
+    }
+
+    fn copy_from(&self, source: &HostRange<'_>, offset: u64) -> Result<()> {
+        self.must_be_writable()?;
+        self.write_from(source, offset)
     }
 
     fn zero_at(&self, offset: u64, length: u64, zeroing: Zeroing) -> Result<()> {

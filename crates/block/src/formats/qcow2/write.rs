@@ -9,6 +9,7 @@ use super::geometry::{COMPRESSED, COPIED, Entry, Kind, OFFSET_MASK};
 use super::metadata::Freed;
 use super::{Qcow2, State};
 use crate::error::{Error, Result};
+use crate::node::{HostRange, Node};
 
 /// Up to this many bytes are copied together with the data, so that one write does.
 const JOINED_BYTES_MAX: u64 = 1 << 20;
@@ -27,6 +28,37 @@ pub(super) struct Flight {
 enum Plan {
     InPlace { place: u64, length: u64 },
     Allocate(Allocation),
+}
+
+/// What is written: bytes of ours, or of a file that the kernel copies.
+#[derive(Clone, Copy)]
+enum Payload<'a> {
+    Bytes(&'a [u8]),
+    Host(HostRange<'a>),
+}
+
+impl Payload<'_> {
+    fn length(self) -> u64 {
+        match self {
+            Self::Bytes(data) => data.len() as u64,
+            Self::Host(range) => range.length,
+        }
+    }
+
+    /// The first bytes.
+    fn part(self, length: u64) -> Self {
+        match self {
+            Self::Bytes(data) => Self::Bytes(&data[..length as usize]),
+            Self::Host(range) => Self::Host(range.part(0, length)),
+        }
+    }
+
+    fn store(self, node: &dyn Node, place: u64) -> Result<()> {
+        match self {
+            Self::Bytes(data) => node.write_at(data, place),
+            Self::Host(range) => node.copy_from(&range, place),
+        }
+    }
 }
 
 /// New clusters for a run of guest clusters.
@@ -83,15 +115,29 @@ impl Qcow2 {
         let mut done = 0;
         while done < data.len() {
             let guest = offset + done as u64;
-            done += self.write_piece(&data[done..], guest)? as usize;
+            done += self.write_piece(Payload::Bytes(&data[done..]), guest)? as usize;
         }
         Ok(())
     }
 
-    fn write_piece(&self, data: &[u8], guest: u64) -> Result<u64> {
+    /// Stores whole clusters from a file of the host.
+    pub(super) fn write_from(&self, source: &HostRange<'_>, offset: u64) -> Result<()> {
+        let cluster = self.geometry.cluster;
+        if !offset.is_multiple_of(cluster) || !source.length.is_multiple_of(cluster) {
+            return Err(Error::unsupported("Operation not supported"));
+        }
+        let mut done = 0;
+        while done < source.length {
+            let payload = Payload::Host(source.part(done, source.length - done));
+            done += self.write_piece(payload, offset + done)?;
+        }
+        Ok(())
+    }
+
+    fn write_piece(&self, payload: Payload<'_>, guest: u64) -> Result<u64> {
         let geometry = &self.geometry;
         let table_end = (guest | (geometry.l2_span() - 1)).saturating_add(1);
-        let wanted = (data.len() as u64).min(table_end - guest);
+        let wanted = payload.length().min(table_end - guest);
         let mut state = self.state.lock();
         let end = geometry.cluster_start(guest + wanted + geometry.cluster - 1);
         self.wait_for(&mut state, geometry.cluster_start(guest), end, false);
@@ -102,7 +148,7 @@ impl Qcow2 {
                 let id = self.take_off(&mut state, guest, guest + length, false);
                 drop(state);
                 self.data().about_to("write_aio");
-                let written = self.data().write_at(&data[..length as usize], place);
+                let written = payload.part(length).store(&**self.data(), place);
                 self.land(&mut self.state.lock(), id);
                 written.map(|()| length)
             }
@@ -111,8 +157,7 @@ impl Qcow2 {
                 let end = start + allocation.clusters * geometry.cluster;
                 let id = self.take_off(&mut state, start, end, true);
                 drop(state);
-                let data = &data[..allocation.length as usize];
-                let written = self.fill(&allocation, data, guest);
+                let written = self.fill(&allocation, payload.part(allocation.length), guest);
                 let mut state = self.state.lock();
                 let linked = match written {
                     Ok(()) => {
@@ -347,14 +392,17 @@ impl Qcow2 {
     }
 
     /// Writes data and its surroundings into new clusters.
-    fn fill(&self, allocation: &Allocation, data: &[u8], guest: u64) -> Result<()> {
+    fn fill(&self, allocation: &Allocation, payload: Payload<'_>, guest: u64) -> Result<()> {
         let place = |at: u64| allocation.host + (at - allocation.cluster_start);
         let end = guest + allocation.length;
         let (head, tail) = (guest - allocation.from, allocation.to - end);
         self.data().about_to("write_aio");
         if head == 0 && tail == 0 {
-            return self.data().write_at(data, place(guest));
+            return payload.store(&**self.data(), place(guest));
         }
+        let Payload::Bytes(data) = payload else {
+            return Err(Error::unsupported("Operation not supported")); // not a whole cluster
+        };
         if allocation.fresh && allocation.surround_zero {
             return self.data().write_at(data, place(guest));
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{Format, Measure};
 use crate::error::{Error, Result};
-use crate::node::{Extent, Node, NodeRef, Preallocation, Zeroing};
+use crate::node::{Extent, HostRange, Node, NodeRef, Preallocation, Zeroing};
 use crate::open::{OpenContext, OpenMode};
 use crate::options::{CreateOptions, OpenOptions, OptionKind, OptionSpec};
 
@@ -113,6 +113,13 @@ impl Node for Raw {
     fn write_at(&self, data: &[u8], offset: u64) -> Result<()> {
         self.refuse_disguise(data, offset)?;
         self.file.write_at(data, offset + self.offset)
+    }
+
+    fn copy_from(&self, source: &HostRange<'_>, offset: u64) -> Result<()> {
+        if self.guessed && offset < 512 {
+            return Err(Error::unsupported("Operation not supported"));
+        }
+        self.file.copy_from(source, offset + self.offset)
     }
 
     fn zero_at(&self, offset: u64, length: u64, zeroing: Zeroing) -> Result<()> {

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use block::node::{Packed, Zeroing, status_above, status_through};
+use block::node::{HostRange, Packed, Zeroing, status_above, status_through};
 use block::{Error, NodeRef};
 use parking_lot::{Condvar, Mutex};
 
@@ -78,11 +78,13 @@ enum Kind {
     Skip,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone)]
 struct Piece {
     offset: u64,
     length: u64,
     kind: Kind,
+    /// Data that the kernel can copy: where it lies in a file of the host.
+    host: Option<(NodeRef, u64)>,
 }
 
 /// The next piece and its place in the queue.
@@ -170,10 +172,10 @@ impl Copy<'_> {
                 }
             };
             let prepared = piece
-                .and_then(|piece| self.prepare(piece, &mut buffer).map(|ready| (piece, ready)));
+                .and_then(|piece| self.prepare(&piece, &mut buffer).map(|ready| (piece, ready)));
             if self.any_order && !self.compress {
                 let written = prepared.and_then(|(piece, ready)| {
-                    self.write(piece, &ready, &buffer).map(|()| piece.length)
+                    self.write(&piece, &ready, &buffer).map(|()| piece.length)
                 });
                 let mut turn = turn.lock();
                 self.finish(&mut turn, queue, written, started);
@@ -188,7 +190,7 @@ impl Copy<'_> {
             let written = match prepared {
                 _ if failed => Ok(0),
                 Err(failure) => Err(failure),
-                Ok((piece, ready)) => self.write(piece, &ready, &buffer).map(|()| piece.length),
+                Ok((piece, ready)) => self.write(&piece, &ready, &buffer).map(|()| piece.length),
             };
             let mut guard = turn.lock();
             self.finish(&mut guard, queue, written, started);
@@ -242,17 +244,19 @@ impl Copy<'_> {
             Some(piece) => piece,
             None => self.look(queue.at)?,
         };
-        let limit = if known.kind == Kind::Data { self.piece_bytes() } else { CLONE_BYTES };
-        let piece = Piece { length: known.length.min(limit), ..known };
-        queue.at = piece.offset + piece.length;
-        if piece.length < known.length {
+        let reads = known.kind == Kind::Data && known.host.is_none();
+        let limit = if reads { self.piece_bytes() } else { CLONE_BYTES };
+        let length = known.length.min(limit);
+        queue.at = known.offset + length;
+        if length < known.length {
             queue.known = Some(Piece {
                 offset: queue.at,
-                length: known.length - piece.length,
+                length: known.length - length,
                 kind: known.kind,
+                host: known.host.clone().map(|(node, at)| (node, at + length)),
             });
         }
-        Ok(Some(piece))
+        Ok(Some(Piece { length, ..known }))
     }
 
     /// What lies at a place, in whole units.
@@ -261,17 +265,17 @@ impl Copy<'_> {
         let left = node.size() - within;
         let ask = |length| {
             if self.top_layer_only {
-                status_through(node, within, length)
+                status_through(node, within, length).map(|extent| (extent, node.clone()))
             } else {
-                status_above(node, None, within, length).map(|found| found.extent)
+                status_above(node, None, within, length).map(|found| (found.extent, found.node))
             }
         };
         let mut status = ask(left);
         if status.is_err() && self.salvage {
             status = ask(left.min(SALVAGE_BYTES as u64)); // perhaps only a part is unreadable
         }
-        let extent = match status {
-            Ok(extent) => extent,
+        let (extent, holder) = match status {
+            Ok(found) => found,
             Err(error) if !self.salvage => {
                 return Err(fail(format!(
                     "error while reading block status at offset {offset}: {}",
@@ -283,11 +287,9 @@ impl Copy<'_> {
                     "error while reading block status at offset {offset}: {}",
                     error.reason()
                 ));
-                block::Extent {
-                    length: left.min(SALVAGE_BYTES as u64),
-                    data: true,
-                    ..Default::default()
-                }
+                let length = left.min(SALVAGE_BYTES as u64);
+                let extent = block::Extent { length, data: true, ..Default::default() };
+                (extent, node.clone())
             }
         };
         let beyond_backing = self.target_backing_bytes.is_some_and(|bytes| offset >= bytes);
@@ -314,10 +316,35 @@ impl Copy<'_> {
                 _ => unit.min(self.sources.size() - offset),
             };
             if kind != Kind::Data && whole == 0 {
-                return Ok(Piece { offset, length, kind: Kind::Data });
+                return Ok(Piece { offset, length, kind: Kind::Data, host: None });
             }
         }
-        Ok(Piece { offset, length, kind })
+        let host = match (kind, extent.host) {
+            (Kind::Data, Some(at)) if self.clone && extent.data && !extent.compressed => {
+                holder.data_node().filter(|data| data.host_file().is_some()).map(|data| (data, at))
+            }
+            _ => None,
+        };
+        Ok(self.clonable_part(Piece { offset, length, kind, host }))
+    }
+
+    /// Targets take whole clusters from the kernel: what is around them is read and written.
+    fn clonable_part(&self, piece: Piece) -> Piece {
+        let Some((node, at)) = piece.host else { return piece };
+        let unit = self.target.cluster_bytes().unwrap_or(1);
+        let to_unit = piece.offset.next_multiple_of(unit) - piece.offset;
+        let plain = |length| Piece { length, host: None, kind: piece.kind, offset: piece.offset };
+        if to_unit > 0 {
+            return plain(to_unit.min(piece.length));
+        }
+        let whole = piece.length - piece.length % unit;
+        // The file may end within the last sector of the image.
+        let in_file = node.host_file().and_then(|file| file.metadata().ok()).map_or(0, |m| m.len());
+        let whole = whole.min(in_file.saturating_sub(at) / unit * unit);
+        if whole == 0 {
+            return plain(piece.length.min(unit));
+        }
+        Piece { length: whole, host: Some((node, at)), ..piece }
     }
 
     fn warn(&self, text: &str) {
@@ -327,8 +354,8 @@ impl Copy<'_> {
     }
 
     /// Reads a piece and decides what of it is written how.
-    fn prepare(&self, piece: Piece, buffer: &mut [u8]) -> Result<Vec<Ready>, Failure> {
-        if piece.kind != Kind::Data {
+    fn prepare(&self, piece: &Piece, buffer: &mut [u8]) -> Result<Vec<Ready>, Failure> {
+        if piece.kind != Kind::Data || piece.host.is_some() {
             return Ok(Vec::new());
         }
         let data = &mut buffer[..piece.length as usize];
@@ -395,7 +422,10 @@ impl Copy<'_> {
         ready
     }
 
-    fn write(&self, piece: Piece, ready: &[Ready], buffer: &[u8]) -> Result<(), Failure> {
+    fn write(&self, piece: &Piece, ready: &[Ready], buffer: &[u8]) -> Result<(), Failure> {
+        if let Some((node, at)) = &piece.host {
+            return self.clone_range(piece, node, *at);
+        }
         if piece.kind == Kind::Zero {
             return self.write_zeros(piece.offset, piece.length);
         }
@@ -418,6 +448,28 @@ impl Copy<'_> {
                         .map_err(|error| write_failed(at, &error))?;
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Lets the kernel copy, and copies where it does not.
+    fn clone_range(&self, piece: &Piece, node: &NodeRef, at: u64) -> Result<(), Failure> {
+        let Some(file) = node.host_file() else { return Ok(()) };
+        let range = HostRange { file, offset: at, length: piece.length };
+        match self.target.copy_from(&range, piece.offset) {
+            Err(Error::Unsupported { .. }) => {}
+            done => return done.map_err(|error| write_failed(piece.offset, &error)),
+        }
+        let mut buffer = vec![0; PIECE_BYTES as usize];
+        let mut done = 0;
+        while done < piece.length {
+            let length = (piece.length - done).min(PIECE_BYTES) as usize;
+            let offset = piece.offset + done;
+            self.read(&mut buffer[..length], offset)?;
+            self.target
+                .write_at(&buffer[..length], offset)
+                .map_err(|error| write_failed(offset, &error))?;
+            done += length as u64;
         }
         Ok(())
     }

@@ -167,7 +167,9 @@ fn convert(wish: &Wish<'_>, progress: &Progress) -> Result<(), Failure> {
         quiet: typed.has("quiet"),
         parallel: wish.parallel as usize,
         any_order: typed.has("oob-writes"),
-        clone: typed.has("copy-range-offloading") || !typed.has("sparse-size"),
+        clone: !wish.compress
+            && (typed.has("copy-range-offloading")
+                || (!typed.has("sparse-size") && target.shares_blocks())),
         rate,
         progress,
     };
