@@ -1,6 +1,7 @@
 //! JSON texts exactly as QEMU's tools print them: members stand in the order of QEMU's hash
 //! table, so that outputs compare byte by byte.
 
+use std::cmp::Reverse;
 use std::fmt::Write;
 
 use serde_json::{Map, Value};
@@ -21,7 +22,8 @@ fn bucket(key: &str) -> u32 {
 /// The members of a map in the order in which they are printed.
 pub fn ordered(map: &Map<String, Value>) -> Vec<(&String, &Value)> {
     let mut members: Vec<_> = map.iter().collect();
-    members.sort_by_key(|(key, _)| bucket(key));
+    // Within a bucket the newest comes first; members are mostly made in alphabetical order.
+    members.sort_by_key(|(key, _)| (bucket(key), Reverse(key.as_str())));
     members
 }
 

@@ -58,7 +58,7 @@ pub fn run(typed: &Typed) -> Outcome {
             };
             snapshots.apply(argument).map(|()| 0).map_err(|error| match error.errno() {
                 rustix::io::Errno::NOENT => {
-                    fail(format!("Could not apply snapshot '{argument}': Can't find snapshot"))
+                    fail(format!("Could not apply snapshot '{argument}': Failed to load snapshot: No such file or directory"))
                 }
                 _ => fail(format!("Could not apply snapshot '{argument}': {error}")),
             })

@@ -63,7 +63,7 @@ impl<'a> Wish<'a> {
         let parallel = match typed.value("parallel") {
             None => PARALLEL,
             Some(text) => text.parse().ok().filter(|n| (1..=PARALLEL_MAX).contains(n)).ok_or_else(|| {
-                fail(format!("Invalid number of coroutines. Allowed number of coroutines is between 1 and {PARALLEL_MAX}"))
+                fail(format!("Invalid number of coroutines specified. Must be between 1 and {PARALLEL_MAX}."))
             })?,
         };
         let skip_create = typed.has("no-create");
