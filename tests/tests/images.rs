@@ -142,7 +142,11 @@ fn random_writes_by_both_give_the_same_disk() {
         for tool in [Tool::Ours, Tool::Reference] {
             // What is discarded may read as anything that was there: only whole clusters go.
             if load.iter().all(|request| !request.starts_with("discard")) {
-                must(tool, here, &["qemu-img", "compare", "-f", format, "-F", format, &ours, &theirs]);
+                must(
+                    tool,
+                    here,
+                    &["qemu-img", "compare", "-f", format, "-F", format, &ours, &theirs],
+                );
             }
             must(tool, here, &["qemu-img", "convert", "-f", format, "-O", "raw", &ours, "flat"]);
             must(tool, here, &["qemu-img", "compare", "-f", format, "-F", "raw", &ours, "flat"]);
@@ -163,13 +167,31 @@ fn compressed_images_and_chains_are_read_by_the_other() {
         }
         must(maker, here, &["qemu-img", "create", "-q", "-f", "qcow2", "base", "8M"]);
         apply(maker, here, "base", "qcow2", &["write -P 17 0 3M".into()]);
-        must(maker, here, &["qemu-img", "create", "-q", "-f", "qcow2", "-b", "base", "-F", "qcow2", "mid"]);
-        apply(maker, here, "mid", "qcow2", &["write -P 34 1M 300k".into(), "write -z 2M 64k".into()]);
-        must(maker, here, &["qemu-img", "create", "-q", "-f", "qcow2", "-b", "mid", "-F", "qcow2", "top"]);
+        must(
+            maker,
+            here,
+            &["qemu-img", "create", "-q", "-f", "qcow2", "-b", "base", "-F", "qcow2", "mid"],
+        );
+        apply(
+            maker,
+            here,
+            "mid",
+            "qcow2",
+            &["write -P 34 1M 300k".into(), "write -z 2M 64k".into()],
+        );
+        must(
+            maker,
+            here,
+            &["qemu-img", "create", "-q", "-f", "qcow2", "-b", "mid", "-F", "qcow2", "top"],
+        );
         apply(maker, here, "top", "qcow2", &["write -P 51 1100k 512".into()]);
         for method in ["zlib", "zstd"] {
             let options = format!("compression_type={method}");
-            must(maker, here, &["qemu-img", "convert", "-c", "-O", "qcow2", "-o", &options, "top", "packed"]);
+            must(
+                maker,
+                here,
+                &["qemu-img", "convert", "-c", "-O", "qcow2", "-o", &options, "top", "packed"],
+            );
             must(reader, here, &["qemu-img", "check", "packed"]);
             must(reader, here, &["qemu-img", "compare", "top", "packed"]);
         }
@@ -195,7 +217,11 @@ fn texts_and_codes_are_those_of_the_reference() {
     let folder = Folder::new("images-texts");
     let here = folder.0.as_path();
     must(Tool::Reference, here, &["qemu-img", "create", "-q", "-f", "qcow2", "a", "1G"]);
-    must(Tool::Reference, here, &["qemu-img", "create", "-q", "-f", "qcow2", "-b", "a", "-F", "qcow2", "b"]);
+    must(
+        Tool::Reference,
+        here,
+        &["qemu-img", "create", "-q", "-f", "qcow2", "-b", "a", "-F", "qcow2", "b"],
+    );
     must(Tool::Reference, here, &["qemu-img", "bitmap", "--add", "b", "bits"]);
     must(Tool::Reference, here, &["qemu-img", "snapshot", "-c", "s", "a"]);
     apply(Tool::Reference, here, "a", "qcow2", &["write -P 1 5M 100k".into()]);
@@ -244,7 +270,9 @@ fn texts_and_codes_are_those_of_the_reference() {
         let (our_code, ours) = run(Tool::Ours, here, &full);
         let (code, theirs) = run(Tool::Reference, here, &full);
         if (our_code, &ours) != (code, &theirs) {
-            differing.push(format!("qemu-img {line:?}\nours {our_code}: {ours}\ntheirs {code}: {theirs}"));
+            differing.push(format!(
+                "qemu-img {line:?}\nours {our_code}: {ours}\ntheirs {code}: {theirs}"
+            ));
         }
     }
     assert!(differing.is_empty(), "{}", differing.join("\n\n"));

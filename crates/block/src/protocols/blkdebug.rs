@@ -129,12 +129,7 @@ fn open(options: &mut OpenOptions, mode: &OpenMode) -> Result<NodeRef> {
         return Err(Error::invalid("Cannot meet constraints with align"));
     }
     let image = match options.take_text("x-image") {
-        Some(name) => {
-            let mut below = options.take_below("image");
-            // The name's own protocol wins over what a driver option repeats.
-            below.take_text("driver");
-            open_child(Some(&name), below, mode)?
-        }
+        Some(name) => open_child(Some(&name), options.take_below("image"), mode)?,
         None => open_child(None, options.take_below("image"), mode)?,
     };
     let unlimited = |bytes: u64| if bytes == 0 { u64::MAX } else { bytes };

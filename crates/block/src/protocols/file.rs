@@ -60,8 +60,16 @@ const DIRECT_ALIGN: usize = 4096;
 const DIRECT_PIECE_BYTES: usize = 1 << 20;
 
 fn parse(filename: &str, options: &mut OpenOptions) -> Result<()> {
-    let path = super::prefix(filename).map_or(filename, |prefix| &filename[prefix.len() + 1..]);
-    options.set("filename", path);
+    let own = |prefix: &&str| ["file", "host_device"].contains(prefix);
+    match super::prefix(filename).filter(own) {
+        None => options.set("filename", filename),
+        Some(prefix) => {
+            let path = &filename[prefix.len() + 1..];
+            // What is left must not look like a protocol again.
+            let relative = if super::prefix(path).is_some() { "./" } else { "" };
+            options.set("filename", format!("{relative}{path}"));
+        }
+    }
     Ok(())
 }
 

@@ -273,7 +273,8 @@ impl Header {
             EXT_BACKING_FORMAT => self.backing_format = Some(text()),
             EXT_FEATURES => {
                 self.has_feature_table = true;
-                for row in data.chunks_exact(48) {
+                // A last row may be cut short.
+                for row in data.chunks(48).filter(|row| row.len() > 2) {
                     let name = String::from_utf8_lossy(&row[2..]);
                     features.push((row[0], row[1], name.trim_end_matches('\0').to_string()));
                 }

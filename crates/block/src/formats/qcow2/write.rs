@@ -252,36 +252,31 @@ impl Qcow2 {
                 format!("Cluster allocation offset {base:#x} unaligned (guest offset: {guest:#x})");
             return Err(self.damaged(state, text));
         }
+        let keeps_place = |entry: Entry| {
+            entry.word & COMPRESSED == 0
+                && entry.word & COPIED != 0
+                && entry.word & OFFSET_MASK != 0
+        };
         let (start, end) = part(0);
-        if self.in_place(entry, start, end) {
-            let mut count = 1;
-            while count < clusters {
-                let next = state.meta.entry(slot, first + count as usize);
-                let (start, end) = part(count);
-                if next.word & OFFSET_MASK != base + count * geometry.cluster
-                    || !self.in_place(next, start, end)
-                {
-                    break;
-                }
-                count += 1;
-            }
-            let length = length.min(count * geometry.cluster - from);
-            return Ok(Plan::InPlace { place: base + from, length });
-        }
-        let placed = base != 0 && entry.word & COMPRESSED == 0;
-        let reused = placed && entry.word & COPIED != 0;
+        // Places that are ours alone are written where they are; what is zero or unallocated
+        // there only changes its entry afterwards.
+        let mut all_in_place = self.in_place(entry, start, end);
+        let reused = all_in_place || keeps_place(entry);
         let mut count = 1;
         while count < clusters {
             let next = state.meta.entry(slot, first + count as usize);
             let (start, end) = part(count);
-            let keeps_place = next.word & COMPRESSED == 0
-                && next.word & COPIED != 0
-                && next.word & OFFSET_MASK != 0;
+            let in_place = self.in_place(next, start, end);
             let follows = next.word & OFFSET_MASK == base + count * geometry.cluster;
-            if keeps_place != reused || (reused && !follows) || self.in_place(next, start, end) {
+            if reused != (in_place || keeps_place(next)) || (reused && !follows) {
                 break;
             }
+            all_in_place &= in_place;
             count += 1;
+        }
+        if all_in_place {
+            let length = length.min(count * geometry.cluster - from);
+            return Ok(Plan::InPlace { place: base + from, length });
         }
         let length = length.min(count * geometry.cluster - from);
         self.allocate(state, slot, guest, length, count, reused.then_some(base)).map(Plan::Allocate)
@@ -344,7 +339,20 @@ impl Qcow2 {
         let end = guest + length;
         let mut from = guest - guest % geometry.subcluster;
         let mut to = end.next_multiple_of(geometry.subcluster);
-        if !geometry.extended() || reused {
+        if reused {
+            // Others may be writing next to us in what is data already: that stays untouched.
+            let ends = [
+                (guest, end.min(geometry.cluster_start(guest) + geometry.cluster)),
+                (geometry.cluster_start(end - 1).max(guest), end),
+            ];
+            let in_place = ends.map(|(start, end)| {
+                let entry = state.meta.entry(slot, geometry.l2_index(start));
+                let within = geometry.in_cluster(start);
+                self.in_place(entry, within, within + (end - start))
+            });
+            return (if in_place[0] { guest } else { from }, if in_place[1] { end } else { to });
+        }
+        if !geometry.extended() {
             return (from, to);
         }
         let index = |at: u64| geometry.l2_index(at);

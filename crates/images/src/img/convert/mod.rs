@@ -16,7 +16,7 @@ use engine::{Copy, Sources};
 
 /// `-S` when nothing else is said: runs of zeros of this length become holes.
 const SPARSE_BYTES: u64 = 4096;
-const SPARSE_BYTES_MAX: u64 = 2_147_483_136;
+const SPARSE_BYTES_MAX: u64 = 16 << 20;
 const PARALLEL_MAX: u64 = 16;
 const PARALLEL: u64 = 8;
 
@@ -93,7 +93,7 @@ impl<'a> Wish<'a> {
             }
         }
         if skip_create && has_options {
-            eprintln!("qemu-img: warning: -o has no effect when skipping image creation");
+            return Err(fail("-o has no effect when skipping image creation"));
         }
         let Some((target, sources)) = typed.operands.split_last().filter(|(_, s)| !s.is_empty())
         else {
