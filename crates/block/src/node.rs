@@ -268,6 +268,11 @@ pub trait Node: Send + Sync {
         None
     }
 
+    /// Whether compressed writes are the only ones that the image takes.
+    fn only_compressed(&self) -> bool {
+        false
+    }
+
     /// Persistent dirty bitmaps.
     fn bitmaps(&self) -> Option<&dyn crate::bitmaps::Bitmaps> {
         None

@@ -4,6 +4,7 @@ mod blocks;
 pub mod qcow2;
 pub mod raw;
 mod vdi;
+mod vmdk;
 mod vpc;
 
 use crate::error::Result;
@@ -56,7 +57,8 @@ pub struct Measure {
 }
 
 /// Every format. A new one is one folder and one row here.
-pub const FORMATS: &[Format] = &[raw::FORMAT, qcow2::FORMAT, vdi::FORMAT, vpc::FORMAT];
+pub const FORMATS: &[Format] =
+    &[raw::FORMAT, qcow2::FORMAT, vdi::FORMAT, vmdk::FORMAT, vpc::FORMAT];
 
 /// The format of this driver name.
 pub fn find(name: &str) -> Option<&'static Format> {

@@ -276,7 +276,7 @@ impl Header {
                 // A last row may be cut short.
                 for row in data.chunks(48).filter(|row| row.len() > 2) {
                     let name = String::from_utf8_lossy(&row[2..]);
-                    features.push((row[0], row[1], name.trim_end_matches('\0').to_string()));
+                    features.push((row[0], row[1], name.trim_end_matches(['\0', ' ']).to_string()));
                 }
             }
             EXT_DATA_FILE => self.data_file = Some(text()),

@@ -162,7 +162,7 @@ fn convert(wish: &Wish<'_>, progress: &Progress) -> Result<(), Failure> {
         target_backing_bytes: backing_bytes,
         starts_zeroed: starts_zeroed && !has_backing,
         sparse: wish.sparse,
-        compress: wish.compress,
+        compress: wish.compress || target.only_compressed(),
         salvage: typed.has("salvage"),
         quiet: typed.has("quiet"),
         parallel: wish.parallel as usize,
