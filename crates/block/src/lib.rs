@@ -15,6 +15,7 @@ pub mod notices;
 pub mod open;
 pub mod options;
 pub mod protocols;
+pub mod secrets;
 pub mod snapshots;
 pub mod zeros;
 

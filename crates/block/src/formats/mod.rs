@@ -3,9 +3,12 @@
 mod blocks;
 pub mod qcow2;
 pub mod raw;
+mod luks;
 mod vdi;
 mod vmdk;
 mod vpc;
+
+use blocks::unique_id;
 
 use crate::error::Result;
 use crate::node::NodeRef;
@@ -58,7 +61,7 @@ pub struct Measure {
 
 /// Every format. A new one is one folder and one row here.
 pub const FORMATS: &[Format] =
-    &[raw::FORMAT, qcow2::FORMAT, vdi::FORMAT, vmdk::FORMAT, vpc::FORMAT];
+    &[raw::FORMAT, qcow2::FORMAT, luks::FORMAT, vdi::FORMAT, vmdk::FORMAT, vpc::FORMAT];
 
 /// The format of this driver name.
 pub fn find(name: &str) -> Option<&'static Format> {

@@ -13,7 +13,7 @@ mod failure;
 mod info;
 mod map;
 mod measure;
-mod opening;
+pub mod opening;
 mod progress;
 mod rebase;
 mod resize;

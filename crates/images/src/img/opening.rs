@@ -10,13 +10,36 @@ use super::failure::Failure;
 
 /// Makes the objects of `--object`.
 pub fn make_objects(typed: &Typed) -> Result<(), Failure> {
-    match typed.value("object") {
-        None => Ok(()),
-        Some(text) => {
-            let kind = text.split([',', '=']).next().unwrap_or_default();
-            Err(fail(format!("The object type '{kind}' is not supported")))
+    typed.values("object").try_for_each(|text| make_object(text).map_err(fail))
+}
+
+/// Makes an object: a secret, from its data or from a file.
+pub fn make_object(text: &str) -> Result<(), String> {
+    let pairs = parse_opts(text, Some("qom-type")).map_err(|error| error.to_string())?;
+    let get =
+        |key: &str| pairs.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str());
+    let kind = get("qom-type").unwrap_or_default();
+    if kind != "secret" {
+        return Err(format!("The object type '{kind}' is not supported"));
+    }
+    for (key, value) in &pairs {
+        let known = ["qom-type", "id", "data", "file", "format"].contains(&key.as_str());
+        if !known || key == "format" && value != "raw" {
+            return Err(format!("The secret's parameter '{key}={value}' is not supported"));
         }
     }
+    let id = get("id").ok_or("Parameter 'id' is missing")?;
+    let bytes = match (get("data"), get("file")) {
+        (Some(data), None) => data.as_bytes().to_vec(),
+        (None, Some(file)) => std::fs::read(file).map_err(|error| {
+            let text = error.to_string();
+            format!("Unable to read {file}: {}", text.split(" (os").next().unwrap_or_default())
+        })?,
+        (None, None) => return Err("Must provide 'file' or 'data'".into()),
+        _ => return Err("'file' and 'data' are mutually exclusive".into()),
+    };
+    block::secrets::add(id, bytes);
+    Ok(())
 }
 
 /// Opens the image of an operand: a name, or a specification with `--image-opts`.

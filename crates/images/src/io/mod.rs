@@ -89,7 +89,10 @@ fn help(name: &str) -> String {
 }
 
 fn start(name: &str, typed: &Typed) -> Result<Session, String> {
-    for option in ["copy-on-read", "trace", "object", "snapshot"] {
+    for object in typed.values("object") {
+        crate::img::opening::make_object(object)?;
+    }
+    for option in ["copy-on-read", "trace", "snapshot"] {
         if typed.has(option) {
             return Err(format!("The option --{option} is not supported"));
         }

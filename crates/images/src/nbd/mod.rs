@@ -53,13 +53,12 @@ const FLAGS: &[Flag] = &[
 ];
 
 /// What this program does not do. Saying so is better than serving something else.
-const UNSUPPORTED: [&str; 13] = [
+const UNSUPPORTED: [&str; 12] = [
     "list",
     "connect",
     "disconnect",
     "snapshot",
     "trace",
-    "object",
     "tls-creds",
     "tls-authz",
     "tls-hostname",
@@ -137,6 +136,9 @@ fn fork(name: &str, arguments: &[String]) -> Result<(), String> {
 fn serve(typed: &Typed) -> Result<(), String> {
     if let Some(option) = UNSUPPORTED.iter().find(|option| typed.has(option)) {
         return Err(format!("The option --{option} is not supported"));
+    }
+    for object in typed.values("object") {
+        crate::img::opening::make_object(object)?;
     }
     let [name] = typed.operands.as_slice() else {
         return Err(

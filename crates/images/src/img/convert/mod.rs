@@ -132,7 +132,7 @@ fn convert(wish: &Wish<'_>, progress: &Progress) -> Result<(), Failure> {
     }
     let backing = typed.value("backing").or(typed.value("Backing")).map(str::to_string);
     let has_backing = prepare_target(wish, &sources, &mut options, backing.as_deref())?;
-    let target = open_target(wish)?;
+    let target = open_target(wish, &options)?;
     let backing_bytes = match (&has_backing, target.backing()) {
         (true, Some(backing)) => Some(backing.size()),
         (true, None) => backing_size(&backing, typed)?,
@@ -250,7 +250,7 @@ fn backing_size(backing: &Option<String>, typed: &Typed) -> Result<Option<u64>, 
     Ok(Some(node.size()))
 }
 
-fn open_target(wish: &Wish<'_>) -> Result<NodeRef, Failure> {
+fn open_target(wish: &Wish<'_>, created: &CreateOptions) -> Result<NodeRef, Failure> {
     let typed = wish.typed;
     // A conversion that was interrupted is worthless anyway: flushing it would only cost time.
     let mut mode = OpenMode { write: true, no_flush: true, unmap: true, ..OpenMode::default() };
@@ -261,7 +261,14 @@ fn open_target(wish: &Wish<'_>) -> Result<NodeRef, Failure> {
     if typed.has("target-image-opts") {
         opening::open_spec(wish.target, &mode)
     } else {
-        opening::open_named(wish.target, Some(wish.format), &mode)
+        let mut options = block::OpenOptions::new();
+        options.set("driver", wish.format);
+        // The key that the image was made with opens it.
+        for name in created.names().filter(|name| name.ends_with("key-secret")) {
+            options.set(name, created.text(name).unwrap_or_default());
+        }
+        block::open::open(Some(wish.target), options, &mode)
+            .map_err(|error| opening::could_not_open(wish.target, &error))
     }
 }
 
