@@ -54,6 +54,8 @@ const CREATE_OPTIONS: &[OptionSpec] = &[
 const SHARING_FILE_SYSTEMS: [u64; 3] = [0x5846_5342, 0x9123_683e, 0xca45_1a4e];
 /// Images end on a sector, whatever the file's length is.
 const SECTOR_BYTES: u64 = 512;
+/// What a new file gets at once.
+const FIRST_BLOCK_BYTES: u64 = 4096;
 /// Safe alignment of memory, offset and length for files opened past the page cache.
 const DIRECT_ALIGN: usize = 4096;
 /// The largest bounce buffer for such files.
@@ -195,6 +197,11 @@ fn create_device(filename: &str, options: &CreateOptions) -> Result<()> {
 fn grow(file: &File, from: u64, to: u64, preallocation: Preallocation) -> Result<()> {
     match preallocation {
         Preallocation::Off | Preallocation::Metadata => {
+            if from == 0 && to > 0 {
+                // The first block is there from the beginning: programs read a size from it.
+                let bytes = if to < FIRST_BLOCK_BYTES { SECTOR_BYTES } else { FIRST_BLOCK_BYTES };
+                file.write_all_at(&vec![0; bytes as usize], 0)?;
+            }
             file.set_len(to).map_err(|e| Error::from(e).during("Failed to resize the file"))
         }
         Preallocation::Falloc => {

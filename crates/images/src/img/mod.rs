@@ -93,8 +93,21 @@ pub fn run(name: &str, arguments: &[String]) -> ExitCode {
 }
 
 fn run_command(name: &str, command: &Command, run: Run, arguments: &[String]) -> ExitCode {
+    // A size to shrink by begins like an option.
+    let shrinks = |word: &&String| {
+        command.name == "resize"
+            && word.starts_with('-')
+            && word[1..].starts_with(|c: char| c.is_ascii_digit())
+    };
+    let (arguments, size) = match arguments.split_last() {
+        Some((last, rest)) if shrinks(&last) => (rest, Some(last.clone())),
+        _ => (arguments, None),
+    };
     let typed = match split(command.flags, arguments, false) {
-        Ok(typed) => typed,
+        Ok(mut typed) => {
+            typed.operands.extend(size);
+            typed
+        }
         Err(refusal) => {
             let command = command.name;
             eprintln!("{name} {command}: {refusal}\nTry '{name} {command} --help' for more info");

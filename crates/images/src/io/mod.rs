@@ -13,6 +13,8 @@ use block::{NodeRef, OpenOptions};
 use qemu_compat::image_tool::arguments::{Flag, Typed, flag, split, with_value};
 use qemu_compat::options::parse_opts;
 
+use crate::img::opening::make_object;
+
 const FLAGS: &[Flag] = &[
     flag('h', "help"),
     flag('V', "version"),
@@ -90,7 +92,7 @@ fn help(name: &str) -> String {
 
 fn start(name: &str, typed: &Typed) -> Result<Session, String> {
     for object in typed.values("object") {
-        crate::img::opening::make_object(object)?;
+        make_object(object)?;
     }
     for option in ["copy-on-read", "trace", "snapshot"] {
         if typed.has(option) {

@@ -12,6 +12,8 @@ use block::{NodeRef, OpenOptions};
 use qemu_compat::image_tool::arguments::{Flag, Typed, flag, split, with_value};
 use qemu_compat::options::parse_opts;
 
+use crate::img::opening::make_object;
+
 use listening::{Listener, Sharing};
 
 const FLAGS: &[Flag] = &[
@@ -138,7 +140,7 @@ fn serve(typed: &Typed) -> Result<(), String> {
         return Err(format!("The option --{option} is not supported"));
     }
     for object in typed.values("object") {
-        crate::img::opening::make_object(object)?;
+        make_object(object)?;
     }
     let [name] = typed.operands.as_slice() else {
         return Err(

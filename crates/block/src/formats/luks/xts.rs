@@ -1,5 +1,6 @@
 //! AES in XTS mode with the sector number as tweak (`xts-plain64`).
 
+use aes::cipher::consts::U16;
 use aes::cipher::{Array, BlockCipherDecrypt, BlockCipherEncrypt, KeyInit};
 use aes::{Aes128, Aes256, Block};
 
@@ -60,7 +61,7 @@ impl Xts {
     }
 }
 
-fn each_sector<C: BlockCipherEncrypt<BlockSize = aes::cipher::consts::U16>>(
+fn each_sector<C: BlockCipherEncrypt<BlockSize = U16>>(
     tweak_cipher: &C,
     data: &mut [u8],
     first: u64,

@@ -39,7 +39,7 @@ const GRAIN_SECTORS: u64 = 128;
 const TABLE_ENTRIES: u64 = 512;
 const DESCRIPTOR_SECTORS: u64 = 20;
 /// Extents of the split subformats.
-const SPLIT_BYTES: u64 = 0x8000_0000 - 512 * 128;
+const SPLIT_BYTES: u64 = 2 << 30;
 
 pub fn create(filename: &str, options: &CreateOptions, _context: &OpenContext) -> Result<()> {
     let subformat = options.text("subformat").unwrap_or("monolithicSparse").to_string();

@@ -168,7 +168,7 @@ impl Vpc {
             return Err(Error::invalid("Page Allocation Table too small"));
         }
         if entries > TABLE_ENTRIES_MAX {
-            return Err(Error::invalid("Max Table Entries too large"));
+            return Err(Error::invalid(format!("Max Table Entries too large ({entries})")));
         }
         self.table_offset = be64(&header, 16);
         let mut bytes = vec![0; entries as usize * 4];
