@@ -131,6 +131,19 @@ pub(super) fn amend(image: &Qcow2, options: &CreateOptions) -> Result<()> {
         state.meta.header.data_file = Some(name.to_string()).filter(|name| !name.is_empty());
         state.meta.write_header()?;
     }
+    amend_backing(image, options)?;
+    change_lazy(image, options.bool("lazy_refcounts")?, version)?;
+    if let Some(size) = options.size("size")? {
+        image.resize(size, Preallocation::Off)?;
+    }
+    if version < old_version {
+        downgrade(image)?;
+    }
+    image.flush()
+}
+
+/// The backing file is only written anew, not changed: that is for rebase.
+fn amend_backing(image: &Qcow2, options: &CreateOptions) -> Result<()> {
     if options.text("backing_file").is_some() || options.text("backing_fmt").is_some() {
         let header = image.state.lock().meta.header.clone();
         let differs = |name: &str, own: &Option<String>| {
@@ -149,14 +162,7 @@ pub(super) fn amend(image: &Qcow2, options: &CreateOptions) -> Result<()> {
             options.text("backing_fmt").or(header.backing_format.as_deref()).map(str::to_string);
         change_backing(image, name.as_deref(), format.as_deref())?;
     }
-    change_lazy(image, options.bool("lazy_refcounts")?, version)?;
-    if let Some(size) = options.size("size")? {
-        image.resize(size, Preallocation::Off)?;
-    }
-    if version < old_version {
-        downgrade(image)?;
-    }
-    image.flush()
+    Ok(())
 }
 
 fn change_lazy(image: &Qcow2, lazy: Option<bool>, version: u32) -> Result<()> {

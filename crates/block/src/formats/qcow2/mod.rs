@@ -7,6 +7,7 @@ mod header;
 mod geometry;
 mod cache;
 mod metadata;
+mod refcounts;
 mod open;
 mod read;
 mod write;

@@ -12,6 +12,7 @@ use super::header::{
     SNAPSHOTS_MAX, incompatible,
 };
 use super::metadata::{L2_CACHE_BYTES, Metadata};
+use super::snapshots::SnapshotRow;
 use super::{Qcow2, State, bitmaps, snapshots};
 use crate::error::{Error, Result};
 use crate::info::Fix;
@@ -48,8 +49,6 @@ pub fn open(
         header.compatible = header.compatible & !1 | u64::from(lazy);
     }
     let rows = snapshots::read_rows(&*file, &header, mode.check)?;
-    let geometry = Geometry::new(&header);
-    let size = header.size;
     let dirty = header.incompatible & incompatible::DIRTY != 0;
     let mut meta = Metadata::open(&file, header, runtime.l2_cache_bytes)?;
     meta.discards = runtime.pass_discards.unwrap_or(mode.unmap);
@@ -60,16 +59,36 @@ pub fn open(
     if mode.write && !mode.check {
         clear_autoclear(&mut meta)?;
     }
+    let image = assemble(file, data_file, meta, rows, mode)?;
+    if dirty && mode.write && !mode.check {
+        image
+            .check(Fix { leaks: true, errors: true })
+            .map_err(|error| error.during("Could not repair dirty image"))?;
+    }
+    if mode.write && !mode.check && !mode.no_data {
+        bitmaps::start_using(&mut image.state.lock())?;
+    }
+    Ok(Arc::new(image))
+}
+
+/// Puts an image together from what was read.
+fn assemble(
+    file: NodeRef,
+    data_file: Option<NodeRef>,
+    mut meta: Metadata,
+    rows: Vec<SnapshotRow>,
+    mode: &OpenMode,
+) -> Result<Qcow2> {
     let bitmaps = bitmaps::read_directory(&mut meta)?;
-    let image = Qcow2 {
-        geometry,
+    Ok(Qcow2 {
+        geometry: meta.geometry,
         compression: meta.header.compression,
         writable: mode.write,
         discard_frees: meta.discards,
         file,
         data_file,
         backing: RwLock::new(None),
-        size: AtomicU64::new(size),
+        size: AtomicU64::new(meta.header.size),
         state: Mutex::new(State {
             meta,
             snapshots: rows,
@@ -82,16 +101,7 @@ pub fn open(
         }),
         landed: Condvar::new(),
         unpacked: Mutex::new(None),
-    };
-    if dirty && mode.write && !mode.check {
-        image
-            .check(Fix { leaks: true, errors: true })
-            .map_err(|error| error.during("Could not repair dirty image"))?;
-    }
-    if mode.write && !mode.check && !mode.no_data {
-        bitmaps::start_using(&mut image.state.lock())?;
-    }
-    Ok(Arc::new(image))
+    })
 }
 
 /// Options of an open image that are not in its header.
