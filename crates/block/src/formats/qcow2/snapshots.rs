@@ -175,6 +175,13 @@ pub(super) fn change_tree(meta: &mut Metadata, l1: &[u64], decrement: bool) -> R
     Ok(())
 }
 
+/// Gives back every reference that no table holds.
+fn lower_to_references(image: &Qcow2, state: &mut State) -> Result<()> {
+    state.meta.write_back_all()?;
+    super::check::drop_leaks(image, state)?;
+    state.meta.write_back_all()
+}
+
 /// Makes the copied flags of the active tables agree with the refcounts.
 pub(super) fn refresh_copied(meta: &mut Metadata) -> Result<()> {
     let geometry = meta.geometry;
@@ -254,7 +261,12 @@ impl Snapshots for Qcow2 {
             meta.file.write_at(&encode_table(&l1), place)?;
             meta.note_touched(place + bytes);
         }
-        change_tree(meta, &l1, false)?;
+        if let Err(error) = change_tree(meta, &l1, false) {
+            // Refcounts of few bits are soon full: those that were raised go down again.
+            lower_to_references(self, state)?;
+            return Err(error);
+        }
+        let meta = &mut state.meta;
         refresh_copied(meta)?;
         meta.write_back()?;
         let mut rows = state.snapshots.clone();
