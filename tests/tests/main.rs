@@ -3,3 +3,4 @@
 mod executable;
 mod machine;
 mod linux_user;
+mod images;

@@ -62,6 +62,22 @@ pub const APPLETS: &[Applet] = &[
         layer: Layer::Machines,
         summary: "Run an x86 PC",
         run: emulator::run,
+        name: "qemu-img",
+        layer: Layer::Disks,
+        summary: "Make, convert, check and repair disk images",
+        run: images::run,
+    },
+    Applet {
+        name: "qemu-nbd",
+        layer: Layer::Disks,
+        summary: "Serve a disk image to other programs",
+        run: images::run,
+    },
+    Applet {
+        name: "qemu-io",
+        layer: Layer::Disks,
+        summary: "Read and write single ranges of a disk image",
+        run: images::run,
     },
 ];
 

@@ -1,0 +1,239 @@
+//! Opening an image: everything that its header claims is checked here.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use parking_lot::{Condvar, Mutex, RwLock};
+use rustix::io::Errno;
+
+use super::geometry::Geometry;
+use super::header::{
+    AUTOCLEAR_BITMAPS, AUTOCLEAR_DATA_FILE_RAW, Header, L1_BYTES_MAX, REFCOUNT_TABLE_BYTES_MAX,
+    SNAPSHOTS_MAX, incompatible,
+};
+use super::metadata::{L2_CACHE_BYTES, Metadata};
+use super::snapshots::SnapshotRow;
+use super::{Qcow2, State, bitmaps, snapshots};
+use crate::error::{Error, Result};
+use crate::info::Fix;
+use crate::node::{Node, NodeRef};
+use crate::open::{OpenContext, OpenMode, open_child};
+use crate::options::OpenOptions;
+
+/// Opens an image whose file is open.
+pub fn open(
+    file: NodeRef,
+    options: &mut OpenOptions,
+    mode: &OpenMode,
+    _context: &OpenContext,
+) -> Result<NodeRef> {
+    let mut header = Header::read(&*file, mode.check)?;
+    let runtime = Runtime::take(options, 1 << header.cluster_bits)?;
+    if header.incompatible & incompatible::CORRUPT != 0 && mode.write && !mode.check {
+        return Err(Error::Failed {
+            action: "qcow2".into(),
+            source: Box::new(Error::corrupt("Image is corrupt; cannot be opened read/write")),
+        });
+    }
+    check_tables(&header, mode)?;
+    if header.crypt_method != 0 {
+        return Err(Error::unsupported("Encrypted qcow2 images are not supported"));
+    }
+    let data_file = open_data_file(&header, &file, options, mode)?;
+    if let Some(lazy) = runtime.lazy_refcounts {
+        if lazy && header.version < 3 {
+            return Err(Error::invalid(
+                "Lazy refcounts require a qcow2 image with at least qemu 1.1 compatibility level",
+            ));
+        }
+        header.compatible = header.compatible & !1 | u64::from(lazy);
+    }
+    let rows = snapshots::read_rows(&*file, &header, mode.check)?;
+    let dirty = header.incompatible & incompatible::DIRTY != 0;
+    let mut meta = Metadata::open(&file, header, runtime.l2_cache_bytes)?;
+    meta.discards = runtime.pass_discards.unwrap_or(mode.unmap);
+    if let Some(data) = &data_file {
+        meta.data_file = Some(data.clone());
+        meta.untouched_from = data.size();
+    }
+    if mode.write && !mode.check {
+        clear_autoclear(&mut meta)?;
+    }
+    let image = assemble(file, data_file, meta, rows, mode)?;
+    if dirty && mode.write && !mode.check {
+        image
+            .check(Fix { leaks: true, errors: true })
+            .map_err(|error| error.during("Could not repair dirty image"))?;
+    }
+    if mode.write && !mode.check && !mode.no_data {
+        bitmaps::start_using(&mut image.state.lock())?;
+    }
+    Ok(Arc::new(image))
+}
+
+/// Puts an image together from what was read.
+fn assemble(
+    file: NodeRef,
+    data_file: Option<NodeRef>,
+    mut meta: Metadata,
+    rows: Vec<SnapshotRow>,
+    mode: &OpenMode,
+) -> Result<Qcow2> {
+    let bitmaps = bitmaps::read_directory(&mut meta)?;
+    Ok(Qcow2 {
+        geometry: meta.geometry,
+        compression: meta.header.compression,
+        writable: mode.write,
+        discard_frees: meta.discards,
+        file,
+        data_file,
+        backing: RwLock::new(None),
+        size: AtomicU64::new(meta.header.size),
+        state: Mutex::new(State {
+            meta,
+            snapshots: rows,
+            bitmaps,
+            bitmaps_opened: false,
+            in_flight: Vec::new(),
+            next_flight: 0,
+            frozen: false,
+            preallocated: None,
+        }),
+        landed: Condvar::new(),
+        unpacked: Mutex::new(None),
+    })
+}
+
+/// Options of an open image that are not in its header.
+struct Runtime {
+    lazy_refcounts: Option<bool>,
+    l2_cache_bytes: usize,
+    pass_discards: Option<bool>,
+}
+
+impl Runtime {
+    fn take(options: &mut OpenOptions, cluster: u64) -> Result<Self> {
+        let lazy_refcounts = options.take_bool("lazy-refcounts")?;
+        let pass_discards = options.take_bool("pass-discard-request")?;
+        let total = options.take_size("cache-size")?;
+        let l2 = options.take_size("l2-cache-size")?;
+        let refcounts = options.take_size("refcount-cache-size")?;
+        check_cache_sizes(total, l2, refcounts)?;
+        let entry = options.take_size("l2-cache-entry-size")?;
+        if entry.is_some_and(|bytes| !bytes.is_power_of_two() || !(512..=cluster).contains(&bytes))
+        {
+            return Err(Error::invalid(format!(
+                "L2 cache entry size must be a power of two between 512 and the cluster size ({cluster})"
+            )));
+        }
+        // Our cache holds whole tables, and old ones go only when new ones come.
+        options.take_size("cache-clean-interval")?;
+        let wanted = l2.or(total).unwrap_or(L2_CACHE_BYTES as u64);
+        Ok(Self {
+            lazy_refcounts,
+            l2_cache_bytes: usize::try_from(wanted).unwrap_or(L2_CACHE_BYTES),
+            pass_discards,
+        })
+    }
+}
+
+fn check_cache_sizes(total: Option<u64>, l2: Option<u64>, refcounts: Option<u64>) -> Result<()> {
+    let Some(total) = total else { return Ok(()) };
+    let problem = match (l2, refcounts) {
+        (Some(_), Some(_)) => {
+            "cache-size, l2-cache-size and refcount-cache-size may not be set at the same time"
+        }
+        (Some(l2), _) if l2 > total => "l2-cache-size may not exceed cache-size",
+        (_, Some(count)) if count > total => "refcount-cache-size may not exceed cache-size",
+        _ => return Ok(()),
+    };
+    Err(Error::invalid(problem))
+}
+
+/// A writer that does not know an autoclear feature must clear it: all others are cleared.
+fn clear_autoclear(meta: &mut Metadata) -> Result<()> {
+    let known = AUTOCLEAR_BITMAPS | AUTOCLEAR_DATA_FILE_RAW;
+    if meta.header.autoclear & !known != 0 {
+        meta.header.autoclear &= known;
+        let bytes = meta.header.autoclear.to_be_bytes();
+        meta.file.write_at(&bytes, 88)?;
+    }
+    Ok(())
+}
+
+fn check_tables(header: &Header, mode: &OpenMode) -> Result<()> {
+    let cluster = 1u64 << header.cluster_bits;
+    let geometry = Geometry::new(header);
+    if geometry.subcluster < 512 {
+        return Err(Error::corrupt(format!(
+            "Unsupported subcluster size: {}",
+            geometry.subcluster
+        )));
+    }
+    let table = |what: &str, offset: u64, entries: u64, entry_bytes: u64, bytes_max: u64| {
+        if entries > bytes_max / entry_bytes {
+            return Err(Error::Os(Errno::FBIG).during_text(format!("{what} too large")));
+        }
+        let fits = offset.checked_add(entries * entry_bytes).is_some_and(|end| end < 1 << 63);
+        if !fits || !offset.is_multiple_of(cluster) {
+            return Err(Error::corrupt(format!("{what} offset invalid")));
+        }
+        Ok(())
+    };
+    if header.refcount_table_clusters == 0 && !mode.check {
+        return Err(Error::corrupt("Image does not contain a reference count table"));
+    }
+    table(
+        "Reference count table",
+        header.refcount_table_offset,
+        u64::from(header.refcount_table_clusters) * (cluster / 8),
+        8,
+        REFCOUNT_TABLE_BYTES_MAX,
+    )?;
+    if header.snapshot_count > SNAPSHOTS_MAX {
+        return Err(Error::corrupt("Snapshot table too large"));
+    }
+    table(
+        "Snapshot table",
+        header.snapshots_offset,
+        u64::from(header.snapshot_count),
+        40,
+        40 * u64::from(SNAPSHOTS_MAX),
+    )?;
+    table("Active L1 table", header.l1_offset, u64::from(header.l1_entries), 8, L1_BYTES_MAX)?;
+    let needed = geometry.l1_entries_for(header.size);
+    if needed > i32::MAX as u64 {
+        return Err(Error::corrupt("Image is too big"));
+    }
+    if u64::from(header.l1_entries) < needed {
+        return Err(Error::corrupt("L1 table is too small"));
+    }
+    Ok(())
+}
+
+fn open_data_file(
+    header: &Header,
+    file: &NodeRef,
+    options: &mut OpenOptions,
+    mode: &OpenMode,
+) -> Result<Option<NodeRef>> {
+    let below = options.take_below("data-file");
+    if !header.has_data_file() {
+        if !below.is_empty() {
+            return Err(Error::invalid(
+                "'data-file' can only be set for images with an external data file",
+            ));
+        }
+        return Ok(None);
+    }
+    let data = if !below.is_empty() {
+        open_child(None, below, mode)?
+    } else if let Some(name) = &header.data_file {
+        let full = crate::open::combine(&crate::open::exact_name(file), name)?;
+        open_child(Some(&full), OpenOptions::new(), mode)?
+    } else {
+        return Err(Error::invalid("'data-file' is required for this image"));
+    };
+    data.lock(mode, true)?;
+    Ok(Some(data))
+}

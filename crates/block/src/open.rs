@@ -1,0 +1,354 @@
+//! Opening images: names to options, probing, backing files.
+
+use std::path::Path;
+
+use crate::error::{Error, Result};
+use crate::formats::{self, Format, PROBE_BYTES};
+use crate::node::NodeRef;
+use crate::options::{CreateOptions, OpenOptions};
+use crate::protocols::{self, Protocol};
+
+/// More backing files than this are a loop or an attack.
+const CHAIN_LENGTH_MAX: usize = 200;
+
+/// How an image is opened.
+#[derive(Clone, Debug, Default)]
+pub struct OpenMode {
+    /// Writes are possible.
+    pub write: bool,
+    /// The host's page cache is bypassed.
+    pub direct: bool,
+    /// Flushes are not passed to the host.
+    pub no_flush: bool,
+    /// Discards reach the host.
+    pub unmap: bool,
+    /// Others may write at the same time; what is read may make no sense.
+    pub force_share: bool,
+    /// The backing file is not opened.
+    pub no_backing: bool,
+    /// Nothing but metadata will be read: secrets are not needed.
+    pub no_data: bool,
+    /// A damaged image is to be checked: errors in tables that can be repaired are no reason
+    /// not to open it.
+    pub check: bool,
+    /// Backing files are writable, too.
+    pub backing_write: bool,
+}
+
+/// A cache mode by its name on command lines.
+pub fn parse_cache(mode: &mut OpenMode, name: &str) -> Option<bool> {
+    (mode.direct, mode.no_flush) = match name {
+        "none" | "off" | "directsync" => (true, false),
+        "writeback" | "writethrough" => (false, false),
+        "unsafe" => (false, true),
+        _ => return None,
+    };
+    Some(matches!(name, "directsync" | "writethrough"))
+}
+
+/// What a driver learns about the image besides its options.
+#[derive(Clone, Debug, Default)]
+pub struct OpenContext {
+    /// The format was not given but guessed.
+    pub guessed: bool,
+    /// The layers above that wait for this one.
+    pub depth: usize,
+}
+
+/// Opens an image by name, by options or by both, with its backing files.
+pub fn open(filename: Option<&str>, options: OpenOptions, mode: &OpenMode) -> Result<NodeRef> {
+    open_at(filename, options, mode, &OpenContext::default())
+}
+
+fn open_at(
+    filename: Option<&str>,
+    mut options: OpenOptions,
+    mode: &OpenMode,
+    context: &OpenContext,
+) -> Result<NodeRef> {
+    if context.depth > CHAIN_LENGTH_MAX {
+        return Err(Error::invalid("The backing chain is too long or loops"));
+    }
+    let mut filename = filename.map(str::to_string);
+    if let Some(json) = filename.as_deref().and_then(|name| name.strip_prefix("json:")) {
+        let mut from_name = OpenOptions::parse_json(json)?;
+        for (key, value) in options.iter() {
+            from_name.set(key, value.clone());
+        }
+        options = from_name;
+        filename = None;
+    }
+    let mut mode = mode.clone();
+    take_common(&mut options, &mut mode)?;
+    let driver = options.take_text("driver");
+    if let Some(protocol) = driver.as_deref().and_then(protocols::find) {
+        if let Some(filename) = filename {
+            (protocol.parse)(&filename, &mut options)?;
+        }
+        return open_protocol(protocol, options, &mode);
+    }
+    let format = match driver.as_deref() {
+        None => None,
+        Some(name) => match formats::find(name) {
+            Some(format) => Some(format),
+            None => return Err(Error::invalid(format!("Unknown driver '{name}'"))),
+        },
+    };
+    let file = open_file_child(filename.as_deref(), &mut options, &mode)?;
+    let mut context = context.clone();
+    let format = match format {
+        Some(format) => format,
+        None => {
+            let format = probe(&file)?;
+            context.guessed = format.name == "raw";
+            format
+        }
+    };
+    open_format(format, file, options, &mode, &context)
+}
+
+/// Options that every driver has.
+fn take_common(options: &mut OpenOptions, mode: &mut OpenMode) -> Result<()> {
+    options.take_text("node-name");
+    options.take_text("auto-read-only");
+    if options.take_bool("read-only")? == Some(true) {
+        mode.write = false;
+    }
+    if let Some(direct) = options.take_bool("cache.direct")? {
+        mode.direct = direct;
+    }
+    if let Some(no_flush) = options.take_bool("cache.no-flush")? {
+        mode.no_flush = no_flush;
+    }
+    if options.take_bool("force-share")? == Some(true) {
+        if mode.write {
+            return Err(Error::invalid("force-share=on can only be used with read-only images"));
+        }
+        mode.force_share = true;
+    }
+    match options.take_text("discard").as_deref() {
+        None => {}
+        Some("unmap" | "on") => mode.unmap = true,
+        Some("ignore" | "off") => mode.unmap = false,
+        Some(_) => return Err(Error::invalid("Invalid discard option")),
+    }
+    Ok(())
+}
+
+fn open_file_child(
+    filename: Option<&str>,
+    options: &mut OpenOptions,
+    mode: &OpenMode,
+) -> Result<NodeRef> {
+    let below = options.take_below("file");
+    if filename.is_none() && below.is_empty() {
+        if let Some(reference) = options.take_text("file") {
+            return Err(Error::invalid(format!(
+                "Cannot find device='' nor node-name='{reference}'"
+            )));
+        }
+        if let Some(filename) = options.take_text("filename") {
+            return open_child(Some(&filename), below, mode);
+        }
+        return Err(Error::invalid("A block device must be specified for \"file\""));
+    }
+    open_child(filename, below, mode)
+}
+
+/// Opens a child that gives bytes: a protocol or a filter, never a guess.
+pub fn open_child(
+    filename: Option<&str>,
+    mut options: OpenOptions,
+    mode: &OpenMode,
+) -> Result<NodeRef> {
+    let mut mode = mode.clone();
+    take_common(&mut options, &mut mode)?;
+    if let Some(json) = filename.and_then(|name| name.strip_prefix("json:")) {
+        return open_at(None, OpenOptions::parse_json(json)?, &mode, &OpenContext::default());
+    }
+    let named = match options.take_text("driver") {
+        Some(name) => match protocols::find(&name) {
+            Some(protocol) => Some(protocol),
+            None if formats::find(&name).is_some() => {
+                options.set("driver", name);
+                return open_at(filename, options, &mode, &OpenContext::default());
+            }
+            None => return Err(Error::invalid(format!("Unknown driver '{name}'"))),
+        },
+        None => None,
+    };
+    let by_option = options.text("filename").map(str::to_string);
+    let protocol = match (named, filename.or(by_option.as_deref())) {
+        (Some(protocol), _) => protocol,
+        (None, Some(name)) => by_name(name)?,
+        (None, None) => return Err(Error::invalid("Must specify either driver or file")),
+    };
+    if let Some(name) = filename {
+        (protocol.parse)(name, &mut options)?;
+    } else if let (None, Some(name)) = (named, by_option.as_deref()) {
+        (protocol.parse)(name, &mut options)?;
+    }
+    open_protocol(protocol, options, &mode)
+}
+
+/// The protocol that a name means: by prefix, or a file.
+fn by_name(filename: &str) -> Result<&'static Protocol> {
+    if let Some(protocol) = protocols::by_prefix(filename) {
+        return Ok(protocol);
+    }
+    if let Some(prefix) = protocols::prefix(filename)
+        && !Path::new(filename).exists()
+    {
+        return Err(Error::invalid(format!("Unknown protocol '{prefix}'")));
+    }
+    protocols::find("file").ok_or_else(|| Error::unsupported("There is no file driver"))
+}
+
+fn open_protocol(
+    protocol: &'static Protocol,
+    mut options: OpenOptions,
+    mode: &OpenMode,
+) -> Result<NodeRef> {
+    let node = (protocol.open)(&mut options, mode)?;
+    if let Some(key) = options.first_key() {
+        return Err(Error::invalid(format!(
+            "Block protocol '{}' doesn't support the option '{key}'",
+            protocol.name
+        )));
+    }
+    Ok(node)
+}
+
+/// Guesses the format from the image's first bytes.
+pub fn probe(file: &NodeRef) -> Result<&'static Format> {
+    let mut start = vec![0; PROBE_BYTES.min(file.size() as usize)];
+    file.read_at(&mut start, 0)
+        .map_err(|error| error.during("Could not read image for determining its format"))?;
+    Ok(formats::probe(&start, &file.filename()))
+}
+
+fn open_format(
+    format: &'static Format,
+    file: NodeRef,
+    mut options: OpenOptions,
+    mode: &OpenMode,
+    context: &OpenContext,
+) -> Result<NodeRef> {
+    let no_backing = options.take_null("backing") || options.text("backing") == Some("");
+    if no_backing {
+        options.take_text("backing");
+    }
+    let backing_options = options.take_below("backing");
+    let own = format.name != "raw";
+    file.lock(mode, own)?;
+    let node = (format.open)(file, &mut options, mode, context)?;
+    if !no_backing && !mode.no_backing && format.backing {
+        attach_backing(&node, backing_options, mode, context)?;
+    }
+    if let Some(key) = options.first_key() {
+        return Err(Error::invalid(format!(
+            "Block format '{}' does not support the option '{key}'",
+            format.name
+        )));
+    }
+    Ok(node)
+}
+
+/// Opens the backing file that the image names, or that the options put in its place.
+fn attach_backing(
+    node: &NodeRef,
+    mut options: OpenOptions,
+    mode: &OpenMode,
+    context: &OpenContext,
+) -> Result<()> {
+    let info = node.info()?;
+    let overridden = options.contains("file") || options.has_below("file");
+    let filename = if overridden { None } else { full_backing_name(node)? };
+    if filename.is_none() && options.is_empty() {
+        return Ok(());
+    }
+    if let Some(format) = info.backing_format.filter(|format| !format.is_empty()) {
+        let by_json = filename.as_deref().is_some_and(|name| name.starts_with("json:"));
+        if !overridden && !by_json {
+            options.set_default("driver", format);
+        }
+    }
+    let below = OpenMode { write: mode.backing_write, check: false, ..mode.clone() };
+    let context = OpenContext { depth: context.depth + 1, guessed: false };
+    let backing = open_at(filename.as_deref(), options, &below, &context)
+        .map_err(|error| Error::Backing { source: Box::new(error) })?;
+    node.set_backing(Some(backing))
+}
+
+/// The name under which an image's backing file can be opened from here.
+pub fn full_backing_name(node: &NodeRef) -> Result<Option<String>> {
+    let Some(name) = node.info()?.backing_file else { return Ok(None) };
+    Ok(Some(combine(&exact_name(node), &name)?))
+}
+
+/// The name of the file at the bottom of a node.
+pub fn exact_name(node: &NodeRef) -> String {
+    let mut node = node.clone();
+    while let Some(file) = node.file() {
+        node = file;
+    }
+    node.filename()
+}
+
+/// A name as seen from the image that mentions it.
+pub fn combine(mentioned_in: &str, name: &str) -> Result<String> {
+    if name.starts_with('/') || protocols::prefix(name).is_some() || mentioned_in.is_empty() {
+        return Ok(name.to_string());
+    }
+    if mentioned_in.starts_with("json:") {
+        return Err(Error::invalid(format!("Cannot generate a base directory for {mentioned_in}")));
+    }
+    let end = mentioned_in.rfind('/').map_or_else(
+        || protocols::prefix(mentioned_in).map_or(0, |prefix| prefix.len() + 1),
+        |slash| slash + 1,
+    );
+    Ok(format!("{}{name}", &mentioned_in[..end]))
+}
+
+/// Makes an empty file for an image, with the options that protocols understand.
+pub fn create_protocol(filename: &str, options: &CreateOptions) -> Result<()> {
+    let protocol = by_name(filename)?;
+    let create = protocol.create.ok_or_else(|| {
+        Error::unsupported(format!(
+            "Protocol driver '{}' does not support image creation",
+            protocol.name
+        ))
+    })?;
+    create(filename, options)
+}
+
+/// The creation options of the protocol that a name means.
+pub fn protocol_of(filename: &str) -> Result<&'static Protocol> {
+    by_name(filename)
+}
+
+/// Opens just the file of an image that is being made.
+pub fn open_created(filename: &str) -> Result<NodeRef> {
+    let mode = OpenMode { write: true, no_flush: false, ..OpenMode::default() };
+    let file = open_child(Some(filename), OpenOptions::new(), &mode)?;
+    file.lock(&mode, true)?;
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn backing_names_are_relative_to_the_overlay() {
+        for (overlay, name, full) in [
+            ("/a/b/o.qcow2", "base", "/a/b/base"),
+            ("o.qcow2", "base", "base"),
+            ("o.qcow2", "/x/base", "/x/base"),
+            ("dir/o.qcow2", "../base", "dir/../base"),
+            ("dir/o.qcow2", "nbd://host/x", "nbd://host/x"),
+        ] {
+            assert_eq!(combine(overlay, name).unwrap(), full);
+        }
+    }
+}
