@@ -41,7 +41,20 @@ impl Layer {
 }
 
 /// Every applet that is built. A new one is one row here.
-pub const APPLETS: &[Applet] = &[];
+pub const APPLETS: &[Applet] = &[
+    Applet {
+        name: "daemon",
+        layer: Layer::Daemon,
+        summary: "Domains, networks and storage behind libvirt's protocol",
+        run: daemon::run,
+    },
+    Applet {
+        name: "libvirtd",
+        layer: Layer::Daemon,
+        summary: "The same under libvirt's name",
+        run: daemon::run,
+    },
+];
 
 /// The executable's own commands, which no crate provides.
 pub const OWN_COMMANDS: &[(&str, &str)] = &[
