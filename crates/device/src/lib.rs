@@ -1,0 +1,20 @@
+//! What a device is to the board that carries it.
+//!
+//! A chip is two things: a pure register machine, which knows no bus, no lock and no clock, and a
+//! thin adapter that gives it registers ([`Io`]), interrupt lines ([`IrqLine`]) and time
+//! ([`Clock`], [`Timer`]). This crate holds what adapters are made of.
+
+mod clock;
+mod irq;
+mod timer;
+
+pub use clock::{Clock, HostClock, StoppedClock};
+pub use irq::{IrqLine, IrqSink, RecordedIrq};
+pub use memory::{Io, ones};
+pub use timer::{Expired, Timer, Timers};
+
+/// A device as the board sees it beside its registers.
+pub trait Device: Send + Sync {
+    /// Puts the device into the state after power-on. Called with no vCPU running.
+    fn reset(&self);
+}

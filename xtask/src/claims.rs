@@ -1,0 +1,47 @@
+//! What works today, each claim with the test that proves it.
+//!
+//! The README's table is this one: `cargo xtask claims` writes it, tidy refuses a stale one, and
+//! `cargo xtask ci` fails when a claim's test is missing or failed, and says so when it was skipped.
+
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::workspace;
+
+/// A sentence in the README and the test behind it, by the name the test runner prints.
+pub struct Claim {
+    pub what: &'static str,
+    pub test: &'static str,
+}
+
+pub const CLAIMS: &[Claim] = &[Claim {
+    what: "One executable chooses an applet by its name or first argument",
+    test: "executable::an_unknown_applet_is_refused_with_the_nearest_name",
+}];
+
+const BEGIN: &str = "<!-- claims: written by `cargo xtask claims` -->\n";
+const END: &str = "<!-- /claims -->\n";
+
+/// Runs the task.
+pub fn run(arguments: &[String]) -> Result<()> {
+    ensure!(arguments.is_empty(), "claims takes no argument");
+    let path = workspace::root().join("README.md");
+    let text = fs::read_to_string(&path).context("Cannot read README.md")?;
+    let (before, rest) = text.split_once(BEGIN).context("README.md has no place for the claims")?;
+    let (_, after) = rest.split_once(END).context("README.md's claims have no end")?;
+    fs::write(&path, format!("{before}{BEGIN}{}{END}{after}", table()))?;
+    Ok(())
+}
+
+/// A complaint when the README shows another table than [`CLAIMS`].
+pub fn stale(readme: &str) -> Option<String> {
+    let (_, rest) = readme.split_once(BEGIN)?;
+    let shown = rest.split_once(END).map_or("", |(shown, _)| shown);
+    (shown != table()).then(|| "README.md: stale claims, run 'cargo xtask claims'".to_owned())
+}
+
+fn table() -> String {
+    let rows = CLAIMS.iter().map(|Claim { what, test }| format!("| {what} | `{test}` |\n"));
+    format!("| what works | proven by the test |\n|-|-|\n{}", rows.collect::<String>())
+}

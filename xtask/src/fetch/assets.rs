@@ -1,0 +1,39 @@
+//! The table of assets: one row each.
+
+/// Packages of one suite and architecture, unpacked into one folder.
+pub struct Asset {
+    /// The folder below `target/assets`.
+    pub name: &'static str,
+    pub suite: &'static str,
+    pub architecture: &'static str,
+    /// A name that ends in `*` is the newest package of that pattern.
+    pub packages: &'static [&'static str],
+    /// With everything they depend on, so that the folder is a root to run programs in.
+    pub closure: bool,
+}
+
+impl Asset {
+    /// What the asset is made from, as the manifest's first line.
+    pub fn recipe(&self) -> String {
+        let Self { suite, architecture, packages, closure, .. } = self;
+        let extent = if *closure { "closure" } else { "packages" };
+        format!("{suite} {architecture} {extent}: {}\n", packages.join(" "))
+    }
+}
+
+pub const ASSETS: &[Asset] = &[
+    Asset {
+        name: "qemu-user-7.2",
+        suite: "bookworm",
+        architecture: "amd64",
+        packages: &["qemu-user-static"],
+        closure: false,
+    },
+    Asset {
+        name: "qemu-user-10",
+        suite: "trixie",
+        architecture: "amd64",
+        packages: &["qemu-user"],
+        closure: false,
+    },
+];

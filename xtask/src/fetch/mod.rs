@@ -1,0 +1,86 @@
+//! `cargo xtask fetch`: what the tests need from Debian's archive, unpacked without root.
+//!
+//! An asset is a folder `target/assets/NAME` that holds unpacked packages. apt finds and downloads
+//! them through a configuration of its own, checks them against the archive's signed index, and
+//! the machine's own package database is neither read nor changed. The mirror is the one that the
+//! machine's apt uses.
+
+mod apt;
+mod assets;
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::workspace;
+use apt::Apt;
+use assets::{ASSETS, Asset};
+
+/// Stands in a finished asset's folder and lists what it was made from.
+const MANIFEST: &str = "manifest";
+
+/// Runs the task: the named assets, or all that are marked as needed by tests.
+pub fn run(arguments: &[String]) -> Result<()> {
+    if arguments.iter().any(|word| word == "--list") {
+        for Asset { name, suite, architecture, packages, .. } in ASSETS {
+            println!("{name:<20} {suite} {architecture}: {}", packages.join(" "));
+        }
+        return Ok(());
+    }
+    for word in arguments {
+        let known = ASSETS.iter().any(|asset| asset.name == word);
+        ensure!(known, "There is no asset '{word}'; 'cargo xtask fetch --list' shows them");
+    }
+    let chosen = |asset: &&Asset| match arguments {
+        [] => true,
+        words => words.iter().any(|word| word == asset.name),
+    };
+    let cache = workspace::root().join("target/assets");
+    if !Apt::is_installed() {
+        println!("fetch: no apt-get on this machine, so tests that need Debian packages skip");
+        return Ok(());
+    }
+    for asset in ASSETS.iter().filter(chosen) {
+        // One asset that cannot be had must not keep the other tests from running.
+        if let Err(error) = fetch(asset, &cache) {
+            println!("fetch: {} is not to be had, its tests skip: {error:#}", asset.name);
+        }
+    }
+    Ok(())
+}
+
+fn fetch(asset: &Asset, cache: &Path) -> Result<()> {
+    let folder = cache.join(asset.name);
+    let wanted = asset.recipe();
+    let manifest = folder.join(MANIFEST);
+    if fs::read_to_string(&manifest).is_ok_and(|text| text.starts_with(&wanted)) {
+        return Ok(());
+    }
+    println!("fetch: {} ({} {})", asset.name, asset.suite, asset.architecture);
+    let apt = Apt::new(&cache.join("apt"), asset.suite, asset.architecture)?;
+    let packages = if asset.closure {
+        apt.download_closure(asset.packages)?
+    } else {
+        apt.download_each(asset.packages)?
+    };
+    if folder.exists() {
+        fs::remove_dir_all(&folder)?;
+    }
+    fs::create_dir_all(&folder)?;
+    let mut text = wanted;
+    for package in &packages {
+        unpack(package, &folder)?;
+        text += &format!("{}\n", package.file_name().unwrap_or_default().to_string_lossy());
+    }
+    fs::write(manifest, text).context("Cannot write the manifest")?;
+    println!("fetch: {} is ready, {} packages", asset.name, packages.len());
+    Ok(())
+}
+
+fn unpack(package: &Path, folder: &Path) -> Result<()> {
+    let status = Command::new("dpkg-deb").arg("--extract").arg(package).arg(folder).status()?;
+    ensure!(status.success(), "dpkg-deb cannot unpack {}", package.display());
+    Ok(())
+}
