@@ -39,8 +39,6 @@ pub struct Place {
     pub state: PathBuf,
     /// What is gone after a boot.
     pub runtime: PathBuf,
-    /// What emulators print.
-    pub logs: PathBuf,
 }
 
 /// A URI as clients send it, without transport and host.

@@ -24,6 +24,7 @@ pub enum Event {
 
 /// Something that happened to a domain, in the order of libvirt's event ids.
 #[derive(Clone, PartialEq, Debug)]
+#[expect(missing_docs, reason = "the fields are explained with their variant")]
 pub enum DomainEvent {
     /// Type and detail.
     Lifecycle(i32, i32),

@@ -125,7 +125,7 @@ pub fn start_in_job(world: &Arc<World>, domain: &Arc<Domain>, options: StartOpti
     let from_snapshot = options.snapshot.is_some();
     let run = new_run();
     let id = world.domains.new_id();
-    let started = world.driver.start(Start {
+    let mut started = world.driver.start(Start {
         document,
         uuid: domain.uuid,
         name: domain.name(),
@@ -135,6 +135,7 @@ pub fn start_in_job(world: &Arc<World>, domain: &Arc<Domain>, options: StartOpti
         snapshot: options.snapshot,
         reporter: reporter(world, domain.uuid, run),
     })?;
+    arrange(&mut started.document);
     {
         let mut state = domain.state.lock();
         state.id = id;

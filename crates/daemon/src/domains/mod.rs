@@ -22,8 +22,7 @@ pub use edit::{
     update_device,
 };
 pub use lifecycle::{
-    StartOptions, autostart, create, define, emit, restore, save, start, start_in_job, stop,
-    undefine,
+    StartOptions, autostart, create, define, emit, restore, save, start, stop, undefine,
 };
 pub use persist::{load, managed_save_path, write_autostart};
 pub use snapshots::{

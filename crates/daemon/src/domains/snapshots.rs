@@ -291,15 +291,18 @@ pub fn without_live_parts(mut document: Element) -> Element {
                     source.unset("index");
                 }
             }
-            "interface" => {
-                if device.attribute_at("target", "dev").is_some_and(|dev| dev.starts_with("vnet")) {
-                    device.remove(|element| element.name == "target");
-                }
+            "interface" if made_by_daemon(device) => {
+                device.remove(|element| element.name == "target");
             }
             _ => {}
         }
     }
     document
+}
+
+/// Whether an interface's device on the host was made for one run.
+fn made_by_daemon(interface: &Element) -> bool {
+    interface.attribute_at("target", "dev").is_some_and(|device| device.starts_with("vnet"))
 }
 
 /// Flags of `virDomainSnapshotDelete`.

@@ -23,8 +23,11 @@ pub struct Registration {
     /// Opens the worlds that live as long as the daemon.
     pub start: fn(&Arc<Worlds>) -> Result<Vec<Arc<World>>>,
     /// Opens any other; the flag says whether all connections share it.
-    pub open: fn(&Worlds, &Uri) -> Result<(Arc<World>, bool)>,
+    pub open: Open,
 }
+
+/// Opens a world, or says why not.
+pub type Open = fn(&Worlds, &Uri) -> Result<(Arc<World>, bool)>;
 
 impl Registration {
     /// What an empty URI means.
@@ -285,10 +288,6 @@ pub trait Machine: Send + Sync {
     fn snapshot_save(&self, _name: &str) -> Result<()> {
         Err(unsupported("virDomainSnapshotCreateXML"))
     }
-    /// Goes back to such a state.
-    fn snapshot_load(&self, _name: &str) -> Result<()> {
-        Err(unsupported("virDomainRevertToSnapshot"))
-    }
     /// Deletes such a state.
     fn snapshot_delete(&self, _name: &str) -> Result<()> {
         Err(unsupported("virDomainSnapshotDelete"))
@@ -296,6 +295,10 @@ pub trait Machine: Send + Sync {
     /// A socket to the graphics server, already let in.
     fn open_graphics(&self, _index: u32) -> Result<OwnedFd> {
         Err(unsupported("virDomainOpenGraphicsFD"))
+    }
+    /// Lets a client's own socket into the graphics server.
+    fn add_graphics_client(&self, _index: u32, _socket: OwnedFd, _skip_auth: bool) -> Result<()> {
+        Err(unsupported("virDomainOpenGraphics"))
     }
     /// What else a statistics call shows.
     fn statistics(&self, _domain: &Element, _groups: u32) -> Vec<TypedParameter> {

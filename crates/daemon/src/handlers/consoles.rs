@@ -95,3 +95,15 @@ pub fn domain_open_graphics_fd(call: &Call, dom: Domain, index: u32, _flags: u32
     call.pass(descriptor);
     Ok(())
 }
+
+/// `VIR_DOMAIN_OPEN_GRAPHICS_SKIPAUTH`.
+const SKIP_AUTH: u32 = 1;
+
+pub fn domain_open_graphics(call: &Call, dom: Domain, index: u32, flags: u32) -> Result<()> {
+    let (_, domain) = call.domain(&dom)?;
+    let machine = domain.machine()?;
+    let Some(socket) = call.take_passed().pop() else {
+        return Err(Error::new(Code::InternalError, "no file descriptor came with the call"));
+    };
+    machine.add_graphics_client(index, socket, flags & SKIP_AUTH != 0)
+}

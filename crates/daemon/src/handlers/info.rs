@@ -1,7 +1,7 @@
 //! What is known of domains: lists, states, documents. None of these waits for a job.
 
 use libvirt_compat::constants::{state, xml_flags};
-use libvirt_compat::rpc::types::{Domain, SecurityLabel};
+use libvirt_compat::rpc::types::{Domain, SecurityLabel, TypedParameter};
 use libvirt_compat::rpc::xdr::Chars;
 use libvirt_compat::xml::{self, Element};
 use libvirt_compat::{Code, Error, Result, Uuid};
@@ -334,7 +334,7 @@ pub fn domain_get_job_stats(
     call: &Call,
     dom: Domain,
     _flags: u32,
-) -> Result<(i32, Vec<libvirt_compat::rpc::types::TypedParameter>)> {
+) -> Result<(i32, Vec<TypedParameter>)> {
     call.domain(&dom)?.1.machine()?;
     Ok((0, Vec::new()))
 }

@@ -3,14 +3,13 @@
 use libvirt_compat::rpc::types::{
     Interface, NamedCount, NodeDevice, Nwfilter, NwfilterBinding, TypedParameter,
 };
-use libvirt_compat::rpc::xdr::{Chars, Model, Opaque};
+use libvirt_compat::rpc::xdr::{Chars, Opaque};
 use libvirt_compat::{Code, Error, Result, Uuid};
 
 use super::{Call, at_most, counted};
-use crate::node;
+use crate::node::{self, WireInfo};
 
-/// The wire's order: model, memory, CPUs, MHz, nodes, sockets, cores, threads.
-pub fn node_get_info(call: &Call) -> Result<(Model, u64, i32, i32, i32, i32, i32, i32)> {
+pub fn node_get_info(call: &Call) -> Result<WireInfo> {
     Ok(call.world()?.driver.node_info()?.to_wire())
 }
 

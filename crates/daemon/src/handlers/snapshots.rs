@@ -1,6 +1,6 @@
 //! Snapshots.
 
-use libvirt_compat::rpc::types::{Domain, Snapshot};
+use libvirt_compat::rpc::types::{Checkpoint, Domain, Snapshot};
 use libvirt_compat::{Code, Error, Result};
 
 use super::{Call, at_most};
@@ -194,7 +194,7 @@ pub fn domain_list_all_checkpoints(
     dom: Domain,
     _need_results: i32,
     _flags: u32,
-) -> Result<(Vec<libvirt_compat::rpc::types::Checkpoint>, i32)> {
+) -> Result<(Vec<Checkpoint>, i32)> {
     call.domain(&dom)?;
     Ok((Vec::new(), 0))
 }

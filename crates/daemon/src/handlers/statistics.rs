@@ -349,12 +349,13 @@ fn record(domain: &Arc<domains::Domain>, wanted: u32) -> Vec<TypedParameter> {
             disks(&**machine, document, &mut add);
         }
         all.extend(machine.statistics(document, wanted));
-    } else if wanted & groups::BLOCK != 0 && own_state.0 == state::SHUTOFF {
-        if let Ok(document) = domain.definition() {
-            let devices = document.child("devices");
-            let count = devices.map_or(0, |devices| devices.all("disk").count());
-            add("block.count", Value::UInt(count as u32));
-        }
+    } else if wanted & groups::BLOCK != 0
+        && own_state.0 == state::SHUTOFF
+        && let Ok(document) = domain.definition()
+    {
+        let devices = document.child("devices");
+        let count = devices.map_or(0, |devices| devices.all("disk").count());
+        add("block.count", Value::UInt(count as u32));
     }
     all
 }

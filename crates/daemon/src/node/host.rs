@@ -1,5 +1,6 @@
 //! Figures of the host, from `/proc` and `/sys`.
 
+use std::env::consts::ARCH;
 use std::fs;
 
 use libvirt_compat::rpc::types::NamedCount;
@@ -55,7 +56,7 @@ pub fn host_info() -> NodeInfo {
     let threads = (siblings / cores).max(1);
     let consistent = sockets * cores * threads == cpus;
     NodeInfo {
-        model: std::env::consts::ARCH.to_owned(),
+        model: ARCH.to_owned(),
         memory_kib: meminfo("MemTotal"),
         cpus,
         mhz: number("cpu MHz").map_or(0, |mhz| mhz as i32),

@@ -5,7 +5,7 @@ mod host;
 mod interfaces;
 
 pub use devices::{NodeDevice, NodeDevices};
-pub use host::{NodeInfo, cpu_stats, free_memory, host_info, hostname, memory_stats};
+pub use host::{NodeInfo, WireInfo, cpu_stats, free_memory, host_info, hostname, memory_stats};
 pub use interfaces::{Interface, Interfaces};
 
 /// What a world shows of its host.

@@ -59,10 +59,6 @@ impl Pools {
         Self { table: RwLock::default(), backend, tool: Arc::new(QemuImg) }
     }
 
-    pub fn tool(&self) -> &dyn ImageTool {
-        &*self.tool
-    }
-
     pub fn all(&self) -> Vec<Pool> {
         self.table.read().values().cloned().collect()
     }

@@ -99,13 +99,11 @@ fn name_and_uuid(domain: &mut Element, defaults: &mut Defaults<'_>) -> Result<()
     let uuid = match domain.text_at("uuid") {
         None => Uuid::from_random((defaults.random)()),
         Some(text) => Uuid::parse(&text)
-            .ok_or_else(|| Error::new(Code::InternalError, format!("malformed uuid element")))?,
+            .ok_or_else(|| Error::new(Code::InternalError, "malformed uuid element"))?,
     };
     domain.ensure("uuid").set_text(uuid);
-    if let Some(title) = domain.child("title") {
-        if title.text().contains('\n') {
-            return Err(xml("Domain title can't contain newlines"));
-        }
+    if domain.child("title").is_some_and(|title| title.text().contains('\n')) {
+        return Err(xml("Domain title can't contain newlines"));
     }
     Ok(())
 }
@@ -129,11 +127,11 @@ fn check_name(name: &str) -> Result<()> {
 
 fn memory(domain: &mut Element) -> Result<()> {
     let Some(memory) = domain.child("memory") else {
-        return Err(xml("missing memory configuration").into_memory());
+        return Err(unsupported("missing memory configuration"));
     };
     let maximum = kibibytes(memory)?;
     if maximum == 0 {
-        return Err(xml("missing memory configuration").into_memory());
+        return Err(unsupported("missing memory configuration"));
     }
     let current = match domain.child("currentMemory") {
         Some(current) => kibibytes(current)?,
@@ -150,13 +148,6 @@ fn memory(domain: &mut Element) -> Result<()> {
     Ok(())
 }
 
-impl Error {
-    /// libvirt reports a missing memory size without the XML layer's prefix.
-    fn into_memory(self) -> Self {
-        Self { code: Code::ConfigUnsupported, ..self }
-    }
-}
-
 fn vcpus(domain: &mut Element) -> Result<()> {
     let vcpu = domain.ensure("vcpu");
     let text = vcpu.text();
@@ -167,7 +158,7 @@ fn vcpus(domain: &mut Element) -> Result<()> {
         text.parse().map_err(|_| xml("maximum vcpus count must be an integer"))?
     };
     if maximum == 0 {
-        return Err(xml("invalid maximum number of vCPUs '0'").into_memory());
+        return Err(unsupported("invalid maximum number of vCPUs '0'"));
     }
     if let Some(current) = vcpu.attribute("current") {
         let current: u32 =
@@ -188,7 +179,7 @@ fn vcpus(domain: &mut Element) -> Result<()> {
 
 fn operating_system(domain: &mut Element, defaults: &Defaults<'_>) -> Result<()> {
     if domain.child("os").is_none() && domain.child("bootloader").is_none() {
-        return Err(Error::new(Code::OsType, "").from(Origin::Domain).into_missing_os());
+        return Err(xml("an os <type> must be specified"));
     }
     let os = domain.ensure("os");
     let kind = os.ensure("type");
@@ -200,13 +191,6 @@ fn operating_system(domain: &mut Element, defaults: &Defaults<'_>) -> Result<()>
         return Err(Error::new(Code::OsType, kind).from(Origin::Domain));
     }
     Ok(())
-}
-
-impl Error {
-    /// libvirt 9.0 says so when `<os>` is absent.
-    fn into_missing_os(self) -> Self {
-        Self { code: Code::XmlError, detail: "an os <type> must be specified".into(), ..self }
-    }
 }
 
 fn clock(domain: &mut Element) {

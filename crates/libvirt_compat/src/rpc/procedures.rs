@@ -192,6 +192,7 @@ macro_rules! remote_procedures {
         245 low write domain_reset(dom: Domain, flags: u32);
         246 high read domain_snapshot_num_children(snap: Snapshot, flags: u32) -> i32;
         247 high read domain_snapshot_list_children_names(snap: Snapshot, maxnames: i32, flags: u32) -> Vec<String>;
+        249 low write domain_open_graphics(dom: Domain, idx: u32, flags: u32);
         251 low write domain_block_resize(dom: Domain, disk: String, size: u64, flags: u32);
         252 low write domain_set_block_io_tune(dom: Domain, disk: String, params: Vec<TypedParameter>, flags: u32);
         258 low write domain_shutdown_flags(dom: Domain, flags: u32);
@@ -279,7 +280,7 @@ macro_rules! remote_procedures {
         223 domain_get_scheduler_parameters_flags, 225 domain_pin_vcpu_flags,
         236 domain_save_image_define_xml, 237 domain_block_job_abort,
         238 domain_get_block_job_info, 239 domain_block_job_set_speed, 240 domain_block_pull,
-        242 domain_migrate_get_max_speed, 249 domain_open_graphics, 250 node_suspend_for_duration,
+        242 domain_migrate_get_max_speed, 250 node_suspend_for_duration,
         253 domain_get_block_io_tune, 254 domain_set_numa_parameters,
         255 domain_get_numa_parameters, 256 domain_set_interface_parameters,
         257 domain_get_interface_parameters, 261 domain_pm_suspend_for_duration,

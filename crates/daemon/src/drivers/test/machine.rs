@@ -115,10 +115,6 @@ impl crate::drivers::Machine for Machine {
         Ok(())
     }
 
-    fn snapshot_load(&self, _name: &str) -> Result<()> {
-        Ok(())
-    }
-
     fn snapshot_delete(&self, _name: &str) -> Result<()> {
         Ok(())
     }
