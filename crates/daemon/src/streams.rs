@@ -80,6 +80,15 @@ impl Outlet {
         self.outgoing.blocking_send(self.message(status, payload)).is_ok()
     }
 
+    /// A client that aborts waits for this answer.
+    fn abortion(&self) -> Outgoing {
+        self.message(Status::Ok, Vec::new())
+    }
+
+    fn aborted(&self) {
+        _ = self.outgoing.blocking_send(self.abortion());
+    }
+
     fn fail(&self, doing: &str, error: &io::Error) {
         let error = files::system(doing, error);
         self.send(Status::Error, to_bytes(&error.to_wire()));
@@ -90,7 +99,7 @@ fn download(mut source: Box<dyn Read + Send>, outlet: &Outlet, mut input: Receiv
     let mut buffer = vec![0; DOWNLOAD_BYTES.min(STREAM_BYTES_MAX)];
     loop {
         if let Ok(StreamInput::Abort) = input.try_recv() {
-            return;
+            return outlet.aborted();
         }
         match source.read(&mut buffer) {
             // An empty packet says that the data has ended.
@@ -110,7 +119,7 @@ fn download(mut source: Box<dyn Read + Send>, outlet: &Outlet, mut input: Receiv
                 outlet.send(Status::Ok, Vec::new());
                 return;
             }
-            StreamInput::Abort => return,
+            StreamInput::Abort => return outlet.aborted(),
             StreamInput::Data(_) | StreamInput::Hole(_) => {}
         }
     }
@@ -124,7 +133,7 @@ fn upload(mut sink: Box<dyn Sink>, outlet: &Outlet, mut input: Receiver<StreamIn
                 let length = i64::try_from(length).unwrap_or(i64::MAX);
                 sink.seek(SeekFrom::Current(length)).map(|_| ())
             }
-            StreamInput::Abort => return,
+            StreamInput::Abort => return outlet.aborted(),
             StreamInput::Finish => match sink.flush() {
                 Ok(()) => {
                     drop(sink);
@@ -176,15 +185,22 @@ async fn terminal(descriptor: OwnedFd, outlet: Outlet, mut input: Receiver<Strea
                     return;
                 }
                 Some(StreamInput::Hole(_)) => {}
-                Some(StreamInput::Abort) | None => return,
+                Some(StreamInput::Abort) => {
+                    _ = outlet.outgoing.send(outlet.abortion()).await;
+                    return;
+                }
+                None => return,
             }
         }
     }
     while let Some(message) = input.recv().await {
-        if matches!(message, StreamInput::Finish) {
-            _ = outlet.outgoing.send(outlet.message(Status::Ok, Vec::new())).await;
-            return;
-        }
+        let answer = match message {
+            StreamInput::Finish => outlet.message(Status::Ok, Vec::new()),
+            StreamInput::Abort => outlet.abortion(),
+            StreamInput::Data(_) | StreamInput::Hole(_) => continue,
+        };
+        _ = outlet.outgoing.send(answer).await;
+        return;
     }
 }
 

@@ -88,32 +88,45 @@ pub fn attach_device(
     let _job = domain.begin()?;
     let impact = impact(domain, flags)?;
     let given = parse_device(text)?;
-    if impact.config {
-        let document = domain.definition()?;
-        let mut device = given.clone();
-        refuse_duplicate(&document, &device)?;
-        world.driver.complete_device(&document, &mut device)?;
-        change_definition(world, domain, |document| {
-            arrange_device(&mut device);
-            document.ensure("devices").push(device);
-            Ok(())
-        })?;
-    }
+    // The definition is completed before and stored after the machine has changed, so that a
+    // refusal of either leaves both as they were.
+    let definition = match impact.config {
+        true => Some(definition_with(world, domain, given.clone())?),
+        false => None,
+    };
     if impact.live {
-        let document = domain.document()?;
-        let mut device = given;
-        refuse_duplicate(&document, &device)?;
-        world.driver.complete_device(&document, &mut device)?;
-        domain.machine()?.attach(&document, &mut device)?;
-        let alias = device.attribute_at("alias", "name").map(str::to_owned);
-        change_live(world, domain, |document| {
-            arrange_device(&mut device);
-            document.ensure("devices").push(device);
+        attach_live(world, domain, given)?;
+    }
+    match definition {
+        Some(definition) => change_definition(world, domain, |document| {
+            *document = definition;
             Ok(())
-        })?;
-        if let Some(alias) = alias {
-            emit(world, domain, DomainEvent::DeviceAdded(alias));
-        }
+        }),
+        None => Ok(()),
+    }
+}
+
+/// The stored definition with one more device, completed as a whole: it may need a controller.
+fn definition_with(world: &World, domain: &Domain, device: Element) -> Result<Element> {
+    let mut document = domain.definition()?;
+    refuse_duplicate(&document, &device)?;
+    document.ensure("devices").push(device);
+    world.driver.complete(&document.to_xml())
+}
+
+fn attach_live(world: &World, domain: &Domain, mut device: Element) -> Result<()> {
+    let document = domain.document()?;
+    refuse_duplicate(&document, &device)?;
+    world.driver.complete_device(&document, &mut device)?;
+    domain.machine()?.attach(&document, &mut device)?;
+    let alias = device.attribute_at("alias", "name").map(str::to_owned);
+    change_live(world, domain, |document| {
+        arrange_device(&mut device);
+        document.ensure("devices").push(device);
+        Ok(())
+    })?;
+    if let Some(alias) = alias {
+        emit(world, domain, DomainEvent::DeviceAdded(alias));
     }
     Ok(())
 }

@@ -18,6 +18,14 @@ pub fn assign(devices: &mut Element, q35: bool) -> Result<()> {
     Pci::new(devices, q35)?.assign(devices)
 }
 
+/// The same for a device that joins a running machine, which gets no new root port.
+pub fn assign_for_one(devices: &mut Element, q35: bool) -> Result<()> {
+    drives(devices)?;
+    usb_ports(devices);
+    serial_ports(devices);
+    Pci { spare: false, ..Pci::new(devices, q35)? }.assign(devices)
+}
+
 fn drives(devices: &mut Element) -> Result<()> {
     let mut taken = BTreeSet::new();
     for disk in devices.all_mut("disk") {
@@ -118,6 +126,8 @@ struct Pci {
     /// Root ports, by bus number.
     ports: BTreeSet<u32>,
     added: u32,
+    /// Whether a port stays free for a device that is plugged in later.
+    spare: bool,
 }
 
 impl Pci {
@@ -145,7 +155,7 @@ impl Pci {
             controller.is("type", "pci") && controller.is("model", "pcie-root-port")
         });
         let ports = ports.filter_map(|controller| number(controller.attribute("index")?)).collect();
-        Ok(Self { q35, taken, ports, added: 0 })
+        Ok(Self { q35, taken, ports, added: 0, spare: true })
     }
 
     fn assign(mut self, devices: &mut Element) -> Result<()> {
@@ -172,8 +182,7 @@ impl Pci {
                 }
             }
         }
-        if self.q35 && self.added > 0 {
-            // One port stays free for a device that is plugged in later.
+        if self.q35 && self.added > 0 && self.spare {
             self.new_port();
         }
         self.push_new_ports(devices);

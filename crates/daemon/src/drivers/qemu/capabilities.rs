@@ -87,7 +87,10 @@ fn guest(emulators: &Emulators, emulator: &Emulator, arch: &str, bits: u32) -> E
     let mut own = Element::new("arch").with("name", arch);
     own.push(Element::with_text("wordsize", bits));
     own.push(Element::with_text("emulator", emulator.path.display()));
-    for machine in &emulator.machines {
+    // The default comes first: clients take the first one.
+    let mut machines: Vec<_> = emulator.machines.iter().collect();
+    machines.sort_by_key(|machine| !machine.is_default);
+    for machine in machines {
         let entry =
             |name: &str| Element::with_text("machine", name).with("maxCpus", machine.cpus_max);
         own.push(entry(&machine.name));

@@ -57,7 +57,12 @@ pub fn device(domain: &Element, device: &mut Element) -> Result<()> {
     if device.name == "disk" || device.name == "interface" {
         // Other buses need no controller that is not there yet.
         devices.push(device.clone());
-        addresses::assign(&mut devices, is_q35(domain))?;
+        let before = devices.all("controller").count();
+        addresses::assign_for_one(&mut devices, is_q35(domain))?;
+        if devices.all("controller").count() != before {
+            let text = "No more available PCI slots";
+            return Err(Error::new(Code::InternalError, text).from(Origin::Qemu));
+        }
         let last = devices.all(&device.name).next_back();
         *device = last.expect("the device was pushed").clone();
     }
