@@ -110,7 +110,7 @@ pub fn attach_device(
 fn definition_with(world: &World, domain: &Domain, device: Element) -> Result<Element> {
     let mut document = domain.definition()?;
     refuse_duplicate(&document, &device)?;
-    document.ensure("devices").push(device);
+    insert_device(document.ensure("devices"), device);
     world.driver.complete(&document.to_xml())
 }
 
@@ -122,13 +122,26 @@ fn attach_live(world: &World, domain: &Domain, mut device: Element) -> Result<()
     let alias = device.attribute_at("alias", "name").map(str::to_owned);
     change_live(world, domain, |document| {
         arrange_device(&mut device);
-        document.ensure("devices").push(device);
+        insert_device(document.ensure("devices"), device);
         Ok(())
     })?;
     if let Some(alias) = alias {
         emit(world, domain, DomainEvent::DeviceAdded(alias));
     }
     Ok(())
+}
+
+/// A new disk stands behind the last one of its bus, every other device at the end.
+fn insert_device(devices: &mut Element, device: Element) {
+    let bus = device.attribute_at("target", "bus").unwrap_or_default().to_owned();
+    let same_bus = |node: &Node| {
+        matches!(node, Node::Element(other) if other.name == "disk"
+            && other.attribute_at("target", "bus").is_some_and(|own| bus.is_empty() || own == bus))
+    };
+    let last =
+        if device.name == "disk" { devices.children.iter().rposition(same_bus) } else { None };
+    let place = last.map_or(devices.children.len(), |last| last + 1);
+    devices.children.insert(place, Node::Element(device));
 }
 
 fn refuse_duplicate(document: &Element, device: &Element) -> Result<()> {
@@ -139,7 +152,7 @@ fn refuse_duplicate(document: &Element, device: &Element) -> Result<()> {
     match find_device(document, device) {
         Ok(_) => {
             let text = format!("target {target} already exists");
-            Err(Error::new(Code::OperationFailed, text))
+            Err(Error::new(Code::OperationInvalid, text))
         }
         Err(_) => Ok(()),
     }
@@ -196,7 +209,9 @@ pub fn update_device(
         let place = find_device(&document, &given)?;
         let mut device = given.clone();
         inherit(device_at(&document, place), &mut device);
-        world.driver.complete_device(&document, &mut device)?;
+        let mut others = document;
+        others.ensure("devices").children.remove(place);
+        world.driver.complete_device(&others, &mut device)?;
         change_definition(world, domain, |document| {
             document.ensure("devices").children[place] = Node::Element(device);
             Ok(())

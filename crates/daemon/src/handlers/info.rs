@@ -290,9 +290,26 @@ pub fn domain_get_metadata(
                 metadata.and_then(|metadata| metadata.elements().find(|own| namespace(own) == uri));
             let found =
                 found.ok_or_else(|| missing("Requested metadata element is not present"))?;
+            let mut found = found.clone();
+            strip_namespace(&mut found);
             Ok(found.to_xml().trim_end().to_owned())
         }
     }
+}
+
+/// Takes away what was put in when the application's element was stored.
+fn strip_namespace(element: &mut Element) {
+    let Some((prefix, _)) = element.name.split_once(':') else { return };
+    let prefix = format!("{prefix}:");
+    element.unset(&format!("xmlns:{}", prefix.trim_end_matches(':')));
+    strip_prefix(element, &prefix);
+}
+
+fn strip_prefix(element: &mut Element, prefix: &str) {
+    if let Some(name) = element.name.strip_prefix(prefix) {
+        element.name = name.to_owned();
+    }
+    element.elements_mut().for_each(|child| strip_prefix(child, prefix));
 }
 
 /// The URI of an element's own prefix.

@@ -95,8 +95,33 @@ fn unsupported(call: &Call) -> Error {
 
 /// `domain_get_vcpus` is called virDomainGetVcpus by users of the library.
 pub fn api_name(procedure: &str) -> String {
+    /// Words that the library writes its own way.
+    const SPELLINGS: [(&str, &str); 18] = [
+        ("cpu", "CPU"),
+        ("dhcp", "DHCP"),
+        ("fsfreeze", "FSFreeze"),
+        ("fsinfo", "FSInfo"),
+        ("fsthaw", "FSThaw"),
+        ("fstrim", "FSTrim"),
+        ("id", "ID"),
+        ("iothread", "IOThread"),
+        ("nmi", "NMI"),
+        ("nwfilter", "NWFilter"),
+        ("nwfilters", "NWFilters"),
+        ("pm", "PM"),
+        ("sev", "SEV"),
+        ("ssh", "SSH"),
+        ("uri", "URI"),
+        ("uuid", "UUID"),
+        ("wwn", "WWN"),
+        ("xml", "XML"),
+    ];
     let mut name = String::from("vir");
     for word in procedure.split('_') {
+        if let Some((_, spelling)) = SPELLINGS.iter().find(|(plain, _)| *plain == word) {
+            name.push_str(spelling);
+            continue;
+        }
         let mut letters = word.chars();
         name.extend(letters.next().map(|letter| letter.to_ascii_uppercase()));
         name.push_str(letters.as_str());
@@ -148,6 +173,6 @@ mod tests {
 
     #[test]
     fn api_names_are_those_of_the_library() {
-        assert_eq!(api_name("domain_get_xml_desc"), "virDomainGetXmlDesc");
+        assert_eq!(api_name("domain_get_xml_desc"), "virDomainGetXMLDesc");
     }
 }

@@ -392,6 +392,13 @@ fn write(world: &World, pool: &Pool) -> Result<()> {
     write_atomically(&path, pool.definition.to_xml().as_bytes())
 }
 
+/// libvirt writes an empty source on two lines.
+fn spread_source(document: &mut Element) {
+    if let Some(source) = document.child_mut("source").filter(|source| source.children.is_empty()) {
+        source.set_text("\n  ");
+    }
+}
+
 /// A size as libvirt writes it.
 fn bytes_element(name: &str, bytes: u64) -> Element {
     Element::with_text(name, bytes).with("unit", "bytes")

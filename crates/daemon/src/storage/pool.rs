@@ -152,6 +152,7 @@ impl Pool {
             document.ensure("target").push(super::volume::permissions(&metadata));
         }
         sort(&mut document);
+        super::spread_source(&mut document);
         document
     }
 

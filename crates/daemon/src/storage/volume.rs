@@ -141,6 +141,7 @@ impl Volume {
             }
             document.push(backing);
         }
+        super::spread_source(&mut document);
         document
     }
 }
