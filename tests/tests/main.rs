@@ -1,3 +1,4 @@
 //! Black-box tests: the real executable, real peers.
 
 mod executable;
+mod daemon;

@@ -334,13 +334,6 @@ impl Networks {
         if matches!(mode.as_deref(), None | Some("nat" | "route" | "open")) {
             self.complete_bridge(&mut document);
         }
-        if mode.as_deref() == Some("nat") {
-            let forward = document.ensure("forward");
-            if forward.child("nat").is_none() {
-                let port = Element::new("port").with("start", 1024).with("end", 65535);
-                forward.push(Element::new("nat").with_child(port));
-            }
-        }
         document.children.sort_by_key(|node| match node {
             Node::Element(element) => {
                 ORDER.iter().position(|name| *name == element.name).unwrap_or(ORDER.len())

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use libvirt_compat::constants::affect;
-use libvirt_compat::domain::{Summary, arrange, arrange_device};
+use libvirt_compat::domain::{Summary, arrange, arrange_device, default_bus};
 use libvirt_compat::event::DomainEvent;
 use libvirt_compat::xml::{Element, Node, parse};
 use libvirt_compat::{Code, Error, Result};
@@ -133,10 +133,12 @@ fn attach_live(world: &World, domain: &Domain, mut device: Element) -> Result<()
 
 /// A new disk stands behind the last one of its bus, every other device at the end.
 fn insert_device(devices: &mut Element, device: Element) {
-    let bus = device.attribute_at("target", "bus").unwrap_or_default().to_owned();
+    let target = device.attribute_at("target", "dev").unwrap_or_default();
+    let by_name = default_bus(target, device.attribute("device").unwrap_or("disk"));
+    let bus = device.attribute_at("target", "bus").unwrap_or(by_name).to_owned();
     let same_bus = |node: &Node| {
         matches!(node, Node::Element(other) if other.name == "disk"
-            && other.attribute_at("target", "bus").is_some_and(|own| bus.is_empty() || own == bus))
+            && other.attribute_at("target", "bus") == Some(&bus))
     };
     let last =
         if device.name == "disk" { devices.children.iter().rposition(same_bus) } else { None };

@@ -135,7 +135,7 @@ pub fn create(
         (state.live.is_some(), state.snapshots.len(), duplicate)
     };
     if duplicate {
-        let text = format!("domain snapshot {} already exists", snapshot.name);
+        let text = format!("domain moment {} already exists", snapshot.name);
         return Err(Error::new(Code::OperationFailed, text));
     }
     if count >= SNAPSHOTS_MAX {

@@ -140,6 +140,10 @@ pub fn storage_vol_resize(call: &Call, vol: StorageVol, size: u64, flags: u32) -
         (true, true) => volume.capacity.checked_sub(size),
     };
     let wanted = wanted.ok_or_else(|| Error::new(Code::Overflow, "capacity out of range"))?;
+    if wanted < volume.allocation {
+        let text = "can't shrink capacity below existing allocation";
+        return Err(Error::new(Code::InvalidArg, text));
+    }
     if wanted < volume.capacity && !shrink {
         let text =
             "Can't shrink capacity below current capacity unless shrink flag explicitly specified";

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -102,7 +103,9 @@ pub async fn serve(socket: Socket, readonly: bool, shared: &Arc<Shared>) {
     client.set_world(None);
     // What is queued, such as the reply to a close, still goes out.
     drop(client);
-    _ = tokio::time::timeout(Duration::from_secs(2), writer).await;
+    if !writer.is_finished() {
+        _ = tokio::time::timeout(Duration::from_secs(2), writer).await;
+    }
 }
 
 async fn write_all(mut socket: Socket, mut outgoing: mpsc::Receiver<Outgoing>) {
@@ -249,7 +252,12 @@ async fn in_background(
     permit: OwnedSemaphorePermit,
 ) -> Option<(Call, Result<Vec<u8>, Error>)> {
     let work = tokio::task::spawn_blocking(move || {
-        let result = dispatch::run(&call, &payload);
+        // A handler that panics is a bug, but one that its client hears of and others do not.
+        let run = AssertUnwindSafe(|| dispatch::run(&call, &payload));
+        let result = catch_unwind(run).unwrap_or_else(|_| {
+            let text = "the daemon failed to handle the call";
+            Err(Error::new(Code::InternalError, text).from(Origin::Rpc))
+        });
         drop(permit);
         (call, result)
     });

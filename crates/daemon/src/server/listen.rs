@@ -87,11 +87,9 @@ impl Listeners {
                 if shared.clients.load(Ordering::Relaxed) >= CLIENTS_MAX {
                     continue;
                 }
-                shared.clients.fetch_add(1, Ordering::Relaxed);
-                let shared = Arc::clone(shared);
+                let counted = Counted::new(shared);
                 tokio::spawn(async move {
-                    connection::serve(socket, readonly, &shared).await;
-                    shared.clients.fetch_sub(1, Ordering::Relaxed);
+                    connection::serve(socket, readonly, &counted.0).await;
                 });
             }
         };
@@ -107,6 +105,22 @@ impl Listeners {
         for (_, _, path) in &self.unix {
             _ = fs::remove_file(path);
         }
+    }
+}
+
+/// A client that is counted for as long as this lives, however its connection ends.
+struct Counted(Arc<Shared>);
+
+impl Counted {
+    fn new(shared: &Arc<Shared>) -> Self {
+        shared.clients.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.clients.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -312,7 +312,7 @@ impl Pools {
         pool.require_active()?;
         let mut volume = Volume::parse(text, pool)?;
         if pool.volumes.contains_key(&volume.name) {
-            return Err(Error::new(Code::StorageVolExist, &volume.name));
+            return Err(Error::new(Code::StorageVolExist, format!("'{}'", volume.name)));
         }
         if let Some(source) = source {
             volume.capacity = volume.capacity.max(source.capacity);
@@ -320,7 +320,7 @@ impl Pools {
         if self.backend == Backend::Host {
             let path = PathBuf::from(&volume.path);
             if path.exists() {
-                return Err(Error::new(Code::StorageVolExist, &volume.name));
+                return Err(Error::new(Code::StorageVolExist, format!("'{}'", volume.name)));
             }
             let made = match source {
                 Some(source) => self.tool.convert(source, &volume),

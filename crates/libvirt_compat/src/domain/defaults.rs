@@ -261,7 +261,8 @@ fn unsupported_source(disk: &Element) -> Error {
     Error::new(Code::NoSource, target).from(Origin::Domain)
 }
 
-fn default_bus(target: &str, kind: &str) -> &'static str {
+/// The bus that a disk's target names: `vda` is virtio, `hdc` is IDE.
+pub fn default_bus(target: &str, kind: &str) -> &'static str {
     let prefix = target.trim_end_matches(|c: char| c.is_ascii_digit());
     match prefix.get(..2) {
         _ if kind == "floppy" => "fdc",

@@ -6,7 +6,7 @@ mod defaults;
 mod quantity;
 mod summary;
 
-pub use defaults::{Defaults, complete, complete_device};
+pub use defaults::{Defaults, complete, complete_device, default_bus};
 pub use order::{arrange, arrange_device};
 pub use quantity::{kibibytes, scaled_bytes};
 pub use summary::Summary;

@@ -7,6 +7,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 
 use libvirt_compat::xml::Element;
 use libvirt_compat::{Code, Error, Origin, Result};
@@ -24,10 +25,26 @@ use crate::files;
 /// Held while descriptors are open for a child, so that no other child inherits them.
 static SPAWNING: Mutex<()> = Mutex::new(());
 
+/// Tries with other ports when another process was faster to take one.
+const PORT_ATTEMPTS: u32 = 8;
+
 /// Starts a domain.
 pub fn start(driver: &QemuDriver, start: Start) -> Result<Started> {
+    let mut attempt = 1;
+    loop {
+        let result = start_once(driver, &start);
+        match &result {
+            Err(error)
+                if attempt < PORT_ATTEMPTS && error.detail.contains("Address already in use") => {}
+            _ => return result,
+        }
+        attempt += 1;
+    }
+}
+
+fn start_once(driver: &QemuDriver, start: &Start) -> Result<Started> {
     let emulator = driver.emulators.of(&start.document)?;
-    let mut document = start.document;
+    let mut document = start.document.clone();
     let runtime = driver.runtime(&start.uuid);
     files::make_private_directory(&runtime)?;
     check_images(&document)?;
@@ -59,7 +76,8 @@ pub fn start(driver: &QemuDriver, start: Start) -> Result<Started> {
             return Err(error);
         }
     };
-    let machine = Machine::new(child, stream, &start.name, socket, taken, start.reporter)?;
+    let machine =
+        Machine::new(child, stream, &start.name, socket, taken, Arc::clone(&start.reporter))?;
     let restoring = start.restore.is_some();
     let talk = talk(&machine.monitor(), &mut document, start.paused, restoring, &machine);
     if let Err(error) = talk {
