@@ -6,5 +6,7 @@
 pub mod debug;
 pub mod i8254;
 pub mod i8259;
+pub mod ioapic;
+pub mod lapic;
 pub mod mc146818;
 pub mod serial;

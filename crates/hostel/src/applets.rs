@@ -18,6 +18,8 @@ pub struct Applet {
 /// The layers of the virtualization stack, from the hardware to the people.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Layer {
+    /// Whole machines.
+    Machines,
     /// Programs of other architectures, on the translator.
     Programs,
     /// Disk images.
@@ -28,11 +30,12 @@ pub enum Layer {
 
 impl Layer {
     /// In the order of the help page.
-    pub const ALL: [Self; 3] = [Self::Programs, Self::Disks, Self::Daemon];
+    pub const ALL: [Self; 4] = [Self::Machines, Self::Programs, Self::Disks, Self::Daemon];
 
     /// The heading in `hostel --help`.
     pub fn heading(self) -> &'static str {
         match self {
+            Self::Machines => "Run virtual machines",
             Self::Programs => "Run programs built for another processor",
             Self::Disks => "Disk images",
             Self::Daemon => "The daemon and its shell",
@@ -53,6 +56,22 @@ pub const APPLETS: &[Applet] = &[
         layer: Layer::Daemon,
         summary: "The same under libvirt's name",
         run: daemon::run,
+        name: "qemu-x86_64",
+        layer: Layer::Programs,
+        summary: "Run an x86 (64 bits) Linux program",
+        run: linux_user::run,
+    },
+    Applet {
+        name: "qemu-riscv64",
+        layer: Layer::Programs,
+        summary: "Run a RISC-V (64 bits) Linux program",
+        run: linux_user::run,
+    },
+    Applet {
+        name: "qemu-system-x86_64",
+        layer: Layer::Machines,
+        summary: "Run an x86 PC",
+        run: emulator::run,
     },
 ];
 

@@ -8,6 +8,7 @@ pub mod ir;
 pub mod front_end;
 pub mod table;
 pub mod riscv;
+pub mod x86;
 
 pub use front_end::{
     Access, Event, Fetch, FrontEnd, GuestMemory, Helper, HelperResult, Key, Layout, MemoryFault,

@@ -36,4 +36,32 @@ pub const ASSETS: &[Asset] = &[
         packages: &["qemu-user"],
         closure: false,
     },
+    Asset {
+        name: "kernel-12",
+        suite: "bookworm",
+        architecture: "amd64",
+        packages: &["linux-image-6.1.0-*-cloud-amd64"],
+        closure: false,
+    },
+    Asset {
+        name: "kernel-13",
+        suite: "trixie",
+        architecture: "amd64",
+        packages: &["linux-image-6.12.*+deb13-cloud-amd64"],
+        closure: false,
+    },
+    Asset {
+        name: "busybox-amd64",
+        suite: "bookworm",
+        architecture: "amd64",
+        packages: &["busybox-static"],
+        closure: false,
+    },
+    Asset {
+        name: "qemu-system-10",
+        suite: "trixie",
+        architecture: "amd64",
+        packages: &["qemu-system-x86", "seabios", "ovmf"],
+        closure: true,
+    },
 ];

@@ -32,6 +32,7 @@ pub struct Ir {
     page_bits: u32,
     insns: u32,
     insns_max: u32,
+    side_exits: u32,
     ended: bool,
 }
 
@@ -47,6 +48,7 @@ impl Default for Ir {
             page_bits: 12,
             insns: 0,
             insns_max: Self::INSNS_MAX,
+            side_exits: 0,
             ended: false,
         }
     }
@@ -60,12 +62,17 @@ impl Ir {
     /// A block stops following code when it has so many operations.
     pub const OPS_MAX: usize = 900;
 
+    /// A block follows code behind so many conditional exits: each one taken wastes what was
+    /// translated behind it, and that code is translated again from where it is entered.
+    pub const SIDE_EXITS_MAX: u32 = 3;
+
     /// Clears everything for a block at `pc` of at most `insns_max` instructions.
     pub fn begin(&mut self, pc: u64, page_bits: u32, insns_max: u32) {
         self.ops.clear();
         self.forget();
         (self.start, self.end, self.page_bits) = (pc, pc, page_bits);
         (self.insns, self.insns_max, self.ended) = (0, insns_max, false);
+        self.side_exits = 0;
     }
 
     /// The operations.
@@ -102,6 +109,7 @@ impl Ir {
     pub fn may_follow(&self, pc: u64) -> bool {
         !self.ended
             && self.insns < self.insns_max
+            && self.side_exits < Self::SIDE_EXITS_MAX
             && self.ops.len() < Self::OPS_MAX
             && pc >= self.end
             && pc >> self.page_bits == self.start >> self.page_bits
@@ -253,6 +261,9 @@ impl Ir {
         if let Some(folded) = self.fold(code, ty, a, b) {
             return folded;
         }
+        if let Some(value) = self.bitwise_on_words(code, a, b) {
+            return value;
+        }
         self.two(code, ty, 0, a, b)
     }
 
@@ -346,9 +357,57 @@ impl Ir {
         (self.op(quotient, ty, 0, low, high, by), self.op(remainder, ty, 0, low, high, by))
     }
 
+    /// Whether a 64-bit value is the sign extension of its low word.
+    fn is_word(&self, value: Value, depth: u32) -> bool {
+        let op = self.def(value);
+        if op.ty != Type::I64 || depth == 0 {
+            return false;
+        }
+        match op.code {
+            Code::Const => op.immediate() as i64 == i64::from(op.immediate() as i32),
+            Code::SExt => self.ty(op.a).bytes() <= 4,
+            Code::ZExt => self.ty(op.a).bytes() < 4,
+            Code::Load => {
+                let mem = Mem(op.aux);
+                mem.bytes() < 4 || mem.bytes() == 4 && mem.is_signed()
+            }
+            Code::And | Code::Or | Code::Xor => {
+                self.is_word(op.a, depth - 1) && self.is_word(op.b, depth - 1)
+            }
+            _ => false,
+        }
+    }
+
+    /// The word that a 64-bit value extends, if that costs nothing: an `I32` value or a constant.
+    fn word_of(&mut self, value: Value) -> Option<Value> {
+        let op = *self.def(value);
+        match op.code {
+            Code::SExt if self.ty(op.a) == Type::I32 => Some(op.a),
+            Code::Const if self.is_word(value, 1) => Some(self.constant(Type::I32, op.immediate())),
+            _ => None,
+        }
+    }
+
+    /// Bitwise operations on extended words are extended operations on words: the extension moves
+    /// behind them, where the next one meets it.
+    fn bitwise_on_words(&mut self, code: Code, a: Value, b: Value) -> Option<Value> {
+        let bitwise = matches!(code, Code::And | Code::Or | Code::Xor);
+        if !bitwise || self.ty(a) != Type::I64 || self.as_const(a).is_some() {
+            return None;
+        }
+        let a = self.word_of(a)?;
+        let b = self.word_of(b)?;
+        let word = self.binary(code, a, b);
+        Some(self.sext(Type::I64, word))
+    }
+
     /// Sign extension to `ty`.
     pub fn sext(&mut self, ty: Type, a: Value) -> Value {
         let from = self.ty(a);
+        let op = *self.def(a);
+        if ty == Type::I64 && from == Type::I32 && op.code == Code::Trunc && self.is_word(op.a, 4) {
+            return op.a;
+        }
         match self.as_const(a) {
             _ if from == ty => a,
             Some(value) => {
@@ -680,6 +739,7 @@ impl Ir {
             Some(0) => {}
             Some(_) => self.exit(pc),
             None => {
+                self.side_exits += 1;
                 self.immediate(Code::ExitIf, Type::None, 0, condition, pc);
             }
         }

@@ -36,6 +36,9 @@ macro_rules! isa {
 mod lift;
 mod rv64i;
 mod rv64m;
+mod rv64a;
+mod rv64fd;
+mod rv64b;
 mod rvc;
 mod state;
 
@@ -50,7 +53,10 @@ use crate::ir::Ir;
 use std::sync::OnceLock;
 
 /// Every chapter.
-const CHAPTERS: &[&[Row]] = &[rv64i::ROWS, rv64m::ROWS];
+const CHAPTERS: &[&[Row]] = &[rv64i::ROWS, rv64m::ROWS, rv64a::ROWS, rv64fd::ROWS, rv64b::ROWS];
+
+/// The number of the helper that reads the clock.
+const HELPER_TIME: usize = 0;
 
 /// The front end.
 #[derive(Default)]
@@ -61,7 +67,8 @@ impl FrontEnd for RiscV {
 
     const LAYOUT: &'static Layout = &state::LAYOUT;
 
-    const HELPERS: &'static [Helper<State>] = &[];
+    const HELPERS: &'static [Helper<State>] =
+        &[Helper { name: "time", call: |_, memory, _| Ok(memory.clock_ns()), fp: false }];
 
     fn reset(&self) -> State {
         State::default()

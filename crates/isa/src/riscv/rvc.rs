@@ -1,6 +1,11 @@
 //! Chapter 27, "C": compressed instructions, each a shorter spelling of a full one.
 
+use std::sync::OnceLock;
+
 use crate::table::{Pattern, pattern};
+
+/// Quadrant and funct3 tell most rows apart.
+const BUCKET_BITS: u32 = 0xe003;
 
 /// A row: the compressed bits and the word they stand for.
 struct Row {
@@ -14,7 +19,16 @@ pub fn expand(half: u16) -> Option<u32> {
     if word == 0 {
         return None; // defined to be illegal
     }
-    let row = ROWS.iter().find(|row| row.pattern.matches(word))?;
+    static INDEX: OnceLock<Vec<Vec<&'static Row>>> = OnceLock::new();
+    let index = INDEX.get_or_init(|| {
+        let describes = |row: &Row, bucket: u32| {
+            let (mask, word) = (row.pattern.mask & BUCKET_BITS, (bucket >> 2) << 13 | bucket & 3);
+            row.pattern.value & mask == word & mask
+        };
+        (0..32).map(|bucket| ROWS.iter().filter(|row| describes(row, bucket)).collect()).collect()
+    });
+    let bucket = (word >> 13 << 2 | word & 3) as usize;
+    let row = index[bucket].iter().find(|row| row.pattern.matches(word))?;
     Some((row.expand)(word)).filter(|full| *full != 0)
 }
 

@@ -1,0 +1,562 @@
+//! From bytes to IR: the block loop, operands, and what all chapters share.
+
+use iced_x86::{Decoder, DecoderError, DecoderOptions, Instruction, OpKind, Register};
+
+use super::chapters;
+use super::mode::Mode;
+use super::state::{self, CS, DS, ES, FS, GS, RSP, SS};
+use crate::front_end::{Event, Fetch, Key};
+use crate::ir::{FlagKind, Ir, Mem, Type, Value};
+
+/// The longest instruction.
+const INSN_BYTES_MAX: usize = 15;
+
+/// Exceptions by vector number.
+pub mod exception {
+    /// Divide error.
+    pub const DE: u16 = 0;
+    /// Debug.
+    pub const DB: u16 = 1;
+    /// Breakpoint.
+    pub const BP: u16 = 3;
+    /// Overflow.
+    pub const OF: u16 = 4;
+    /// Bound range exceeded.
+    pub const BR: u16 = 5;
+    /// Invalid opcode.
+    pub const UD: u16 = 6;
+    /// Device not available.
+    pub const NM: u16 = 7;
+    /// Double fault.
+    pub const DF: u16 = 8;
+    /// Invalid task-state segment.
+    pub const TS: u16 = 10;
+    /// Segment not present.
+    pub const NP: u16 = 11;
+    /// Stack fault.
+    pub const SS: u16 = 12;
+    /// General protection.
+    pub const GP: u16 = 13;
+    /// Page fault.
+    pub const PF: u16 = 14;
+    /// x87 error.
+    pub const MF: u16 = 16;
+    /// Alignment check.
+    pub const AC: u16 = 17;
+    /// SIMD error.
+    pub const XM: u16 = 19;
+    /// Not the guest's: an interrupt that waited can be taken now.
+    pub const INTERRUPT_DUE: u16 = 0x100;
+}
+
+/// What a row does.
+pub type Lifter = fn(&mut Lift);
+
+/// An address: a value and a displacement that memory operations fold.
+#[derive(Clone, Copy, Debug)]
+pub struct Address {
+    /// The linear address without the displacement.
+    pub base: Value,
+    /// Added to it.
+    pub displacement: i32,
+}
+
+/// One instruction being lifted.
+pub struct Lift<'a> {
+    /// The block.
+    pub ir: &'a mut Ir,
+    /// The instruction.
+    pub insn: Instruction,
+    /// The block's mode.
+    pub mode: Mode,
+    /// A whole system, or a program on one.
+    pub system: bool,
+    /// The instruction's linear address.
+    pub pc: u64,
+    /// Where lifting goes on if the block does not end.
+    pub next: u64,
+    /// What POP adds to RSP before it computes an address with it.
+    pub rsp_bias: i64,
+}
+
+/// Lifts a superblock: direct jumps forward and not-taken branches are followed.
+pub fn block(key: Key, system: bool, fetch: &mut dyn Fetch, ir: &mut Ir) {
+    let mode = Mode::from_bits(key.mode);
+    if mode.interrupt_due {
+        ir.insn(key.pc, 1);
+        let (pc, nothing) = (ir.imm(key.pc as i64), ir.imm(0));
+        ir.put(state::PC, pc);
+        return ir.raise(exception::INTERRUPT_DUE, nothing);
+    }
+    let mut window = Window { start: 0, valid: 0, bytes: [0; 64] };
+    let mut pc = key.pc;
+    while !ir.ended() {
+        let decoded = window.instruction(pc, &mode, fetch);
+        if ir.insns() > 0 && !matches!(decoded, Decoded::Instruction(_)) {
+            return ir.exit(pc); // it is a block's first instruction next time
+        }
+        let insn = match decoded {
+            Decoded::Instruction(insn) => insn,
+            Decoded::Illegal => Instruction::default(),
+            Decoded::Unreadable(missing) => return fetch_fault(ir, pc, missing),
+        };
+        ir.insn(pc, insn.len().max(1) as u32);
+        let next = pc.wrapping_add(insn.len() as u64);
+        let mut lift = Lift { ir, insn, mode, system, pc, next, rsp_bias: 0 };
+        chapters::lift(&mut lift);
+        pc = lift.next;
+        if !ir.ended() {
+            if mode.single_step || mode.shadow {
+                end_after_one(ir, &mode, pc);
+            } else if !ir.may_follow(pc) {
+                ir.exit(pc);
+            }
+        }
+    }
+}
+
+/// An instruction of which a byte cannot be fetched.
+fn fetch_fault(ir: &mut Ir, pc: u64, missing: u64) {
+    let value = ir.imm(pc as i64);
+    ir.put(state::PC, value);
+    let missing = ir.imm(missing as i64);
+    ir.raise(Event::FETCH, missing);
+}
+
+/// Blocks of one instruction: under single step, and in the shadow of STI.
+fn end_after_one(ir: &mut Ir, mode: &Mode, pc: u64) {
+    let next = ir.imm(pc as i64);
+    ir.put(state::PC, next);
+    let zero = ir.imm(0);
+    ir.put(state::SHADOW, zero);
+    if mode.single_step {
+        let info = ir.imm(1 << 14); // DR6.BS
+        ir.raise(exception::DB, info);
+    } else {
+        ir.exit_mode();
+    }
+}
+
+/// Operands.
+impl Lift<'_> {
+    /// Bytes of operand `i`.
+    pub fn bytes(&self, i: u32) -> u32 {
+        match self.insn.op_kind(i) {
+            OpKind::Register => self.insn.op_register(i).size() as u32,
+            OpKind::Memory
+            | OpKind::MemorySegSI
+            | OpKind::MemorySegESI
+            | OpKind::MemorySegRSI
+            | OpKind::MemoryESDI
+            | OpKind::MemoryESEDI
+            | OpKind::MemoryESRDI
+            | OpKind::MemorySegDI
+            | OpKind::MemorySegEDI
+            | OpKind::MemorySegRDI => self.insn.memory_size().size() as u32,
+            OpKind::Immediate8 => 1,
+            OpKind::Immediate16 | OpKind::Immediate8to16 => 2,
+            OpKind::Immediate32 | OpKind::Immediate8to32 => 4,
+            _ => 8,
+        }
+    }
+
+    /// The integer type of operand `i`.
+    pub fn ty(&self, i: u32) -> Type {
+        Type::integer(self.bytes(i))
+    }
+
+    /// Whether operand `i` is in memory.
+    pub fn is_memory(&self, i: u32) -> bool {
+        self.insn.op_kind(i) == OpKind::Memory
+    }
+
+    /// The vector register number of operand `i`.
+    pub fn vector(&self, i: u32) -> usize {
+        self.insn.op_register(i).number()
+    }
+
+    /// Reads general, segment or immediate operand `i`, or memory.
+    pub fn read(&mut self, i: u32) -> Value {
+        match self.insn.op_kind(i) {
+            OpKind::Register => {
+                let register = self.insn.op_register(i);
+                self.read_register(register)
+            }
+            OpKind::Memory => {
+                let (ty, address) = (self.ty(i), self.address());
+                self.load(ty, address)
+            }
+            _ => {
+                let (ty, value) = (self.ty(i), self.insn.immediate(i));
+                self.ir.constant(ty, value)
+            }
+        }
+    }
+
+    /// Reads operand `i` as type `ty`: an immediate sign-extended, others cut.
+    pub fn read_as(&mut self, i: u32, ty: Type) -> Value {
+        match self.insn.op_kind(i) {
+            OpKind::Register | OpKind::Memory => {
+                let value = self.read(i);
+                self.ir.trunc(ty, value)
+            }
+            _ => {
+                let value = self.insn.immediate(i);
+                self.ir.constant(ty, value)
+            }
+        }
+    }
+
+    /// Reads a register.
+    pub fn read_register(&mut self, register: Register) -> Value {
+        if register.is_segment_register() {
+            let selector = self.ir.get(state::selector(register.number()));
+            return self.ir.trunc(Type::I16, selector);
+        }
+        let number = general_number(register);
+        if is_high_byte(register) {
+            return self.ir.get(state::high_byte(number));
+        }
+        let whole = self.ir.get(state::gpr(number));
+        self.ir.trunc(Type::integer(register.size() as u32), whole)
+    }
+
+    /// Reads general register `n` as type `ty`.
+    pub fn gpr(&mut self, n: usize, ty: Type) -> Value {
+        let whole = self.ir.get(state::gpr(n));
+        self.ir.trunc(ty, whole)
+    }
+
+    /// Writes general register `n` with a value of any integer type: 32 bits zero the upper half,
+    /// fewer leave the rest.
+    pub fn set_gpr(&mut self, n: usize, value: Value) {
+        match self.ir.ty(value) {
+            Type::I32 => {
+                let value = self.ir.zext(Type::I64, value);
+                self.ir.put(state::gpr(n), value);
+            }
+            ty => self.ir.put(state::gpr(n).as_type(ty), value),
+        }
+    }
+
+    /// Writes a general register.
+    pub fn write_register(&mut self, register: Register, value: Value) {
+        if is_high_byte(register) {
+            self.ir.put(state::high_byte(general_number(register)), value);
+        } else {
+            self.set_gpr(general_number(register), value);
+        }
+    }
+
+    /// Writes general operand `i` or memory.
+    pub fn write(&mut self, i: u32, value: Value) {
+        if self.is_memory(i) {
+            let address = self.address();
+            self.store(address, value);
+        } else {
+            self.write_register(self.insn.op_register(i), value);
+        }
+    }
+
+    /// Replaces operand `i` by what `change` makes of it; `after` then puts what depends on it.
+    /// With a LOCK prefix `change` must be one that [`Lift::locked`] knows, so use that first.
+    pub fn modify(&mut self, i: u32, change: impl FnOnce(&mut Self, Value) -> Value) {
+        if self.is_memory(i) {
+            let (ty, address) = (self.ty(i), self.address());
+            let old = self.load(ty, address);
+            let new = change(self, old);
+            self.store(address, new);
+        } else {
+            let register = self.insn.op_register(i);
+            let old = self.read_register(register);
+            let new = change(self, old);
+            self.write_register(register, new);
+        }
+    }
+
+    /// Loads `ty`.
+    pub fn load(&mut self, ty: Type, at: Address) -> Value {
+        self.ir.load(ty, at.base, at.displacement, Mem::new(ty.bytes()))
+    }
+
+    /// Stores a value in its own size.
+    pub fn store(&mut self, at: Address, value: Value) {
+        let bytes = self.ir.ty(value).bytes();
+        self.ir.store(at.base, at.displacement, value, Mem::new(bytes));
+    }
+
+    /// The address as one value.
+    pub fn flatten(&mut self, at: Address) -> Value {
+        self.ir.add_imm(at.base, i64::from(at.displacement))
+    }
+}
+
+/// The number of the whole register that a general register is a part of.
+pub fn general_number(register: Register) -> usize {
+    register.full_register().number()
+}
+
+/// AH, CH, DH, BH.
+pub fn is_high_byte(register: Register) -> bool {
+    matches!(register, Register::AH | Register::CH | Register::DH | Register::BH)
+}
+
+/// Addresses.
+impl Lift<'_> {
+    /// The linear address of the memory operand.
+    pub fn address(&mut self) -> Address {
+        let offset = self.effective();
+        let segment = self.insn.memory_segment().number();
+        self.linear(segment, offset)
+    }
+
+    /// The offset of the memory operand, as LEA gives it: `I64`, or `I32` or `I16` by address size.
+    pub fn effective(&mut self) -> Address {
+        let (base, index) = (self.insn.memory_base(), self.insn.memory_index());
+        let displacement = self.insn.memory_displacement64();
+        if base.is_ip() || (base == Register::None && index == Register::None) {
+            let base = self.ir.constant(Type::I64, displacement);
+            return Address { base, displacement: 0 };
+        }
+        let bytes = if base == Register::None { index.size() } else { base.size() };
+        let ty = Type::integer(bytes as u32);
+        let bias = if base.number() == RSP && base != Register::None { self.rsp_bias } else { 0 };
+        let displacement = (displacement as i64).wrapping_add(bias) as i32;
+        let scale = self.insn.memory_index_scale().trailing_zeros() as u16;
+        let value = match (base, index) {
+            (Register::None, index) => {
+                let index = self.gpr(index.number(), ty);
+                self.ir.shl_imm(index, u32::from(scale))
+            }
+            (base, Register::None) => self.gpr(base.number(), ty),
+            (base, index) => {
+                let base = self.gpr(base.number(), ty);
+                let index = self.gpr(index.number(), ty);
+                self.ir.lea(base, index, scale, 0)
+            }
+        };
+        if ty == Type::I64 {
+            return Address { base: value, displacement };
+        }
+        // Narrow addresses wrap before the segment's base is added.
+        let sum = self.ir.add_imm(value, i64::from(displacement));
+        Address { base: sum, displacement: 0 }
+    }
+
+    /// Adds the base of a segment to an offset of any width.
+    pub fn linear(&mut self, segment: usize, offset: Address) -> Address {
+        let narrow = self.ir.ty(offset.base);
+        let skip = match segment {
+            ES | SS | DS => self.mode.flat,
+            CS => self.mode.cs_base == 0,
+            _ => false,
+        };
+        if self.mode.is_long() {
+            let base = self.ir.zext(Type::I64, offset.base);
+            if !matches!(segment, FS | GS) {
+                return Address { base, displacement: offset.displacement };
+            }
+            let segment = self.ir.get(state::segment_base(segment));
+            let base = self.ir.alu(crate::ir::Code::Add, segment, base);
+            return Address { base, displacement: offset.displacement };
+        }
+        let offset = match narrow {
+            Type::I64 => self.ir.trunc(Type::I32, offset.base),
+            _ => self.ir.zext(Type::I32, offset.base),
+        };
+        let sum = if skip {
+            offset
+        } else if segment == CS {
+            self.ir.add_imm(offset, i64::from(self.mode.cs_base))
+        } else {
+            let base = self.ir.get(state::segment_base(segment));
+            let base = self.ir.trunc(Type::I32, base);
+            self.ir.add(base, offset)
+        };
+        Address { base: self.ir.zext(Type::I64, sum), displacement: 0 }
+    }
+
+    /// The linear address of an instruction pointer, which wraps in narrow code.
+    pub fn code_address(&self, ip: u64) -> u64 {
+        if self.mode.is_long() {
+            return ip;
+        }
+        u64::from((ip as u32).wrapping_add(self.mode.cs_base))
+    }
+}
+
+/// The stack.
+impl Lift<'_> {
+    /// RSP, ESP or SP by the stack's width.
+    pub fn stack_type(&self) -> Type {
+        match (self.mode.is_long(), self.mode.wide_stack) {
+            (true, _) => Type::I64,
+            (false, true) => Type::I32,
+            (false, false) => Type::I16,
+        }
+    }
+
+    /// `RSP + bias` in the stack's width.
+    pub fn stack_pointer(&mut self, bias: i64) -> Value {
+        let pointer = self.gpr(RSP, self.stack_type());
+        self.ir.add_imm(pointer, bias)
+    }
+
+    /// The linear address of `RSP + bias`.
+    pub fn stack_address(&mut self, bias: i64) -> Address {
+        if self.mode.is_long() {
+            let base = self.ir.get(state::gpr(RSP));
+            return Address { base, displacement: bias as i32 };
+        }
+        let base = self.stack_pointer(bias);
+        self.linear(SS, Address { base, displacement: 0 })
+    }
+
+    /// Adds to RSP; after the last operation that may fault.
+    pub fn move_stack(&mut self, by: i64) {
+        let pointer = self.stack_pointer(by);
+        self.set_gpr(RSP, pointer);
+    }
+
+    /// Pushes a value in its own size.
+    pub fn push(&mut self, value: Value) {
+        let bytes = i64::from(self.ir.ty(value).bytes());
+        let at = self.stack_address(-bytes);
+        self.store(at, value);
+        self.move_stack(-bytes);
+    }
+
+    /// What lies `depth` bytes above the top of the stack; the caller moves RSP.
+    pub fn peek(&mut self, ty: Type, depth: i64) -> Value {
+        let at = self.stack_address(depth);
+        self.load(ty, at)
+    }
+}
+
+/// Flags, events and ends.
+impl Lift<'_> {
+    /// Writes the arithmetic flags.
+    pub fn set_flags(&mut self, kind: FlagKind, ty: Type, a: Value, b: Value, c: Value) {
+        let flags = self.ir.flags(kind, ty, a, b, c);
+        self.ir.put(state::FLAGS, flags);
+    }
+
+    /// The arithmetic flags.
+    pub fn flags(&mut self) -> Value {
+        self.ir.get(state::FLAGS)
+    }
+
+    /// The arithmetic flags of a bitwise result.
+    pub fn set_logic_flags(&mut self, result: Value) {
+        let ty = self.ir.ty(result);
+        self.set_flags(FlagKind::And, ty, result, result, Value::NONE);
+    }
+
+    /// Ends the block with an exception at this instruction.
+    pub fn fault(&mut self, vector: u16, error: u64) {
+        self.raise(vector, self.pc, error);
+    }
+
+    /// Ends the block with an event; pc will be `pc`.
+    pub fn raise(&mut self, number: u16, pc: u64, info: u64) {
+        self.put_pc(pc);
+        let info = self.ir.imm(info as i64);
+        self.ir.raise(number, info);
+    }
+
+    /// An instruction that does not exist.
+    pub fn illegal(&mut self) {
+        if self.system {
+            self.fault(exception::UD, 0);
+        } else {
+            self.raise(Event::ILLEGAL, self.pc, 0);
+        }
+    }
+
+    /// Writes pc.
+    pub fn put_pc(&mut self, pc: u64) {
+        let pc = self.ir.imm(pc as i64);
+        self.ir.put(state::PC, pc);
+    }
+
+    /// Ends the block behind this instruction, whose effect may have changed the mode.
+    pub fn end_mode(&mut self) {
+        self.put_pc(self.next);
+        self.ir.exit_mode();
+    }
+
+    /// An unconditional jump to a known place.
+    pub fn jump(&mut self, target: u64) {
+        let alone = self.mode.single_step || self.mode.shadow;
+        if alone || self.ir.may_follow(target) {
+            self.next = target;
+        } else {
+            self.ir.exit(target);
+        }
+    }
+
+    /// A jump, call or return to a place in `target`, a linear address. Under single step the block
+    /// must end in the trap, so the target goes through pc.
+    pub fn indirect(&mut self, target: Value, end: impl FnOnce(&mut Ir, Value)) {
+        if self.mode.single_step || self.mode.shadow {
+            self.ir.put(state::PC, target);
+            let zero = self.ir.imm(0);
+            self.ir.put(state::SHADOW, zero);
+            if self.mode.single_step {
+                let info = self.ir.imm(1 << 14);
+                self.ir.raise(exception::DB, info);
+            } else {
+                self.ir.exit_mode();
+            }
+        } else {
+            end(self.ir, target);
+        }
+    }
+}
+
+/// The code ahead, fetched in larger pieces.
+struct Window {
+    start: u64,
+    valid: usize,
+    bytes: [u8; 64],
+}
+
+enum Decoded {
+    Instruction(Instruction),
+    Illegal,
+    /// The first address that cannot be read.
+    Unreadable(u64),
+}
+
+impl Window {
+    fn instruction(&mut self, pc: u64, mode: &Mode, fetch: &mut dyn Fetch) -> Decoded {
+        let mut at = pc.wrapping_sub(self.start) as usize;
+        if at.checked_add(INSN_BYTES_MAX).is_none_or(|end| end > self.valid) {
+            self.fill(pc, fetch);
+            at = 0;
+        }
+        let bytes = &self.bytes[at..self.valid];
+        let bytes = &bytes[..bytes.len().min(INSN_BYTES_MAX)];
+        let ip = pc.wrapping_sub(u64::from(mode.cs_base));
+        let mut decoder = Decoder::with_ip(mode.code_bits, bytes, ip, DecoderOptions::NONE);
+        let insn = decoder.decode();
+        match decoder.last_error() {
+            DecoderError::None => Decoded::Instruction(insn),
+            DecoderError::NoMoreBytes if bytes.len() < INSN_BYTES_MAX => {
+                Decoded::Unreadable(pc.wrapping_add(bytes.len() as u64))
+            }
+            _ => Decoded::Illegal,
+        }
+    }
+
+    /// Fetches code at `pc`: to the end of its page, and beyond it when an instruction may cross.
+    fn fill(&mut self, pc: u64, fetch: &mut dyn Fetch) {
+        self.start = pc;
+        self.valid = fetch.fetch(pc, &mut self.bytes).min(self.bytes.len());
+        if self.valid > 0 && self.valid < INSN_BYTES_MAX {
+            let next = pc.wrapping_add(self.valid as u64);
+            let room = &mut self.bytes[self.valid..];
+            self.valid += fetch.fetch(next, room).min(room.len());
+        }
+    }
+}

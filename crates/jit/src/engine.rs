@@ -1,0 +1,421 @@
+//! The engine: one per guest, shared by its vCPUs.
+
+use std::io;
+use std::sync::Arc;
+
+use isa::{Access, Event, Fetch, FrontEnd, Key, MemoryFault};
+use parking_lot::{Mutex, RwLock};
+
+use crate::faults;
+use crate::host::x86_64::asm::Asm;
+use crate::host::x86_64::map::HostMap;
+use crate::host::x86_64::stubs::{self, Stubs};
+use crate::host::x86_64::tier1::{Mmu, Target};
+use crate::host::x86_64::{Features, vcpu_block as layout};
+use crate::mapping::CodeMemory;
+use crate::raw::{self, BlockPointer};
+use crate::space::{Space, fault};
+use crate::translator::{Block, BlockKey, Counters, SiteRecord, Translator};
+
+/// How an engine is set up.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Bytes of the code cache.
+    pub cache_bytes: usize,
+    /// The most guest instructions in a block; 1 for single steps.
+    pub insns_max: u32,
+    /// The host's features; tests switch some off.
+    pub features: Features,
+}
+
+impl Options {
+    /// For this machine.
+    pub fn detect() -> Self {
+        Self {
+            cache_bytes: 128 << 20,
+            insns_max: isa::ir::Ir::INSNS_MAX,
+            features: Features::detect(),
+        }
+    }
+}
+
+/// Room that must be left in the cache for one more block.
+const BLOCK_BYTES_MAX: usize = 1 << 20;
+
+/// The translator of one guest.
+///
+/// Lock order: `world`, then `translator`, then `vcpus`. A vCPU in translated code holds `world`
+/// shared; who wants all of them out (a full cache) asks them to leave and takes it exclusively.
+pub struct Engine<F: FrontEnd> {
+    pub(crate) front_end: F,
+    pub(crate) space: Space,
+    pub(crate) stubs: Stubs,
+    pub(crate) map: HostMap,
+    pub(crate) options: Options,
+    pub(crate) code: CodeMemory,
+    pub(crate) fsgsbase: bool,
+    pub(crate) world: RwLock<()>,
+    pub(crate) translator: Mutex<Translator>,
+    vcpus: Mutex<Vec<BlockPointer>>,
+}
+
+/// How far behind a pointer guards are lifted for the kernel.
+const UNGUARD_PAGES: u64 = 16;
+
+/// What `Engine::find` needs from the vCPU that asks.
+pub(crate) struct Found {
+    pub host: u64,
+    pub number: u32,
+}
+
+/// The cache is full: leave the world and flush.
+pub(crate) struct Full;
+
+impl<F: FrontEnd> Engine<F> {
+    /// An engine for a guest in this space.
+    pub fn new(front_end: F, space: Space, options: Options) -> io::Result<Arc<Self>> {
+        assert!(F::LAYOUT.bytes <= layout::STATE_BYTES_MAX as usize, "guest state fits its block");
+        let code = CodeMemory::new(options.cache_bytes)?;
+        let map = HostMap::new(F::LAYOUT);
+        let fsgsbase = raw::has_fsgsbase();
+        let mut asm = Asm::default();
+        asm.begin(code.address(0));
+        let stubs = stubs::emit(&mut asm, &map, options.features, fsgsbase);
+        code.write(0, asm.bytes());
+        let used = asm.len().next_multiple_of(64);
+        faults::watch(code.address(0), code.address(0) + code.bytes() as u64, &stubs);
+        let translator = Translator { used, stubs_end: used, ..Translator::default() };
+        Ok(Arc::new(Self {
+            front_end,
+            space,
+            stubs,
+            map,
+            options,
+            code,
+            fsgsbase,
+            world: RwLock::new(()),
+            translator: Mutex::new(translator),
+            vcpus: Mutex::default(),
+        }))
+    }
+
+    /// The front end.
+    pub fn front_end(&self) -> &F {
+        &self.front_end
+    }
+
+    /// The space it runs in.
+    pub fn space(&self) -> &Space {
+        &self.space
+    }
+
+    /// What was translated so far.
+    pub fn counters(&self) -> Counters {
+        self.translator.lock().counters
+    }
+
+    /// Reads guest memory of user mode; `Err` = bytes that could not be read.
+    pub fn copy_from_user(&self, address: u64, into: &mut [u8]) -> Result<(), usize> {
+        raw::guarded_read(&self.stubs, address, into)
+    }
+
+    /// Writes guest memory of user mode; `Err` = bytes that could not be written.
+    pub fn copy_to_user(&self, address: u64, from: &[u8]) -> Result<(), usize> {
+        raw::guarded_write(&self.stubs, address, from)
+    }
+
+    /// Guest code in this range (physical; in user mode: addresses) changed or went away.
+    pub fn invalidate(&self, start: u64, end: u64) {
+        if start < end {
+            let mut translator = self.translator.lock();
+            self.invalidate_locked(&mut translator, start, end);
+        }
+    }
+
+    pub(crate) fn invalidate_locked(
+        &self,
+        translator: &mut Translator,
+        start: u64,
+        end: u64,
+    ) -> bool {
+        // A range larger than all code that exists is searched by what exists.
+        let numbers = if (end - start) >> 12 > translator.pages.len() as u64 + 16 {
+            let mut numbers = Vec::new();
+            let pages: Vec<u64> = translator.pages.keys().copied().collect();
+            for page in
+                pages.into_iter().filter(|page| (start >> 12..=(end - 1) >> 12).contains(page))
+            {
+                numbers.extend(
+                    translator.take_overlapping(start.max(page << 12), end.min((page + 1) << 12)),
+                );
+            }
+            numbers
+        } else {
+            translator.take_overlapping(start, end)
+        };
+        for &number in &numbers {
+            self.remove_block(translator, number);
+        }
+        !numbers.is_empty()
+    }
+
+    fn remove_block(&self, translator: &mut Translator, number: u32) {
+        let block = &mut translator.list[number as usize];
+        if !block.alive {
+            return;
+        }
+        block.alive = false;
+        translator.counters.invalidated += 1;
+        let (key, host, host_end) = (block.key, block.host, block.host_end);
+        let incoming = std::mem::take(&mut block.incoming);
+        for site in incoming {
+            let site = &translator.sites[site as usize];
+            self.code.patch(site.place, site.stub);
+        }
+        translator.blocks.remove(&key);
+        for vcpu in self.vcpus.lock().iter() {
+            vcpu.forget_jumps(host, host_end);
+        }
+    }
+
+    /// Forgets all translations of all vCPUs' TLBs (the memory map changed).
+    pub fn flush_tlbs(&self) {
+        for vcpu in self.vcpus.lock().iter() {
+            vcpu.request(BlockPointer::REQUEST_FLUSH);
+        }
+    }
+
+    pub(crate) fn register(&self, vcpu: BlockPointer) {
+        self.vcpus.lock().push(vcpu);
+    }
+
+    pub(crate) fn unregister(&self, vcpu: BlockPointer) {
+        self.vcpus.lock().retain(|other| *other != vcpu);
+    }
+
+    /// Empties the code cache. The caller is not in the world.
+    pub(crate) fn flush(&self) {
+        for vcpu in self.vcpus.lock().iter() {
+            vcpu.request(BlockPointer::REQUEST_SPURIOUS);
+        }
+        let _everyone_is_out = self.world.write();
+        let mut translator = self.translator.lock();
+        if translator.used + BLOCK_BYTES_MAX <= self.code.bytes() {
+            return; // someone else was faster
+        }
+        translator.clear();
+        for vcpu in self.vcpus.lock().iter() {
+            vcpu.forget_jumps(0, u64::MAX);
+            vcpu.reset_returns(&self.stubs);
+        }
+    }
+
+    /// The block at `key`, translated if need be.
+    pub(crate) fn find(
+        &self,
+        key: BlockKey,
+        fetch: &mut dyn Fetch,
+        view: u16,
+    ) -> Result<Found, Full> {
+        let mut translator = self.translator.lock();
+        if let Some(&number) = translator.blocks.get(&key) {
+            let host = translator.list[number as usize].host;
+            return Ok(Found { host, number });
+        }
+        if translator.used + BLOCK_BYTES_MAX > self.code.bytes() {
+            return Err(Full);
+        }
+        let number =
+            self.translate(&mut translator, key, fetch, view, self.options.insns_max, true);
+        Ok(Found { host: translator.list[number as usize].host, number })
+    }
+
+    /// A block of one instruction that is used once and known to nobody.
+    pub(crate) fn find_step(
+        &self,
+        key: BlockKey,
+        fetch: &mut dyn Fetch,
+        view: u16,
+    ) -> Result<Found, Full> {
+        let mut translator = self.translator.lock();
+        if translator.used + BLOCK_BYTES_MAX > self.code.bytes() {
+            return Err(Full);
+        }
+        let number = self.translate(&mut translator, key, fetch, view, 1, false);
+        Ok(Found { host: translator.list[number as usize].host, number })
+    }
+
+    fn translate(
+        &self,
+        translator: &mut Translator,
+        key: BlockKey,
+        fetch: &mut dyn Fetch,
+        view: u16,
+        insns_max: u32,
+        keep: bool,
+    ) -> u32 {
+        let mode_tag = translator.mode_tag(key.key.mode);
+        let Translator { ir, compiler, used, sites, faults, .. } = translator;
+        ir.begin(key.key.pc, 12, insns_max);
+        self.front_end.translate(key.key, fetch, ir);
+        let mmu = match self.space {
+            Space::User(_) => Mmu::Identity,
+            Space::System(_) => Mmu::Soft { view },
+        };
+        let base = self.code.address(*used);
+        let first_site = sites.len() as u32;
+        let target = Target {
+            map: &self.map,
+            stubs: self.stubs,
+            features: self.options.features,
+            mmu,
+            pc: F::LAYOUT.pc,
+            relaxed: F::LAYOUT.relaxed,
+            base,
+            first_site,
+            mode_tag,
+        };
+        let output = compiler.compile(ir, &target);
+        self.code.write(*used, output.code);
+        let mode = key.key.mode;
+        sites.extend(output.sites.iter().map(|site| SiteRecord {
+            target: Key { pc: site.target, mode },
+            place: site.place,
+            stub: site.stub,
+            linkable: keep,
+        }));
+        faults.extend(output.faults.iter().map(|&(offset, pc)| (*used as u32 + offset, pc)));
+        let bytes = output.code.len();
+        let host_end = base + bytes as u64;
+        *used = (*used + bytes).next_multiple_of(16);
+        let (start, end) = ir.code_range();
+        let guest_bytes = (end - start).max(1);
+        let counters = &mut translator.counters;
+        counters.blocks += 1;
+        counters.instructions += u64::from(translator.ir.insns());
+        counters.guest_bytes += guest_bytes;
+        counters.host_bytes += bytes as u64;
+        let number = translator.list.len() as u32;
+        let block = Block {
+            key,
+            host: base,
+            host_end,
+            bytes: guest_bytes,
+            incoming: Vec::new(),
+            alive: keep,
+        };
+        translator.list.push(block);
+        if keep {
+            translator.blocks.insert(key, number);
+            self.note_pages(translator, number, key.physical, guest_bytes);
+        }
+        number
+    }
+
+    fn note_pages(&self, translator: &mut Translator, number: u32, start: u64, bytes: u64) {
+        for page in start >> 12..=(start + bytes - 1) >> 12 {
+            let blocks = translator.pages.entry(page).or_default();
+            blocks.push(number);
+            if blocks.len() > 1 {
+                continue;
+            }
+            match &self.space {
+                Space::User(user) => user.protect_code(page << 12),
+                Space::System(bus) => {
+                    if let Some(host) = bus.page(page << 12) {
+                        for vcpu in self.vcpus.lock().iter() {
+                            vcpu.forbid_writes(host.address);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Lets an exit jump straight to its target.
+    pub(crate) fn link(&self, site: u32, number: u32) {
+        let mut translator = self.translator.lock();
+        let Translator { sites, list, counters, .. } = &mut *translator;
+        let (Some(record), Some(block)) = (sites.get(site as usize), list.get_mut(number as usize))
+        else {
+            return;
+        };
+        if record.linkable && block.alive && record.target == block.key.key {
+            self.code.patch(record.place, block.host);
+            block.incoming.push(site);
+            counters.links += 1;
+        }
+    }
+
+    /// Where an exit goes.
+    pub(crate) fn site_target(&self, site: u32) -> Option<u64> {
+        self.translator.lock().sites.get(site as usize).map(|site| site.target.pc)
+    }
+
+    /// The guest instruction of a host address in the cache.
+    pub(crate) fn pc_of(&self, address: u64) -> Option<u64> {
+        self.translator.lock().pc_of(self.code.offset(address)?)
+    }
+
+    /// A write to user memory faulted: was it because we guard translated code?
+    pub(crate) fn written_code(&self, address: u64) -> bool {
+        let Space::User(user) = &self.space else { return false };
+        let mut translator = self.translator.lock();
+        if !user.unprotect_code(address) {
+            return false;
+        }
+        let page = address & !0xfff;
+        self.invalidate_locked(&mut translator, page, page + 0x1000);
+        true
+    }
+
+    /// The kernel refused to write to a guest address: if that is because we guard translated
+    /// code there, the guard is lifted from it and the next pages.
+    pub fn unguard(&self, address: u64) -> bool {
+        let pages = (0..UNGUARD_PAGES).map(|page| address.wrapping_add(page << 12));
+        pages.fold(false, |lifted, page| self.written_code(page) | lifted)
+    }
+
+    /// Forks the process with `fork`, whose 0 means the child. All books are consistent in the
+    /// child, which has its own copy of the code; vCPUs of other threads are gone there.
+    pub fn fork<E>(
+        &self,
+        fork: impl FnOnce() -> Result<u64, E>,
+        failed: impl FnOnce(io::Error) -> E,
+    ) -> Result<u64, E> {
+        let translator = self.translator.lock();
+        let vcpus = self.vcpus.lock();
+        let copy = self.code.snapshot(translator.used).map_err(failed)?;
+        let pid = fork()?;
+        if pid == 0 {
+            self.code.become_copy(copy);
+        }
+        drop(vcpus);
+        Ok(pid)
+    }
+}
+
+/// Fetches guest code of user mode.
+pub(crate) struct UserFetch<'a, F: FrontEnd> {
+    pub engine: &'a Engine<F>,
+}
+
+impl<F: FrontEnd> Fetch for UserFetch<'_, F> {
+    fn fetch(&mut self, pc: u64, bytes: &mut [u8]) -> usize {
+        let Space::User(user) = &self.engine.space else { return 0 };
+        if !user.executable(pc) {
+            return 0;
+        }
+        let wanted = bytes.len().min((0x1000 - (pc & 0xfff)) as usize);
+        match self.engine.copy_from_user(pc, &mut bytes[..wanted]) {
+            Ok(()) => wanted,
+            Err(missing) => wanted - missing,
+        }
+    }
+}
+
+/// An event for a fetch that faulted.
+pub(crate) fn fetch_event(error: MemoryFault) -> Event {
+    let MemoryFault { address, detail, .. } = error;
+    Event::Memory(MemoryFault { detail, ..fault(address, Access::Execute) })
+}

@@ -1,0 +1,3 @@
+//! Host back ends. One so far.
+
+pub mod x86_64;

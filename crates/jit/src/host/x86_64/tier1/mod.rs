@@ -1,0 +1,584 @@
+//! Tier 1: one backward pass for liveness, one forward pass that emits.
+//!
+//! Values live in scratch registers, in pinned registers (then they *are* guest state), in a
+//! spill slot, or nowhere yet: constants, sums with constants, single-use addresses and
+//! comparisons are computed where they are used. The order of events in the forward pass:
+//! operands are brought into registers and locked, the result gets a register (the pinned one it
+//! will be put into, when nothing between looks at the old contents), the instruction is emitted,
+//! and what died is released.
+
+mod flags;
+mod float;
+mod flow;
+mod integer;
+mod memory;
+mod registers;
+mod vector;
+
+use isa::ir::{Code, Ir, Op, Reg, Type, Value};
+
+use super::Features;
+use super::asm::{Asm, Label};
+use super::map::{HostMap, NONE};
+use super::stubs::Stubs;
+pub use memory::SlowAccess;
+use registers::{Home, RegisterFile};
+
+/// How guest addresses become host addresses.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mmu {
+    /// User mode: guest address + base = host address.
+    Identity,
+    /// System mode: the soft TLB; the view is that of the block's mode.
+    Soft {
+        /// `Mem::index(0)`.
+        view: u16,
+    },
+}
+
+/// What the compiler must know besides the IR.
+pub struct Target<'a> {
+    /// Registers.
+    pub map: &'a HostMap,
+    /// Stubs.
+    pub stubs: Stubs,
+    /// Host features.
+    pub features: Features,
+    /// Memory.
+    pub mmu: Mmu,
+    /// Where pc lies in state.
+    pub pc: u16,
+    /// State cells that faults do not need.
+    pub relaxed: &'a [Reg],
+    /// The address the code will lie at.
+    pub base: u64,
+    /// The number of the first exit site.
+    pub first_site: u32,
+    /// Exclusive-or'ed into jump cache tags: tells modes apart.
+    pub mode_tag: u64,
+}
+
+/// A direct exit.
+#[derive(Clone, Copy, Debug)]
+pub struct Site {
+    /// Where it goes.
+    pub target: u64,
+    /// The address of the displacement to patch.
+    pub place: u64,
+    /// What it jumps to while it is not linked.
+    pub stub: u64,
+}
+
+/// Code that is not on the way: emitted behind the block.
+#[derive(Clone, Copy, Debug)]
+enum Cold {
+    /// An exit's stub: says which site it is.
+    Link { site: u32 },
+    /// Leaves because of an exit request.
+    Kick { from: Label, site: u32 },
+    /// A conditional exit backwards: checks for an exit request on its way.
+    Back { from: Label, target: u64 },
+    /// An indirect target is not in the jump cache; it is in `pc`.
+    Lookup { from: Label, pc: u8 },
+    /// A return that does not match: resets the return stack, then the jump cache.
+    Mismatch { from: Label, pc: u8 },
+    /// No room on the return stack: empties it.
+    Returns { from: Label, back: u64 },
+    /// `RaiseIf`.
+    Raise { from: Label, number: u16, info: u8, constant: u64 },
+    /// A slow memory access.
+    Slow(memory::Slow),
+    /// A floating-point special case.
+    Float(float::Special),
+}
+
+/// Tier 1's working memory, reused from block to block.
+#[derive(Default)]
+pub struct Compiler {
+    asm: Asm,
+    /// The value behind a mere view (truncation, free extension).
+    canon: Vec<u32>,
+    uses: Vec<u16>,
+    /// The first `put` of a value: from there on it is computed, even if it was lazy.
+    put_at: Vec<u32>,
+    /// The last operation that uses a value; 0 = none.
+    last: Vec<u32>,
+    /// The pinned register a value is going to be put into.
+    hint: Vec<u8>,
+    dead: Vec<bool>,
+    lazy: Vec<bool>,
+    /// The register a value is in.
+    place: Vec<u8>,
+    /// Where else it can be had.
+    home: Vec<Home>,
+    gprs: RegisterFile,
+    xmms: RegisterFile,
+    spills: u64,
+    /// Values whose home is a state cell.
+    cells: Vec<u32>,
+    /// The flags value that the host's flags hold.
+    eflags: Option<flags::HostFlags>,
+    /// With the pc of the instruction, where it matters.
+    cold: Vec<(u64, Cold)>,
+    sites: Vec<Site>,
+    /// (offset of code, pc) of instructions that may fault.
+    faults: Vec<(u32, u64)>,
+    /// The instruction being compiled.
+    pc: u64,
+    insn_noted: bool,
+    /// The operation being compiled.
+    at: u32,
+}
+
+/// What a compilation gives.
+pub struct Output<'a> {
+    /// The code.
+    pub code: &'a [u8],
+    /// Its direct exits.
+    pub sites: &'a [Site],
+    /// Where guest instructions that may fault begin, by offset.
+    pub faults: &'a [(u32, u64)],
+}
+
+/// One compilation: the working memory with what it works on.
+struct Job<'a> {
+    c: &'a mut Compiler,
+    ops: &'a [Op],
+    t: &'a Target<'a>,
+    start: u64,
+}
+
+impl Compiler {
+    /// Compiles a block.
+    pub fn compile(&mut self, ir: &Ir, target: &Target<'_>) -> Output<'_> {
+        self.prepare(ir.ops(), target);
+        let (start, _) = ir.code_range();
+        let mut job = Job { c: self, ops: ir.ops(), t: target, start };
+        job.liveness();
+        job.emit();
+        job.emit_cold();
+        Output { code: self.asm.bytes(), sites: &self.sites, faults: &self.faults }
+    }
+
+    fn prepare(&mut self, ops: &[Op], target: &Target<'_>) {
+        let count = ops.len();
+        fn fill<T: Clone>(vector: &mut Vec<T>, count: usize, value: T) {
+            vector.clear();
+            vector.resize(count, value);
+        }
+        self.asm.begin(target.base);
+        self.canon.clear();
+        self.lazy.clear();
+        fill(&mut self.uses, count, 0);
+        fill(&mut self.put_at, count, u32::MAX);
+        fill(&mut self.last, count, 0);
+        fill(&mut self.hint, count, NONE);
+        fill(&mut self.dead, count, false);
+        fill(&mut self.place, count, NONE);
+        fill(&mut self.home, count, Home::None);
+        self.gprs.reset(target.map.scratch_mask);
+        self.xmms.reset(0xf000);
+        self.spills = 0;
+        self.cells.clear();
+        self.eflags = None;
+        self.cold.clear();
+        self.sites.clear();
+        self.faults.clear();
+        self.insn_noted = false;
+    }
+}
+
+/// Whether this 32-bit operation leaves the upper half of its register zero.
+fn is_clean(op: &Op) -> bool {
+    op.ty == Type::I32
+        && matches!(
+            op.code,
+            Code::Add
+                | Code::Sub
+                | Code::Mul
+                | Code::And
+                | Code::Or
+                | Code::Xor
+                | Code::Shl
+                | Code::ShrU
+                | Code::ShrS
+                | Code::RotL
+                | Code::RotR
+                | Code::Neg
+                | Code::Not
+                | Code::Load
+                | Code::Select
+                | Code::Extract
+                | Code::Popcnt
+                | Code::Clz
+                | Code::Ctz
+                | Code::Bswap
+                | Code::Lea
+                | Code::DivS
+                | Code::DivU
+                | Code::RemS
+                | Code::RemU
+        )
+}
+
+/// The passes.
+impl Job<'_> {
+    fn op(&self, value: Value) -> &Op {
+        &self.ops[value.index()]
+    }
+
+    /// The value behind views.
+    fn canon(&self, value: Value) -> u32 {
+        self.c.canon[value.index()]
+    }
+
+    /// The operation behind views.
+    fn base(&self, value: Value) -> &Op {
+        &self.ops[self.canon(value) as usize]
+    }
+
+    /// A value's type, as `Ir::ty`.
+    fn ty(&self, value: Value) -> Type {
+        let op = self.op(value);
+        match op.code {
+            Code::Compare | Code::Condition | Code::FCompare | Code::StoreConditional => Type::Bool,
+            Code::Flags => Type::Flags,
+            Code::Crc32 => Type::I32,
+            Code::FToHalf => Type::I16,
+            _ => op.ty,
+        }
+    }
+
+    /// The constant behind views, cut to a type.
+    fn constant(&self, value: Value, ty: Type) -> Option<u64> {
+        let op = self.base(value);
+        (op.code == Code::Const && op.ty != Type::V128).then(|| op.immediate() & ty.mask())
+    }
+
+    /// The constant as a sign-extended 32-bit immediate of an operation on `ty`.
+    fn immediate(&self, value: Value, ty: Type) -> Option<i32> {
+        let constant = self.constant(value, ty)?;
+        let shift = 64 - ty.bits().max(8);
+        i32::try_from((constant << shift) as i64 >> shift).ok()
+    }
+
+    /// Computed where it is used instead of where it stands.
+    fn is_lazy(&self, index: u32) -> bool {
+        self.c.lazy[index as usize]
+    }
+
+    fn can_be_lazy(&self, index: u32) -> bool {
+        let op = &self.ops[index as usize];
+        match op.code {
+            Code::Const => true,
+            Code::Add => op.ty == Type::I64 && self.immediate(op.b, Type::I64).is_some(),
+            Code::Lea => op.ty == Type::I64 && self.c.uses[index as usize] == 1,
+            Code::Compare | Code::Condition => self.c.uses[index as usize] == 1,
+            Code::FCompare => self.c.uses[index as usize] == 1 && !matches!(op.aux, 0),
+            Code::Pair => true,
+            _ => false,
+        }
+    }
+
+    /// Writes to pinned registers that are overwritten before anyone can look.
+    fn dead_puts(&mut self) {
+        let mut last = [u32::MAX; 16];
+        for (index, op) in self.ops.iter().enumerate() {
+            match op.code {
+                Code::Get | Code::Put => {
+                    let Some(register) = self.t.map.gpr(op.a.0) else { continue };
+                    let whole = op.code == Code::Put && op.ty.bytes() == 8;
+                    let before = std::mem::replace(
+                        &mut last[usize::from(register)],
+                        if whole { index as u32 } else { u32::MAX },
+                    );
+                    if whole && before != u32::MAX {
+                        self.c.dead[before as usize] = true;
+                    }
+                }
+                code if code.info().faults || is_exit(code) => last = [u32::MAX; 16],
+                _ => {}
+            }
+        }
+    }
+
+    fn views(&mut self) {
+        for (index, op) in self.ops.iter().enumerate() {
+            if self.c.dead[index] {
+                self.c.canon.push(index as u32);
+                continue;
+            }
+            let canon = match op.code {
+                Code::Trunc => self.c.canon[op.a.index()],
+                Code::ZExt => {
+                    let base = self.c.canon[op.a.index()];
+                    let source = self.ty(op.a);
+                    let base_op = &self.ops[base as usize];
+                    let free = source == Type::Bool && self.ty(Value(base)) == Type::Bool
+                        || source == Type::I32 && is_clean(base_op)
+                        || base_op.code == Code::Load
+                            && !isa::ir::Mem(base_op.aux).is_signed()
+                            && isa::ir::Mem(base_op.aux).bytes() <= source.bytes()
+                            && base_op.ty.is_integer();
+                    if free { base } else { index as u32 }
+                }
+                _ => index as u32,
+            };
+            self.c.canon.push(canon);
+            let relaxed = |reg: &Reg| u32::from(reg.offset) == op.a.0;
+            if op.code == Code::Put && !self.t.relaxed.iter().any(relaxed) {
+                let value = self.c.canon[op.b.index()] as usize;
+                let first = &mut self.c.put_at[value];
+                *first = (*first).min(index as u32);
+            }
+            for operand in op.operands() {
+                self.c.uses[operand.index()] += 1;
+                let base = self.c.canon[operand.index()] as usize;
+                if base != operand.index() {
+                    self.c.uses[base] += 1;
+                }
+            }
+        }
+    }
+
+    /// The backward pass: what is live, what is dead, where results are going.
+    fn liveness(&mut self) {
+        self.dead_puts();
+        self.views();
+        for index in 0..self.ops.len() as u32 {
+            let lazy = self.can_be_lazy(index);
+            self.c.lazy.push(lazy);
+        }
+        let mut wish = [u32::MAX; 32]; // by host register, vectors from 16
+        let mut relaxed_live = u64::MAX;
+        for index in (0..self.ops.len() as u32).rev() {
+            let op = self.ops[index as usize];
+            let info = op.code.info();
+            let live = match op.code {
+                _ if self.c.dead[index as usize] => false,
+                Code::Put => self.put_is_live(&op, &mut relaxed_live),
+                _ => info.effect || self.c.last[index as usize] != 0,
+            };
+            if !live || self.c.canon[index as usize] != index {
+                self.c.dead[index as usize] = true;
+                continue;
+            }
+            let wished = self.c.hint[index as usize];
+            if wished != NONE {
+                let granted = wish[usize::from(wished)] == index;
+                self.c.hint[index as usize] = if granted { wished & 15 } else { NONE };
+            }
+            if info.faults || is_exit(op.code) {
+                wish = [u32::MAX; 32];
+            }
+            self.relaxed_at(&op, &mut relaxed_live);
+            match op.code {
+                Code::Get => self.unwish_state(&op, &mut wish),
+                Code::Put => {
+                    self.unwish_state(&op, &mut wish);
+                    self.wish(&op, &mut wish);
+                }
+                _ => {}
+            }
+            if self.is_lazy(index) {
+                continue; // its operands were marked where it is used
+            }
+            for operand in op.operands() {
+                self.mark(operand, index, &mut wish);
+            }
+        }
+    }
+
+    /// Notes a use, through lazy values.
+    fn mark(&mut self, value: Value, at: u32, wish: &mut [u32; 32]) {
+        let value = self.canon(value);
+        let last = &mut self.c.last[value as usize];
+        *last = (*last).max(at);
+        let op = self.ops[value as usize];
+        if op.code == Code::Get
+            && let Some(register) = self.host_register(op.a.0)
+            && wish[register] != at
+        {
+            wish[register] = u32::MAX;
+        }
+        if self.is_lazy(value) && at <= self.c.put_at[value as usize] {
+            for operand in op.operands() {
+                self.mark(operand, at, wish);
+            }
+        }
+    }
+
+    fn host_register(&self, offset: u32) -> Option<usize> {
+        self.t
+            .map
+            .gpr(offset)
+            .map(usize::from)
+            .or_else(|| self.t.map.xmm(offset).map(|(host, _)| usize::from(host) + 16))
+    }
+
+    fn unwish_state(&self, op: &Op, wish: &mut [u32; 32]) {
+        if let Some(register) = self.host_register(op.a.0) {
+            wish[register] = u32::MAX;
+        }
+    }
+
+    fn wish(&mut self, op: &Op, wish: &mut [u32; 32]) {
+        let value = self.canon(op.b);
+        let source = &self.ops[value as usize];
+        if matches!(source.code, Code::Get | Code::Const) || self.is_lazy(value) {
+            return;
+        }
+        let Some(register) = self.host_register(op.a.0) else { return };
+        let whole = match register {
+            0..16 => op.ty == Type::I64,
+            _ => {
+                let (host, inside) = self.t.map.xmm(op.a.0).expect("it is a vector register");
+                let (_, _, pinned) = self.t.map.xmms[usize::from(host)];
+                inside == 0
+                    && pinned.bytes() <= op.ty.bytes().max(8)
+                    && pinned.bytes() == op.ty.bytes()
+            }
+        };
+        let same_class = (register >= 16) == self.ty(Value(value)).is_vector();
+        if whole && same_class {
+            wish[register] = value;
+            self.c.hint[value as usize] = register as u8;
+        }
+    }
+
+    fn put_is_live(&self, op: &Op, live: &mut u64) -> bool {
+        for (bit, reg) in self.t.relaxed.iter().enumerate() {
+            if u32::from(reg.offset) == op.a.0 && reg.ty == op.ty {
+                let was = *live & 1 << bit != 0;
+                *live &= !(1 << bit);
+                return was;
+            }
+        }
+        true
+    }
+
+    fn relaxed_at(&self, op: &Op, live: &mut u64) {
+        match op.code {
+            Code::Discard => {
+                for (bit, reg) in self.t.relaxed.iter().enumerate() {
+                    if u32::from(reg.offset) == op.a.0 {
+                        *live &= !(1 << bit);
+                    }
+                }
+            }
+            Code::Get => {
+                for (bit, reg) in self.t.relaxed.iter().enumerate() {
+                    let (start, end) = (u32::from(reg.offset), u32::from(reg.offset) + 8);
+                    if op.a.0 < end && op.a.0 + op.ty.bytes() > start {
+                        *live |= 1 << bit;
+                    }
+                }
+            }
+            code if is_exit(code) || matches!(code, Code::Helper | Code::RaiseIf) => {
+                *live = u64::MAX;
+            }
+            _ => {}
+        }
+    }
+
+    /// The forward pass.
+    fn emit(&mut self) {
+        for index in 0..self.ops.len() as u32 {
+            if self.c.dead[index as usize] || self.is_lazy(index) {
+                continue;
+            }
+            self.c.at = index;
+            let op = self.ops[index as usize];
+            self.c.gprs.unlock();
+            self.c.xmms.unlock();
+            self.lower(index, &op);
+            self.release(index, &op);
+        }
+    }
+
+    /// One operation.
+    fn lower(&mut self, index: u32, op: &Op) {
+        match op.code {
+            Code::Nop | Code::Discard | Code::Const | Code::Pair | Code::Trunc => {}
+            Code::InsnStart => {
+                self.c.pc = op.immediate();
+                self.c.insn_noted = false;
+            }
+            Code::Get => self.get(index, op),
+            Code::Put => self.put(op),
+            Code::Flags => self.flags(index, op),
+            Code::Condition | Code::Compare | Code::FlagsImage => self.boolean(index, op),
+            Code::Load
+            | Code::Store
+            | Code::Atomic
+            | Code::Cas
+            | Code::StoreConditional
+            | Code::Fence
+            | Code::ZeroBlock => self.memory(index, op),
+            Code::FAdd
+            | Code::FSub
+            | Code::FMul
+            | Code::FDiv
+            | Code::FSqrt
+            | Code::FMulAdd
+            | Code::FMin
+            | Code::FMax
+            | Code::FNeg
+            | Code::FAbs
+            | Code::FCompare
+            | Code::FConvert
+            | Code::FFromHalf
+            | Code::FToHalf
+            | Code::FFromS
+            | Code::FFromU
+            | Code::FToS
+            | Code::FToU
+            | Code::FRound
+            | Code::Bits
+            | Code::FpControlPut
+            | Code::FpControlGet => self.float(index, op),
+            Code::Lanes
+            | Code::Scalar
+            | Code::ZeroUpper
+            | Code::SetScalar
+            | Code::LaneGet
+            | Code::LanePut
+            | Code::Splat
+            | Code::Lo
+            | Code::Hi => self.vector(index, op),
+            Code::Helper
+            | Code::ExitIf
+            | Code::Exit
+            | Code::ExitIndirect
+            | Code::Call
+            | Code::CallIndirect
+            | Code::Return
+            | Code::ExitMode
+            | Code::Raise
+            | Code::RaiseIf => self.flow(index, op),
+            _ => self.integer(index, op),
+        }
+    }
+
+    /// The current instruction may fault from here on: remember its pc.
+    fn may_fault(&mut self) {
+        if !self.c.insn_noted {
+            self.c.insn_noted = true;
+            self.c.faults.push((self.c.asm.len() as u32, self.c.pc));
+        }
+    }
+}
+
+fn is_exit(code: Code) -> bool {
+    matches!(
+        code,
+        Code::ExitIf
+            | Code::Exit
+            | Code::ExitIndirect
+            | Code::Call
+            | Code::CallIndirect
+            | Code::Return
+            | Code::ExitMode
+            | Code::Raise
+    )
+}

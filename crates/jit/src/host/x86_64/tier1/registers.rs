@@ -1,0 +1,789 @@
+//! Where values are: registers, guest state, spill slots; and moving them.
+
+use isa::ir::{Code, Op, Type, Value};
+
+use super::super::asm::{Alu, Gpr, Mem, Rm, Shift, Xmm};
+use super::super::map::NONE;
+use super::super::stubs::move_vector;
+use super::super::vcpu_block as block;
+use super::Job;
+
+const NOBODY: u32 = u32::MAX;
+
+/// How many values can be known to be equal to a pinned register at once.
+const ALIASES: usize = 6;
+
+/// Where a value can be had besides its register.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Home {
+    /// Nowhere.
+    None,
+    /// In guest state in memory, at this offset.
+    State(u16),
+    /// In this spill slot.
+    Spill(u8),
+}
+
+/// The scratch and pinned registers of one class.
+#[derive(Default)]
+pub struct RegisterFile {
+    scratch: u16,
+    locked: u16,
+    owner: [u32; 16],
+    aliases: [[u32; ALIASES]; 16],
+}
+
+impl RegisterFile {
+    /// Everything free.
+    pub fn reset(&mut self, scratch: u16) {
+        *self = Self { scratch, locked: 0, owner: [NOBODY; 16], aliases: [[NOBODY; ALIASES]; 16] };
+    }
+
+    /// Forgets which registers the operation at hand uses.
+    pub fn unlock(&mut self) {
+        self.locked = 0;
+    }
+
+    /// The operation at hand uses this register.
+    pub fn lock(&mut self, register: u8) {
+        self.locked |= 1 << register;
+    }
+
+    /// The registers the operation at hand uses.
+    pub fn locks(&self) -> u16 {
+        self.locked
+    }
+
+    /// See `locks`.
+    pub fn set_locks(&mut self, locked: u16) {
+        self.locked = locked;
+    }
+
+    fn is_scratch(&self, register: u8) -> bool {
+        self.scratch & 1 << register != 0
+    }
+}
+
+impl Job<'_> {
+    fn file(&mut self, vector: bool) -> &mut RegisterFile {
+        if vector { &mut self.c.xmms } else { &mut self.c.gprs }
+    }
+
+    fn is_vector(&self, value: u32) -> bool {
+        self.ty(Value(value)).is_vector()
+    }
+
+    /// Needed after the operation at hand.
+    pub fn lives_on(&self, value: u32) -> bool {
+        self.c.last[value as usize] > self.c.at
+    }
+
+    /// A free scratch register, locked. Makes room if there is none.
+    fn allocate(&mut self, vector: bool) -> u8 {
+        let at = self.c.at;
+        let file = if vector { &self.c.xmms } else { &self.c.gprs };
+        let candidates = file.scratch & !file.locked;
+        let free = (0..16).find(|r| candidates & 1 << r != 0 && file.owner[*r as usize] == NOBODY);
+        let register = free.unwrap_or_else(|| {
+            // The one needed last is the cheapest to lose.
+            let farthest = (0..16u8).filter(|r| candidates & 1 << r != 0).max_by_key(|r| {
+                let owner = file.owner[*r as usize];
+                let dead = self.c.last[owner as usize] <= at;
+                let cheap = self.c.home[owner as usize] != Home::None;
+                (dead, cheap, self.c.last[owner as usize])
+            });
+            farthest.expect("no operation needs all scratch registers")
+        });
+        self.evict(vector, register);
+        self.file(vector).lock(register);
+        register
+    }
+
+    /// Whether the operation at hand leaves a scratch register for others.
+    fn has_room(&self, vector: bool) -> bool {
+        let file = if vector { &self.c.xmms } else { &self.c.gprs };
+        file.scratch & !file.locked != 0
+    }
+
+    /// A scratch register for the operation at hand only.
+    pub fn temporary(&mut self) -> Gpr {
+        self.allocate(false)
+    }
+
+    /// A scratch vector register for the operation at hand only.
+    pub fn temporary_xmm(&mut self) -> Xmm {
+        self.allocate(true)
+    }
+
+    /// Nobody's value is in this scratch register any more.
+    fn evict(&mut self, vector: bool, register: u8) {
+        let owner = self.file(vector).owner[register as usize];
+        if owner == NOBODY {
+            return;
+        }
+        self.file(vector).owner[register as usize] = NOBODY;
+        if self.c.last[owner as usize] >= self.c.at {
+            self.save(owner, register);
+        }
+        self.c.place[owner as usize] = NONE;
+    }
+
+    /// Makes sure that the value can be had elsewhere than in its register.
+    fn save(&mut self, value: u32, register: u8) {
+        if self.c.home[value as usize] != Home::None {
+            return;
+        }
+        let mem = spill_mem(self.new_spill(value));
+        if self.is_vector(value) {
+            let ty = self.ty(Value(value));
+            move_vector(&mut self.c.asm, self.t.features, ty, register, mem, true);
+        } else {
+            self.c.asm.store(8, mem, register);
+        }
+    }
+
+    fn spill_slot(&mut self) -> u32 {
+        if self.c.spills == u64::MAX {
+            // Values that died in memory still have their slots.
+            for value in 0..self.c.home.len() {
+                if let Home::Spill(slot) = self.c.home[value]
+                    && self.c.last[value] < self.c.at
+                {
+                    self.c.home[value] = Home::None;
+                    self.c.spills &= !(1 << slot);
+                }
+            }
+        }
+        (!self.c.spills).trailing_zeros()
+    }
+
+    /// A slot that is the value's home.
+    pub fn new_spill(&mut self, value: u32) -> u8 {
+        let slot = self.spill_slot();
+        assert!(slot < block::SPILL_SLOTS, "a block has at most as many live values as slots");
+        self.c.spills |= 1 << slot;
+        self.c.home[value as usize] = Home::Spill(slot as u8);
+        slot as u8
+    }
+
+    /// The host's flags go to a spill slot as the image of a flags value.
+    pub fn spill_flags(&mut self, value: u32) {
+        let slot = self.new_spill(value);
+        self.c.asm.pushf();
+        self.c.asm.pop_mem(spill_mem(slot));
+    }
+
+    /// All live values leave the scratch registers (before a call that uses them).
+    pub fn spill_all(&mut self) {
+        for vector in [false, true] {
+            for register in 0..16u8 {
+                let owner = self.file(vector).owner[register as usize];
+                if owner != NOBODY {
+                    self.file(vector).owner[register as usize] = NOBODY;
+                    if self.lives_on(owner) {
+                        self.save(owner, register);
+                    }
+                    self.c.place[owner as usize] = NONE;
+                }
+            }
+        }
+    }
+
+    /// No value depends on pinned registers or cells any more (a helper is about to change them).
+    pub fn detach_state(&mut self) {
+        for register in 0..16u8 {
+            self.detach(false, register);
+            self.detach(true, register);
+        }
+        for index in 0..self.c.cells.len() {
+            let value = self.c.cells[index];
+            self.detach_cell(value);
+        }
+        self.c.cells.clear();
+    }
+
+    /// The pinned register is about to change: values that live on move out.
+    fn detach(&mut self, vector: bool, register: u8) {
+        for slot in 0..ALIASES {
+            let alias = self.file(vector).aliases[register as usize][slot];
+            if alias == NOBODY || self.c.place[alias as usize] != register {
+                continue;
+            }
+            self.file(vector).aliases[register as usize][slot] = NOBODY;
+            if !self.lives_on(alias) {
+                continue;
+            }
+            if self.has_room(vector) {
+                let copy = self.allocate(vector);
+                self.copy(vector, copy, register);
+                self.own(alias, copy);
+            } else {
+                self.save(alias, register);
+                self.c.place[alias as usize] = NONE;
+            }
+        }
+        self.file(vector).aliases[register as usize] = [NOBODY; ALIASES];
+    }
+
+    fn copy(&mut self, vector: bool, to: u8, from: u8) {
+        if to == from {
+            return;
+        }
+        if vector {
+            self.move_xmm(to, from);
+        } else {
+            self.c.asm.mov(8, to, from);
+        }
+    }
+
+    /// The value is in this scratch register now.
+    fn own(&mut self, value: u32, register: u8) {
+        let vector = self.is_vector(value);
+        self.file(vector).owner[register as usize] = value;
+        self.c.place[value as usize] = register;
+    }
+
+    /// The value is in this scratch vector register now.
+    pub fn own_xmm(&mut self, value: u32, register: Xmm) {
+        self.own(value, register);
+    }
+
+    /// The value is what the pinned register holds.
+    fn alias(&mut self, value: u32, register: u8) {
+        let vector = self.is_vector(value);
+        let at = self.c.at;
+        let last = &self.c.last;
+        let list = &self.c.gprs.aliases[register as usize];
+        let list = if vector { &self.c.xmms.aliases[register as usize] } else { list };
+        let slot = list.iter().position(|&other| other == NOBODY || last[other as usize] <= at);
+        if let Some(slot) = slot {
+            self.file(vector).aliases[register as usize][slot] = value;
+            self.c.place[value as usize] = register;
+        } else {
+            let copy = self.allocate(vector);
+            self.copy(vector, copy, register);
+            self.own(value, copy);
+        }
+    }
+
+    /// After an operation: registers and slots of dead values are free.
+    pub fn release(&mut self, _: u32, _: &Op) {
+        let at = self.c.at;
+        for vector in [false, true] {
+            let file = if vector { &mut self.c.xmms } else { &mut self.c.gprs };
+            let mut busy = file.scratch;
+            while busy != 0 {
+                let register = busy.trailing_zeros() as usize;
+                busy &= busy - 1;
+                let owner = file.owner[register];
+                if owner != NOBODY && self.c.last[owner as usize] <= at {
+                    file.owner[register] = NOBODY;
+                    self.c.place[owner as usize] = NONE;
+                    if let Home::Spill(slot) = self.c.home[owner as usize] {
+                        self.c.spills &= !(1 << slot);
+                        self.c.home[owner as usize] = Home::None;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The result's register: where it is going to be put, or a scratch one.
+    pub fn result(&mut self, index: u32) -> u8 {
+        let vector = self.is_vector(index);
+        let hint = self.c.hint[index as usize];
+        if hint != NONE {
+            self.detach(vector, hint);
+            self.alias(index, hint);
+            self.file(vector).lock(hint);
+            return hint;
+        }
+        let register = self.allocate(vector);
+        self.own(index, register);
+        register
+    }
+
+    /// The same, preferring the register of an operand that dies here.
+    pub fn result_in(&mut self, index: u32, operand: Value) -> u8 {
+        let operand = self.canon(operand);
+        let vector = self.is_vector(index);
+        let register = self.c.place[operand as usize];
+        let reusable = self.c.hint[index as usize] == NONE
+            && register != NONE
+            && !self.lives_on(operand)
+            && self.is_vector(operand) == vector
+            && self.file(vector).is_scratch(register)
+            && self.file(vector).owner[register as usize] == operand;
+        if !reusable {
+            return self.result(index);
+        }
+        self.c.place[operand as usize] = NONE;
+        self.own(index, register);
+        register
+    }
+
+    /// The result is in this temporary: it stays there, or goes where it is going to be put.
+    pub fn deliver_gpr(&mut self, index: u32, from: Gpr, size: u8) {
+        if self.c.hint[index as usize] == NONE && self.c.gprs.is_scratch(from) {
+            if size < 8 && self.needs_clean(index) {
+                self.c.asm.mov(size, from, from);
+            }
+            return self.result_is(index, from);
+        }
+        let result = self.result(index);
+        if result != from || size < 8 {
+            self.c.asm.mov(size, result, from);
+        }
+    }
+
+    /// Whether users of a 32-bit value rely on its upper half being zero.
+    fn needs_clean(&self, index: u32) -> bool {
+        super::is_clean(&self.ops[index as usize])
+    }
+
+    /// The result is in this scratch register already.
+    pub fn result_is(&mut self, index: u32, register: u8) {
+        let vector = self.is_vector(index);
+        self.evict_quietly(vector, register);
+        self.own(index, register);
+    }
+
+    fn evict_quietly(&mut self, vector: bool, register: u8) {
+        let owner = self.file(vector).owner[register as usize];
+        if owner != NOBODY {
+            self.c.place[owner as usize] = NONE;
+        }
+    }
+
+    /// A value in a general register, locked.
+    pub fn gpr(&mut self, value: Value) -> Gpr {
+        let value = self.canon(value);
+        let register = self.c.place[value as usize];
+        if register != NONE && !self.is_vector(value) {
+            self.c.gprs.lock(register);
+            return register;
+        }
+        let register = self.allocate(false);
+        self.bring(value, register);
+        self.own(value, register);
+        register
+    }
+
+    /// Puts a value into a register that is free, without saying that it is there now.
+    pub fn bring(&mut self, value: u32, register: Gpr) {
+        let place = self.c.place[value as usize];
+        let op = self.ops[value as usize];
+        // What a lazy value is made of is not needed any more once it is made.
+        let locks = self.c.gprs.locks();
+        if place != NONE {
+            if place != register {
+                self.c.asm.mov(8, register, place);
+            }
+            return;
+        }
+        match self.c.home[value as usize] {
+            Home::State(offset) => {
+                let mem = Mem::gs(block::STATE + u32::from(offset));
+                let size = self.ty(Value(value)).bytes() as u8;
+                self.c.asm.load(size, register, mem);
+            }
+            Home::Spill(slot) => self.c.asm.load(8, register, spill_mem(slot)),
+            Home::None => match op.code {
+                Code::Const => self.c.asm.mov_imm(register, op.immediate()),
+                Code::Add | Code::Lea => {
+                    // A pinned register may itself be an operand: the parts go elsewhere.
+                    let pinned = !self.c.gprs.is_scratch(register);
+                    let parts = |job: &Self, part: Value| {
+                        part.is_some() && job.c.place[job.canon(part) as usize] == NONE
+                    };
+                    let incomplete = parts(self, op.a)
+                        || op.code == Code::Lea && op.b.is_some() && parts(self, op.b);
+                    let mem = if pinned && incomplete {
+                        let work = self.temporary();
+                        self.address_in(value, work)
+                    } else {
+                        self.address_in(value, register)
+                    };
+                    self.c.asm.lea(8, register, mem);
+                }
+                Code::Compare | Code::Condition | Code::FCompare => {
+                    let cc = self.condition_code(value);
+                    self.c.asm.setcc(cc, register);
+                    self.c.asm.extend(1, register, register);
+                }
+                code => unreachable!("{code:?} was not computed before its use"),
+            },
+        }
+        self.c.gprs.set_locks(locks);
+    }
+
+    /// A value of a general register as operand: register, or memory of the vCPU block.
+    pub fn operand(&mut self, value: Value, ty: Type) -> Rm {
+        let index = self.canon(value);
+        if self.c.place[index as usize] == NONE {
+            let whole = self.ty(Value(index)).bytes() >= ty.bytes();
+            match self.c.home[index as usize] {
+                Home::State(offset) if whole => {
+                    return Rm::Mem(Mem::gs(block::STATE + u32::from(offset)));
+                }
+                Home::Spill(slot) => return Rm::Mem(spill_mem(slot)),
+                _ => {}
+            }
+        }
+        Rm::Reg(self.gpr(value))
+    }
+
+    /// A value in a register of its own that the operation may change: a copy unless it dies.
+    pub fn consumed(&mut self, value: Value) -> Gpr {
+        let index = self.canon(value);
+        let register = self.c.place[index as usize];
+        let own = register != NONE
+            && !self.is_vector(index)
+            && self.c.gprs.is_scratch(register)
+            && !self.lives_on(index);
+        if own {
+            self.c.gprs.lock(register);
+            return register;
+        }
+        let copy = self.allocate(false);
+        self.bring(index, copy);
+        copy
+    }
+
+    /// The memory operand for `value + displacement`, folding what was not computed yet.
+    pub fn address(&mut self, value: Value, displacement: i32) -> Mem {
+        let index = self.canon(value);
+        let computed =
+            self.c.place[index as usize] != NONE || self.c.home[index as usize] != Home::None;
+        if !computed && self.is_lazy(index) {
+            let op = self.ops[index as usize];
+            if op.code == Code::Const {
+                let address = op.immediate().wrapping_add_signed(displacement.into());
+                if let Ok(disp) = i32::try_from(address as i64) {
+                    return Mem { base: None, index: None, disp, gs: false };
+                }
+            } else if let Some(disp) = self.lazy_displacement(&op).checked_add(displacement) {
+                let mem = self.address_of(index);
+                return Mem { disp, ..mem };
+            }
+        }
+        Mem::at(self.gpr(value), displacement)
+    }
+
+    fn lazy_displacement(&self, op: &Op) -> i32 {
+        match op.code {
+            Code::Add => self.immediate(op.b, Type::I64).expect("only such sums are lazy"),
+            _ => op.displacement(),
+        }
+    }
+
+    /// The memory operand of a lazy sum or `Lea` whose own register is at hand: one operand that
+    /// is in no register yet goes there, so that a chain of lazy values needs one register.
+    fn address_in(&mut self, index: u32, register: Gpr) -> Mem {
+        let op = self.ops[index as usize];
+        let disp = self.lazy_displacement(&op);
+        let a = self.canon(op.a);
+        let a_is_placed = self.c.place[a as usize] != NONE;
+        let base = if a_is_placed {
+            self.gpr(op.a)
+        } else {
+            self.bring(a, register);
+            register
+        };
+        let has_index = op.code == Code::Lea && op.b.is_some();
+        let index = has_index.then(|| {
+            let b = self.canon(op.b);
+            if a_is_placed && self.c.place[b as usize] == NONE {
+                self.bring(b, register);
+                register
+            } else {
+                self.gpr(op.b)
+            }
+        });
+        let index = index.map(|index| (index, op.aux as u8));
+        Mem { base: Some(base), index, disp, gs: false }
+    }
+
+    /// The memory operand of a lazy sum or `Lea`.
+    fn address_of(&mut self, index: u32) -> Mem {
+        let op = self.ops[index as usize];
+        let disp = self.lazy_displacement(&op);
+        let base = Some(self.gpr(op.a));
+        let index = match op.code {
+            Code::Lea if op.b.is_some() => Some((self.gpr(op.b), op.aux as u8)),
+            _ => None,
+        };
+        Mem { base, index, disp, gs: false }
+    }
+
+    /// Makes a fixed register free for the operation at hand and locks it. If it is pinned its
+    /// contents are kept in the block; `restore` brings them back.
+    pub fn claim(&mut self, register: Gpr) {
+        if self.c.gprs.is_scratch(register) {
+            let owner = self.c.gprs.owner[register as usize];
+            if owner != NOBODY {
+                self.evict(false, register);
+            }
+        } else {
+            self.c.asm.store(8, saved(register), register);
+        }
+        self.c.gprs.lock(register);
+    }
+
+    /// A scratch register's value is stored elsewhere if it lives on; the contents stay.
+    pub fn vacate(&mut self, register: Gpr) {
+        let owner = self.c.gprs.owner[register as usize];
+        if owner == NOBODY {
+            return;
+        }
+        if self.lives_on(owner) {
+            self.evict(false, register);
+        } else {
+            self.c.gprs.owner[register as usize] = NOBODY;
+            self.c.place[owner as usize] = NONE;
+        }
+    }
+
+    /// See `claim`.
+    pub fn restore(&mut self, register: Gpr) {
+        if !self.c.gprs.is_scratch(register) {
+            self.c.asm.load(8, register, saved(register));
+        }
+    }
+}
+
+/// Guest state.
+impl Job<'_> {
+    /// Reads guest state: a pinned register is no code, a cell is loaded when needed.
+    pub fn get(&mut self, index: u32, op: &Op) {
+        let (offset, vector) = (op.a.0, op.ty.is_vector());
+        if let Some(register) = self.t.map.gpr(offset) {
+            let inside = offset % 8;
+            if inside == 0 && !vector {
+                return self.alias(index, register);
+            }
+            let copy = self.allocate(false);
+            self.clobber_flags();
+            self.c.asm.mov(8, copy, register);
+            self.c.asm.shift_imm(8, Shift::Shr, copy, (inside * 8) as u8);
+            if vector {
+                let xmm = self.result(index);
+                return self.gpr_to_xmm(8, xmm, copy);
+            }
+            return self.own(index, copy);
+        }
+        if let Some((register, inside)) = self.t.map.xmm(offset) {
+            if inside == 0 && vector {
+                return self.alias(index, register);
+            }
+            return self.get_part_of_vector(index, op, register, inside);
+        }
+        self.c.home[index as usize] = Home::State(offset as u16);
+        self.c.cells.push(index);
+    }
+
+    fn get_part_of_vector(&mut self, index: u32, op: &Op, register: Xmm, inside: u32) {
+        if op.ty.is_vector() {
+            let xmm = self.result(index);
+            self.vector_part(xmm, register, inside);
+        } else {
+            let gpr = self.result(index);
+            self.lane_to_gpr(op.ty.bytes(), gpr, register, inside / op.ty.bytes());
+        }
+    }
+
+    /// Writes guest state.
+    pub fn put(&mut self, op: &Op) {
+        let (offset, vector) = (op.a.0, self.ty(op.b).is_vector());
+        if let Some(register) = self.t.map.gpr(offset) {
+            if vector {
+                let xmm = self.xmm(op.b);
+                self.detach(false, register);
+                return self.xmm_to_gpr(8, register, xmm);
+            }
+            return self.put_pinned(op, register);
+        }
+        if let Some((register, inside)) = self.t.map.xmm(offset) {
+            return self.put_vector(op, register, inside);
+        }
+        self.put_cell(op);
+    }
+
+    fn put_pinned(&mut self, op: &Op, register: Gpr) {
+        let value = self.canon(op.b);
+        let inside = op.a.0 % 8;
+        if op.ty.bytes() == 8 {
+            if self.c.place[value as usize] == register
+                && self.c.gprs.aliases[register as usize].contains(&value)
+            {
+                // Other values may alias the old contents only if they are equal: it is unchanged.
+                return;
+            }
+            // Lock what the value is made of, so that moving aliases out does not disturb it.
+            self.detach_except(register, value);
+            if op.ty == Type::Flags {
+                self.flags_to_gpr(op.b, register);
+            } else {
+                self.bring(value, register);
+            }
+            let place = self.c.place[value as usize];
+            if place != NONE && self.c.gprs.is_scratch(place) {
+                self.c.gprs.owner[place as usize] = NOBODY;
+            }
+            self.c.gprs.aliases[register as usize] = [NOBODY; ALIASES];
+            if self.ops[value as usize].code != Code::Const && op.ty != Type::Flags {
+                self.alias(value, register);
+            }
+            return;
+        }
+        let source = self.gpr(op.b);
+        self.detach(false, register);
+        self.put_part(op.ty.bytes() as u8, register, inside as u8, source);
+    }
+
+    /// `detach` for a put of `value`, whose operands may alias the register.
+    fn detach_except(&mut self, register: Gpr, _value: u32) {
+        self.detach(false, register);
+    }
+
+    /// Replaces some low or inner bytes of a pinned register.
+    fn put_part(&mut self, size: u8, register: Gpr, inside: u8, source: Gpr) {
+        match (size, inside) {
+            (1 | 2, 0) => self.c.asm.mov_part(size, register, source),
+            (1, 1) if register < 4 && source < 4 => {
+                self.c.asm.raw(&[0x8a, 0xc0 | (register + 4) << 3 | source]); // mov ah, al
+            }
+            _ => {
+                let bits = 8 * size;
+                self.clobber_flags();
+                let mask = if bits == 32 { u64::from(u32::MAX) } else { (1 << bits) - 1 };
+                let temporary = self.temporary();
+                let shift = inside * 8;
+                self.c.asm.mov(8, temporary, source);
+                self.c.asm.shift_imm(8, Shift::Shl, temporary, 64 - bits);
+                if 64 - bits > shift {
+                    self.c.asm.shift_imm(8, Shift::Shr, temporary, 64 - bits - shift);
+                }
+                let keep = self.temporary();
+                self.c.asm.mov_imm(keep, !(mask << shift));
+                self.c.asm.alu(8, Alu::And, register, Rm::Reg(keep));
+                self.c.asm.alu(8, Alu::Or, register, Rm::Reg(temporary));
+            }
+        }
+    }
+
+    fn put_vector(&mut self, op: &Op, register: Xmm, inside: u32) {
+        let value = self.canon(op.b);
+        let (.., pinned) = self.t.map.xmms[usize::from(register)];
+        if !self.ty(op.b).is_vector() {
+            let source = self.gpr(op.b);
+            self.detach(true, register);
+            if inside == 0 && pinned == Type::F64 && op.ty.bytes() == 8 {
+                return self.gpr_to_xmm(8, register, source);
+            }
+            return self.gpr_to_lane(op.ty.bytes(), register, source, inside / op.ty.bytes());
+        }
+        if inside == 0 && op.ty.bytes() >= pinned.bytes() {
+            if self.c.place[value as usize] == register
+                && self.c.xmms.aliases[register as usize].contains(&value)
+            {
+                return;
+            }
+            let source = self.xmm(op.b);
+            self.detach(true, register);
+            self.move_xmm(register, source);
+            if self.c.xmms.is_scratch(source) {
+                self.c.xmms.owner[source as usize] = NOBODY;
+                self.alias(value, register);
+            }
+            return;
+        }
+        let source = self.xmm(op.b);
+        self.detach(true, register);
+        self.put_vector_part(op.ty, register, source, inside);
+    }
+
+    fn put_cell(&mut self, op: &Op) {
+        let (offset, bytes) = (op.a.0, op.ty.bytes());
+        let value = self.canon(op.b);
+        let at_home = self.c.home[value as usize] == Home::State(offset as u16);
+        if at_home && self.ty(Value(value)).bytes() == bytes {
+            return;
+        }
+        let mem = Mem::gs(block::STATE + offset);
+        // Bring the value first: it may itself have been read from the cell.
+        enum Source {
+            Immediate(i32),
+            Gpr(Gpr),
+            Xmm(Xmm),
+            Flags,
+        }
+        let source = if op.ty == Type::Flags {
+            Source::Flags
+        } else if self.ty(op.b).is_vector() {
+            Source::Xmm(self.xmm(op.b))
+        } else if let Some(value) = self.immediate(op.b, op.ty) {
+            Source::Immediate(value)
+        } else {
+            Source::Gpr(self.gpr(op.b))
+        };
+        self.detach_cells(offset, bytes);
+        match source {
+            Source::Immediate(value) => self.c.asm.store_imm(bytes as u8, mem, value),
+            Source::Gpr(register) => self.c.asm.store(bytes as u8, mem, register),
+            Source::Xmm(register) => {
+                move_vector(&mut self.c.asm, self.t.features, op.ty, register, mem, true);
+            }
+            Source::Flags => self.flags_to_memory(op.b, mem),
+        }
+        let free = self.c.home[value as usize] == Home::None
+            && self.ty(Value(value)).bytes() == bytes
+            && self.ops[value as usize].code != Code::Const;
+        if free && self.lives_on(value) {
+            self.c.home[value as usize] = Home::State(offset as u16);
+            self.c.cells.push(value);
+        }
+    }
+
+    /// State cells are about to be overwritten: values that only live there move out.
+    fn detach_cells(&mut self, offset: u32, bytes: u32) {
+        let mut index = 0;
+        while index < self.c.cells.len() {
+            let value = self.c.cells[index];
+            let Home::State(home) = self.c.home[value as usize] else {
+                self.c.cells.swap_remove(index);
+                continue;
+            };
+            let (start, length) = (u32::from(home), self.ty(Value(value)).bytes());
+            if start >= offset + bytes || start + length <= offset {
+                index += 1;
+                continue;
+            }
+            self.detach_cell(value);
+            self.c.cells.swap_remove(index);
+        }
+    }
+
+    fn detach_cell(&mut self, value: u32) {
+        if !matches!(self.c.home[value as usize], Home::State(_)) {
+            return;
+        }
+        if self.lives_on(value) && self.c.place[value as usize] == NONE {
+            if self.ty(Value(value)).is_vector() {
+                self.xmm(Value(value));
+            } else {
+                self.gpr(Value(value));
+            }
+        }
+        self.c.home[value as usize] = Home::None;
+    }
+}
+
+pub fn spill_mem(slot: u8) -> Mem {
+    Mem::gs(block::SPILL + block::SPILL_BYTES * u32::from(slot))
+}
+
+/// Where `claim` keeps a pinned register.
+fn saved(register: Gpr) -> Mem {
+    Mem::gs(block::GPR_SAVE + 8 * u32::from(register))
+}

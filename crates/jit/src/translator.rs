@@ -1,0 +1,157 @@
+//! The translator's books: blocks, exits, faults, pages. One lock guards them all.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
+use isa::Key;
+use isa::ir::Ir;
+
+use crate::host::x86_64::tier1::Compiler;
+
+/// A block's identity: where its code lies, and what it means there.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct BlockKey {
+    /// Guest physical address of the first instruction (user mode: its address).
+    pub physical: u64,
+    /// Virtual address and mode.
+    pub key: Key,
+}
+
+/// A translated block.
+pub struct Block {
+    pub key: BlockKey,
+    /// Where it is entered.
+    pub host: u64,
+    /// Behind its code.
+    pub host_end: u64,
+    /// Guest code: physical start, bytes.
+    pub bytes: u64,
+    /// Sites that jump here.
+    pub incoming: Vec<u32>,
+    /// Still in the map.
+    pub alive: bool,
+}
+
+/// A direct exit.
+pub struct SiteRecord {
+    pub target: Key,
+    pub place: u64,
+    pub stub: u64,
+    /// May be linked: not from a block that is used once.
+    pub linkable: bool,
+}
+
+/// Multiplicative hashing: keys are addresses.
+#[derive(Default)]
+pub struct AddressHasher(u64);
+
+impl Hasher for AddressHasher {
+    fn finish(&self) -> u64 {
+        self.0 ^ self.0 >> 32
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_u64(u64::from(byte));
+        }
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        self.0 = (self.0.rotate_left(5) ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
+
+type AddressMap<K, V> = HashMap<K, V, BuildHasherDefault<AddressHasher>>;
+
+/// See the module.
+#[derive(Default)]
+pub struct Translator {
+    pub ir: Ir,
+    pub compiler: Compiler,
+    /// Bytes of the code cache in use.
+    pub used: usize,
+    /// Of which stubs.
+    pub stubs_end: usize,
+    pub blocks: AddressMap<BlockKey, u32>,
+    pub list: Vec<Block>,
+    pub sites: Vec<SiteRecord>,
+    /// (offset in the cache, pc), ascending.
+    pub faults: Vec<(u32, u64)>,
+    /// Modes seen; their index tells them apart in jump caches.
+    pub modes: Vec<u64>,
+    /// Blocks by 4 KiB page of guest code.
+    pub pages: AddressMap<u64, Vec<u32>>,
+    pub counters: Counters,
+}
+
+/// What `info jit` shows.
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct Counters {
+    /// Blocks translated.
+    pub blocks: u64,
+    /// Guest instructions in them.
+    pub instructions: u64,
+    /// Guest bytes in them.
+    pub guest_bytes: u64,
+    /// Host bytes made of them.
+    pub host_bytes: u64,
+    /// Blocks invalidated.
+    pub invalidated: u64,
+    /// Times the cache was full.
+    pub flushes: u64,
+    /// Exits linked.
+    pub links: u64,
+}
+
+impl Translator {
+    /// What to add to jump cache tags in this mode.
+    pub fn mode_tag(&mut self, mode: u64) -> u64 {
+        let index = self.modes.iter().position(|&known| known == mode).unwrap_or_else(|| {
+            self.modes.push(mode);
+            self.modes.len() - 1
+        });
+        (index as u64) << 48
+    }
+
+    /// The guest instruction that host code at this offset belongs to.
+    pub fn pc_of(&self, offset: usize) -> Option<u64> {
+        let after = self.faults.partition_point(|&(start, _)| start as usize <= offset);
+        self.faults.get(after.checked_sub(1)?).map(|&(_, pc)| pc)
+    }
+
+    /// Forgets everything but the stubs.
+    pub fn clear(&mut self) {
+        self.used = self.stubs_end;
+        self.blocks.clear();
+        self.list.clear();
+        self.sites.clear();
+        self.faults.clear();
+        self.pages.clear();
+        self.counters.flushes += 1;
+    }
+
+    /// Takes the blocks out that overlap guest code in a page; gives their numbers.
+    pub fn take_overlapping(&mut self, start: u64, end: u64) -> Vec<u32> {
+        let mut taken = Vec::new();
+        for page in start >> 12..=(end - 1) >> 12 {
+            let Some(blocks) = self.pages.get_mut(&page) else { continue };
+            let list = &self.list;
+            blocks.retain(|&number| {
+                let block = &list[number as usize];
+                let first = block.key.physical;
+                let overlaps = first < end && first + block.bytes > start;
+                if overlaps {
+                    taken.push(number);
+                }
+                !overlaps && block.alive
+            });
+            if blocks.is_empty() {
+                self.pages.remove(&page);
+            }
+        }
+        taken.retain(|&number| self.list[number as usize].alive);
+        taken.sort_unstable();
+        taken.dedup();
+        taken
+    }
+}

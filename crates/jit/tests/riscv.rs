@@ -1,0 +1,128 @@
+//! The engine with the RISC-V front end: small programs, given as words.
+
+use std::sync::Arc;
+
+use isa::riscv::{RiscV, State};
+use isa::{Event, Fetch, FrontEnd};
+use jit::{Engine, Exit, Options, Space, UserSpace, Vcpu};
+
+struct Everything;
+
+impl UserSpace for Everything {
+    fn executable(&self, _: u64) -> bool {
+        true
+    }
+    fn protect_code(&self, _: u64) {}
+    fn unprotect_code(&self, _: u64) -> bool {
+        false
+    }
+}
+
+fn engine() -> Arc<Engine<RiscV>> {
+    let space = Space::User(Box::new(Everything));
+    Engine::new(RiscV::default(), space, Options::detect()).unwrap()
+}
+
+/// Runs words until `ecall`.
+fn run(code: &[u32], prepare: impl FnOnce(&mut State)) -> State {
+    let mut vcpu = Vcpu::new(&engine()).unwrap();
+    vcpu.state_mut().pc = code.as_ptr() as u64;
+    prepare(vcpu.state_mut());
+    assert_eq!(vcpu.run(), Exit::Event(Event::SystemCall));
+    *vcpu.state()
+}
+
+#[test]
+fn a_loop_adds_up() {
+    let code = [
+        0x00000513, // li a0,0
+        0x06400593, // li a1,100
+        0x00b50533, // add a0,a0,a1
+        0xfff58593, // addi a1,a1,-1
+        0xfe059ce3, // bnez a1,-8
+        0x00000073, // ecall
+    ];
+    let state = run(&code, |_| {});
+    assert_eq!(state.x[10], 5050);
+    assert_eq!(state.pc, code.as_ptr() as u64 + 24);
+}
+
+#[test]
+fn calls_return() {
+    // fib(20), recursive
+    let code = [
+        0x00000097, // auipc ra,0
+        0x010080e7, // jalr ra,16(ra)
+        0x00000073, // ecall
+        0x00000013, // nop
+        0x00200793, // fib: li a5,2
+        0x00f56463, // bltu a0,a5,+8 ... returns a0
+        0x0080006f, // j +8
+        0x00008067, // ret
+        0xfe010113, // addi sp,sp,-32
+        0x00113c23, // sd ra,24(sp)
+        0x00813823, // sd s0,16(sp)
+        0x00913423, // sd s1,8(sp)
+        0x00050413, // mv s0,a0
+        0xfff50513, // addi a0,a0,-1
+        0xfd9ff0ef, // jal ra,fib (-40)
+        0x00050493, // mv s1,a0
+        0xffe40513, // addi a0,s0,-2
+        0xfcdff0ef, // jal ra,fib (-52)
+        0x00950533, // add a0,a0,s1
+        0x01813083, // ld ra,24(sp)
+        0x01013403, // ld s0,16(sp)
+        0x00813483, // ld s1,8(sp)
+        0x02010113, // addi sp,sp,32
+        0x00008067, // ret
+    ];
+    let stack = vec![0u64; 4096];
+    let top = stack.as_ptr() as u64 + 4096 * 8;
+    let state = run(&code, |state| {
+        state.x[10] = 20;
+        state.x[2] = top;
+    });
+    assert_eq!(state.x[10], 6765);
+    assert_eq!(state.x[2], top);
+}
+
+#[test]
+fn a_fault_names_the_instruction_and_the_address() {
+    let code = [
+        0x00100513u32, // li a0,1
+        0x0005b503,    // ld a0,0(a1)
+        0x00000073,
+    ];
+    let mut vcpu = Vcpu::new(&engine()).unwrap();
+    vcpu.state_mut().pc = code.as_ptr() as u64;
+    vcpu.state_mut().x[11] = 16;
+    let Exit::Event(Event::Memory(fault)) = vcpu.run() else { panic!("no fault") };
+    assert_eq!(fault.address, 16);
+    assert_eq!(vcpu.state().pc, code.as_ptr() as u64 + 4);
+    assert_eq!(vcpu.state().x[10], 1, "the load's destination is unchanged");
+}
+
+/// Fetches from a slice, for looking at IR.
+#[allow(dead_code, reason = "used when a test fails")]
+struct Words<'a>(&'a [u32]);
+
+impl Fetch for Words<'_> {
+    fn fetch(&mut self, pc: u64, bytes: &mut [u8]) -> usize {
+        let code: Vec<u8> = self.0.iter().flat_map(|word| word.to_le_bytes()).collect();
+        let rest = &code[pc as usize..];
+        let count = rest.len().min(bytes.len());
+        bytes[..count].copy_from_slice(&rest[..count]);
+        count
+    }
+}
+
+#[test]
+fn lifting_folds_addresses() {
+    let mut ir = isa::ir::Ir::default();
+    ir.begin(0, 12, 64);
+    let code = [0x12345537u32, 0x67850513, 0x00000073]; // lui a0; addi a0; ecall
+    let key = isa::Key { pc: 0, mode: 0 };
+    RiscV::default().translate(key, &mut Words(&code), &mut ir);
+    let text = ir.to_string();
+    assert!(text.contains("const I64 0x12345678"), "{text}");
+}

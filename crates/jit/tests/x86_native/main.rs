@@ -1,0 +1,183 @@
+//! x86 on x86: the translator against the host's own processor.
+//!
+//! Every encoding of the one-byte, 0F, 0F38 and 0F3A maps that has a row is executed with random
+//! registers, flags and memory, by the translator and natively, and everything must come out alike.
+//! Flags that the manual leaves undefined are left out of the comparison; so are control transfers,
+//! system instructions, x87 and MMX, which have tests of their own kind.
+
+mod cases;
+mod native;
+
+use std::collections::BTreeMap;
+
+use cases::Case;
+use isa::Event;
+use isa::ir::STATUS;
+use isa::x86::{State, X86};
+use jit::{Engine, Exit, Options, Space, UserSpace, Vcpu};
+use native::{DATA_BYTES, Machine};
+
+/// All memory may be executed, and none is guarded: each case has fresh code.
+struct Everything;
+
+impl UserSpace for Everything {
+    fn executable(&self, _address: u64) -> bool {
+        true
+    }
+
+    fn protect_code(&self, _page: u64) {}
+
+    fn unprotect_code(&self, _address: u64) -> bool {
+        false
+    }
+}
+
+/// Registers and memory, before or after.
+#[derive(Clone, PartialEq)]
+pub struct World {
+    /// By number.
+    pub gpr: [u64; 16],
+    /// The arithmetic ones.
+    pub flags: u64,
+    /// Low words first.
+    pub xmm: [[u64; 2]; 16],
+    /// What RSP, RSI and RDI point into.
+    pub data: [u8; DATA_BYTES],
+}
+
+/// A small generator, so that a failure comes back with its seed.
+pub struct Random(pub u64);
+
+impl Random {
+    /// 64 random bits.
+    pub fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    /// Numbers that find borders: zeros, ones, extremes, floats and NaNs among random ones.
+    fn word(&mut self) -> u64 {
+        const BORDERS: [u64; 12] = [
+            0,
+            1,
+            u64::MAX,
+            1 << 63,
+            0x7fff_ffff_ffff_ffff,
+            0x8000_0000,
+            0x7fff_ffff,
+            0x3ff0_0000_3f80_0000,
+            0x7ff8_0000_7fc0_0000,
+            0x7ff0_0001_7f80_0001,
+            0x0000_0001_0000_0001,
+            0xbff0_0000_bf80_0000,
+        ];
+        match self.next() % 4 {
+            0 => BORDERS[(self.next() % 12) as usize],
+            1 => self.next() >> (self.next() % 64),
+            _ => self.next(),
+        }
+    }
+
+    fn world(&mut self, data_address: u64) -> World {
+        let mut world = World {
+            gpr: [0; 16].map(|_: u64| self.word()),
+            flags: self.next() & STATUS,
+            xmm: [[0; 2]; 16].map(|_: [u64; 2]| [self.word(), self.word()]),
+            data: [0; DATA_BYTES],
+        };
+        for chunk in world.data.chunks_mut(8) {
+            chunk.copy_from_slice(&self.word().to_le_bytes());
+        }
+        // RSP, RSI and RDI point into the data, and RCX counts little.
+        world.gpr[4] = data_address + 128;
+        world.gpr[6] = data_address + 128;
+        world.gpr[7] = data_address + 192;
+        world
+    }
+}
+
+fn translated(vcpu: &mut Vcpu<X86>, machine: &mut Machine, code: u64, before: &World) -> World {
+    machine.data().copy_from_slice(&before.data);
+    let mut state: State = X86::user_state(true);
+    state.gpr = before.gpr;
+    state.flags = before.flags;
+    for (vector, words) in state.vectors.iter_mut().zip(before.xmm) {
+        vector[..2].copy_from_slice(&words);
+    }
+    state.pc = code;
+    *vcpu.state_mut() = state;
+    vcpu.set_fp_control(0x1f80);
+    let exit = vcpu.run();
+    assert_eq!(exit, Exit::Event(Event::Illegal), "the case ends at its UD2");
+    let state = vcpu.state();
+    World {
+        gpr: state.gpr,
+        flags: state.flags & STATUS,
+        xmm: state.vectors.map(|vector| [vector[0], vector[1]]),
+        data: *machine.data(),
+    }
+}
+
+fn natively(machine: &mut Machine, case: &Case, before: &World) -> World {
+    machine.data().copy_from_slice(&before.data);
+    let mut after = machine.execute(&case.bytes, before);
+    after.data = *machine.data();
+    after.flags &= STATUS;
+    after
+}
+
+/// What differs, in words; the undefined flags do not count.
+fn difference(case: &Case, native: &World, ours: &World) -> Option<String> {
+    let mut text = String::new();
+    for n in 0..16 {
+        if native.gpr[n] != ours.gpr[n] {
+            text += &format!(" gpr{n}: {:#x} not {:#x}", ours.gpr[n], native.gpr[n]);
+        }
+        if native.xmm[n] != ours.xmm[n] {
+            text += &format!(" xmm{n}: {:x?} not {:x?}", ours.xmm[n], native.xmm[n]);
+        }
+    }
+    let defined = !case.undefined_flags;
+    if (native.flags ^ ours.flags) & defined & STATUS != 0 {
+        text += &format!(" flags: {:#x} not {:#x}", ours.flags, native.flags & STATUS);
+    }
+    if let Some(at) = (0..DATA_BYTES).find(|at| native.data[*at] != ours.data[*at]) {
+        text += &format!(" data[{at}]: {:#x} not {:#x}", ours.data[at], native.data[at]);
+    }
+    (!text.is_empty()).then_some(text)
+}
+
+#[test]
+fn every_encoding_agrees_with_the_host() {
+    let mut machine = Machine::new();
+    let engine =
+        Engine::new(X86::user(), Space::User(Box::new(Everything)), Options::detect()).unwrap();
+    let mut vcpu = Vcpu::new(&engine).unwrap();
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let cases = cases::all();
+    assert!(cases.len() > 800, "only {} encodings were found", cases.len());
+    let mut wrong: BTreeMap<String, (usize, String)> = BTreeMap::new();
+    for case in &cases {
+        for round in 0..12 {
+            let before = random.world(machine.data_address());
+            let native = natively(&mut machine, case, &before);
+            let code = machine.place_for_translation(&case.bytes);
+            let ours = translated(&mut vcpu, &mut machine, code, &before);
+            if let Some(text) = difference(case, &native, &ours) {
+                let entry = wrong.entry(case.name.clone()).or_default();
+                entry.0 += 1;
+                if entry.0 == 1 {
+                    let flags = before.flags;
+                    entry.1 = format!("{:02x?} round {round} flags {flags:#x}:{text}", case.bytes);
+                }
+            }
+        }
+    }
+    let report: Vec<String> = wrong
+        .iter()
+        .map(|(name, (count, first))| format!("{name} ({count} times), first {first}"))
+        .collect();
+    assert!(wrong.is_empty(), "{} mnemonics differ:\n{}", wrong.len(), report.join("\n"));
+}

@@ -1,0 +1,4 @@
+//! Architectures, one file each: registers, numbers, signal frames.
+
+pub mod riscv64;
+pub mod x86_64;

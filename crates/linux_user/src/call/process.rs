@@ -1,0 +1,227 @@
+//! Processes and threads: clone, exec, exit.
+
+use std::ffi::{CString, OsStr};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc;
+
+use jit::Vcpu;
+
+use crate::elf::Elf;
+use crate::guest::Guest;
+use crate::host::{self, Answer};
+use crate::memory;
+use crate::thread::{self, Thread};
+
+pub fn exit<G: Guest>(thread: &mut Thread<G>, a: [u64; 6]) -> Answer {
+    if !thread.threaded.load(Ordering::Relaxed) {
+        return exit_group(thread, a);
+    }
+    thread.ended = Some(a[0] as i32);
+    Err(thread::RETURNED)
+}
+
+pub fn exit_group<G: Guest>(_: &mut Thread<G>, a: [u64; 6]) -> Answer {
+    let _ = host::plain(libc::SYS_exit_group, [a[0] & 0xff, 0, 0, 0, 0, 0]);
+    std::process::exit(a[0] as i32)
+}
+
+pub fn set_tid_address<G: Guest>(thread: &mut Thread<G>, a: [u64; 6]) -> Answer {
+    thread.clear_tid = a[0];
+    host::plain(libc::SYS_gettid, [0; 6])
+}
+
+/// The list has the guest's addresses and the kernel walks it when the host thread ends, which is
+/// when the guest's does; the offset field is the same on all 64-bit architectures.
+pub fn set_robust_list<G: Guest>(thread: &mut Thread<G>, a: [u64; 6]) -> Answer {
+    thread.pass(libc::SYS_set_robust_list, a)
+}
+
+pub fn uname<G: Guest>(thread: &mut Thread<G>, a: [u64; 6]) -> Answer {
+    let mut names = [0u8; 6 * 65];
+    thread.pass(libc::SYS_uname, [names.as_mut_ptr() as u64, 0, 0, 0, 0, 0])?;
+    let mut set = |field: usize, text: &str| {
+        let bytes = text.len().min(64);
+        names[field * 65..][..65].fill(0);
+        names[field * 65..][..bytes].copy_from_slice(&text.as_bytes()[..bytes]);
+    };
+    set(4, G::MACHINE.name);
+    if let Some(release) = &thread.process.options.release {
+        set(2, release);
+    }
+    memory::write(a[0], &names)?;
+    Ok(0)
+}
+
+const CLONE_VM: u64 = 0x100;
+const CLONE_VFORK: u64 = 0x4000;
+const CLONE_THREAD: u64 = 0x1_0000;
+const CLONE_SETTLS: u64 = 0x8_0000;
+const CLONE_PARENT_SETTID: u64 = 0x10_0000;
+const CLONE_CHILD_CLEARTID: u64 = 0x20_0000;
+const CLONE_CHILD_SETTID: u64 = 0x100_0000;
+
+/// What clone was asked for, in the order of the generic ABI: flags, stack, parent tid, tls,
+/// child tid.
+#[derive(Clone, Copy)]
+struct Clone {
+    flags: u64,
+    stack: u64,
+    parent_tid: u64,
+    tls: u64,
+    child_tid: u64,
+}
+
+pub fn clone<G: Guest>(thread: &mut Thread<G>, a: [u64; 6]) -> Answer {
+    let [flags, stack, parent_tid, tls, child_tid, _] = a;
+    let clone = Clone { flags, stack, parent_tid, tls, child_tid };
+    if flags & CLONE_THREAD != 0 {
+        return new_thread(thread, clone);
+    }
+    if flags & CLONE_VM != 0 && flags & CLONE_VFORK == 0 {
+        return Err(libc::ENOSYS); // a process that shares memory: nobody but old thread libraries
+    }
+    fork(thread, clone)
+}
+
+/// `vfork` is `fork`: the child's writes do not show in the parent, which no sound program needs.
+fn fork<G: Guest>(thread: &mut Thread<G>, clone: Clone) -> Answer {
+    let engine = thread.process.engine.clone();
+    let pid = engine.fork(host::fork, |_| libc::EAGAIN)?;
+    if pid != 0 {
+        if clone.flags & CLONE_PARENT_SETTID != 0 {
+            memory::write_word(clone.parent_tid, pid, 4)?;
+        }
+        return Ok(pid);
+    }
+    let state = thread.vcpu.state_mut();
+    G::set_result(state, 0);
+    let stack = (clone.stack != 0).then_some(clone.stack);
+    let tls = (clone.flags & CLONE_SETTLS != 0).then_some(clone.tls);
+    G::set_thread(state, stack, tls);
+    let own = host::plain(libc::SYS_gettid, [0; 6])?;
+    if clone.flags & CLONE_CHILD_SETTID != 0 {
+        memory::write_word(clone.child_tid, own, 4)?;
+    }
+    thread.clear_tid = if clone.flags & CLONE_CHILD_CLEARTID != 0 { clone.child_tid } else { 0 };
+    Err(thread::RETURNED)
+}
+
+/// A guest thread is a host thread.
+fn new_thread<G: Guest>(parent: &mut Thread<G>, clone: Clone) -> Answer {
+    parent.threaded.store(true, Ordering::Relaxed);
+    let process = parent.process.clone();
+    let mut vcpu = Vcpu::new(&process.engine).map_err(|_| libc::EAGAIN)?;
+    *vcpu.state_mut() = *parent.vcpu.state();
+    vcpu.set_fp_control(parent.vcpu.fp_control());
+    G::set_result(vcpu.state_mut(), 0);
+    let tls = (clone.flags & CLONE_SETTLS != 0).then_some(clone.tls);
+    G::set_thread(vcpu.state_mut(), Some(clone.stack), tls);
+    let clears = clone.flags & CLONE_CHILD_CLEARTID != 0;
+    let mut child = Thread {
+        process,
+        vcpu,
+        mask: parent.mask,
+        saved_mask: None,
+        alternate: [0, 2, 0],
+        clear_tid: if clears { clone.child_tid } else { 0 },
+        ended: None,
+        threaded: parent.threaded.clone(),
+    };
+    let (tell, told) = mpsc::channel();
+    let body = move || {
+        let tid = host::plain(libc::SYS_gettid, [0; 6]).unwrap_or(0);
+        if clone.flags & CLONE_CHILD_SETTID != 0 {
+            let _ = memory::write_word(clone.child_tid, tid, 4);
+        }
+        if clone.flags & CLONE_PARENT_SETTID != 0 {
+            let _ = memory::write_word(clone.parent_tid, tid, 4);
+        }
+        let _ = tell.send(tid);
+        child.set_mask(child.mask);
+        child.run();
+        thread::finish(&mut child);
+    };
+    let spawned = std::thread::Builder::new().stack_size(THREAD_STACK_BYTES).spawn(body);
+    spawned.map_err(|_| libc::EAGAIN)?;
+    told.recv().map_err(|_| libc::EAGAIN)
+}
+
+/// Host code of a guest thread needs little: the guest has its own stack.
+const THREAD_STACK_BYTES: usize = 512 << 10;
+
+pub fn execve<G: Guest>(thread: &mut Thread<G>, a: [u64; 6]) -> Answer {
+    let pointer = G::MACHINE.pointer_bytes;
+    let path = memory::read_string(a[0])?;
+    let arguments = memory::read_strings(a[1], pointer)?;
+    let environment = memory::read_strings(a[2], pointer)?;
+    execute::<G>(thread, path, arguments, &environment, 0)
+}
+
+/// Scripts may name scripts, so often.
+const SCRIPT_DEPTH_MAX: u32 = 4;
+
+fn execute<G: Guest>(
+    thread: &Thread<G>,
+    path: Vec<u8>,
+    mut arguments: Vec<Vec<u8>>,
+    environment: &[Vec<u8>],
+    depth: u32,
+) -> Answer {
+    let own = path == b"/proc/self/exe";
+    let host_path = match own {
+        true => thread.process.executable.clone().into_bytes(),
+        false => thread.process.options.path(&path),
+    };
+    let place = Path::new(OsStr::from_bytes(&host_path));
+    let head = read_head(place)?;
+    if let Some(line) = head.strip_prefix(b"#!") {
+        if depth >= SCRIPT_DEPTH_MAX {
+            return Err(libc::ELOOP);
+        }
+        let line = line.split(|&byte| byte == b'\n').next().unwrap_or_default().trim_ascii();
+        let (program, option) = match line.iter().position(u8::is_ascii_whitespace) {
+            Some(at) => (&line[..at], Some(line[at..].trim_ascii())),
+            None => (line, None),
+        };
+        let rest = arguments.split_off(arguments.len().min(1));
+        let mut words = vec![program.to_vec()];
+        words.extend(option.map(<[u8]>::to_vec));
+        words.push(path);
+        words.extend(rest);
+        return execute(thread, program.to_vec(), words, environment, depth + 1);
+    }
+    let c = |bytes: Vec<u8>| CString::new(bytes).map_err(|_| libc::EINVAL);
+    let environment: Vec<CString> = environment.iter().cloned().map(c).collect::<Result<_, _>>()?;
+    let environment: Vec<_> = environment.iter().map(CString::as_c_str).collect();
+    let guest = Elf::open(place, &G::MACHINE).is_ok();
+    let (program, words) = if guest {
+        let typed = thread.process.options.typed.iter().map(|word| word.clone().into_vec());
+        let mut words = vec![format!("qemu-{}", G::MACHINE.name).into_bytes()];
+        words.extend(typed);
+        words.extend([b"-0".to_vec(), arguments.first().cloned().unwrap_or_default(), host_path]);
+        words.extend(arguments.into_iter().skip(1));
+        (b"/proc/self/exe".to_vec(), words)
+    } else {
+        (host_path, arguments)
+    };
+    let words: Vec<CString> = words.into_iter().map(c).collect::<Result<_, _>>()?;
+    let words: Vec<_> = words.iter().map(CString::as_c_str).collect();
+    Err(host::execute(&c(program)?, &words, &environment))
+}
+
+/// The first bytes of an executable file.
+fn read_head(path: &Path) -> Result<Vec<u8>, i32> {
+    use std::io::Read;
+    use std::os::unix::fs::PermissionsExt;
+    let error = |error: std::io::Error| error.raw_os_error().unwrap_or(libc::EIO);
+    let file = std::fs::File::open(path).map_err(error)?;
+    let meta = file.metadata().map_err(error)?;
+    if !meta.is_file() || meta.permissions().mode() & 0o111 == 0 {
+        return Err(libc::EACCES);
+    }
+    let mut head = Vec::new();
+    file.take(256).read_to_end(&mut head).map_err(error)?;
+    Ok(head)
+}

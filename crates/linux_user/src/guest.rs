@@ -1,0 +1,98 @@
+//! What the system-call layer must know of an architecture.
+
+use isa::{Event, FrontEnd};
+use jit::Vcpu;
+
+use crate::call::Row;
+use crate::signals::Info;
+
+/// Plain facts of an architecture's Linux.
+#[derive(Debug)]
+pub struct Machine {
+    /// As in `qemu-NAME` and `uname -m`.
+    pub name: &'static str,
+    /// ELF's number.
+    pub elf_machine: u16,
+    /// Bytes of a pointer.
+    pub pointer_bytes: usize,
+    /// AT_HWCAP.
+    pub hwcap: u64,
+    /// AT_PLATFORM.
+    pub platform: &'static str,
+    /// AT_MINSIGSTKSZ.
+    pub signal_stack_min: u64,
+    /// The bytes of code that call `rt_sigreturn`, for handlers without a restorer.
+    pub sigreturn_code: &'static [u8],
+    /// Bytes of the system call instruction.
+    pub call_bytes: u64,
+    /// Names for `-cpu`.
+    pub cpus: &'static [&'static str],
+}
+
+/// A signal about to be delivered.
+#[derive(Clone, Copy, Debug)]
+pub struct Delivery {
+    /// Which.
+    pub signal: i32,
+    /// Its information.
+    pub info: Info,
+    /// The handler's address.
+    pub handler: u64,
+    /// Where the handler returns to.
+    pub restorer: u64,
+    /// The stack pointer to build the frame below.
+    pub stack: u64,
+    /// The mask to restore afterwards.
+    pub mask: u64,
+    /// The alternate stack: address, flags, size.
+    pub alternate: [u64; 3],
+}
+
+/// An architecture.
+pub trait Guest: Sized + Send + Sync + 'static {
+    /// Its instructions.
+    type FrontEnd: FrontEnd;
+
+    /// Facts.
+    const MACHINE: Machine;
+
+    /// Whether `struct sigaction` has a restorer.
+    const HAS_RESTORER: bool = false;
+
+    /// Its system calls.
+    fn calls() -> Vec<Row<Self>>;
+
+    /// The front end for `-cpu NAME`, `None` when there is no such CPU.
+    fn front_end(cpu: Option<&str>) -> Option<Self::FrontEnd>;
+
+    /// The number and arguments of the system call that was just made.
+    fn call_arguments(state: &State<Self>) -> (u64, [u64; 6]);
+
+    /// Sets a system call's result.
+    fn set_result(state: &mut State<Self>, result: i64);
+
+    /// Undoes the effect on the argument registers of `set_result`, for a restart: the first
+    /// argument is what it was, and pc is at the instruction.
+    fn restart(state: &mut State<Self>, number: u64, arguments: &[u64; 6]);
+
+    /// Ready for the first instruction.
+    fn start(state: &mut State<Self>, pc: u64, stack: u64);
+
+    /// Program counter and stack pointer.
+    fn position(state: &State<Self>) -> (u64, u64);
+
+    /// A new thread's registers, after `clone`.
+    fn set_thread(state: &mut State<Self>, stack: Option<u64>, tls: Option<u64>);
+
+    /// Builds the signal frame and enters the handler.
+    fn enter_handler(vcpu: &mut Vcpu<Self::FrontEnd>, delivery: &Delivery) -> Result<(), i32>;
+
+    /// Takes the frame apart; gives the mask to restore and the alternate stack.
+    fn leave_handler(vcpu: &mut Vcpu<Self::FrontEnd>) -> Result<(u64, [u64; 3]), i32>;
+
+    /// The signal, code and address of an event that is not a system call.
+    fn signal_of(event: &Event, state: &State<Self>) -> (i32, i32, u64);
+}
+
+/// A guest's registers.
+pub type State<G> = <<G as Guest>::FrontEnd as FrontEnd>::State;

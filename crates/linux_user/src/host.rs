@@ -1,0 +1,127 @@
+//! The host's kernel, asked in the guest's name: raw system calls, mappings, fork.
+#![expect(unsafe_code)]
+// UNSAFETY: guest addresses are host addresses, and the guest's pointers go to the kernel as they
+// are; the kernel checks them. Mapping guest memory is what user-mode emulation does.
+
+use std::arch::global_asm;
+use std::ffi::CStr;
+use std::io;
+
+/// A Linux error number, positive.
+pub type Errno = i32;
+
+/// What a system call gives.
+pub type Answer = Result<u64, Errno>;
+
+/// The call was interrupted before or while it waited (the kernel's own internal number).
+pub const ERESTARTSYS: Errno = 512;
+
+// A system call that a signal either interrupts or comes before, never in between: the handler
+// (`signals`) moves the instruction pointer to `hostel_call_interrupted` while it is in front of
+// the system call instruction.
+global_asm!(
+    ".global hostel_call, hostel_call_end, hostel_call_interrupted",
+    "hostel_call:", // rdi = &pending, rsi = number, rdx = &arguments
+    "push rbx",
+    "mov rbx, rdi",
+    "mov rax, rsi",
+    "mov r11, rdx",
+    "mov rdi, [r11]",
+    "mov rsi, [r11 + 8]",
+    "mov rdx, [r11 + 16]",
+    "mov r10, [r11 + 24]",
+    "mov r8, [r11 + 32]",
+    "mov r9, [r11 + 40]",
+    "cmp dword ptr [rbx], 0",
+    "jne hostel_call_interrupted",
+    "syscall",
+    "hostel_call_end:",
+    "pop rbx",
+    "ret",
+    "hostel_call_interrupted:",
+    "mov rax, -512",
+    "pop rbx",
+    "ret",
+);
+
+unsafe extern "sysv64" {
+    fn hostel_call(pending: *const u32, number: u64, arguments: *const u64) -> i64;
+    fn hostel_call_end();
+    fn hostel_call_interrupted();
+}
+
+/// If the signal came in front of a system call of ours: where to go on instead.
+pub fn rewind(rip: u64) -> Option<u64> {
+    let start = hostel_call as *const () as u64;
+    let end = hostel_call_end as *const () as u64;
+    (start + 1..end).contains(&rip).then_some(hostel_call_interrupted as *const () as u64)
+}
+
+/// A system call with the guest's arguments that signals interrupt.
+pub fn call(number: i64, arguments: [u64; 6]) -> Answer {
+    let pending = crate::signals::pending_flag();
+    // SAFETY: the kernel checks what it is given; memory it changes is the guest's.
+    let result = unsafe { hostel_call(pending, number as u64, arguments.as_ptr()) };
+    if (-4095..0).contains(&result) { Err(-result as Errno) } else { Ok(result as u64) }
+}
+
+/// A system call with up to three plain arguments.
+pub fn call3(number: i64, a: u64, b: u64, c: u64) -> Answer {
+    call(number, [a, b, c, 0, 0, 0])
+}
+
+/// `mmap`.
+pub fn map(address: u64, bytes: u64, protection: i32, flags: i32, fd: i32, at: u64) -> Answer {
+    let arguments = [address, bytes, protection as u64, flags as u64, fd as i64 as u64, at];
+    plain(libc::SYS_mmap, arguments)
+}
+
+/// A system call that does not wait.
+pub fn plain(number: i64, a: [u64; 6]) -> Answer {
+    // SAFETY: as for `call`.
+    let result = unsafe { libc::syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]) };
+    if result == -1 { Err(errno()) } else { Ok(result as u64) }
+}
+
+/// The last error of a C library function.
+pub fn errno() -> Errno {
+    io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)
+}
+
+/// Copies this process; 0 in the child.
+pub fn fork() -> Answer {
+    // SAFETY: the caller holds the locks the child will need (`Engine::fork`).
+    match unsafe { libc::fork() } {
+        -1 => Err(errno()),
+        pid => Ok(pid as u64),
+    }
+}
+
+/// Replaces this process.
+pub fn execute(path: &CStr, arguments: &[&CStr], environment: &[&CStr]) -> Errno {
+    let list = |strings: &[&CStr]| {
+        let mut list: Vec<_> = strings.iter().map(|string| string.as_ptr()).collect();
+        list.push(std::ptr::null());
+        list
+    };
+    let (arguments, environment) = (list(arguments), list(environment));
+    // SAFETY: all are C strings and lists of them that end with null.
+    unsafe { libc::execve(path.as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
+    errno()
+}
+
+/// Ends the process as the signal would have.
+pub fn die_of(signal: i32) -> ! {
+    // SAFETY: takes our handler away and opens the mask; then the signal ends the process.
+    unsafe {
+        libc::signal(signal, libc::SIG_DFL);
+    }
+    let mut set = 0u64;
+    if signal > 0 {
+        set |= 1 << (signal - 1);
+    }
+    let unblock = [libc::SIG_UNBLOCK as u64, &raw const set as u64, 0, 8, 0, 0];
+    let _ = plain(libc::SYS_rt_sigprocmask, unblock);
+    let _ = plain(libc::SYS_kill, [std::process::id().into(), signal as u64, 0, 0, 0, 0]);
+    std::process::exit(128 + signal)
+}

@@ -1,0 +1,288 @@
+//! A guest thread: runs code, makes system calls, takes signals.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use isa::Event;
+use jit::{Engine, Exit, Vcpu};
+use parking_lot::Mutex;
+
+use crate::call::Call;
+use crate::guest::{Delivery, Guest};
+use crate::host::{self, Answer, ERESTARTSYS, Errno};
+use crate::options::Options;
+use crate::signals::{self, Disposition, INFO_BYTES, Info};
+use crate::space::AddressSpace;
+
+/// What a guest asked to happen on a signal.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Action {
+    /// 0 default, 1 ignore, else an address.
+    pub handler: u64,
+    /// SA_*.
+    pub flags: u64,
+    /// Return address of the handler.
+    pub restorer: u64,
+    /// Signals blocked meanwhile.
+    pub mask: u64,
+}
+
+pub const SA_NODEFER: u64 = 0x4000_0000;
+pub const SA_RESETHAND: u64 = 0x8000_0000;
+pub const SA_ONSTACK: u64 = 0x0800_0000;
+pub const SA_RESTART: u64 = 0x1000_0000;
+pub const SA_RESTORER: u64 = 0x0400_0000;
+
+/// What the threads of a process share.
+pub struct Process<G: Guest> {
+    pub engine: Arc<Engine<G::FrontEnd>>,
+    pub space: AddressSpace,
+    pub options: Options,
+    pub actions: Mutex<[Action; 64]>,
+    /// Where the code that calls `rt_sigreturn` lies.
+    pub trampoline: u64,
+    /// The guest executable's path, for /proc/self/exe and exec.
+    pub executable: String,
+    /// Its command line.
+    pub arguments: Vec<Vec<u8>>,
+    /// Its first stack pointer.
+    pub stack: u64,
+    /// By number.
+    pub calls: Vec<Option<(&'static str, Call<G>)>>,
+    /// Numbers of unknown system calls already named.
+    pub named: Mutex<Vec<u64>>,
+}
+
+/// A guest thread.
+pub struct Thread<G: Guest> {
+    pub process: Arc<Process<G>>,
+    pub vcpu: Vcpu<G::FrontEnd>,
+    /// Blocked signals.
+    pub mask: u64,
+    /// `rt_sigsuspend`'s caller's mask, restored when a handler returns.
+    pub saved_mask: Option<u64>,
+    /// Alternate stack: address, flags, size.
+    pub alternate: [u64; 3],
+    /// Cleared and woken when the thread ends.
+    pub clear_tid: u64,
+    /// Set by `exit`.
+    pub ended: Option<i32>,
+    /// Threads have been made: an `exit` of one is not that of all.
+    pub threaded: Arc<AtomicBool>,
+}
+
+/// Signal numbers whose default is to do nothing.
+const IGNORED: [i32; 4] = [libc::SIGCHLD, libc::SIGURG, libc::SIGWINCH, libc::SIGCONT];
+
+impl<G: Guest> Thread<G> {
+    /// Runs until the thread ends.
+    pub fn run(&mut self) -> i32 {
+        signals::attach(self.vcpu.kicker());
+        while self.ended.is_none() {
+            match self.vcpu.run() {
+                Exit::Kicked => {}
+                Exit::Event(Event::SystemCall) => self.system_call(),
+                Exit::Event(event) => {
+                    let (signal, code, address) = G::signal_of(&event, self.vcpu.state());
+                    self.fault(signal, code, address);
+                }
+            }
+            self.take_signals();
+        }
+        self.ended.unwrap_or(0)
+    }
+
+    /// Sets the mask, here and at the host, so that blocked signals wait in the kernel.
+    pub fn set_mask(&mut self, mask: u64) {
+        self.mask = mask;
+        signals::set_mask(mask);
+    }
+
+    fn system_call(&mut self) {
+        let (number, arguments) = G::call_arguments(self.vcpu.state());
+        let known = self.process.calls.get(number as usize).copied().flatten();
+        let answer = match known {
+            Some((_, Call::Host(host))) => self.pass(host, arguments),
+            Some((_, Call::Own(call))) => call(self, arguments),
+            None => self.unknown(number),
+        };
+        if self.process.options.strace {
+            let name = known.map_or("?", |(name, _)| name);
+            self.trace(name, number, &arguments, &answer);
+        }
+        match answer {
+            Ok(value) => G::set_result(self.vcpu.state_mut(), value as i64),
+            Err(ERESTARTSYS) => self.interrupted(number, &arguments),
+            Err(RETURNED) => {}
+            Err(errno) => G::set_result(self.vcpu.state_mut(), -i64::from(errno)),
+        }
+    }
+
+    /// Hands a call to the host as it is. The kernel cannot write to pages whose translated code
+    /// we guard, so on a bad address guards at the arguments are lifted and it is tried again.
+    pub fn pass(&mut self, number: i64, arguments: [u64; 6]) -> Answer {
+        let answer = host::call(number, arguments);
+        if answer != Err(libc::EFAULT) {
+            return answer;
+        }
+        let mut lifted = false;
+        for pointer in arguments {
+            if self.process.engine.unguard(pointer) {
+                lifted = true;
+            }
+        }
+        if lifted { host::call(number, arguments) } else { answer }
+    }
+
+    fn unknown(&self, number: u64) -> Answer {
+        if self.process.options.log_unimplemented {
+            let mut named = self.process.named.lock();
+            if !named.contains(&number) {
+                named.push(number);
+                self.process.options.log(&format!("Unsupported syscall: {number}\n"));
+            }
+        }
+        Err(libc::ENOSYS)
+    }
+
+    fn trace(&self, name: &str, number: u64, a: &[u64; 6], answer: &Answer) {
+        let pid = std::process::id();
+        let result = match answer {
+            Ok(value) => format!("{:#x}", value),
+            Err(ERESTARTSYS) => "? ERESTARTSYS".into(),
+            Err(RETURNED) => "?".into(),
+            Err(errno) => {
+                format!("-1 errno={errno} ({})", std::io::Error::from_raw_os_error(*errno))
+            }
+        };
+        let name = if name == "?" { format!("syscall_{number}") } else { name.into() };
+        self.process.options.log(&format!(
+            "{pid} {name}({:#x},{:#x},{:#x},{:#x},{:#x},{:#x}) = {result}\n",
+            a[0], a[1], a[2], a[3], a[4], a[5]
+        ));
+    }
+
+    /// An interrupted call is made again unless a handler without SA_RESTART comes first.
+    fn interrupted(&mut self, number: u64, arguments: &[u64; 6]) {
+        let waiting = signals::pending() & !self.mask;
+        let actions = *self.process.actions.lock();
+        let handled = (0..64).find(|n| waiting & 1 << n != 0 && actions[*n].handler > 1);
+        match handled {
+            Some(n) if actions[n].flags & SA_RESTART == 0 => {
+                G::set_result(self.vcpu.state_mut(), -i64::from(libc::EINTR));
+            }
+            _ => G::restart(self.vcpu.state_mut(), number, arguments),
+        }
+    }
+
+    /// Delivers what is pending.
+    pub fn take_signals(&mut self) {
+        while let Some((signal, info)) = signals::take(self.mask) {
+            self.deliver(signal, info);
+        }
+    }
+
+    /// A synchronous fault: cannot be blocked or ignored.
+    fn fault(&mut self, signal: i32, code: i32, address: u64) {
+        let action = self.process.actions.lock()[signal as usize - 1];
+        if action.handler < 2 || self.mask & 1 << (signal - 1) != 0 {
+            self.crash(signal, address);
+        }
+        self.deliver(signal, info(signal, code, address));
+    }
+
+    fn crash(&self, signal: i32, address: u64) -> ! {
+        let (pc, _) = G::position(self.vcpu.state());
+        let name = &self.process.executable;
+        eprintln!(
+            "{}: {name}: uncaught target signal {signal} ({}) at pc {pc:#x}, address {address:#x}",
+            G::MACHINE.name,
+            signal_name(signal),
+        );
+        host::die_of(signal)
+    }
+
+    fn deliver(&mut self, signal: i32, info: Info) {
+        let action = {
+            let mut actions = self.process.actions.lock();
+            let action = actions[signal as usize - 1];
+            if action.handler > 1 && action.flags & SA_RESETHAND != 0 {
+                actions[signal as usize - 1].handler = 0;
+            }
+            action
+        };
+        match action.handler {
+            0 if IGNORED.contains(&signal) => return,
+            0 => host::die_of(signal),
+            1 => return,
+            _ => {}
+        }
+        let (_, stack) = G::position(self.vcpu.state());
+        let [base, flags, size] = self.alternate;
+        let on_alternate = stack.wrapping_sub(base) < size;
+        let usable = flags & 2 == 0 && size != 0; // SS_DISABLE
+        let switch = action.flags & SA_ONSTACK != 0 && usable && !on_alternate;
+        let has_restorer = action.flags & SA_RESTORER != 0;
+        let delivery = Delivery {
+            signal,
+            info,
+            handler: action.handler,
+            restorer: if has_restorer { action.restorer } else { self.process.trampoline },
+            stack: if switch { base + size } else { stack },
+            mask: self.saved_mask.take().unwrap_or(self.mask),
+            alternate: self.alternate,
+        };
+        if G::enter_handler(&mut self.vcpu, &delivery).is_err() {
+            self.crash(libc::SIGSEGV, delivery.stack);
+        }
+        let own = if action.flags & SA_NODEFER == 0 { 1 << (signal - 1) } else { 0 };
+        self.set_mask((self.mask | action.mask | own) & !UNBLOCKABLE);
+    }
+
+    /// What the host must do with a signal so that the guest's action comes true.
+    pub fn follow_action(&self, signal: i32, action: &Action) {
+        let disposition = match action.handler {
+            0 => Disposition::Default,
+            1 => Disposition::Ignore,
+            _ => Disposition::Catch,
+        };
+        signals::set(signal, disposition);
+    }
+}
+
+/// The call has set the registers itself.
+pub const RETURNED: Errno = 10_000;
+
+/// SIGKILL and SIGSTOP.
+pub const UNBLOCKABLE: u64 = 1 << (libc::SIGKILL - 1) | 1 << (libc::SIGSTOP - 1);
+
+/// A `siginfo_t` for a fault.
+fn info(signal: i32, code: i32, address: u64) -> Info {
+    let mut info = [0; INFO_BYTES];
+    info[0..4].copy_from_slice(&signal.to_le_bytes());
+    info[8..12].copy_from_slice(&code.to_le_bytes());
+    info[16..24].copy_from_slice(&address.to_le_bytes());
+    info
+}
+
+fn signal_name(signal: i32) -> &'static str {
+    match signal {
+        libc::SIGSEGV => "Segmentation fault",
+        libc::SIGBUS => "Bus error",
+        libc::SIGILL => "Illegal instruction",
+        libc::SIGFPE => "Floating point exception",
+        libc::SIGTRAP => "Trace/breakpoint trap",
+        libc::SIGABRT => "Aborted",
+        _ => "signal",
+    }
+}
+
+/// Ends one thread: tells who waits for it.
+pub fn finish<G: Guest>(thread: &mut Thread<G>) {
+    if thread.clear_tid != 0 {
+        let _ = crate::memory::write_word(thread.clear_tid, 0, 4);
+        let wake = libc::FUTEX_WAKE as u64;
+        let _ = host::plain(libc::SYS_futex, [thread.clear_tid, wake, 1, 0, 0, 0]);
+    }
+    thread.threaded.store(true, Ordering::Relaxed);
+}

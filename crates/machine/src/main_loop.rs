@@ -1,0 +1,81 @@
+//! The main loop's inbox: what others ask of the machine.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+/// What is asked of the machine, by the guest or from outside.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Request {
+    /// Into the state after power-on, then on.
+    Reset,
+    /// The guest has switched the power off.
+    PowerOff,
+    /// Stand still.
+    Pause,
+    /// Go on.
+    Resume,
+    /// End, with an exit code of the guest's choice (a debug port).
+    Exit(u8),
+    /// End: somebody outside wants it.
+    Quit,
+}
+
+/// How the machine ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum End {
+    /// By power-off, or by a reset where those end the machine.
+    Shutdown,
+    /// With an exit code of the guest's choice.
+    Exit(u8),
+    /// From outside.
+    Quit,
+}
+
+/// The inbox. Any thread may put requests in; the main loop takes them out.
+#[derive(Default)]
+pub struct Requests {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    pending: Vec<Request>,
+    /// A timer has moved nearer: compute the sleep anew.
+    woken: bool,
+}
+
+impl Requests {
+    /// An empty inbox.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// Asks for something.
+    pub fn put(&self, request: Request) {
+        self.state.lock().pending.push(request);
+        self.changed.notify_one();
+    }
+
+    /// Ends the main loop's sleep.
+    pub fn wake(&self) {
+        self.state.lock().woken = true;
+        self.changed.notify_one();
+    }
+
+    /// Sleeps until there is something, at most so long.
+    pub(crate) fn wait(&self, at_most: Option<Duration>) -> Vec<Request> {
+        let mut state = self.state.lock();
+        if state.pending.is_empty() && !state.woken {
+            match at_most {
+                Some(time) => _ = self.changed.wait_for(&mut state, time),
+                None => self.changed.wait(&mut state),
+            }
+        }
+        state.woken = false;
+        std::mem::take(&mut state.pending)
+    }
+}
