@@ -1,6 +1,7 @@
 //! A daemon in its own directories, and virsh.
 
 use std::fs;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -102,7 +103,7 @@ fn spawn(folder: &Path) -> Child {
         .spawn()
         .unwrap();
     let deadline = Instant::now() + Duration::from_secs(20);
-    while std::os::unix::net::UnixStream::connect(folder.join("s/libvirt-sock")).is_err() {
+    while UnixStream::connect(folder.join("s/libvirt-sock")).is_err() {
         assert!(Instant::now() < deadline, "the daemon does not listen");
         thread::sleep(Duration::from_millis(10));
     }

@@ -144,15 +144,7 @@ pub fn device_arguments(device: &Device) -> Vec<Value> {
     let id = &device.id;
     let mut extra = Vec::new();
     let mut arguments = match &device.kind {
-        Kind::PciBridge { model, chassis, port } => {
-            let mut bridge = object(&[("driver", model.as_str().into())]);
-            if let Some(port) = port {
-                bridge.insert("port".into(), (*port).into());
-            }
-            let key = if port.is_some() { "chassis" } else { "chassis_nr" };
-            bridge.insert(key.into(), (*chassis).into());
-            bridge
-        }
+        Kind::PciBridge { model, chassis, port } => bridge(model, *chassis, *port),
         Kind::Controller { model, ports } => {
             let mut controller = object(&[("driver", model.as_str().into())]);
             if let Some(ports) = ports {
@@ -214,6 +206,16 @@ pub fn device_arguments(device: &Device) -> Vec<Value> {
     }
     extra.insert(0, Value::Object(arguments));
     extra
+}
+
+fn bridge(model: &str, chassis: u32, port: Option<u32>) -> Map<String, Value> {
+    let mut bridge = object(&[("driver", model.into())]);
+    if let Some(port) = port {
+        bridge.insert("port".into(), port.into());
+    }
+    let key = if port.is_some() { "chassis" } else { "chassis_nr" };
+    bridge.insert(key.into(), chassis.into());
+    bridge
 }
 
 fn disk_arguments(disk: &Disk) -> Map<String, Value> {

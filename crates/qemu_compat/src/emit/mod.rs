@@ -101,8 +101,7 @@ fn doubled(text: &str) -> String {
 fn flash(vm: &Vm, line: &mut Line) {
     let Some(flash) = &vm.boot.flash else { return };
     let mut part = |number: u32, file: &str, read_only: bool| {
-        let (storage, node) =
-            (format!("libvirt-pflash{number}-storage"), format!("libvirt-pflash{number}-format"));
+        let (storage, node) = (format!("pflash{number}-storage"), format!("pflash{number}-format"));
         let file = json!({"driver": "file", "filename": file, "node-name": storage,
             "auto-read-only": true, "discard": "unmap"});
         line.option("-blockdev", file.to_string());
@@ -125,9 +124,9 @@ fn machine(vm: &Vm, process: &Process<'_>, line: &mut Line) {
     let memory = memory_id(&vm.board);
     let mut board = format!("{},usb=off,dump-guest-core=off,memory-backend={memory}", vm.board);
     if let Some(flash) = &vm.boot.flash {
-        board.push_str(",pflash0=libvirt-pflash0-format");
+        board.push_str(",pflash0=pflash0-format");
         if flash.variables.is_some() {
-            board.push_str(",pflash1=libvirt-pflash1-format");
+            board.push_str(",pflash1=pflash1-format");
         }
     }
     let new_names = process.version >= (8, 0);

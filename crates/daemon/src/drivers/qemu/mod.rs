@@ -154,7 +154,7 @@ impl Driver for QemuDriver {
     }
 
     fn start(&self, start: Start) -> Result<Started> {
-        process::start(self, start)
+        process::start(self, &start)
     }
 
     fn adopt(&self, status: &Element, reporter: Reporter) -> Result<Adopted> {

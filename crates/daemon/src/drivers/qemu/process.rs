@@ -29,10 +29,10 @@ static SPAWNING: Mutex<()> = Mutex::new(());
 const PORT_ATTEMPTS: u32 = 8;
 
 /// Starts a domain.
-pub fn start(driver: &QemuDriver, start: Start) -> Result<Started> {
+pub fn start(driver: &QemuDriver, start: &Start) -> Result<Started> {
     let mut attempt = 1;
     loop {
-        let result = start_once(driver, &start);
+        let result = start_once(driver, start);
         match &result {
             Err(error)
                 if attempt < PORT_ATTEMPTS && error.detail.contains("Address already in use") => {}
