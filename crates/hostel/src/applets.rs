@@ -56,6 +56,8 @@ pub const APPLETS: &[Applet] = &[
         layer: Layer::Daemon,
         summary: "The same under libvirt's name",
         run: daemon::run,
+    },
+    Applet {
         name: "qemu-x86_64",
         layer: Layer::Programs,
         summary: "Run an x86 (64 bits) Linux program",
