@@ -1,8 +1,8 @@
 //! Virtual networks: definitions, their state, and bringing them up.
 //!
-//! Without privileges there are no bridges; a session's networks then exist as definitions that
-//! the emulator's user-mode stack stands in for, and only networks without a bridge of their own
-//! start.
+//! There are no bridges yet. For a NAT network or an isolated one the emulator's user-mode stack
+//! stands in, with the network's addresses: each guest reaches the outside (or nothing), but guests
+//! do not see each other. Other modes are refused when they are started.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -293,15 +293,13 @@ impl Networks {
 
     fn bring_up(&self, document: &Element) -> Result<()> {
         let mode = document.child("forward").map(|f| f.attribute("mode").unwrap_or("nat"));
-        let owns_bridge =
-            !matches!(mode, Some("bridge" | "hostdev" | "passthrough" | "private" | "vepa"));
-        if self.backend == Backend::Memory || !owns_bridge {
+        if self.backend == Backend::Memory || matches!(mode, None | Some("nat")) {
             return Ok(());
         }
-        let name = document.text_at("name").unwrap_or_default();
+        let (name, mode) = (document.text_at("name").unwrap_or_default(), mode.unwrap_or_default());
         let text = format!(
-            "network '{name}' needs a bridge of its own, which this daemon does not make yet; \
-             domains reach it through the emulator's user-mode network instead"
+            "network '{name}' forwards by '{mode}', which needs a bridge that this daemon does \
+             not make yet; networks of mode 'nat' and isolated ones work"
         );
         Err(Error::new(Code::OperationUnsupported, text))
     }

@@ -217,6 +217,10 @@ pub struct Network {
 pub enum Wire {
     /// A network stack inside the emulator.
     User {
+        /// Its addresses; `None` leaves them to the emulator.
+        subnet: Option<Subnet>,
+        /// The guest reaches nothing beyond the stack itself.
+        isolated: bool,
         /// `tcp:127.0.0.1:8080-:80` and the like.
         forwards: Vec<String>,
     },
@@ -227,6 +231,17 @@ pub enum Wire {
     },
     /// Nothing.
     None,
+}
+
+/// The addresses of a network stack inside the emulator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subnet {
+    /// The gateway's address.
+    pub gateway: String,
+    /// How many bits of it are the network's.
+    pub prefix: u8,
+    /// The first address that guests get.
+    pub first: Option<String>,
 }
 
 /// Where a character device's bytes go.

@@ -1,5 +1,6 @@
 //! Defining, starting, stopping: what changes a domain's state, and who is told.
 
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -121,6 +122,7 @@ pub fn start_in_job(world: &Arc<World>, domain: &Arc<Domain>, options: StartOpti
         Some(document) => document,
         None => domain.definition()?,
     };
+    let networks = networks_of(world, &document)?;
     let restored = options.restore.is_some();
     let from_snapshot = options.snapshot.is_some();
     let run = new_run();
@@ -133,6 +135,7 @@ pub fn start_in_job(world: &Arc<World>, domain: &Arc<Domain>, options: StartOpti
         paused: options.paused,
         restore: options.restore,
         snapshot: options.snapshot,
+        networks,
         reporter: reporter(world, domain.uuid, run),
     })?;
     arrange(&mut started.document);
@@ -155,6 +158,22 @@ pub fn start_in_job(world: &Arc<World>, domain: &Arc<Domain>, options: StartOpti
     persist::write_status(world, domain)?;
     announce_start(world, domain, options.paused, restored, from_snapshot);
     Ok(())
+}
+
+/// The networks that a document's interfaces name; all have to be active.
+fn networks_of(world: &World, document: &Element) -> Result<BTreeMap<String, Element>> {
+    let devices = document.child("devices");
+    let interfaces = devices.into_iter().flat_map(|devices| devices.all("interface"));
+    let mut networks = BTreeMap::new();
+    for name in interfaces.filter_map(|interface| interface.attribute_at("source", "network")) {
+        let network = world.networks.by_name(name)?;
+        if !network.is_active() {
+            let text = format!("network '{name}' is not active");
+            return Err(Error::new(Code::OperationInvalid, text));
+        }
+        networks.insert(name.to_owned(), network.document(false).clone());
+    }
+    Ok(networks)
 }
 
 fn announce_start(world: &World, domain: &Domain, paused: bool, restored: bool, snapshot: bool) {

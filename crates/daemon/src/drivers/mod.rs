@@ -3,6 +3,7 @@
 mod qemu;
 mod test;
 
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -102,6 +103,8 @@ pub struct Start {
     pub restore: Option<OwnedFd>,
     /// Go on from this internal snapshot.
     pub snapshot: Option<String>,
+    /// The active networks that its interfaces name, by name.
+    pub networks: BTreeMap<String, Element>,
     /// Where the machine tells what happens to it.
     pub reporter: Reporter,
 }

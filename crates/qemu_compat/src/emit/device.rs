@@ -63,8 +63,19 @@ fn image(image: &Image) -> Vec<Backing> {
 fn wire(id: &str, wire: &Wire) -> Vec<Backing> {
     let id = format!("host{id}");
     match wire {
-        Wire::User { forwards } => {
+        Wire::User { subnet, isolated, forwards } => {
             let mut user = object(&[("type", "user".into()), ("id", id.into())]);
+            if let Some(subnet) = subnet {
+                let net = format!("{}/{}", subnet.gateway, subnet.prefix);
+                user.insert("net".into(), net.into());
+                user.insert("host".into(), subnet.gateway.as_str().into());
+                if let Some(first) = &subnet.first {
+                    user.insert("dhcpstart".into(), first.as_str().into());
+                }
+            }
+            if *isolated {
+                user.insert("restrict".into(), true.into());
+            }
             if !forwards.is_empty() {
                 let forwards = forwards.iter().map(|forward| json!({"str": forward}));
                 user.insert("hostfwd".into(), forwards.collect());

@@ -1,16 +1,24 @@
 //! From a live document, with aliases and addresses, to the neutral description.
 
 use libvirt_compat::Result;
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
 use libvirt_compat::domain::{Summary, kibibytes};
 use libvirt_compat::xml::Element;
-use spec::device::{Backend, Bus, Device, Disk, Image, Kind, Medium, Network, Place, Vnc, Wire};
+use spec::device::{
+    Backend, Bus, Device, Disk, Image, Kind, Medium, Network, Place, Subnet, Vnc, Wire,
+};
 use spec::{Accelerator, Boot, Clock, Flash, Kernel, Processor, Topology, Vm};
 
 use super::addresses::{number, pci_function};
 use super::complete::{is_q35, unsupported};
 
+/// The networks that interfaces refer to, by name.
+pub type Networks = BTreeMap<String, Element>;
+
 /// The whole machine.
-pub fn vm(document: &Element) -> Result<Vm> {
+pub fn vm(document: &Element, networks: &Networks) -> Result<Vm> {
     let kvm = document.is("type", "kvm");
     let sleep = |name: &str| {
         document.attribute_at(&format!("pm/{name}"), "enabled").map(|enabled| enabled == "yes")
@@ -43,7 +51,7 @@ pub fn vm(document: &Element) -> Result<Vm> {
         sleep: (sleep("suspend-to-mem"), sleep("suspend-to-disk")),
         hpet: timer("hpet").map(|timer| !timer.is("present", "no")),
         pit_delay: is_timer("pit", "tickpolicy", "delay"),
-        devices: devices(document)?,
+        devices: devices(document, networks)?,
     })
 }
 
@@ -122,7 +130,7 @@ fn boot_index(document: &Element, device: &Element, seen: &mut [u32; 4]) -> Opti
     (seen[group] == 1).then_some(rank + 1)
 }
 
-fn devices(document: &Element) -> Result<Vec<Device>> {
+fn devices(document: &Element, networks: &Networks) -> Result<Vec<Device>> {
     let Some(devices) = document.child("devices") else { return Ok(Vec::new()) };
     let mut list = Vec::new();
     let mut seen = [0; 4];
@@ -151,7 +159,8 @@ fn devices(document: &Element) -> Result<Vec<Device>> {
         for element in group {
             let index = boot_index(document, element, &mut seen);
             list.extend(
-                device(document, element)?.map(|device| Device { boot_index: index, ..device }),
+                device(document, networks, element)?
+                    .map(|device| Device { boot_index: index, ..device }),
             );
         }
     }
@@ -163,12 +172,16 @@ fn devices(document: &Element) -> Result<Vec<Device>> {
 }
 
 /// One device; `None` for what the board has anyway.
-pub fn device(document: &Element, element: &Element) -> Result<Option<Device>> {
+pub fn device(
+    document: &Element,
+    networks: &Networks,
+    element: &Element,
+) -> Result<Option<Device>> {
     let id = element.attribute_at("alias", "name").unwrap_or_default().to_owned();
     let kind = match element.name.as_str() {
         "controller" => controller(document, element)?,
         "disk" => Some(Kind::Disk(disk(element)?)),
-        "interface" => Some(Kind::Network(network(element)?)),
+        "interface" => Some(Kind::Network(network(element, networks)?)),
         "serial" => {
             let port = element.attribute_at("target", "port").and_then(|port| port.parse().ok());
             Some(Kind::Serial { number: port.unwrap_or(0), backend: backend(element)? })
@@ -331,11 +344,11 @@ pub fn image(element: &Element) -> Result<Option<Image>> {
     }))
 }
 
-fn network(element: &Element) -> Result<Network> {
+fn network(element: &Element, networks: &Networks) -> Result<Network> {
     let kind = element.attribute("type").unwrap_or_default();
     let backend = match kind {
-        // A session has no bridges: its networks are the emulator's own stack.
-        "user" | "network" => Wire::User { forwards: forwards(element) },
+        "user" => Wire::User { subnet: None, isolated: false, forwards: forwards(element) },
+        "network" => stand_in(element, networks),
         "ethernet" => Wire::Tap {
             device: element.attribute_at("target", "dev").unwrap_or_default().to_owned(),
         },
@@ -357,6 +370,27 @@ fn network(element: &Element) -> Result<Network> {
         backend,
         link_down: element.attribute_at("link", "state") == Some("down"),
     })
+}
+
+/// The emulator's own stack in a network's stead, with the network's addresses.
+fn stand_in(element: &Element, networks: &Networks) -> Wire {
+    let name = element.attribute_at("source", "network").unwrap_or_default();
+    let network = networks.get(name);
+    let ip = network.and_then(|network| {
+        network.all("ip").find(|ip| ip.attribute("family").unwrap_or("ipv4") == "ipv4")
+    });
+    let subnet = ip.and_then(|ip| {
+        let gateway = ip.attribute("address")?.to_owned();
+        let prefix = match (ip.attribute("prefix"), ip.attribute("netmask")) {
+            (Some(prefix), _) => prefix.parse().ok()?,
+            (None, Some(mask)) => u32::from(mask.parse::<Ipv4Addr>().ok()?).count_ones() as u8,
+            (None, None) => 24,
+        };
+        let first = ip.attribute_at("dhcp/range", "start").map(str::to_owned);
+        Some(Subnet { gateway, prefix, first })
+    });
+    let isolated = network.is_some_and(|network| network.child("forward").is_none());
+    Wire::User { subnet, isolated, forwards: forwards(element) }
 }
 
 /// `<portForward>` as newer libvirt writes it: `<range start='8080' to='80'/>`.

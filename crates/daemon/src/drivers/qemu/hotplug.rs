@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use spec::device::{Device, Image, Kind};
 
 use super::complete::unsupported;
+use super::describe::Networks;
 use super::machine::Machine;
 use super::{aliases, describe, process};
 
@@ -53,7 +54,7 @@ pub fn attach(machine: &Machine, domain: &Element, device: &mut Element) -> Resu
     if device.name == "disk" {
         process::fill_disk(device, free_index(domain))?;
     }
-    let described = describe::device(domain, device)?
+    let described = describe::device(domain, &Networks::new(), device)?
         .ok_or_else(|| unsupported(format!("device '{}' cannot be plugged in", device.name)))?;
     plug(machine, &described)
 }
@@ -106,7 +107,7 @@ fn plug(machine: &Machine, device: &Device) -> Result<()> {
 /// Asks the guest to let a device go, and cleans up behind it.
 pub fn detach(machine: &Machine, domain: &Element, device: &Element) -> Result<bool> {
     let monitor = machine.monitor();
-    let described = describe::device(domain, device)?
+    let described = describe::device(domain, &Networks::new(), device)?
         .ok_or_else(|| unsupported(format!("device '{}' cannot be unplugged", device.name)))?;
     monitor.execute("device_del", Some(json!({"id": described.id})))?;
     if !machine.wait_removed(&described.id) {
@@ -180,7 +181,8 @@ fn change_medium(
         }
     }
     process::fill_disk(new, free_index(domain))?;
-    if let Some(Device { kind: Kind::Disk(disk), .. }) = describe::device(domain, new)?
+    if let Some(Device { kind: Kind::Disk(disk), .. }) =
+        describe::device(domain, &Networks::new(), new)?
         && let Some(image) = &disk.image
     {
         let device = Device {

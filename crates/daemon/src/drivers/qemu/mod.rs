@@ -61,7 +61,8 @@ fn start(worlds: &Arc<Worlds>) -> Result<Vec<Arc<World>>> {
     let first_start = !paths.state.join("networks").exists();
     world.networks.load(&world);
     if first_start {
-        world.networks.define(&world, networks::DEFAULT)?;
+        let network = world.networks.define(&world, networks::DEFAULT)?;
+        world.networks.set_autostart(&world, &network, true)?;
     }
     world.pools.load(&world);
     if first_start {
@@ -188,7 +189,7 @@ impl Driver for QemuDriver {
         let mut document = domain.clone();
         let emulator = self.emulators.of(domain)?;
         aliases::assign(&mut document);
-        let vm = describe::vm(&document)?;
+        let vm = describe::vm(&document, &describe::Networks::new())?;
         let process = qemu_compat::emit::Process {
             monitor: 0,
             incoming: None,

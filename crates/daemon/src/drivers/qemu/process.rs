@@ -49,8 +49,8 @@ fn start_once(driver: &QemuDriver, start: &Start) -> Result<Started> {
     files::make_private_directory(&runtime)?;
     check_images(&document)?;
     let mut taken = Vec::new();
-    let prepared =
-        prepare(&mut document, &runtime, &mut taken).and_then(|()| describe::vm(&document));
+    let prepared = prepare(&mut document, &runtime, &mut taken)
+        .and_then(|()| describe::vm(&document, &start.networks));
     let vm = match prepared {
         Ok(vm) => vm,
         Err(error) => {
