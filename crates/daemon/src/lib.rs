@@ -12,6 +12,7 @@ mod server;
 mod streams;
 mod client;
 mod hub;
+mod agent;
 mod handlers;
 mod world;
 mod domains;

@@ -12,6 +12,7 @@ use libvirt_compat::xml::Element;
 use libvirt_compat::{Code, Error, Result, Uuid};
 
 use super::{Domain, Live, persist};
+use crate::agent;
 use crate::drivers::{Report, Reporter, Start};
 use crate::world::World;
 
@@ -349,6 +350,17 @@ fn take(world: &Arc<World>, domain: &Arc<Domain>, run: u64, report: Report) {
             super::edit::forget_device(domain, &alias);
             persist::try_write_status(world, domain);
             emit(world, domain, DomainEvent::DeviceRemoved(alias));
+        }
+        Report::Channel { alias, open } => {
+            let is_agent = match &mut domain.state.lock().live {
+                Some(live) => agent::note_channel(&mut live.document, &alias, open),
+                None => false,
+            };
+            if is_agent {
+                // State connected or disconnected; the reason is the channel.
+                let event = DomainEvent::AgentLifecycle(if open { 1 } else { 2 }, 2);
+                emit(world, domain, event);
+            }
         }
         Report::Balloon(kib) => {
             domain.state.lock().balloon_kib = Some(kib);

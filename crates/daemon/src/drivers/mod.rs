@@ -143,6 +143,8 @@ pub enum Report {
     Event(libvirt_compat::event::DomainEvent),
     /// A device is gone: its alias.
     DeviceRemoved(String),
+    /// The guest opened or closed a channel: its alias.
+    Channel { alias: String, open: bool },
     /// The balloon's size in KiB.
     Balloon(u64),
     /// An event as the monitor told it: name, seconds, microseconds, details.
@@ -205,10 +207,6 @@ pub trait Machine: Send + Sync {
     /// A command to the monitor, as text, in its human or its machine language.
     fn monitor_command(&self, _command: &str, _human: bool) -> Result<String> {
         Err(unsupported("virDomainQemuMonitorCommand"))
-    }
-    /// A command to the guest's agent.
-    fn agent_command(&self, _command: &str, _timeout: i32) -> Result<String> {
-        Err(unsupported("virDomainQemuAgentCommand"))
     }
     /// Sets the balloon's size.
     fn set_memory(&self, _kib: u64) -> Result<()> {

@@ -7,8 +7,9 @@ use libvirt_compat::rpc::types::{Domain, TypedParameter};
 use libvirt_compat::xml::{self, Element, Node};
 use libvirt_compat::{Code, Error, Result};
 
-use super::info::{agent_missing, live_summary, namespace};
+use super::info::{live_summary, namespace};
 use super::{Call, check_flags};
+use crate::agent::not_configured;
 use crate::domains;
 
 pub fn domain_set_memory(call: &Call, dom: Domain, memory: u64) -> Result<()> {
@@ -100,7 +101,7 @@ mod vcpu_flags {
 pub fn domain_set_vcpus_flags(call: &Call, dom: Domain, count: u32, flags: u32) -> Result<()> {
     check_flags(flags, 0x1f, "qemuDomainSetVcpusFlags")?;
     if flags & vcpu_flags::GUEST != 0 {
-        return Err(agent_missing());
+        return Err(not_configured());
     }
     let (world, domain) = call.domain(&dom)?;
     let _job = domain.begin()?;
@@ -324,15 +325,4 @@ pub fn domain_set_block_io_tune(
     let document = domain.document()?;
     let target = disk_target(&document, &disk)?;
     domain.machine()?.block_throttle(&document, &target, &params)
-}
-
-pub fn domain_set_user_password(
-    call: &Call,
-    dom: Domain,
-    _user: Option<String>,
-    _password: Option<String>,
-    _flags: u32,
-) -> Result<()> {
-    call.domain(&dom)?.1.machine()?;
-    Err(agent_missing())
 }

@@ -7,6 +7,7 @@ use libvirt_compat::xml::{self, Element};
 use libvirt_compat::{Code, Error, Result, Uuid};
 
 use super::{Call, at_most, counted};
+use crate::agent::not_configured;
 use crate::domains::{self, State};
 
 /// `VIR_CONNECT_LIST_DOMAINS_*`, in pairs of which at least one has to match.
@@ -176,16 +177,12 @@ const VCPU_GUEST: u32 = 8;
 pub fn domain_get_vcpus_flags(call: &Call, dom: Domain, flags: u32) -> Result<i32> {
     let (_, domain) = call.domain(&dom)?;
     if flags & VCPU_GUEST != 0 {
-        return Err(agent_missing());
+        return Err(not_configured());
     }
     let impact = domains::impact(&domain, flags & 3)?;
     let state = domain.state.lock();
     let summary = if impact.live { live_summary(&state) } else { state.summary.clone() };
     Ok(if flags & VCPU_MAXIMUM != 0 { summary.vcpus_max } else { summary.vcpus } as i32)
-}
-
-pub(super) fn agent_missing() -> Error {
-    Error::new(Code::ArgumentUnsupported, "QEMU guest agent is not configured")
 }
 
 pub fn domain_get_autostart(call: &Call, dom: Domain) -> Result<i32> {

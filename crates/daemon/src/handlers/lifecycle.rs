@@ -13,8 +13,10 @@ use libvirt_compat::xml::{self, Element};
 use libvirt_compat::{Code, Error, Result};
 
 use super::{Call, check_flags};
+use crate::agent;
 use crate::domains::{self, StartOptions};
 use crate::world::World;
+use serde_json::json;
 
 /// `VIR_DOMAIN_START_*`.
 mod start_flags {
@@ -93,14 +95,42 @@ pub fn domain_shutdown_flags(call: &Call, dom: Domain, flags: u32) -> Result<()>
     check_flags(flags, 0x1f, "qemuDomainShutdownFlags")?;
     let (_, domain) = call.domain(&dom)?;
     let _job = domain.begin()?;
-    domain.machine()?.shutdown(flags)
+    match by_agent(&domain, flags)? {
+        true => ask_to_leave(&domain, "powerdown"),
+        false => domain.machine()?.shutdown(flags & POWER_BUTTON),
+    }
 }
 
 pub fn domain_reboot(call: &Call, dom: Domain, flags: u32) -> Result<()> {
     check_flags(flags, 0x1f, "qemuDomainReboot")?;
     let (_, domain) = call.domain(&dom)?;
     let _job = domain.begin()?;
-    domain.machine()?.reboot(flags)
+    match by_agent(&domain, flags)? {
+        true => ask_to_leave(&domain, "reboot"),
+        false => domain.machine()?.reboot(flags & POWER_BUTTON),
+    }
+}
+
+/// `VIR_DOMAIN_SHUTDOWN_*` and `VIR_DOMAIN_REBOOT_*`: the power button, the agent, and the rest.
+const POWER_BUTTON: u32 = 1;
+const AGENT: u32 = 2;
+const OTHERS: u32 = 4 | 8 | 16;
+
+/// Whether the agent is to be asked rather than the button pressed; it is preferred where there is
+/// a choice and it is there.
+fn by_agent(domain: &domains::Domain, flags: u32) -> Result<bool> {
+    domain.machine()?;
+    if flags & (POWER_BUTTON | AGENT) == 0 && flags & OTHERS != 0 {
+        let text = "only the modes acpi and agent are supported";
+        return Err(Error::new(Code::ArgumentUnsupported, text));
+    }
+    let agent_wanted = flags & AGENT != 0;
+    let any = flags == 0 || agent_wanted && flags & POWER_BUTTON != 0;
+    Ok(if any { agent::is_connected(domain) } else { agent_wanted })
+}
+
+fn ask_to_leave(domain: &domains::Domain, mode: &str) -> Result<()> {
+    agent::ask(domain, "guest-shutdown", Some(json!({"mode": mode}))).map(|_| ())
 }
 
 pub fn domain_reset(call: &Call, dom: Domain, flags: u32) -> Result<()> {

@@ -16,12 +16,14 @@ mod change;
 mod statistics;
 mod snapshots;
 mod consoles;
+mod agent;
 mod networks;
 mod storage;
 mod volumes;
 mod secrets;
 mod node;
 
+pub use agent::*;
 pub use change::*;
 pub use connect::*;
 pub use consoles::*;

@@ -11,7 +11,7 @@ use libvirt_compat::xml::Element;
 use libvirt_compat::{Code, Error, Result};
 
 use super::change::disk_target;
-use super::info::{agent_missing, is_listed, live_summary};
+use super::info::{is_listed, live_summary};
 use super::{Call, check_flags};
 use crate::domains;
 use crate::drivers::{BlockStats, Machine};
@@ -170,7 +170,7 @@ pub fn domain_interface_addresses(
     match source {
         // Leases and the ARP table know nothing of guests behind the user-mode network.
         0 | 2 => Ok(Vec::new()),
-        1 => Err(agent_missing()),
+        1 => super::agent::interfaces(&domain),
         _ => Err(Error::new(
             Code::ArgumentUnsupported,
             format!("Unknown IP address data source {source}"),
@@ -451,5 +451,5 @@ pub fn qemu_domain_agent_command(
     timeout: i32,
     _flags: u32,
 ) -> Result<Option<String>> {
-    call.domain(&dom)?.1.machine()?.agent_command(&command, timeout).map(Some)
+    crate::agent::pass(&call.domain(&dom)?.1, &command, timeout).map(Some)
 }

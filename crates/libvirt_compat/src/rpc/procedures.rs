@@ -206,6 +206,7 @@ macro_rules! remote_procedures {
         273 high read connect_list_all_domains(need_results: i32, flags: u32) -> (Vec<Domain>, u32);
         274 high read domain_list_all_snapshots(dom: Domain, need_results: i32, flags: u32) -> (Vec<Snapshot>, i32);
         275 high read domain_snapshot_list_all_children(snapshot: Snapshot, need_results: i32, flags: u32) -> (Vec<Snapshot>, i32);
+        277 low write domain_get_hostname(dom: Domain, flags: u32) -> String;
         278 high read domain_get_security_label_list(dom: Domain) -> (Vec<SecurityLabel>, i32);
         280 low read domain_get_emulator_pin_info(dom: Domain, maplen: i32, flags: u32) -> (Opaque, i32);
         281 high read connect_list_all_storage_pools(need_results: i32, flags: u32) -> (Vec<StoragePool>, u32);
@@ -218,6 +219,7 @@ macro_rules! remote_procedures {
         289 low read node_get_memory_parameters(nparams: i32, flags: u32) -> (Vec<TypedParameter>, i32);
         291 high write network_update(net: Network, command: u32, section: u32, parent_index: i32, xml: String, flags: u32);
         293 low read node_get_cpu_map(need_map: i32, need_online: i32, flags: u32) -> (Opaque, u32, i32);
+        294 low write domain_fstrim(dom: Domain, mount_point: Option<String>, minimum: u64, flags: u32);
         296 low write domain_open_channel(dom: Domain, name: Option<String>, flags: u32);
         298 low read domain_get_job_stats(dom: Domain, flags: u32) -> (i32, Vec<TypedParameter>);
         308 low write domain_set_memory_stats_period(dom: Domain, period: i32, flags: u32);
@@ -227,10 +229,15 @@ macro_rules! remote_procedures {
         316 high read connect_domain_event_callback_register_any(event_id: i32, dom: Option<Domain>) -> i32;
         317 high read connect_domain_event_callback_deregister_any(callback_id: i32);
         334 low write domain_core_dump_with_format(dom: Domain, to: String, dumpformat: u32, flags: u32);
+        335 low write domain_fsfreeze(dom: Domain, mountpoints: Vec<String>, flags: u32) -> i32;
+        336 low write domain_fsthaw(dom: Domain, mountpoints: Vec<String>, flags: u32) -> i32;
+        337 low write domain_get_time(dom: Domain, flags: u32) -> (i64, u32);
+        338 low write domain_set_time(dom: Domain, seconds: i64, nseconds: u32, flags: u32);
         341 low read network_get_dhcp_leases(net: Network, mac: Option<String>, need_results: i32, flags: u32) -> (Vec<DhcpLease>, u32);
         342 low write connect_get_domain_capabilities(emulatorbin: Option<String>, arch: Option<String>, machine: Option<String>, virttype: Option<String>, flags: u32) -> String;
         343 low write domain_open_graphics_fd(dom: Domain, idx: u32, flags: u32);
         344 low read connect_get_all_domain_stats(doms: Vec<Domain>, stats: u32, flags: u32) -> Vec<StatsRecord>;
+        349 low write domain_get_fsinfo(dom: Domain, flags: u32) -> (Vec<FilesystemInfo>, u32);
         350 high write domain_define_xml_flags(xml: String, flags: u32) -> Domain;
         353 low read domain_interface_addresses(dom: Domain, source: u32, flags: u32) -> Vec<DomainInterface>;
         357 low write domain_set_user_password(dom: Domain, user: Option<String>, password: Option<String>, flags: u32);
@@ -285,28 +292,26 @@ macro_rules! remote_procedures {
         255 domain_get_numa_parameters, 256 domain_set_interface_parameters,
         257 domain_get_interface_parameters, 261 domain_pm_suspend_for_duration,
         263 domain_get_disk_errors, 266 domain_block_rebase, 267 domain_pm_wakeup,
-        277 domain_get_hostname, 279 domain_pin_emulator, 288 node_set_memory_parameters,
-        290 domain_block_commit, 294 domain_fstrim, 295 domain_send_process_signal,
-        297 node_device_lookup_scsi_host_by_wwn, 299 domain_migrate_get_compression_cache,
-        300 domain_migrate_set_compression_cache, 301 node_device_detach_flags,
-        302 domain_migrate_begin3_params, 303 domain_migrate_prepare3_params,
-        304 domain_migrate_prepare_tunnel3_params, 305 domain_migrate_perform3_params,
-        306 domain_migrate_finish3_params, 307 domain_migrate_confirm3_params,
-        309 domain_create_xml_with_files, 310 domain_create_with_files, 335 domain_fsfreeze,
-        336 domain_fsthaw, 337 domain_get_time, 338 domain_set_time, 340 node_get_free_pages,
-        345 domain_block_copy, 347 node_alloc_pages, 349 domain_get_fsinfo,
-        351 domain_get_iothread_info, 352 domain_pin_iothread, 355 domain_add_iothread,
-        356 domain_del_iothread, 364 domain_migrate_start_post_copy, 365 domain_get_perf_events,
-        366 domain_set_perf_events, 371 domain_get_guest_vcpus, 372 domain_set_guest_vcpus,
-        384 domain_set_vcpu, 386 domain_set_block_threshold, 387 domain_migrate_get_max_downtime,
-        389 domain_managed_save_define_xml, 390 domain_set_lifecycle_action,
-        392 domain_detach_device_alias, 393 connect_compare_hypervisor_cpu,
-        394 connect_baseline_hypervisor_cpu, 395 node_get_sev_info,
-        396 domain_get_launch_security_info, 397 nwfilter_binding_lookup_by_port_dev,
-        398 nwfilter_binding_get_xml_desc, 399 nwfilter_binding_create_xml,
-        400 nwfilter_binding_delete, 402 domain_set_iothread_params,
-        403 connect_get_storage_pool_capabilities, 404 network_list_all_ports,
-        405 network_port_lookup_by_uuid, 406 network_port_create_xml,
+        279 domain_pin_emulator, 288 node_set_memory_parameters, 290 domain_block_commit,
+        295 domain_send_process_signal, 297 node_device_lookup_scsi_host_by_wwn,
+        299 domain_migrate_get_compression_cache, 300 domain_migrate_set_compression_cache,
+        301 node_device_detach_flags, 302 domain_migrate_begin3_params,
+        303 domain_migrate_prepare3_params, 304 domain_migrate_prepare_tunnel3_params,
+        305 domain_migrate_perform3_params, 306 domain_migrate_finish3_params,
+        307 domain_migrate_confirm3_params, 309 domain_create_xml_with_files,
+        310 domain_create_with_files, 340 node_get_free_pages, 345 domain_block_copy,
+        347 node_alloc_pages, 351 domain_get_iothread_info, 352 domain_pin_iothread,
+        355 domain_add_iothread, 356 domain_del_iothread, 364 domain_migrate_start_post_copy,
+        365 domain_get_perf_events, 366 domain_set_perf_events, 371 domain_get_guest_vcpus,
+        372 domain_set_guest_vcpus, 384 domain_set_vcpu, 386 domain_set_block_threshold,
+        387 domain_migrate_get_max_downtime, 389 domain_managed_save_define_xml,
+        390 domain_set_lifecycle_action, 392 domain_detach_device_alias,
+        393 connect_compare_hypervisor_cpu, 394 connect_baseline_hypervisor_cpu,
+        395 node_get_sev_info, 396 domain_get_launch_security_info,
+        397 nwfilter_binding_lookup_by_port_dev, 398 nwfilter_binding_get_xml_desc,
+        399 nwfilter_binding_create_xml, 400 nwfilter_binding_delete,
+        402 domain_set_iothread_params, 403 connect_get_storage_pool_capabilities,
+        404 network_list_all_ports, 405 network_port_lookup_by_uuid, 406 network_port_create_xml,
         407 network_port_get_parameters, 408 network_port_set_parameters,
         409 network_port_get_xml_desc, 410 network_port_delete, 411 domain_checkpoint_create_xml,
         412 domain_checkpoint_get_xml_desc, 414 domain_checkpoint_list_all_children,

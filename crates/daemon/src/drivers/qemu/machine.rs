@@ -299,8 +299,8 @@ impl Shared {
                 }));
             }
             "VSERPORT_CHANGE" => {
-                let state = if event.data["open"] == true { 1 } else { 2 };
-                (self.reporter)(Report::Event(DomainEvent::AgentLifecycle(state, 2)));
+                let (alias, open) = (text("id"), event.data["open"] == true);
+                (self.reporter)(Report::Channel { alias, open });
             }
             _ => {}
         }
@@ -740,14 +740,10 @@ fn escaped(name: &str) -> String {
     name.replace('\\', "\\\\").replace('"', "\\\"")
 }
 
-/// Without an agent only the power button works: ACPI is 1, "any" is 0.
+/// Only the power button is a machine's to press: ACPI is 1, "any" is 0.
 fn power_modes(mode: u32, what: &str) -> Result<()> {
     if mode & !1 == 0 {
         return Ok(());
-    }
-    if mode & 2 != 0 {
-        let text = "QEMU guest agent is not configured";
-        return Err(Error::new(Code::ArgumentUnsupported, text));
     }
     Err(unsupported(if what == "reboot" { "virDomainReboot" } else { "virDomainShutdownFlags" }))
 }
