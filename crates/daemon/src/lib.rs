@@ -5,6 +5,7 @@
 //! runs on a bounded pool; only `server` knows tokio.
 
 mod options;
+mod relay;
 mod paths;
 mod random;
 mod files;
@@ -29,6 +30,8 @@ use std::process::ExitCode;
 const EXIT_USAGE: u8 = 1;
 /// The exit code when the daemon cannot start.
 const EXIT_FAILED: u8 = 2;
+
+pub use relay::run as run_relay;
 
 /// `hostel daemon`, also called `libvirtd`.
 pub fn run(name: &str, arguments: &[OsString]) -> ExitCode {

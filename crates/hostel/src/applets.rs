@@ -58,6 +58,12 @@ pub const APPLETS: &[Applet] = &[
         run: daemon::run,
     },
     Applet {
+        name: "virt-ssh-helper",
+        layer: Layer::Daemon,
+        summary: "What qemu+ssh:// starts on the far side",
+        run: daemon::run_relay,
+    },
+    Applet {
         name: "qemu-x86_64",
         layer: Layer::Programs,
         summary: "Run an x86 (64 bits) Linux program",

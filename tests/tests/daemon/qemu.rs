@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -117,14 +119,16 @@ fn a_running_domain_survives_the_daemon() {
 
 #[test]
 fn a_domain_that_died_without_a_daemon_is_found_dead() {
-    need!("virsh", "qemu-system-x86_64", "pkill");
+    need!("virsh", "qemu-system-x86_64");
     let mut daemon = Daemon::start();
     define(&daemon, "mortal");
     daemon.ok("start mortal");
     let uuid = daemon.ok("domuuid mortal").trim().to_owned();
 
-    // The emulator's command line holds the UUID, which no other process has.
-    Command::new("pkill").args(["-9", "-f", &format!("uuid {uuid}")]).status().unwrap();
+    let status = daemon.scratch.join(&format!("r/domains/{uuid}/status.xml"));
+    let status = fs::read_to_string(status).unwrap();
+    let pid = status.split("pid='").nth(1).and_then(|rest| rest.split('\'').next()).unwrap();
+    end_process(pid);
     daemon.kill_and_restart();
 
     assert_eq!(daemon.ok("domstate mortal").trim(), "shut off");
@@ -242,4 +246,51 @@ fn starting_is_fast() {
     let begun = Instant::now();
     daemon.ok("start fast");
     assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+}
+
+/// Ends the processes whose runtime directory this is, each by its id.
+fn end_processes_in(folder: &Path) {
+    let mark = format!("XDG_RUNTIME_DIR={}", folder.display());
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let Ok(environment) = fs::read(entry.path().join("environ")) else { continue };
+        if environment.split(|byte| *byte == 0).any(|entry| entry == mark.as_bytes()) {
+            end_process(&entry.file_name().to_string_lossy());
+        }
+    }
+}
+
+fn end_process(pid: &str) {
+    Command::new("kill").args(["-9", pid]).status().unwrap();
+}
+
+#[test]
+fn the_ssh_helper_connects_to_a_session_and_starts_its_daemon() {
+    need!("virsh", "qemu-system-x86_64");
+    let scratch = super::fixture::Scratch::new();
+    let helper = scratch.join("virt-ssh-helper");
+    symlink(tests::hostel_path(), &helper).unwrap();
+    let ssh = scratch.join("ssh");
+    // A stand-in for ssh: runs its last argument, the remote command, here.
+    let script = "#!/bin/sh\nfor last; do :; done\neval \"exec $last\"\n";
+    fs::write(&ssh, script).unwrap();
+    fs::set_permissions(&ssh, PermissionsExt::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", scratch.0.display(), std::env::var("PATH").unwrap());
+    let uri = format!("qemu+ssh://host/session?command={}&proxy=native", ssh.display());
+    let output = Command::new("timeout")
+        .args(["30", "virsh", "-q", "-c", &uri, "uri; list --all"])
+        .env("PATH", path)
+        .env("XDG_RUNTIME_DIR", &scratch.0)
+        .env("XDG_STATE_HOME", scratch.join("state"))
+        .env("XDG_DATA_HOME", scratch.join("data"))
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    // Its directories are about to go.
+    end_processes_in(&scratch.0);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && text.contains("qemu+ssh://host/session"),
+        "{text}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
