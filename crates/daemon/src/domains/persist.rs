@@ -108,6 +108,11 @@ pub fn load(world: &Arc<World>) {
     }
     for directory in folders(&place.runtime.join("domains")) {
         let path = directory.join("status.xml");
+        if !path.exists() {
+            // A start that failed leaves nothing worth keeping.
+            _ = fs::remove_dir_all(&directory);
+            continue;
+        }
         if let Err(error) = adopt(world, &path) {
             eprintln!("warning: A domain that ran is not taken over: {error}");
             _ = fs::remove_dir_all(&directory);
