@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -57,6 +58,7 @@ mod undefine_flags {
     pub const MANAGED_SAVE: u32 = 1;
     pub const SNAPSHOTS_METADATA: u32 = 2;
     pub const NVRAM: u32 = 4;
+    pub const KEEP_NVRAM: u32 = 8;
 }
 
 /// Removes a definition; a running domain stays as a transient one.
@@ -77,10 +79,15 @@ pub fn undefine(world: &Arc<World>, domain: &Arc<Domain>, flags: u32) -> Result<
         let text = "Refusing to undefine while domain managed save image exists";
         return Err(Error::new(Code::OperationInvalid, text));
     }
-    if flags & undefine_flags::NVRAM != 0
-        && let Some(nvram) = domain.definition()?.text_at("os/nvram")
+    if let Some(nvram) = domain.definition()?.text_at("os/nvram").map(PathBuf::from)
+        && nvram.exists()
     {
-        crate::files::remove(nvram.as_ref())?;
+        if flags & undefine_flags::NVRAM != 0 {
+            crate::files::remove(&nvram)?;
+        } else if flags & undefine_flags::KEEP_NVRAM == 0 && !active {
+            let text = "cannot undefine domain with nvram";
+            return Err(Error::new(Code::OperationInvalid, text));
+        }
     }
     let reference = domain.reference();
     persist::remove_definition(world, domain)?;

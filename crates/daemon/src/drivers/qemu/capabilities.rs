@@ -5,6 +5,7 @@ use std::env::consts::ARCH;
 use libvirt_compat::xml::Element;
 use libvirt_compat::{Code, Error, Result, Uuid};
 
+use super::firmware;
 use super::probe::{ARCHITECTURES, Emulator, Emulators};
 use crate::drivers::CapabilitiesRequest;
 use crate::node::host_info;
@@ -160,14 +161,15 @@ pub fn domain(emulators: &Emulators, request: &CapabilitiesRequest) -> Result<El
         .with_child(Element::with_text("arch", arch))
         .with_child(Element::new("vcpu").with("max", machine.cpus_max))
         .with_child(Element::new("iothreads").with("supported", "no"))
-        .with_child(operating_system())
+        .with_child(operating_system(arch, &machine.name))
         .with_child(cpu(&emulator, virt_type))
         .with_child(Element::new("memoryBacking").with("supported", "no"))
         .with_child(devices(&emulator));
     Ok(document.with_child(features()))
 }
 
-fn operating_system() -> Element {
+fn operating_system(arch: &str, board: &str) -> Element {
+    let efi: &[&str] = if firmware::choose(arch, board).is_some() { &["efi"] } else { &[] };
     let loader = Element::new("loader")
         .with("supported", "yes")
         .with_child(choices("type", &["rom", "pflash"]))
@@ -175,7 +177,7 @@ fn operating_system() -> Element {
         .with_child(choices("secure", &["no"]));
     Element::new("os")
         .with("supported", "yes")
-        .with_child(choices("firmware", &[]))
+        .with_child(choices("firmware", efi))
         .with_child(loader)
 }
 

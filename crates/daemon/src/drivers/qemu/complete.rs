@@ -1,13 +1,14 @@
 //! What libvirt's QEMU driver fills into a definition.
 
 use std::env::consts::ARCH;
+use std::path::Path;
 
 use libvirt_compat::domain::{self, Defaults};
 use libvirt_compat::xml::Element;
 use libvirt_compat::{Code, Error, Origin, Result};
 
 use super::probe::{Emulator, Emulators};
-use super::{addresses, controllers};
+use super::{addresses, controllers, firmware};
 use crate::random;
 
 fn with_defaults<R>(kvm: bool, work: impl FnOnce(&mut Defaults<'_>) -> R) -> R {
@@ -25,12 +26,14 @@ pub fn unsupported(text: impl Into<String>) -> Error {
 }
 
 /// Parses a definition and fills in everything.
-pub fn domain(text: &str, emulators: &Emulators) -> Result<Element> {
+pub fn domain(text: &str, emulators: &Emulators, nvram: &Path) -> Result<Element> {
     let kvm = emulators.kvm_works();
     let mut document = with_defaults(kvm, |defaults| domain::complete(text, defaults))?;
     refuse_unknown(&document)?;
     let emulator = emulators.of(&document)?;
     machine(&mut document, &emulator)?;
+    let name = document.child("name").map(Element::text).unwrap_or_default();
+    firmware::fill(document.ensure("os"), &emulator.arch, &name, nvram)?;
     processor(&mut document, &emulator)?;
     let x86 = matches!(emulator.arch.as_str(), "x86_64" | "i686");
     let q35 = is_q35(&document);
@@ -111,10 +114,6 @@ fn machine(document: &mut Element, emulator: &Emulator) -> Result<()> {
     let os = document.ensure("os");
     if os.child("boot").is_none() && !ordered {
         os.push(Element::new("boot").with("dev", "hd"));
-    }
-    if os.attribute("firmware").is_some() {
-        let text = "firmware auto selection is not supported yet; name <loader> and <nvram>";
-        return Err(unsupported(text));
     }
     Ok(())
 }

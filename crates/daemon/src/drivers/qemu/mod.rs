@@ -4,6 +4,7 @@ mod probe;
 mod capabilities;
 mod complete;
 mod controllers;
+mod firmware;
 mod addresses;
 mod describe;
 mod aliases;
@@ -147,7 +148,7 @@ impl Driver for QemuDriver {
     }
 
     fn complete(&self, text: &str) -> Result<Element> {
-        complete::domain(text, &self.emulators)
+        complete::domain(text, &self.emulators, &self.paths.state.join("nvram"))
     }
 
     fn complete_device(&self, domain: &Element, device: &mut Element) -> Result<()> {

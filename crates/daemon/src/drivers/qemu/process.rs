@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use super::machine::Machine;
 use super::monitor::Monitor;
-use super::{QemuDriver, aliases, describe, ports};
+use super::{QemuDriver, aliases, describe, firmware, ports};
 use crate::drivers::{Start, Started};
 use crate::files;
 
@@ -48,6 +48,7 @@ fn start_once(driver: &QemuDriver, start: &Start) -> Result<Started> {
     let runtime = driver.runtime(&start.uuid);
     files::make_private_directory(&runtime)?;
     check_images(&document)?;
+    firmware::prepare(&document)?;
     let mut taken = Vec::new();
     let prepared = prepare(&mut document, &runtime, &mut taken)
         .and_then(|()| describe::vm(&document, &start.networks));
