@@ -29,6 +29,9 @@ pub enum Exit {
 /// Pages whose translation for fetches is remembered.
 const FETCH_PAGES: usize = 64;
 
+/// No large page in either half.
+const NO_LARGE: [(u64, u64); 2] = [(u64::MAX, 0); 2];
+
 /// What translated code's callbacks need. Lives at a fixed address.
 struct Context<F: FrontEnd> {
     engine: Arc<Engine<F>>,
@@ -37,6 +40,9 @@ struct Context<F: FrontEnd> {
     stop: Cell<Option<Stop>>,
     /// The next instruction is executed alone: it writes to its own code.
     step: Cell<bool>,
+    /// The span of large pages that the TLB holds pieces of, in each half of the address space:
+    /// forgetting a page in there forgets all, for its other pieces could be anywhere.
+    large: Cell<[(u64, u64); 2]>,
     /// By page number: (virtual page, physical page) of recent fetches.
     fetches: RefCell<[(u64, u64); FETCH_PAGES]>,
 }
@@ -68,6 +74,7 @@ impl<F: FrontEnd> Vcpu<F> {
             block,
             stop: Cell::new(None),
             step: Cell::new(false),
+            large: Cell::new(NO_LARGE),
             fetches: RefCell::new([(u64::MAX, 0); FETCH_PAGES]),
         });
         block.set_word(layout::SELF, block.address());
@@ -335,9 +342,21 @@ impl<F: FrontEnd> Context<F> {
         Ok(translation.physical)
     }
 
+    fn note_large(&self, address: u64, page_bits: u8) {
+        if page_bits <= 12 {
+            return;
+        }
+        let mask = (1 << page_bits) - 1;
+        let mut large = self.large.get();
+        let (start, end) = &mut large[(address >> 63) as usize];
+        (*start, *end) = ((*start).min(address & !mask), (*end).max(address | mask));
+        self.large.set(large);
+    }
+
     /// Where a slow access goes: RAM, which the TLB then knows, or a device.
     fn place(&self, address: u64, access: Access, view: u16) -> Result<Place, MemoryFault> {
         let translation = self.walk(address, access, view)?;
+        self.note_large(address, translation.page_bits);
         let physical = translation.physical;
         let Some(page) = self.bus().page(physical & !0xfff) else {
             return Ok(Place::Device(physical));
@@ -682,9 +701,16 @@ impl<F: FrontEnd> GuestMemory for View<'_, F> {
         if self.is_user() {
             return;
         }
+        let in_large = |address: u64| {
+            let (start, end) = self.context.large.get()[(address >> 63) as usize];
+            (start..=end).contains(&address)
+        };
         match address {
-            Some(address) => self.context.block.forget_tlb_page(address),
-            None => self.context.block.forget_tlb(),
+            Some(address) if !in_large(address) => self.context.block.forget_tlb_page(address),
+            _ => {
+                self.context.large.set(NO_LARGE);
+                self.context.block.forget_tlb();
+            }
         }
         *self.context.fetches.borrow_mut() = [(u64::MAX, 0); FETCH_PAGES];
         self.context.block.forget_jumps(0, u64::MAX);

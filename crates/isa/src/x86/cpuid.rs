@@ -26,7 +26,6 @@ const FEATURES_ECX: u32 =
     1 | 1 << 1 | 1 << 9 | 1 << 13 | 1 << 19 | 1 << 20 | 1 << 22 | 1 << 23 | 1 << 25 | 1 << 31;
 const X2APIC: u32 = 1 << 21;
 const TSC_DEADLINE: u32 = 1 << 24;
-const PCID: u32 = 1 << 17;
 
 /// Leaf 7, EBX: FSGSBASE TSC_ADJUST BMI1 SMEP BMI2 ERMS INVPCID ADX.
 const STRUCTURED_EBX: u32 = 1 | 1 << 1 | 1 << 3 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 19;
@@ -56,7 +55,7 @@ pub fn answer(state: &State, leaf: u32, subleaf: u32) -> [u32; 4] {
             let xsave = if state.cr[4] & control::CR4_OSXSAVE != 0 { 1 << 27 } else { 0 };
             let count_shown = count.next_power_of_two().min(255);
             let multithreaded = if count > 1 { 1 << 28 } else { 0 };
-            let system = if state.msr.apic_count > 0 { X2APIC | TSC_DEADLINE | PCID } else { 0 };
+            let system = if state.msr.apic_count > 0 { X2APIC | TSC_DEADLINE } else { 0 };
             [
                 SIGNATURE,
                 number << 24 | count_shown << 16 | 8 << 8,

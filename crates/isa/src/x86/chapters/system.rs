@@ -126,6 +126,9 @@ fn set_interrupts(l: &mut Lift, on: i64) {
 
 fn halt(l: &mut Lift) {
     if l.allowed() {
+        // STI holds interrupts back for one instruction, and this was it.
+        let zero = l.ir.imm(0);
+        l.ir.put(state::SHADOW, zero);
         l.raise(Event::HALT, l.next, 0);
     }
 }

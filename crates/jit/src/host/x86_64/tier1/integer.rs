@@ -356,6 +356,8 @@ impl Job<'_> {
             self.c.asm.mov(4, reg::RDX, reg::RAX);
             self.c.asm.shift_imm(4, Shift::Shr, reg::RDX, 8);
         }
+        // The operands are not needed any more.
+        self.c.gprs.set_locks(1 << reg::RAX | 1 << reg::RDX);
         let quotient = self.stash(reg::RAX);
         let remainder = self.stash(reg::RDX);
         self.restore(reg::RAX);

@@ -92,6 +92,15 @@ enum Cold {
     Float(float::Special),
 }
 
+/// What the backward pass knows of flags values and faults behind the present operation.
+#[derive(Default)]
+struct RelaxedUse {
+    /// A flags value is used that was made before.
+    used: bool,
+    /// The present instruction may fault.
+    faults: bool,
+}
+
 /// Tier 1's working memory, reused from block to block.
 #[derive(Default)]
 pub struct Compiler {
@@ -351,9 +360,11 @@ impl Job<'_> {
         }
         let mut wish = [u32::MAX; 32]; // by host register, vectors from 16
         let mut relaxed_live = u64::MAX;
+        let mut relaxed_use = RelaxedUse::default();
         for index in (0..self.ops.len() as u32).rev() {
             let op = self.ops[index as usize];
             let info = op.code.info();
+            self.note_relaxed_use(&op, &mut relaxed_use, &mut relaxed_live);
             let live = match op.code {
                 _ if self.c.dead[index as usize] => false,
                 Code::Put => self.put_is_live(&op, &mut relaxed_live),
@@ -455,6 +466,23 @@ impl Job<'_> {
             }
         }
         true
+    }
+
+    /// A flags value that is used behind an instruction that may fault must be in state there: the
+    /// rest of the block is then done anew, from state.
+    fn note_relaxed_use(&self, op: &Op, later: &mut RelaxedUse, live: &mut u64) {
+        match op.code {
+            Code::InsnStart => {
+                if std::mem::take(&mut later.faults) && later.used {
+                    *live = u64::MAX;
+                }
+            }
+            Code::Put if op.ty == Type::Flags => later.used = false,
+            code => {
+                later.faults |= code.info().faults;
+                later.used |= op.operands().any(|operand| self.ty(operand) == Type::Flags);
+            }
+        }
     }
 
     fn relaxed_at(&self, op: &Op, live: &mut u64) {
