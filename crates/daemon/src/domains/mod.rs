@@ -4,6 +4,7 @@ mod lifecycle;
 mod persist;
 mod edit;
 mod snapshots;
+pub mod cpu_set;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

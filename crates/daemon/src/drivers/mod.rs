@@ -228,6 +228,10 @@ pub trait Machine: Send + Sync {
     fn vcpus(&self) -> Result<Vec<Vcpu>> {
         Err(unsupported("virDomainGetVcpus"))
     }
+    /// Keeps a vCPU to these CPUs of the host.
+    fn pin_vcpu(&self, _vcpu: u32, _cpus: &[usize]) -> Result<()> {
+        Err(unsupported("virDomainPinVcpu"))
+    }
     /// Plugs in a device, which gets its alias here.
     fn attach(&self, _domain: &Element, _device: &mut Element) -> Result<()> {
         Err(unsupported("virDomainAttachDeviceFlags"))

@@ -12,6 +12,7 @@ use libvirt_compat::{Code, Error, Result};
 
 use super::change::disk_target;
 use super::info::{is_listed, live_summary};
+use super::pinning::vcpu_map;
 use super::{Call, check_flags};
 use crate::domains;
 use crate::drivers::{BlockStats, Machine};
@@ -197,9 +198,8 @@ pub fn domain_get_vcpus(
         Error::new(Code::OperationInvalid, "cannot retrieve vcpu information for inactive domain")
     })?;
     let vcpus = super::at_most(vcpus.vcpus()?, maximum);
-    let mut map = all_cpus();
-    map.resize(usize::try_from(map_length).unwrap_or(0).min(2048), 0);
-    let maps = map.repeat(vcpus.len());
+    let document = domain.document()?;
+    let maps = vcpus.iter().flat_map(|vcpu| vcpu_map(&document, vcpu.number, map_length)).collect();
     let info = vcpus.into_iter().map(|vcpu| VcpuInfo {
         number: vcpu.number,
         state: 1,
@@ -207,21 +207,6 @@ pub fn domain_get_vcpus(
         cpu: vcpu.host_cpu,
     });
     Ok((info.collect(), Opaque(maps)))
-}
-
-pub fn domain_get_vcpu_pin_info(
-    call: &Call,
-    dom: Domain,
-    count: i32,
-    map_length: i32,
-    flags: u32,
-) -> Result<(Opaque, i32)> {
-    let (_, domain) = call.domain(&dom)?;
-    domains::impact(&domain, flags & 3)?;
-    let vcpus = domain.state.lock().summary.vcpus.min(u32::try_from(count).unwrap_or(0));
-    let mut map = all_cpus();
-    map.resize(usize::try_from(map_length).unwrap_or(0).min(2048), 0);
-    Ok((Opaque(map.repeat(vcpus as usize)), vcpus as i32))
 }
 
 pub fn domain_get_emulator_pin_info(

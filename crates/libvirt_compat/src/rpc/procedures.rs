@@ -38,6 +38,7 @@ macro_rules! remote_procedures {
         23 high read domain_lookup_by_name(name: String) -> Domain;
         24 high read domain_lookup_by_uuid(uuid: Uuid) -> Domain;
         25 high read connect_num_of_defined_domains() -> i32;
+        26 low write domain_pin_vcpu(dom: Domain, vcpu: u32, cpumap: Opaque);
         27 low write domain_reboot(dom: Domain, flags: u32);
         28 low write domain_resume(dom: Domain);
         29 high write domain_set_autostart(dom: Domain, autostart: i32);
@@ -177,6 +178,7 @@ macro_rules! remote_procedures {
         210 low write domain_inject_nmi(dom: Domain, flags: u32);
         211 low write domain_screenshot(dom: Domain, screen: u32, flags: u32) -> Option<String>;
         212 high read domain_get_state(dom: Domain, flags: u32) -> (i32, i32);
+        225 low write domain_pin_vcpu_flags(dom: Domain, vcpu: u32, cpumap: Opaque, flags: u32);
         226 low write domain_send_key(dom: Domain, codeset: u32, holdtime: u32, keycodes: Vec<u32>, flags: u32);
         227 high read node_get_cpu_stats(cpu_num: i32, nparams: i32, flags: u32) -> (Vec<NamedCount>, i32);
         228 high read node_get_memory_stats(nparams: i32, cell_num: i32, flags: u32) -> (Vec<NamedCount>, i32);
@@ -264,9 +266,9 @@ macro_rules! remote_procedures {
         437 high write network_create_xml_flags(xml: String, flags: u32) -> Network;
         }
         refused {
-        26 domain_pin_vcpu, 57 domain_get_scheduler_parameters,
-        58 domain_set_scheduler_parameters, 61 domain_migrate_prepare, 62 domain_migrate_perform,
-        63 domain_migrate_finish, 67 auth_sasl_init, 68 auth_sasl_start, 69 auth_sasl_step,
+        57 domain_get_scheduler_parameters, 58 domain_set_scheduler_parameters,
+        61 domain_migrate_prepare, 62 domain_migrate_perform, 63 domain_migrate_finish,
+        67 auth_sasl_init, 68 auth_sasl_start, 69 auth_sasl_step,
         75 connect_find_storage_pool_sources, 103 domain_block_peek, 104 domain_memory_peek,
         105 connect_domain_event_register, 106 connect_domain_event_deregister,
         108 domain_migrate_prepare2, 109 domain_migrate_finish2, 118 node_device_dettach,
@@ -284,10 +286,9 @@ macro_rules! remote_procedures {
         217 domain_migrate_finish3, 218 domain_migrate_confirm3,
         219 domain_set_scheduler_parameters_flags, 220 interface_change_begin,
         221 interface_change_commit, 222 interface_change_rollback,
-        223 domain_get_scheduler_parameters_flags, 225 domain_pin_vcpu_flags,
-        236 domain_save_image_define_xml, 237 domain_block_job_abort,
-        238 domain_get_block_job_info, 239 domain_block_job_set_speed, 240 domain_block_pull,
-        242 domain_migrate_get_max_speed, 250 node_suspend_for_duration,
+        223 domain_get_scheduler_parameters_flags, 236 domain_save_image_define_xml,
+        237 domain_block_job_abort, 238 domain_get_block_job_info, 239 domain_block_job_set_speed,
+        240 domain_block_pull, 242 domain_migrate_get_max_speed, 250 node_suspend_for_duration,
         253 domain_get_block_io_tune, 254 domain_set_numa_parameters,
         255 domain_get_numa_parameters, 256 domain_set_interface_parameters,
         257 domain_get_interface_parameters, 261 domain_pm_suspend_for_duration,

@@ -19,6 +19,7 @@ use libvirt_compat::{Code, Error, Result};
 use parking_lot::{Condvar, Mutex};
 use qemu_compat::qmp::{Event, QmpError};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::thread::{CpuSet, sched_setaffinity};
 use serde_json::{Map, Value, json};
 
 use super::monitor::{Heard, Monitor};
@@ -530,6 +531,20 @@ impl crate::drivers::Machine for Machine {
                 Vcpu { number, time_ns: user + system, host_cpu }
             })
             .collect())
+    }
+
+    fn pin_vcpu(&self, vcpu: u32, cpus: &[usize]) -> Result<()> {
+        let vcpus = self.shared.vcpus.lock();
+        let thread = vcpus.iter().find(|(number, _)| *number == vcpu).map(|(_, thread)| *thread);
+        let thread = thread.and_then(|thread| Pid::from_raw(i32::try_from(thread).ok()?));
+        let thread = thread.ok_or_else(|| {
+            Error::new(Code::InvalidArg, format!("vcpu {vcpu} is not present in live config"))
+        })?;
+        let mut set = CpuSet::new();
+        cpus.iter().filter(|cpu| **cpu < CpuSet::MAX_CPU).for_each(|cpu| set.set(*cpu));
+        sched_setaffinity(Some(thread), &set).map_err(|error| {
+            crate::files::system(format!("cannot set CPU affinity on vcpu {vcpu}"), &error.into())
+        })
     }
 
     fn attach(&self, domain: &Element, device: &mut Element) -> Result<()> {

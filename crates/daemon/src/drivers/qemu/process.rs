@@ -19,7 +19,8 @@ use serde_json::{Value, json};
 use super::machine::Machine;
 use super::monitor::Monitor;
 use super::{QemuDriver, aliases, describe, firmware, ports};
-use crate::drivers::{Start, Started};
+use crate::domains::cpu_set;
+use crate::drivers::{Machine as _, Start, Started};
 use crate::files;
 
 /// Held while descriptors are open for a child, so that no other child inherits them.
@@ -273,6 +274,13 @@ fn talk(
         monitor.execute("balloon", Some(json!({"value": kib * 1024})))?;
     }
     machine.read_vcpus()?;
+    let tune = document.child("cputune");
+    for pin in tune.into_iter().flat_map(|tune| tune.all("vcpupin")) {
+        let vcpu = pin.attribute("vcpu").and_then(|vcpu| vcpu.parse().ok());
+        if let (Some(vcpu), Some(cpus)) = (vcpu, pin.attribute("cpuset")) {
+            machine.pin_vcpu(vcpu, &cpu_set::parse(cpus))?;
+        }
+    }
     if restoring {
         machine.wait_for_migration("query-migrate")?;
     }

@@ -83,6 +83,10 @@ impl crate::drivers::Machine for Machine {
         Ok((0..count).map(|number| Vcpu { number, time_ns, host_cpu: 0 }).collect())
     }
 
+    fn pin_vcpu(&self, _vcpu: u32, _cpus: &[usize]) -> Result<()> {
+        Ok(())
+    }
+
     fn attach(&self, _domain: &Element, _device: &mut Element) -> Result<()> {
         Ok(())
     }
