@@ -4,3 +4,4 @@ mod executable;
 mod machine;
 mod linux_user;
 mod images;
+mod daemon;

@@ -46,6 +46,12 @@ impl Layer {
 /// Every applet that is built. A new one is one row here.
 pub const APPLETS: &[Applet] = &[
     Applet {
+        name: "qemu-system-x86_64",
+        layer: Layer::Machines,
+        summary: "Run an x86 PC",
+        run: emulator::run,
+    },
+    Applet {
         name: "qemu-x86_64",
         layer: Layer::Programs,
         summary: "Run an x86 (64 bits) Linux program",
@@ -58,10 +64,6 @@ pub const APPLETS: &[Applet] = &[
         run: linux_user::run,
     },
     Applet {
-        name: "qemu-system-x86_64",
-        layer: Layer::Machines,
-        summary: "Run an x86 PC",
-        run: emulator::run,
         name: "qemu-img",
         layer: Layer::Disks,
         summary: "Make, convert, check and repair disk images",
@@ -78,6 +80,24 @@ pub const APPLETS: &[Applet] = &[
         layer: Layer::Disks,
         summary: "Read and write single ranges of a disk image",
         run: images::run,
+    },
+    Applet {
+        name: "daemon",
+        layer: Layer::Daemon,
+        summary: "Domains, networks and storage behind libvirt's protocol",
+        run: daemon::run,
+    },
+    Applet {
+        name: "libvirtd",
+        layer: Layer::Daemon,
+        summary: "The same under libvirt's name",
+        run: daemon::run,
+    },
+    Applet {
+        name: "virt-ssh-helper",
+        layer: Layer::Daemon,
+        summary: "What qemu+ssh:// starts on the far side",
+        run: daemon::run_relay,
     },
 ];
 

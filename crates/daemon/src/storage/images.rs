@@ -1,0 +1,225 @@
+//! Image formats: what a file's head says, and the tool that makes and changes images.
+
+use std::fs::{File, OpenOptions};
+use std::io::Read;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+use std::process::Command;
+
+use libvirt_compat::{Code, Error, Result};
+
+use super::Volume;
+
+/// An image format, by libvirt's name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Format(&'static str);
+
+impl Format {
+    pub const RAW: Self = Self("raw");
+    pub const DIRECTORY: Self = Self("dir");
+    const QCOW2: Self = Self("qcow2");
+    const ALL: [Self; 14] = [
+        Self::RAW,
+        Self::DIRECTORY,
+        Self("bochs"),
+        Self("cloop"),
+        Self("dmg"),
+        Self("iso"),
+        Self("vpc"),
+        Self("vdi"),
+        Self("fat"),
+        Self("vhd"),
+        Self("qcow"),
+        Self::QCOW2,
+        Self("qed"),
+        Self("vmdk"),
+    ];
+
+    pub fn parse(name: &str) -> Result<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|format| format.0 == name)
+            .ok_or_else(|| Error::new(Code::XmlError, format!("unknown volume format type {name}")))
+    }
+
+    pub fn name(self) -> &'static str {
+        self.0
+    }
+}
+
+/// What a file's head says.
+pub struct Probed {
+    pub format: Format,
+    pub capacity: u64,
+    pub backing: Option<(String, Option<Format>)>,
+}
+
+impl Probed {
+    pub fn directory() -> Self {
+        Self { format: Format::DIRECTORY, capacity: 0, backing: None }
+    }
+}
+
+/// The longest name of a backing file that qcow2 allows.
+const BACKING_BYTES_MAX: u32 = 1023;
+/// An ISO 9660 volume descriptor and its mark.
+const ISO_MARK: (u64, &[u8]) = (0x8001, b"CD001");
+
+/// Looks at a file's head. Whatever it does not know is raw.
+pub fn probe(path: &Path) -> Result<Probed> {
+    let failed =
+        |error| crate::files::system(format!("cannot open file '{}'", path.display()), &error);
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32)
+        .open(path)
+        .map_err(failed)?;
+    let length = file.metadata().map_err(failed)?.len();
+    let mut head = [0; 104];
+    let mut read = 0;
+    while read < head.len() {
+        match (&file).read(&mut head[read..]).map_err(failed)? {
+            0 => break,
+            count => read += count,
+        }
+    }
+    if read >= 72 && head[..4] == *b"QFI\xfb" {
+        return Ok(qcow2(&file, &head));
+    }
+    let mut mark = [0; 5];
+    let is_iso = file.read_exact_at(&mut mark, ISO_MARK.0).is_ok() && mark == ISO_MARK.1;
+    let format = if is_iso { Format("iso") } else { Format::RAW };
+    Ok(Probed { format, capacity: length, backing: None })
+}
+
+fn qcow2(file: &File, head: &[u8; 104]) -> Probed {
+    let word = |at: usize| u32::from_be_bytes(head[at..at + 4].try_into().expect("four bytes"));
+    let long = |at: usize| u64::from_be_bytes(head[at..at + 8].try_into().expect("eight bytes"));
+    let (offset, length) = (long(8), word(16));
+    let mut backing = None;
+    if offset > 0 && (1..=BACKING_BYTES_MAX).contains(&length) {
+        let mut name = vec![0; length as usize];
+        if file.read_exact_at(&mut name, offset).is_ok() {
+            backing =
+                Some((String::from_utf8_lossy(&name).into_owned(), backing_format(file, head)));
+        }
+    }
+    let format = if word(4) >= 2 { Format::QCOW2 } else { Format("qcow") };
+    Probed { format, capacity: long(24), backing }
+}
+
+/// The header extension that names the backing file's format.
+fn backing_format(file: &File, head: &[u8; 104]) -> Option<Format> {
+    const MARK: u32 = 0xe279_2aca;
+    /// More extensions than any image has.
+    const EXTENSIONS_MAX: usize = 64;
+    let version = u32::from_be_bytes(head[4..8].try_into().ok()?);
+    let length = u32::from_be_bytes(head[100..104].try_into().ok()?);
+    let mut at = if version >= 3 { u64::from(length) } else { 72 };
+    for _ in 0..EXTENSIONS_MAX {
+        let mut extension = [0; 8];
+        file.read_exact_at(&mut extension, at).ok()?;
+        let mark = u32::from_be_bytes(extension[..4].try_into().ok()?);
+        let length = u32::from_be_bytes(extension[4..].try_into().ok()?);
+        if mark == 0 {
+            return None;
+        }
+        if mark == MARK {
+            let mut name = vec![0; length.min(64) as usize];
+            file.read_exact_at(&mut name, at + 8).ok()?;
+            return Format::parse(std::str::from_utf8(&name).ok()?).ok();
+        }
+        at += 8 + u64::from(length).next_multiple_of(8);
+    }
+    None
+}
+
+/// Makes and changes images.
+pub trait ImageTool: Send + Sync {
+    fn create(&self, volume: &Volume) -> Result<()>;
+    fn convert(&self, source: &Volume, target: &Volume) -> Result<()>;
+    fn resize(&self, volume: &Volume) -> Result<()>;
+    /// `-c`, `-a` or `-d` on an internal snapshot.
+    fn snapshot(&self, path: &Path, action: &str, name: &str) -> Result<()>;
+}
+
+/// Raw files by ourselves, the rest with the tool every installation of QEMU has.
+pub struct QemuImg;
+
+impl ImageTool for QemuImg {
+    fn create(&self, volume: &Volume) -> Result<()> {
+        if volume.format == Format::RAW && volume.backing.is_none() {
+            return create_raw(volume);
+        }
+        let mut arguments = vec!["create".to_owned(), "-q".into(), "-f".into()];
+        arguments.push(volume.format.name().into());
+        if let Some((path, format)) = &volume.backing {
+            let format = match format {
+                Some(format) => *format,
+                None => probe(Path::new(path))?.format,
+            };
+            arguments.extend(["-b".into(), path.clone(), "-F".into(), format.name().into()]);
+        }
+        arguments.extend([volume.path.clone(), volume.capacity.to_string()]);
+        run(&arguments)
+    }
+
+    fn convert(&self, source: &Volume, target: &Volume) -> Result<()> {
+        let from = source.format.name();
+        let from = if from == "iso" { "raw" } else { from };
+        let arguments = ["convert", "-q", "-f", from, "-O", target.format.name()];
+        let mut arguments: Vec<String> = arguments.map(str::to_owned).to_vec();
+        arguments.extend([source.path.clone(), target.path.clone()]);
+        run(&arguments)?;
+        if target.capacity > source.capacity { self.resize(target) } else { Ok(()) }
+    }
+
+    fn resize(&self, volume: &Volume) -> Result<()> {
+        if volume.format == Format::RAW {
+            let file = OpenOptions::new().write(true).open(&volume.path);
+            let resized = file.and_then(|file| file.set_len(volume.capacity));
+            return resized.map_err(|error| {
+                crate::files::system(format!("failed to truncate file '{}'", volume.path), &error)
+            });
+        }
+        let size = volume.capacity.to_string();
+        run(&["resize".into(), "-q".into(), "--shrink".into(), volume.path.clone(), size])
+    }
+
+    fn snapshot(&self, path: &Path, action: &str, name: &str) -> Result<()> {
+        let path = path.to_string_lossy().into_owned();
+        run(&["snapshot".into(), "-q".into(), action.into(), name.into(), path])
+    }
+}
+
+fn create_raw(volume: &Volume) -> Result<()> {
+    let failed =
+        |error| crate::files::system(format!("cannot create path '{}'", volume.path), &error);
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&volume.path);
+    let file = file.map_err(failed)?;
+    file.set_len(volume.capacity).map_err(failed)?;
+    if volume.allocation > 0 {
+        let length = volume.allocation.min(volume.capacity);
+        let flags = rustix::fs::FallocateFlags::empty();
+        // A file system that cannot reserve space gives a sparse file instead.
+        _ = rustix::fs::fallocate(&file, flags, 0, length);
+    }
+    Ok(())
+}
+
+fn run(arguments: &[String]) -> Result<()> {
+    let output = Command::new("qemu-img").args(arguments).output().map_err(|error| {
+        Error::new(Code::InternalError, format!("creation of storage needs qemu-img: {error}"))
+    })?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let text = String::from_utf8_lossy(&output.stderr);
+    let command = arguments.join(" ");
+    let text = format!(
+        "Child process (qemu-img {command}) unexpected {}: {}",
+        output.status,
+        text.trim_end()
+    );
+    Err(Error::new(Code::InternalError, text))
+}

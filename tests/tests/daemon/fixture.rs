@@ -1,0 +1,142 @@
+//! A daemon in its own directories, and virsh.
+
+use std::fs;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// A directory that goes away.
+pub struct Scratch(pub PathBuf);
+
+impl Scratch {
+    pub fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        // Socket paths are short: 108 bytes at most.
+        let path = std::env::temp_dir().join(format!("hd-{}-{number}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    pub fn join(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A running daemon.
+pub struct Daemon {
+    pub scratch: Scratch,
+    child: Child,
+}
+
+impl Daemon {
+    /// Starts one and waits for its socket.
+    pub fn start() -> Self {
+        let scratch = Scratch::new();
+        let child = spawn(&scratch.0);
+        Self { scratch, child }
+    }
+
+    /// Kills it without warning and starts another in the same directories.
+    pub fn kill_and_restart(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.child = spawn(&self.scratch.0);
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.scratch.join("s/libvirt-sock")
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn uri(&self, scheme: &str, path: &str) -> String {
+        format!("{scheme}+unix://{path}?socket={}", self.socket().display())
+    }
+
+    /// Runs one virsh with these commands; returns what it printed, and whether it succeeded.
+    pub fn virsh(&self, commands: &str) -> (bool, String) {
+        virsh(&self.uri("qemu", "/session"), commands)
+    }
+
+    /// The same, which has to succeed.
+    pub fn ok(&self, commands: &str) -> String {
+        let (ok, text) = self.virsh(commands);
+        assert!(ok, "virsh {commands}: {text}");
+        text
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let (_, names) = self.virsh("list --name");
+        for name in names.split_whitespace() {
+            self.virsh(&format!("destroy {name}"));
+        }
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
+
+fn spawn(folder: &Path) -> Child {
+    let child = tests::hostel()
+        .args(["daemon", "--session"])
+        .arg("--socket-dir")
+        .arg(folder.join("s"))
+        .arg("--state-dir")
+        .arg(folder.join("state"))
+        .arg("--runtime-dir")
+        .arg(folder.join("r"))
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .spawn()
+        .unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while UnixStream::connect(folder.join("s/libvirt-sock")).is_err() {
+        assert!(Instant::now() < deadline, "the daemon does not listen");
+        thread::sleep(Duration::from_millis(10));
+    }
+    child
+}
+
+/// Runs one virsh.
+pub fn virsh(uri: &str, commands: &str) -> (bool, String) {
+    let output = Command::new("timeout")
+        .args(["60", "virsh", "-q", "-c", uri, commands])
+        .stdin(Stdio::null())
+        .env("LC_ALL", "C")
+        .output()
+        .unwrap();
+    let text = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    (output.status.success(), text)
+}
+
+/// Whether these programs are all there.
+pub fn missing(programs: &[&'static str]) -> Option<&'static str> {
+    programs.iter().find(|program| tests::program(program).is_none()).copied()
+}
+
+/// Leaves the test when a program is missing.
+#[macro_export]
+macro_rules! need {
+    ($($program:literal),*) => {
+        if let Some(program) = $crate::daemon::fixture::missing(&[$($program),*]) {
+            tests::skip!("{program} is not installed");
+        }
+    };
+}

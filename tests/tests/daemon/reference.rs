@@ -1,0 +1,300 @@
+//! The same virsh commands against libvirtd and against us, in the same run.
+
+use std::fs;
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::fixture::{Daemon, Scratch, virsh};
+use crate::need;
+
+/// A libvirtd with its own sockets. It keeps its definitions in the machine's directories, so the
+/// tour uses names of its own and cleans up.
+struct Libvirtd {
+    scratch: Scratch,
+    child: Child,
+}
+
+impl Libvirtd {
+    fn start() -> Option<Self> {
+        let scratch = Scratch::new();
+        let sockets = scratch.join("s");
+        fs::create_dir_all(&sockets).unwrap();
+        let configuration = scratch.join("libvirtd.conf");
+        let text = format!(
+            "unix_sock_dir = \"{}\"\nauth_unix_ro = \"none\"\nauth_unix_rw = \"none\"\nlisten_tls = 0\n",
+            sockets.display()
+        );
+        fs::write(&configuration, text).unwrap();
+        let child = Command::new("/usr/sbin/libvirtd")
+            .arg("-f")
+            .arg(&configuration)
+            .arg("-p")
+            .arg(scratch.join("pid"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .ok()?;
+        let daemon = Self { scratch, child };
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while UnixStream::connect(sockets.join("libvirt-sock")).is_err() {
+            if Instant::now() > deadline {
+                return None;
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        Some(daemon)
+    }
+
+    fn uri(&self) -> String {
+        format!("qemu+unix:///system?socket={}", self.scratch.join("s/libvirt-sock").display())
+    }
+}
+
+impl Drop for Libvirtd {
+    fn drop(&mut self) {
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
+
+/// `@` stands for a folder that both sides use.
+const TOUR: &[&str] = &[
+    "define @/tq.xml",
+    "dominfo tq",
+    "domstate tq --reason",
+    "domid tq",
+    "domuuid tq",
+    "dumpxml tq",
+    "dumpxml tq --security-info --inactive --xpath //graphics",
+    "vcpupin tq",
+    "vcpupin tq 0 0 --config",
+    "vcpupin tq",
+    "vcpupin tq 7 0 --config",
+    "domblklist tq --details",
+    "domiflist tq",
+    "vcpucount tq",
+    "vcpucount tq --maximum",
+    "setvcpus tq 2 --config",
+    "vcpucount tq",
+    "setvcpus tq 5 --config",
+    "setvcpus tq 1 --config",
+    "setmem tq 32M --config",
+    "setmaxmem tq 128M --config",
+    "dominfo tq",
+    "setmem tq 1G --config",
+    "setmem tq 32M --live",
+    "desc tq --title hello --config",
+    "desc tq --title",
+    "desc tq some words",
+    "desc tq",
+    "metadata tq http://x/ --key k --set '<a><b/></a>' --config",
+    "metadata tq http://x/",
+    "metadata tq http://y/",
+    "autostart tq",
+    "list --all --autostart --name",
+    "autostart tq --disable",
+    "suspend tq",
+    "resume tq",
+    "shutdown tq",
+    "reboot tq",
+    "reset tq",
+    "destroy tq",
+    "managedsave tq",
+    "save tq @/tq.save",
+    "snapshot-list tq",
+    "snapshot-current tq",
+    "snapshot-info tq nope",
+    "screenshot tq @/tq.png",
+    "console tq",
+    "domdisplay tq",
+    "vncdisplay tq",
+    "ttyconsole tq",
+    "qemu-monitor-command tq --hmp info",
+    "domblkstat tq vda",
+    "dommemstat tq",
+    "vcpuinfo tq",
+    "domstats tq --state --balloon --vcpu",
+    "attach-disk tq @/tq2.qcow2 vdb --subdriver qcow2 --config",
+    "attach-disk tq @/tq2.qcow2 vdb --subdriver qcow2 --config",
+    "domblklist tq",
+    "detach-disk tq vdb --config",
+    "detach-disk tq vdq --config",
+    "attach-device tq @/nic.xml --config",
+    "domiflist tq",
+    "detach-interface tq user --mac 52:54:00:00:00:99 --config",
+    "domiflist tq",
+    "change-media tq hdc @/cd.iso --config",
+    "domblklist tq",
+    "dumpxml tq",
+    "domrename tq tq3",
+    "domrename tq3 tq",
+    "start tq --paused",
+    "domstate tq --reason",
+    "resume tq",
+    "domstate tq --reason",
+    "start tq",
+    "dominfo nope",
+    "dumpxml tq --xpath //disk",
+    "dumpxml tq --xpath //interface",
+    "dumpxml tq --xpath //controller",
+    "dumpxml tq --xpath //memballoon",
+    "domblklist tq",
+    "vcpupin tq 0 1 --live",
+    "vcpupin tq",
+    "setmem tq 1G --live",
+    "setvcpus tq 9 --live",
+    "setvcpus tq 2 --live",
+    "vcpucount tq",
+    "change-media tq hdc --eject --live",
+    "change-media tq hdc @/cd.iso --live --insert",
+    "domblklist tq",
+    "qemu-monitor-command tq --hmp info status",
+    "qemu-agent-command tq '{\"execute\":\"guest-ping\"}'",
+    "domtime tq",
+    "domfsinfo tq",
+    "domhostname tq",
+    "domfsfreeze tq",
+    "domfstrim tq",
+    "shutdown tq --mode agent",
+    "reboot tq --mode agent",
+    "domifaddr tq",
+    "domifaddr tq --source agent",
+    "send-key tq KEY_A KEY_B",
+    "inject-nmi tq",
+    "suspend tq",
+    "domstate tq --reason",
+    "suspend tq",
+    "resume tq",
+    "resume tq",
+    "domcontrol tq",
+    "domjobinfo tq",
+    "undefine tq",
+    "destroy tq",
+    "dominfo tq",
+    "net-dumpxml nope",
+    "net-info nope",
+    "net-start nope",
+    "pool-info nope",
+    "vol-list nope",
+    "pool-define-as tqp dir --target @/tqp",
+    "pool-start tqp",
+    "pool-build tqp",
+    "pool-start tqp",
+    "vol-create-as tqp v1 10M --format qcow2",
+    "vol-create-as tqp v1 10M",
+    "vol-create-as tqp v2 5M",
+    "vol-create-as tqp v3 5M --format qcow2 --backing-vol v1 --backing-vol-format qcow2",
+    "vol-list tqp",
+    "vol-info v2 tqp",
+    "vol-path v1 tqp",
+    "vol-pool @/tqp/v1",
+    "vol-key v1 tqp",
+    "vol-name @/tqp/v1",
+    "vol-resize v2 10M tqp",
+    "vol-resize v2 1M tqp",
+    "vol-clone v1 v4 tqp",
+    "vol-wipe v2 tqp",
+    "vol-delete v4 tqp",
+    "vol-delete nope tqp",
+    "vol-delete v3 tqp",
+    "vol-delete v2 tqp",
+    "vol-delete v1 tqp",
+    "pool-autostart tqp",
+    "pool-refresh tqp",
+    "pool-destroy tqp",
+    "pool-delete tqp",
+    "pool-undefine tqp",
+    "pool-undefine tqp",
+    "secret-get-value 33333333-1111-4111-8111-111111111119",
+    "nodedev-dumpxml nope",
+    "iface-dumpxml nope",
+    "nwfilter-dumpxml nope",
+    "net-define @/tnet.xml",
+    "net-dumpxml tnet",
+    "net-autostart tnet",
+    "net-info tnet",
+    "net-undefine tnet",
+    "domcapabilities --machine nonsense",
+    "domcapabilities --virttype nonsense",
+    "iothreadinfo tq",
+    "dompmsuspend tq mem",
+    "checkpoint-list tq",
+    "nodedev-info nope",
+    "iface-mac nope",
+    "vol-info @/nope",
+    "blkdeviotune tq vda",
+    "cpu-baseline @/nope",
+    "maxvcpus",
+    "version",
+    "hostname",
+    "nodecpumap",
+];
+
+const DOMAIN: &str = "<domain type='qemu'><name>tq</name>
+  <uuid>33333333-1111-4111-8111-111111111111</uuid><memory unit='MiB'>64</memory>
+  <vcpu current='1'>2</vcpu><os><type arch='x86_64' machine='pc'>hvm</type></os>
+  <features><acpi/></features><devices>
+  <disk type='file'><driver name='qemu' type='qcow2'/><source file='@/tq.qcow2'/>
+    <target dev='vda' bus='virtio'/></disk>
+  <disk type='file' device='cdrom'><target dev='hdc' bus='ide'/></disk>
+  <interface type='user'><mac address='52:54:00:00:00:31'/><model type='virtio'/></interface>
+  <serial type='pty'/><graphics type='vnc' passwd='abc'/></devices></domain>";
+
+const NIC: &str = "<interface type='user'><mac address='52:54:00:00:00:99'/>
+  <model type='virtio'/></interface>";
+
+const NETWORK: &str = "<network><name>tnet</name>
+  <uuid>44444444-1111-4111-8111-111111111111</uuid><mac address='52:54:00:11:22:33'/>
+  <forward mode='nat'/><bridge name='virbr77'/><ip address='10.9.8.1' netmask='255.255.255.0'>
+  <dhcp><range start='10.9.8.2' end='10.9.8.9'/></dhcp></ip></network>";
+
+fn prepare(folder: &Scratch) {
+    let here = folder.0.display().to_string();
+    fs::write(folder.join("tq.xml"), DOMAIN.replace('@', &here)).unwrap();
+    fs::write(folder.join("nic.xml"), NIC).unwrap();
+    fs::write(folder.join("tnet.xml"), NETWORK).unwrap();
+    fs::write(folder.join("cd.iso"), vec![0; 1 << 20]).unwrap();
+    for name in ["tq.qcow2", "tq2.qcow2"] {
+        let made = Command::new("qemu-img")
+            .args(["create", "-q", "-f", "qcow2"])
+            .arg(folder.join(name))
+            .arg("20M")
+            .status();
+        assert!(made.unwrap().success());
+    }
+}
+
+#[test]
+fn virsh_prints_the_same_as_with_libvirtd() {
+    need!("virsh", "qemu-system-x86_64", "qemu-img");
+    let root = fs::read_to_string("/proc/self/status").unwrap().contains("\nUid:\t0\t");
+    if !root || !std::path::Path::new("/usr/sbin/libvirtd").exists() {
+        tests::skip!("libvirtd in system mode needs root and Debian's libvirt-daemon");
+    }
+    let Some(libvirtd) = Libvirtd::start() else { tests::skip!("libvirtd does not start here") };
+    if !virsh(&libvirtd.uri(), "domcapabilities --virttype qemu").0 {
+        tests::skip!("libvirtd cannot run an emulator here");
+    }
+    let daemon = Daemon::start();
+    let (_, before) = virsh(&libvirtd.uri(), "dominfo tq");
+    assert!(before.contains("failed to get domain"), "a domain 'tq' is in the way: {before}");
+    let folder = Scratch::new();
+    let mut different = Vec::new();
+    let ours_uri = daemon.uri("qemu", "/session");
+    let run = |uri: &str| -> Vec<String> {
+        prepare(&folder);
+        let here = folder.0.display().to_string();
+        TOUR.iter().map(|commands| virsh(uri, &commands.replace('@', &here)).1).collect()
+    };
+    let reference = run(&libvirtd.uri());
+    let ours = run(&ours_uri);
+    for ((command, reference), ours) in TOUR.iter().zip(reference).zip(ours) {
+        if reference != ours {
+            different.push(format!("{command}\n--- libvirtd\n{reference}--- ours\n{ours}"));
+        }
+    }
+    assert!(different.is_empty(), "{} differ\n{}", different.len(), different.join("\n"));
+}
