@@ -18,6 +18,7 @@ type Stage = (&'static str, fn(&mut Tally) -> Result<()>);
 
 const STAGES: &[Stage] = &[
     ("fetch", |_| fetch::run(&[])),
+    ("packages", packages),
     ("tidy", |_| tidy::run(&[])),
     ("fmt", |tally| component(tally, "fmt", &["fmt", "--all", "--check"])),
     ("clippy", |tally| {
@@ -75,6 +76,58 @@ pub fn run(arguments: &[String]) -> Result<()> {
     Ok(())
 }
 
+/// Services and compilers that tests use as peers, and that must be installed to work.
+const PACKAGES: &[&str] = &[
+    "gcc-riscv64-linux-gnu",
+    "libc6-dev-riscv64-cross",
+    "libvirt-clients",
+    "libvirt-daemon",
+    "libvirt-daemon-driver-qemu",
+    "libvirt-daemon-system",
+    "python3-libvirt",
+    "virtinst",
+];
+
+/// Installs what is missing, where that is possible; the tests that need the rest skip.
+fn packages(_: &mut Tally) -> Result<()> {
+    let is_installed = |package: &&&str| {
+        let query = ["--show", "--showformat=${Status}", **package];
+        let output = Command::new("dpkg-query").args(query).output();
+        output.is_ok_and(|output| output.stdout.ends_with(b"ok installed"))
+    };
+    let missing: Vec<&str> =
+        PACKAGES.iter().filter(|package| !is_installed(package)).copied().collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let user = Command::new("id").arg("-u").output();
+    let root = user.is_ok_and(|output| output.stdout == b"0\n");
+    println!("packages: {} are missing", missing.join(", "));
+    if !root {
+        println!("packages: only root can install them, so their tests skip");
+        return Ok(());
+    }
+    let apt = |arguments: &[&str]| {
+        let status = Command::new("apt-get")
+            .args(["--quiet=2", "--yes", "--no-install-recommends"])
+            .args(arguments)
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .status();
+        status.is_ok_and(|status| status.success())
+    };
+    if !apt(&["update"]) || !apt(&[&["install"], &*missing].concat()) {
+        println!("packages: apt cannot install them here, so their tests skip");
+    }
+    Ok(())
+}
+
+/// The fetched peers come after the machine's own.
+fn search_path(root: &Path) -> OsString {
+    let own = env::var_os("PATH").unwrap_or_default();
+    let fetched = root.join("target/assets/bin");
+    env::join_paths(env::split_paths(&own).chain([fetched])).unwrap_or(own)
+}
+
 fn cargo_program() -> OsString {
     env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }
@@ -106,6 +159,7 @@ fn test(tally: &mut Tally) -> Result<()> {
     let mut child = Command::new(cargo_program())
         .args(["test", "--workspace", "--no-fail-fast"])
         .env("HOSTEL_SKIP_LOG", &log)
+        .env("PATH", search_path(&root))
         .current_dir(&root)
         .stdout(Stdio::piped())
         .spawn()

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use memory::AddressSpace;
 
+pub use ::jit::Options as TranslatorOptions;
 pub use processor::{Processor, Processors};
 
 /// What an accelerator must know of the machine.

@@ -6,8 +6,7 @@ use std::sync::Arc;
 use std::thread;
 
 use anyhow::{Context, Result};
-use devices::serial::{Output, SerialPort};
-use machine::{Request, Requests};
+use machine::{Request, Requests, SerialOutput, SerialPort};
 use parking_lot::{Condvar, Mutex};
 use rustix::termios::{self, OptionalActions, Termios};
 
@@ -78,8 +77,8 @@ impl Console {
     }
 
     /// For the serial port.
-    pub fn output(&self) -> Arc<dyn Output> {
-        Arc::clone(&self.sink) as Arc<dyn Output>
+    pub fn output(&self) -> Arc<dyn SerialOutput> {
+        Arc::clone(&self.sink) as Arc<dyn SerialOutput>
     }
 
     /// Begins to carry input to the port.
@@ -144,7 +143,7 @@ impl Sink {
     }
 }
 
-impl Output for Sink {
+impl SerialOutput for Sink {
     fn send(&self, byte: u8) {
         // What cannot be written is lost, as on a line that nobody listens to.
         _ = match &mut *self.target.lock() {

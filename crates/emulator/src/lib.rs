@@ -9,7 +9,7 @@ use std::fs;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use machine::{Config, End, Kernel, Machine};
+use machine::{Config, End, Kernel, Machine, TranslatorOptions};
 
 use console::Console;
 use options::{Action, Options, SerialPeer};
@@ -66,7 +66,10 @@ fn start(options: &Options) -> Result<End> {
         serial: console.as_ref().map(Console::output),
         debug_exit: options.debug_exit,
         reset_ends: options.no_reboot,
-        translator: jit::Options { cache_bytes: options.cache_bytes, ..jit::Options::detect() },
+        translator: TranslatorOptions {
+            cache_bytes: options.cache_bytes,
+            ..TranslatorOptions::detect()
+        },
     })?;
     if let (Some(console), Some(port)) = (&console, machine.serial()) {
         console.connect(port, machine.requests());

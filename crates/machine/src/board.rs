@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use accel::jit::{Entry, JitMachine};
-use accel::{Board, Chipset, Processors};
+use accel::{Board, Chipset, Processors, TranslatorOptions};
 use device::{Clock, Device, HostClock, Io, IrqLine, IrqSink, Timers};
 use devices::debug::DebugExit;
 use devices::i8254::{Pit, Port61};
@@ -13,7 +13,6 @@ use devices::ioapic::{self, IoApic};
 use devices::lapic::{self, Apics, LapicMmio};
 use devices::mc146818::Cmos;
 use devices::serial::{Output, SerialPort};
-use jit::Options;
 use memory::{AddressSpace, Owner, Ram, RamError, Region};
 
 use crate::acpi;
@@ -42,7 +41,7 @@ pub struct Config {
     /// A reset ends the machine.
     pub reset_ends: bool,
     /// The translator.
-    pub translator: Options,
+    pub translator: TranslatorOptions,
 }
 
 /// Why a machine cannot be built.

@@ -9,6 +9,8 @@ mod board;
 mod main_loop;
 mod power;
 
+pub use accel::TranslatorOptions;
 pub use board::{Config, Machine, MachineError};
 pub use boot::{BootError, Kernel};
+pub use devices::serial::{Output as SerialOutput, SerialPort};
 pub use main_loop::{End, Request, Requests};

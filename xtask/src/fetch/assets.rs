@@ -10,6 +10,8 @@ pub struct Asset {
     pub packages: &'static [&'static str],
     /// With everything they depend on, so that the folder is a root to run programs in.
     pub closure: bool,
+    /// Programs to be found in `target/assets/bin`, with the options they need to find their data.
+    pub programs: &'static [(&'static str, &'static str)],
 }
 
 impl Asset {
@@ -28,6 +30,7 @@ pub const ASSETS: &[Asset] = &[
         architecture: "amd64",
         packages: &["qemu-user-static"],
         closure: false,
+        programs: &[("qemu-riscv64-static", ""), ("qemu-aarch64-static", "")],
     },
     Asset {
         name: "qemu-user-10",
@@ -35,6 +38,7 @@ pub const ASSETS: &[Asset] = &[
         architecture: "amd64",
         packages: &["qemu-user"],
         closure: false,
+        programs: &[],
     },
     Asset {
         name: "kernel-12",
@@ -42,6 +46,7 @@ pub const ASSETS: &[Asset] = &[
         architecture: "amd64",
         packages: &["linux-image-6.1.0-*-cloud-amd64"],
         closure: false,
+        programs: &[],
     },
     Asset {
         name: "kernel-13",
@@ -49,6 +54,7 @@ pub const ASSETS: &[Asset] = &[
         architecture: "amd64",
         packages: &["linux-image-6.12.*+deb13-cloud-amd64"],
         closure: false,
+        programs: &[],
     },
     Asset {
         name: "busybox-amd64",
@@ -56,12 +62,19 @@ pub const ASSETS: &[Asset] = &[
         architecture: "amd64",
         packages: &["busybox-static"],
         closure: false,
+        programs: &[],
     },
     Asset {
         name: "qemu-system-10",
         suite: "trixie",
         architecture: "amd64",
-        packages: &["qemu-system-x86", "seabios", "ovmf"],
+        packages: &["qemu-system-x86", "qemu-utils", "seabios", "ovmf"],
         closure: true,
+        programs: &[
+            ("qemu-system-x86_64", "-L {root}/usr/share/seabios -L {root}/usr/share/qemu"),
+            ("qemu-img", ""),
+            ("qemu-io", ""),
+            ("qemu-nbd", ""),
+        ],
     },
 ];

@@ -9,6 +9,7 @@ mod apt;
 mod assets;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -75,7 +76,29 @@ fn fetch(asset: &Asset, cache: &Path) -> Result<()> {
         text += &format!("{}\n", package.file_name().unwrap_or_default().to_string_lossy());
     }
     fs::write(manifest, text).context("Cannot write the manifest")?;
+    for (program, options) in asset.programs {
+        offer(asset, &folder, cache, program, options)?;
+    }
     println!("fetch: {} is ready, {} packages", asset.name, packages.len());
+    Ok(())
+}
+
+/// A script in `target/assets/bin` that runs a program of the asset: one with its libraries through
+/// its own loader, so that the machine's libraries do not matter.
+fn offer(asset: &Asset, folder: &Path, cache: &Path, program: &str, options: &str) -> Result<()> {
+    let root = folder.display().to_string();
+    let loader = format!(
+        "{root}/usr/lib64/ld-linux-x86-64.so.2 --library-path \
+         {root}/usr/lib/x86_64-linux-gnu:{root}/lib/x86_64-linux-gnu "
+    );
+    let loader = if asset.closure { loader.as_str() } else { "" };
+    let options = options.replace("{root}", &root);
+    let bin = cache.join("bin");
+    fs::create_dir_all(&bin)?;
+    let script = bin.join(program);
+    let line = format!("#!/bin/sh\nexec {loader}{root}/usr/bin/{program} {options} \"$@\"\n");
+    fs::write(&script, line).context("Cannot write a script into target/assets/bin")?;
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
     Ok(())
 }
 

@@ -318,7 +318,10 @@ mod tests {
         let initrd = parameter(RAMDISK_IMAGE);
         assert_eq!((parameter(RAMDISK_SIZE), initrd % 4096), (5000, 0));
         assert_eq!(memory.read_value(initrd + 4999, 2), 7);
-        assert_eq!(memory.read_value(parameter(COMMAND_LINE), 4), 0x6975_71_u64 | 0x65 << 24);
+        assert_eq!(
+            memory.read_value(parameter(COMMAND_LINE), 4),
+            u64::from(u32::from_le_bytes(*b"quie"))
+        );
         assert_eq!(parameter(E820_ENTRIES) & 0xff, 4);
     }
 
