@@ -57,6 +57,7 @@ pub fn write(path: &Path, busybox: &Path, script: &str) -> io::Result<()> {
         archive.add(folder, FOLDER, (0, 0), &[]);
     }
     archive.add("dev/console", CHARACTER_DEVICE, (5, 1), &[]);
+    archive.add("dev/null", CHARACTER_DEVICE, (1, 3), &[]);
     archive.add("bin/busybox", FILE, (0, 0), &fs::read(busybox)?);
     let init = format!("#!/bin/busybox sh\n{script}\n");
     archive.add("init", FILE, (0, 0), init.as_bytes());

@@ -15,10 +15,20 @@ pub struct Claim {
     pub test: &'static str,
 }
 
-pub const CLAIMS: &[Claim] = &[Claim {
-    what: "One executable chooses an applet by its name or first argument",
-    test: "executable::an_unknown_applet_is_refused_with_the_nearest_name",
-}];
+pub const CLAIMS: &[Claim] = &[
+    Claim {
+        what: "One executable chooses an applet by its name or first argument",
+        test: "executable::an_unknown_applet_is_refused_with_the_nearest_name",
+    },
+    Claim {
+        what: "Debian 12's kernel boots to busybox on the translator, and powers off",
+        test: "machine::debian_12_boots_to_busybox_and_powers_off",
+    },
+    Claim {
+        what: "Four virtual CPUs run in parallel on the translator",
+        test: "machine::four_cpus_work_in_parallel",
+    },
+];
 
 const BEGIN: &str = "<!-- claims: written by `cargo xtask claims` -->\n";
 const END: &str = "<!-- /claims -->\n";
