@@ -5,6 +5,7 @@ mod ci;
 mod claims;
 mod fetch;
 mod tidy;
+mod trial;
 mod workspace;
 
 use std::env;
@@ -26,6 +27,12 @@ const TASKS: &[Task] = &[
         usage: "ci [STAGE...]",
         summary: "Fetch, check and test everything; the README's test command",
         run: ci::run,
+    },
+    Task {
+        name: "try",
+        usage: "try [OPTION...]",
+        summary: "Boot a Debian kernel to a shell on the translator; the README's main job",
+        run: trial::run,
     },
     Task {
         name: "tidy",

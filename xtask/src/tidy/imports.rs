@@ -44,7 +44,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("hostel", &["emulator", "images", "daemon", "cli", "viewer", "linux_user"]),
     // automation
     ("tests", &[]),
-    ("xtask", &[]),
+    ("xtask", &["tests"]),
 ];
 
 /// Foreign crates that have their place, and the crates where they may be used.
