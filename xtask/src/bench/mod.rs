@@ -8,6 +8,7 @@ mod measure;
 mod report;
 mod rows;
 
+use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
@@ -51,10 +52,37 @@ pub fn run(arguments: &[String]) -> Result<()> {
     for name in &names {
         ensure!(ROWS.iter().any(|row| row.name == name), "There is no benchmark '{name}'");
     }
+    prepare()?;
     let chosen = |row: &&Row| names.is_empty() || names.iter().any(|name| name == row.name);
     let reports: Vec<Report> = ROWS.iter().filter(chosen).map(|row| compare(row, runs)).collect();
     print!("{}", report::table(&reports));
     report::write_json(&reports)
+}
+
+/// Init of the machine that is booted.
+const INIT: &str = "echo INIT REACHED\n/bin/busybox poweroff -f";
+/// Bytes of the image that is converted: the kernel over and over, so that it compresses.
+const RAW_BYTES: usize = 256 << 20;
+
+/// Makes the rows' inputs below `target/bench` from the fetched assets; what is missing is skipped
+/// by the rows that need it.
+fn prepare() -> Result<()> {
+    let folder = workspace::root().join("target/bench");
+    fs::create_dir_all(&folder)?;
+    let busybox = tests::asset("busybox-amd64/bin/busybox");
+    if let Some(busybox) = busybox {
+        tests::initramfs::write(&folder.join("initrd"), &busybox, INIT)?;
+    }
+    if let Some(kernel) = tests::asset_file("kernel-12/boot", "vmlinuz") {
+        let kernel = fs::read(kernel)?;
+        fs::write(folder.join("vmlinuz"), &kernel)?;
+        if !folder.join("raw").exists() {
+            // Every other byte plain, so that there is something to compress.
+            let half = kernel.iter().flat_map(|byte| [*byte, 0]).cycle();
+            fs::write(folder.join("raw"), half.take(RAW_BYTES).collect::<Vec<u8>>())?;
+        }
+    }
+    Ok(())
 }
 
 /// Runs one row. What goes wrong becomes part of the report, not an end of the run.

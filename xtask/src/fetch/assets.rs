@@ -65,6 +65,14 @@ pub const ASSETS: &[Asset] = &[
         programs: &[],
     },
     Asset {
+        name: "busybox-riscv64",
+        suite: "trixie",
+        architecture: "riscv64",
+        packages: &["busybox-static"],
+        closure: false,
+        programs: &[],
+    },
+    Asset {
         name: "qemu-system-10",
         suite: "trixie",
         architecture: "amd64",
