@@ -28,6 +28,34 @@ pub const CLAIMS: &[Claim] = &[
         what: "Four virtual CPUs run in parallel on the translator",
         test: "machine::four_cpus_work_in_parallel",
     },
+    Claim {
+        what: "Translated x86 instructions agree with the host's processor",
+        test: "every_encoding_agrees_with_the_host",
+    },
+    Claim {
+        what: "RISC-V Linux programs behave as under the reference",
+        test: "linux_user::a_riscv64_program_behaves_as_under_the_reference",
+    },
+    Claim {
+        what: "Disks written by qemu-img and by ours in turn stay the same",
+        test: "images::random_writes_by_both_give_the_same_disk",
+    },
+    Claim {
+        what: "qemu-img's texts and exit codes are those of QEMU's",
+        test: "images::texts_and_codes_are_those_of_the_reference",
+    },
+    Claim {
+        what: "libvirt's virsh prints the same with our daemon as with libvirtd",
+        test: "daemon::reference::virsh_prints_the_same_as_with_libvirtd",
+    },
+    Claim {
+        what: "A running VM survives a kill of the daemon and is adopted again",
+        test: "daemon::qemu::a_running_domain_survives_the_daemon",
+    },
+    Claim {
+        what: "virt-install imports a disk through our daemon",
+        test: "daemon::qemu::virt_install_imports_a_disk",
+    },
 ];
 
 const BEGIN: &str = "<!-- claims: written by `cargo xtask claims` -->\n";

@@ -73,7 +73,7 @@ fn fetch(asset: &Asset, cache: &Path) -> Result<()> {
     let mut text = wanted;
     for package in &packages {
         unpack(package, &folder)?;
-        text += &format!("{}\n", package.file_name().unwrap_or_default().to_string_lossy());
+        text += &checksum(package)?;
     }
     fs::write(manifest, text).context("Cannot write the manifest")?;
     for (program, options) in asset.programs {
@@ -81,6 +81,17 @@ fn fetch(asset: &Asset, cache: &Path) -> Result<()> {
     }
     println!("fetch: {} is ready, {} packages", asset.name, packages.len());
     Ok(())
+}
+
+/// The archive's SHA-256 and name: which very packages the asset was made from. That they are what
+/// the archive signed, apt has checked.
+fn checksum(package: &Path) -> Result<String> {
+    let output = Command::new("sha256sum").arg(package).output().context("Cannot run sha256sum")?;
+    ensure!(output.status.success(), "sha256sum cannot read {}", package.display());
+    let line = String::from_utf8_lossy(&output.stdout);
+    let sum = line.split_whitespace().next().context("sha256sum printed nothing")?;
+    let name = package.file_name().unwrap_or_default().to_string_lossy();
+    Ok(format!("{sum}  {name}\n"))
 }
 
 /// A script in `target/assets/bin` that runs a program of the asset: one with its libraries through
