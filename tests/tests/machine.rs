@@ -1,6 +1,7 @@
 //! `qemu-system-x86_64`: whole machines on the translator.
 
 use std::fs;
+use std::io::Write;
 use std::process::{Output, Stdio};
 use std::sync::mpsc;
 use std::thread;
@@ -11,27 +12,41 @@ const BOOT_MAX: Duration = Duration::from_secs(240);
 
 /// Boots a Debian kernel with busybox and this init script; the exit code and the serial console.
 fn boot(name: &str, kernel: &str, options: &[&str], script: &str) -> Option<(i32, String)> {
+    boot_and_type(name, kernel, options, script, "")
+}
+
+/// The same with something typed on the console: all at once, before the guest even listens.
+fn boot_and_type(
+    name: &str,
+    kernel: &str,
+    options: &[&str],
+    script: &str,
+    typed: &str,
+) -> Option<(i32, String)> {
     let busybox = tests::asset("busybox-amd64/bin/busybox")?;
     let kernel = tests::asset_file(&format!("{kernel}/boot"), "vmlinuz")?;
     let folder = tests::scratch(name);
     let initrd = folder.join("initrd");
     tests::initramfs::write(&initrd, &busybox, script).expect("the RAM disk can be written");
-    let child = tests::hostel()
+    let mut child = tests::hostel()
         .args(["qemu-system-x86_64", "-nographic", "-no-reboot", "-m", "256", "-kernel"])
         .arg(kernel)
         .arg("-initrd")
         .arg(initrd)
         .args(["-append", "console=ttyS0 quiet panic=-1"])
         .args(options)
-        .stdin(Stdio::null())
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .expect("hostel starts");
+    let mut stdin = child.stdin.take().expect("it is piped");
+    stdin.write_all(typed.as_bytes()).expect("the emulator reads");
     let pid = child.id();
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || sender.send(child.wait_with_output()));
     let output = receiver.recv_timeout(BOOT_MAX);
+    drop(stdin); // open until here: an end of input is not what is tested
     fs::remove_dir_all(folder).expect("the scratch folder is ours");
     let Ok(output) = output else {
         _ = std::process::Command::new("kill").args(["-9", &pid.to_string()]).status();
@@ -69,6 +84,19 @@ fn four_cpus_work_in_parallel() {
     };
     assert!(console.contains("\n4\r\n"), "all four CPUs are there: {console}");
     assert_eq!(console.matches("loop 300").count(), 4, "{console}");
+    assert_eq!(code, 0);
+}
+
+#[test]
+fn what_is_typed_reaches_the_guest() {
+    let script = format!(
+        "while read word; do echo \"got $word\"; [ $word = end ] && break; done\n{POWER_OFF}"
+    );
+    let typed = "x\n".repeat(40) + "end\n";
+    let Some((code, console)) = boot_and_type("typing", "kernel-12", &[], &script, &typed) else {
+        tests::skip!("the Debian 12 kernel or busybox was not fetched");
+    };
+    assert!(console.contains("got end\r\n"), "{console}");
     assert_eq!(code, 0);
 }
 

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use device::{Device, Io, IrqLine, ones};
 use parking_lot::Mutex;
 
-use super::spec;
 use super::uart::Uart;
 
 /// Where bytes of the guest go. A leaf: it never calls back.
@@ -45,9 +44,16 @@ impl SerialPort {
 
     fn access<T>(&self, access: impl FnOnce(&mut Uart) -> T) -> T {
         let mut uart = self.uart.lock();
+        let room = uart.room();
         let result = access(&mut uart);
         // Still under the lock, or two vCPUs could publish their levels in the wrong order.
         self.irq.set_level(uart.irq());
+        let has_more_room = uart.room() > room;
+        drop(uart);
+        // Not only reading makes room: a driver may clear the FIFO, or switch it on.
+        if has_more_room {
+            self.output.room();
+        }
         result
     }
 }
@@ -60,11 +66,7 @@ impl Device for SerialPort {
 
 impl Io for SerialPort {
     fn read(&self, offset: u64, size: u8) -> u64 {
-        let register = offset & 7;
-        let value = self.access(|uart| uart.read(register));
-        if register == spec::DATA {
-            self.output.room();
-        }
+        let value = self.access(|uart| uart.read(offset & 7));
         (ones(size) & !0xff) | u64::from(value)
     }
 
@@ -77,17 +79,37 @@ impl Io for SerialPort {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use device::{IrqSink, RecordedIrq};
 
     use super::*;
+    use crate::serial::spec;
 
     #[derive(Default)]
-    struct Sent(Mutex<Vec<u8>>);
+    struct Sent(Mutex<Vec<u8>>, AtomicUsize);
 
     impl Output for Sent {
         fn send(&self, byte: u8) {
             self.0.lock().push(byte);
         }
+
+        fn room(&self) {
+            self.1.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn whoever_waits_for_room_hears_of_a_cleared_fifo() {
+        let sent = Arc::new(Sent::default());
+        let port = SerialPort::new(IrqLine::unconnected(), Arc::clone(&sent) as Arc<dyn Output>);
+        port.receive(b"a");
+        assert_eq!((port.room(), sent.1.load(Ordering::Relaxed)), (0, 0));
+        port.write(spec::INTERRUPT_IDENTIFY, 1, 7);
+        assert_eq!((port.room(), sent.1.load(Ordering::Relaxed)), (16, 1));
+        port.receive(b"bc");
+        port.read(spec::DATA, 1);
+        assert_eq!(sent.1.load(Ordering::Relaxed), 2);
     }
 
     #[test]
