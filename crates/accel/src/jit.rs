@@ -250,7 +250,7 @@ impl VcpuThread {
             let idle = self.vcpu.state().halted != 0;
             let chipset = &self.chipset;
             match self.processor.next(idle, self.waits, || chipset.is_pending(number)) {
-                Next::Quit => return,
+                Next::Quit => return self.processor.clear_kick(),
                 Next::Reset => self.reset(number != 0),
                 Next::Init => self.reset(true),
                 Next::Start(page) => self.start(page),

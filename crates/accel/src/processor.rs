@@ -71,6 +71,11 @@ impl Processor {
         *self.kick.lock() = Some(Box::new(kick));
     }
 
+    /// The vCPU goes away: nothing may reach for it any more.
+    pub(crate) fn clear_kick(&self) {
+        *self.kick.lock() = None;
+    }
+
     fn order(&self, order: impl FnOnce(&mut Orders)) {
         {
             let mut orders = self.orders.lock();
