@@ -140,11 +140,11 @@ fn what_is_not_obeyed_is_refused_by_name() {
 fn a_cache_that_writes_through_flushes_each_write() {
     let folder = Folder::new("images-through");
     let here = folder.0.as_path();
-    must(Tool::Ours, here, &["qemu-img", "create", "-q", "-f", "raw", "a", "1M"]);
+    must(Tool::Ours, here, &["qemu-img", "create", "-q", "-f", "qcow2", "a", "1M"]);
     fs::write(here.join("rules"), "[inject-error]\nevent = \"flush_to_disk\"\n").unwrap();
     for (cache, code) in [("writeback", 0), ("writethrough", 1), ("directsync", 1)] {
         let line =
-            ["qemu-img", "bench", "-f", "raw", "-w", "-c", "1", "-t", cache, "blkdebug:rules:a"];
+            ["qemu-img", "bench", "-f", "qcow2", "-w", "-c", "1", "-t", cache, "blkdebug:rules:a"];
         let (ended, text) = run(Tool::Ours, here, &line);
         assert_eq!(ended, code, "{cache}: {text}");
     }
