@@ -97,6 +97,60 @@ fn apply(tool: Tool, folder: &Path, image: &str, format: &str, load: &[String]) 
 }
 
 #[test]
+fn what_is_not_obeyed_is_refused_by_name() {
+    let folder = Folder::new("images-refused");
+    let here = folder.0.as_path();
+    must(Tool::Ours, here, &["qemu-img", "create", "-q", "-f", "qcow2", "a", "1M"]);
+    let lines: [(&[&str], &str); 10] = [
+        (&["qemu-img", "bench", "-n", "-c", "1", "a"], "native"),
+        (&["qemu-img", "bench", "-i", "io_uring", "-c", "1", "a"], "io_uring"),
+        (&["qemu-img", "info", "-t", "none", "a"], "'t'"),
+        (&["qemu-img", "amend", "--force", "-o", "compat=1.1", "a"], "force"),
+        (&["qemu-io", "-m", "-c", "length", "a"], "misalign"),
+        (&["qemu-io", "-k", "-c", "length", "a"], "native-aio"),
+        (&["qemu-io", "-i", "native", "-c", "length", "a"], "native"),
+        (&["qemu-nbd", "--aio", "native", "a"], "native"),
+        (&["qemu-img", "info", "--image-opts", "file.filename=a,file.aio=native"], "aio=native"),
+        (
+            &["qemu-img", "info", "--image-opts", "driver=qcow2,file=a,cache-clean-interval=9"],
+            "cache-clean-interval",
+        ),
+    ];
+    for (line, named) in lines {
+        let (code, text) = run(Tool::Ours, here, line);
+        assert!(code != 0 && text.contains(named), "{line:?}: {code}, {text}");
+    }
+    let obeyed: [&[&str]; 4] = [
+        &["qemu-img", "bench", "-q", "-i", "threads", "-c", "1", "a"],
+        &["qemu-img", "bench", "-w", "--flush-interval", "64", "--no-drain", "-c", "128", "a"],
+        &["qemu-io", "-i", "threads", "-c", "length", "a"],
+        &[
+            "qemu-img",
+            "info",
+            "--image-opts",
+            "driver=qcow2,refcount-cache-size=256k,cache-clean-interval=0,node-name=x,file.driver=file,file.filename=a,file.aio=threads,file.auto-read-only=on",
+        ],
+    ];
+    for line in obeyed {
+        must(Tool::Ours, here, line);
+    }
+}
+
+#[test]
+fn a_cache_that_writes_through_flushes_each_write() {
+    let folder = Folder::new("images-through");
+    let here = folder.0.as_path();
+    must(Tool::Ours, here, &["qemu-img", "create", "-q", "-f", "qcow2", "a", "1M"]);
+    fs::write(here.join("rules"), "[inject-error]\nevent = \"flush_to_disk\"\n").unwrap();
+    for (cache, code) in [("writeback", 0), ("writethrough", 1), ("directsync", 1)] {
+        let line =
+            ["qemu-img", "bench", "-f", "qcow2", "-w", "-c", "1", "-t", cache, "blkdebug:rules:a"];
+        let (ended, text) = run(Tool::Ours, here, &line);
+        assert_eq!(ended, code, "{cache}: {text}");
+    }
+}
+
+#[test]
 fn random_writes_by_both_give_the_same_disk() {
     if !have_reference() {
         tests::skip!("qemu-img and qemu-io of QEMU are not installed (package qemu-utils)");

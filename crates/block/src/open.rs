@@ -31,6 +31,8 @@ pub struct OpenMode {
     /// A damaged image is to be checked: errors in tables that can be repaired are no reason
     /// not to open it.
     pub check: bool,
+    /// Where writing is not possible, the node is read-only instead of not opened.
+    pub auto_read_only: bool,
     /// Backing files are writable, too.
     pub backing_write: bool,
 }
@@ -109,8 +111,16 @@ fn open_at(
 
 /// Options that every driver has.
 fn take_common(options: &mut OpenOptions, mode: &mut OpenMode) -> Result<()> {
-    options.take_text("node-name");
-    options.take_text("auto-read-only");
+    if let Some(name) = options.take_text("node-name") {
+        // Nothing here refers to nodes by name (a reference is refused), so that it only has to
+        // be one.
+        check_node_name(&name)?;
+    }
+    // A file is opened for writing only when somebody writes, whatever this says; a server may
+    // refuse writers.
+    if let Some(fall_back) = options.take_bool("auto-read-only")? {
+        mode.auto_read_only = fall_back;
+    }
     if options.take_bool("read-only")? == Some(true) {
         mode.write = false;
     }
@@ -131,6 +141,20 @@ fn take_common(options: &mut OpenOptions, mode: &mut OpenMode) -> Result<()> {
         Some("unmap" | "on") => mode.unmap = true,
         Some("ignore" | "off") => mode.unmap = false,
         Some(_) => return Err(Error::invalid("Invalid discard option")),
+    }
+    Ok(())
+}
+
+/// Node names are shorter than this.
+const NODE_NAME_BYTES_MAX: usize = 31;
+
+fn check_node_name(name: &str) -> Result<()> {
+    let letter = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+    if !name.starts_with(|c: char| c.is_ascii_alphabetic()) || !name.chars().all(letter) {
+        return Err(Error::invalid(format!("Invalid node-name: '{name}'")));
+    }
+    if name.len() > NODE_NAME_BYTES_MAX {
+        return Err(Error::invalid("Node name too long"));
     }
     Ok(())
 }
@@ -338,6 +362,22 @@ pub fn open_created(filename: &str) -> Result<NodeRef> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn common_options_do_what_they_say_or_are_refused() {
+        for (key, value, accepted) in [
+            ("node-name", "disk0.file-1_x", true),
+            ("node-name", "0disk", false),
+            ("node-name", "a-name-that-is-longer-than-qemu-takes", false),
+            ("auto-read-only", "on", true),
+            ("auto-read-only", "maybe", false),
+        ] {
+            let mut options = OpenOptions::new();
+            options.set(key, value);
+            let taken = take_common(&mut options, &mut OpenMode::default());
+            assert_eq!(taken.is_ok(), accepted, "{key}={value}");
+        }
+    }
 
     #[test]
     fn backing_names_are_relative_to_the_overlay() {

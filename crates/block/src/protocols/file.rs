@@ -101,7 +101,7 @@ fn open(driver: &'static str, options: &mut OpenOptions, mode: &OpenMode) -> Res
         Error::invalid(format!("The '{driver}' block driver requires a file name"))
     })?;
     let locking = options.take_text("locking");
-    options.take_text("aio");
+    check_aio(options)?;
     let locking = match locking.as_deref() {
         None | Some("auto" | "on") => true,
         Some("off") => false,
@@ -145,6 +145,17 @@ fn open(driver: &'static str, options: &mut OpenOptions, mode: &OpenMode) -> Res
         locking,
         partial: Mutex::new(()),
     }))
+}
+
+/// Requests run on the threads that make them: there is no other way here.
+fn check_aio(options: &mut OpenOptions) -> Result<()> {
+    match options.take_text("aio").as_deref() {
+        None | Some("threads") => Ok(()),
+        Some(mode @ ("native" | "io_uring")) => Err(Error::unsupported(format!(
+            "The option aio={mode} is not supported, only aio=threads is"
+        ))),
+        Some(other) => Err(Error::invalid(format!("Invalid parameter '{other}'"))),
+    }
 }
 
 fn file_length(file: &File) -> Result<u64> {

@@ -112,7 +112,8 @@ fn open(options: &mut OpenOptions, mode: &OpenMode) -> Result<NodeRef> {
     };
     let mut link = Link { stream, cookie: 0 };
     let Greeting { size, flags, structured, allocation } = link.greet(&export)?;
-    if mode.write && flags & can::READ_ONLY != 0 {
+    let read_only = flags & can::READ_ONLY != 0;
+    if mode.write && read_only && !mode.auto_read_only {
         return Err(
             Error::Os(Errno::ACCESS).during("request on write denied without write permission")
         );
@@ -121,7 +122,7 @@ fn open(options: &mut OpenOptions, mode: &OpenMode) -> Result<NodeRef> {
         name,
         size,
         flags,
-        writable: mode.write,
+        writable: mode.write && !read_only,
         structured,
         allocation,
         link: Mutex::new(link),

@@ -3,7 +3,7 @@
 use libvirt_compat::rpc::types::{StoragePool, StorageVol};
 use libvirt_compat::{Code, Error, Result, Uuid};
 
-use super::{Call, at_most, counted};
+use super::{Call, at_most, check_flags, counted};
 use crate::storage::Pool;
 
 /// `VIR_CONNECT_LIST_STORAGE_POOLS_*`: pairs, then one bit per kind.
@@ -32,6 +32,7 @@ mod list {
         "linstor",
     ];
     pub const KINDS_SHIFT: u32 = 6;
+    pub const KNOWN: u32 = (1 << (KINDS_SHIFT as usize + KINDS.len())) - 1;
 }
 
 fn select(call: &Call, flags: u32) -> Result<Vec<StoragePool>> {
@@ -57,6 +58,7 @@ pub fn connect_list_all_storage_pools(
     need_results: i32,
     flags: u32,
 ) -> Result<(Vec<StoragePool>, u32)> {
+    check_flags(flags, list::KNOWN, "storageConnectListAllStoragePools")?;
     Ok(counted(select(call, flags)?, need_results))
 }
 
@@ -98,7 +100,8 @@ pub fn storage_pool_lookup_by_target_path(call: &Call, path: String) -> Result<S
     Ok(pool.reference())
 }
 
-pub fn storage_pool_define_xml(call: &Call, text: String, _flags: u32) -> Result<StoragePool> {
+pub fn storage_pool_define_xml(call: &Call, text: String, flags: u32) -> Result<StoragePool> {
+    check_flags(flags, 0, "storagePoolDefineXML")?;
     let world = call.world()?;
     Ok(world.pools.define(&world, &text, false)?.reference())
 }
@@ -107,6 +110,7 @@ pub fn storage_pool_define_xml(call: &Call, text: String, _flags: u32) -> Result
 const CREATE_WITH_BUILD: u32 = 1;
 
 pub fn storage_pool_create_xml(call: &Call, text: String, flags: u32) -> Result<StoragePool> {
+    check_flags(flags, CREATE_WITH_BUILD, "storagePoolCreateXML")?;
     let world = call.world()?;
     if flags & CREATE_WITH_BUILD != 0 {
         world.pools.build(&world, &Pool::parse(&text)?)?;
@@ -114,12 +118,14 @@ pub fn storage_pool_create_xml(call: &Call, text: String, flags: u32) -> Result<
     Ok(world.pools.define(&world, &text, true)?.reference())
 }
 
-pub fn storage_pool_build(call: &Call, pool: StoragePool, _flags: u32) -> Result<()> {
+pub fn storage_pool_build(call: &Call, pool: StoragePool, flags: u32) -> Result<()> {
+    check_flags(flags, 0, "storagePoolBuild")?;
     let world = call.world()?;
     world.pools.build(&world, &world.pools.find(&pool)?)
 }
 
 pub fn storage_pool_create(call: &Call, pool: StoragePool, flags: u32) -> Result<()> {
+    check_flags(flags, CREATE_WITH_BUILD, "storagePoolCreate")?;
     let world = call.world()?;
     let pool = world.pools.find(&pool)?;
     if flags & CREATE_WITH_BUILD != 0 {
@@ -133,7 +139,8 @@ pub fn storage_pool_destroy(call: &Call, pool: StoragePool) -> Result<()> {
     world.pools.stop(&world, &world.pools.find(&pool)?)
 }
 
-pub fn storage_pool_delete(call: &Call, pool: StoragePool, _flags: u32) -> Result<()> {
+pub fn storage_pool_delete(call: &Call, pool: StoragePool, flags: u32) -> Result<()> {
+    check_flags(flags, 0, "storagePoolDelete")?;
     let world = call.world()?;
     world.pools.delete(&world, &world.pools.find(&pool)?)
 }
@@ -143,7 +150,8 @@ pub fn storage_pool_undefine(call: &Call, pool: StoragePool) -> Result<()> {
     world.pools.undefine(&world, &world.pools.find(&pool)?)
 }
 
-pub fn storage_pool_refresh(call: &Call, pool: StoragePool, _flags: u32) -> Result<()> {
+pub fn storage_pool_refresh(call: &Call, pool: StoragePool, flags: u32) -> Result<()> {
+    check_flags(flags, 0, "storagePoolRefresh")?;
     let world = call.world()?;
     world.pools.refresh(&world, &world.pools.find(&pool)?)
 }
@@ -152,6 +160,7 @@ pub fn storage_pool_refresh(call: &Call, pool: StoragePool, _flags: u32) -> Resu
 const XML_INACTIVE: u32 = 1;
 
 pub fn storage_pool_get_xml_desc(call: &Call, pool: StoragePool, flags: u32) -> Result<String> {
+    check_flags(flags, XML_INACTIVE, "storagePoolGetXMLDesc")?;
     let mut pool = call.world()?.pools.find(&pool)?;
     if flags & XML_INACTIVE != 0 {
         pool.info = crate::storage::PoolInfo::default();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use libvirt_compat::rpc::types::{StoragePool, StorageVol};
 use libvirt_compat::{Code, Error, Result};
 
-use super::{Call, at_most, counted};
+use super::{Call, at_most, check_flags, counted};
 use crate::storage::{Pool, Volume};
 use crate::streams::StreamBody;
 use crate::world::World;
@@ -42,8 +42,9 @@ pub fn storage_pool_list_all_volumes(
     call: &Call,
     pool: StoragePool,
     need_results: i32,
-    _flags: u32,
+    flags: u32,
 ) -> Result<(Vec<StorageVol>, u32)> {
+    check_flags(flags, 0, "storagePoolListAllVolumes")?;
     let (_, pool) = active_pool(call, &pool)?;
     let references = pool.volumes.values().map(Volume::reference);
     Ok(counted(references.collect(), need_results))
@@ -71,14 +72,18 @@ pub fn storage_vol_lookup_by_path(call: &Call, path: String) -> Result<StorageVo
     })
 }
 
+/// `VIR_STORAGE_VOL_CREATE_PREALLOC_METADATA`, which virt-install asks for.
+const CREATE_PREALLOC_METADATA: u32 = 1;
+
 pub fn storage_vol_create_xml(
     call: &Call,
     pool: StoragePool,
     text: String,
-    _flags: u32,
+    flags: u32,
 ) -> Result<StorageVol> {
+    check_flags(flags, CREATE_PREALLOC_METADATA, "storageVolCreateXML")?;
     let (world, pool) = active_pool(call, &pool)?;
-    Ok(world.pools.create_volume(&pool, &text, None)?.reference())
+    Ok(world.pools.create_volume(&pool, &text, None, flags != 0)?.reference())
 }
 
 pub fn storage_vol_create_xml_from(
@@ -86,19 +91,22 @@ pub fn storage_vol_create_xml_from(
     pool: StoragePool,
     text: String,
     source: StorageVol,
-    _flags: u32,
+    flags: u32,
 ) -> Result<StorageVol> {
+    check_flags(flags, 0, "storageVolCreateXMLFrom")?;
     let (world, pool) = active_pool(call, &pool)?;
     let (_, source) = world.pools.find_volume(&source)?;
-    Ok(world.pools.create_volume(&pool, &text, Some(&source))?.reference())
+    Ok(world.pools.create_volume(&pool, &text, Some(&source), false)?.reference())
 }
 
-pub fn storage_vol_delete(call: &Call, vol: StorageVol, _flags: u32) -> Result<()> {
+pub fn storage_vol_delete(call: &Call, vol: StorageVol, flags: u32) -> Result<()> {
+    check_flags(flags, 0, "storageVolDelete")?;
     let (world, pool, volume) = find(call, &vol)?;
     world.pools.delete_volume(&pool, &volume)
 }
 
-pub fn storage_vol_get_xml_desc(call: &Call, vol: StorageVol, _flags: u32) -> Result<String> {
+pub fn storage_vol_get_xml_desc(call: &Call, vol: StorageVol, flags: u32) -> Result<String> {
+    check_flags(flags, 0, "storageVolGetXMLDesc")?;
     let (world, pool, volume) = find(call, &vol)?;
     Ok(world.pools.reread_volume(&pool, &volume)?.document().to_xml())
 }
@@ -115,6 +123,7 @@ pub fn storage_vol_get_info_flags(
     vol: StorageVol,
     flags: u32,
 ) -> Result<(i32, u64, u64)> {
+    check_flags(flags, GET_PHYSICAL, "storageVolGetInfoFlags")?;
     let (world, pool, volume) = find(call, &vol)?;
     let volume = world.pools.reread_volume(&pool, &volume)?;
     let size = if flags & GET_PHYSICAL != 0 { volume.physical } else { volume.allocation };
@@ -132,6 +141,7 @@ mod resize {
 }
 
 pub fn storage_vol_resize(call: &Call, vol: StorageVol, size: u64, flags: u32) -> Result<()> {
+    check_flags(flags, resize::DELTA | resize::SHRINK, "storageVolResize")?;
     let (world, pool, volume) = find(call, &vol)?;
     let shrink = flags & resize::SHRINK != 0;
     let wanted = match (flags & resize::DELTA != 0, shrink) {
@@ -234,8 +244,9 @@ pub fn storage_vol_wipe_pattern(
     call: &Call,
     vol: StorageVol,
     algorithm: u32,
-    _flags: u32,
+    flags: u32,
 ) -> Result<()> {
+    check_flags(flags, 0, "storageVolWipePattern")?;
     if algorithm != 0 {
         let text = format!("wiping algorithm {algorithm} is not supported, only zero is");
         return Err(Error::new(Code::ArgumentUnsupported, text));

@@ -136,7 +136,8 @@ fn backing_format(file: &File, head: &[u8; 104]) -> Option<Format> {
 
 /// Makes and changes images.
 pub trait ImageTool: Send + Sync {
-    fn create(&self, volume: &Volume) -> Result<()>;
+    /// `preallocate` lays out the tables of the whole image at once.
+    fn create(&self, volume: &Volume, preallocate: bool) -> Result<()>;
     fn convert(&self, source: &Volume, target: &Volume) -> Result<()>;
     fn resize(&self, volume: &Volume) -> Result<()>;
     /// `-c`, `-a` or `-d` on an internal snapshot.
@@ -147,7 +148,11 @@ pub trait ImageTool: Send + Sync {
 pub struct QemuImg;
 
 impl ImageTool for QemuImg {
-    fn create(&self, volume: &Volume) -> Result<()> {
+    fn create(&self, volume: &Volume, preallocate: bool) -> Result<()> {
+        if preallocate && volume.format != Format::QCOW2 {
+            let text = "metadata preallocation only available with qcow2";
+            return Err(Error::new(Code::ConfigUnsupported, text));
+        }
         if volume.format == Format::RAW && volume.backing.is_none() {
             return create_raw(volume);
         }
@@ -159,6 +164,9 @@ impl ImageTool for QemuImg {
                 None => probe(Path::new(path))?.format,
             };
             arguments.extend(["-b".into(), path.clone(), "-F".into(), format.name().into()]);
+        }
+        if preallocate {
+            arguments.extend(["-o".into(), "preallocation=metadata".into()]);
         }
         arguments.extend([volume.path.clone(), volume.capacity.to_string()]);
         run(&arguments)

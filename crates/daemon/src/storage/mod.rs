@@ -308,6 +308,7 @@ impl Pools {
         pool: &Pool,
         text: &str,
         source: Option<&Volume>,
+        preallocate: bool,
     ) -> Result<Volume> {
         pool.require_active()?;
         let mut volume = Volume::parse(text, pool)?;
@@ -324,7 +325,7 @@ impl Pools {
             }
             let made = match source {
                 Some(source) => self.tool.convert(source, &volume),
-                None => self.tool.create(&volume),
+                None => self.tool.create(&volume, preallocate),
             };
             if let Err(error) = made {
                 _ = fs::remove_file(&path);

@@ -13,6 +13,7 @@ pub fn run(typed: &Typed) -> Outcome {
     if !typed.has("options") {
         return Err(Failure::usage("Must specify options (-o)"));
     }
+    opening::refuse(typed, &["force"])?;
     let format = typed.value("format");
     if let Some(format) = format
         && opening::asks_for_help(typed.values("options"))
@@ -24,7 +25,7 @@ pub fn run(typed: &Typed) -> Outcome {
         _ => return Err(fail("Expecting one image file name")),
     };
     let mut mode = OpenMode { write: true, unmap: true, ..OpenMode::default() };
-    opening::cache(typed, "cache", &mut mode, "Invalid cache option")?;
+    let write_through = opening::cache(typed, "cache", &mut mode, "Invalid cache option")?;
     let node = opening::open(typed, name, format, &mode)?;
     let format = node.driver();
     if opening::asks_for_help(typed.values("options")) {
@@ -39,6 +40,9 @@ pub fn run(typed: &Typed) -> Outcome {
     options.validate(&[specs])?;
     let progress = Progress::new(typed.has("progress"));
     node.amend(&options)?;
+    if write_through {
+        node.flush()?;
+    }
     progress.end(true);
     Ok(0)
 }

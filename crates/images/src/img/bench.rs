@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use block::open::OpenMode;
 use block::options::parse_bytes;
+use parking_lot::RwLock;
 use qemu_compat::image_tool::arguments::Typed;
 
 use super::failure::{Failure, Outcome};
@@ -23,42 +24,34 @@ struct Plan {
     write: bool,
     pattern: u8,
     flush_every: u64,
+    /// A flush waits for the requests before it and holds back those behind it.
+    drain: bool,
+    /// Every write is flushed.
+    write_through: bool,
 }
 
 pub fn run(typed: &Typed) -> Outcome {
     let name = opening::one_operand(typed)?;
-    let plan = plan(typed)?;
+    opening::refuse(typed, &["native"])?;
+    opening::check_aio(typed, |mode| format!("Invalid aio option: {mode}")).map_err(fail)?;
+    let mut plan = plan(typed)?;
     let mut mode = OpenMode { write: plan.write, unmap: true, ..OpenMode::default() };
-    opening::cache(typed, "cache", &mut mode, "Invalid cache mode")?;
-    match typed.value("aio") {
-        None | Some("threads" | "native" | "io_uring") => {}
-        Some(other) => return Err(fail(format!("Invalid aio option: {other}"))),
-    }
+    plan.write_through = opening::cache(typed, "cache", &mut mode, "Invalid cache mode")?;
     let node = opening::open(typed, name, typed.value("format"), &mode)?;
     let size = node.size();
     if size < plan.bytes {
         return Err(fail("The image is smaller than one request"));
     }
     if !typed.has("quiet") {
-        println!(
-            "Sending {} {} requests, {} bytes each, {} in parallel (starting at offset {}, step size {})",
-            plan.count,
-            if plan.write { "write" } else { "read" },
-            plan.bytes,
-            plan.depth,
-            plan.offset,
-            plan.step
-        );
-        if plan.flush_every > 0 {
-            println!("Sending flush every {} requests", plan.flush_every);
-        }
+        announce(&plan);
     }
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as u64;
     let next = AtomicU64::new(0);
+    let gate = RwLock::new(());
     let started = Instant::now();
     let outcomes: Vec<Result<(), Failure>> = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..plan.depth.min(cores))
-            .map(|_| scope.spawn(|| work(&node, &plan, size, &next)))
+            .map(|_| scope.spawn(|| work(&node, &plan, size, &next, &gate)))
             .collect();
         workers.into_iter().map(|worker| worker.join().expect("a worker does not panic")).collect()
     });
@@ -70,7 +63,34 @@ pub fn run(typed: &Typed) -> Outcome {
     Ok(0)
 }
 
-fn work(node: &block::NodeRef, plan: &Plan, size: u64, next: &AtomicU64) -> Result<(), Failure> {
+fn announce(plan: &Plan) {
+    println!(
+        "Sending {} {} requests, {} bytes each, {} in parallel (starting at offset {}, step size {})",
+        plan.count,
+        if plan.write { "write" } else { "read" },
+        plan.bytes,
+        plan.depth,
+        plan.offset,
+        plan.step
+    );
+    if plan.flush_every > 0 {
+        println!(
+            "Sending flush every {} {}requests",
+            plan.flush_every,
+            if plan.drain { "" } else { "in-flight " }
+        );
+    }
+}
+
+fn work(
+    node: &block::NodeRef,
+    plan: &Plan,
+    size: u64,
+    next: &AtomicU64,
+    gate: &RwLock<()>,
+) -> Result<(), Failure> {
+    let flush =
+        || node.flush().map_err(|error| fail(format!("Failed flush request: {}", error.reason())));
     let mut buffer = vec![plan.pattern; plan.bytes as usize];
     loop {
         let number = next.fetch_add(1, Ordering::Relaxed);
@@ -80,15 +100,20 @@ fn work(node: &block::NodeRef, plan: &Plan, size: u64, next: &AtomicU64) -> Resu
         // Requests wrap around so that each lies within the image.
         let room = size - plan.bytes + 1;
         let offset = (plan.offset + number * plan.step) % room;
+        let passing = gate.read();
         let done = if plan.write {
             node.write_at(&buffer, offset)
         } else {
             node.read_at(&mut buffer, offset)
         };
         done.map_err(|error| fail(format!("Failed request: {}", error.reason())))?;
+        if plan.write && plan.write_through {
+            flush()?;
+        }
+        drop(passing);
         if plan.flush_every > 0 && (number + 1).is_multiple_of(plan.flush_every) {
-            node.flush()
-                .map_err(|error| fail(format!("Failed flush request: {}", error.reason())))?;
+            let _alone = plan.drain.then(|| gate.write());
+            flush()?;
         }
     }
 }
@@ -120,6 +145,8 @@ fn plan(typed: &Typed) -> Result<Plan, Failure> {
             .try_into()
             .map_err(|_| fail("Invalid pattern byte specified"))?,
         flush_every: number(typed, "flush-interval", 0, "Invalid flush interval specified")?,
+        drain: !typed.has("no-drain"),
+        write_through: false,
     };
     if plan.flush_every > 0 && !plan.write {
         return Err(fail("--flush-interval is only available in write tests"));

@@ -29,7 +29,7 @@ pub fn run(typed: &Typed) -> Outcome {
     };
     let repair = fix != Fix::default();
     let mut mode = OpenMode { write: repair, check: true, unmap: true, ..OpenMode::default() };
-    opening::cache(typed, "cache", &mut mode, "Invalid source cache option")?;
+    let write_through = opening::cache(typed, "cache", &mut mode, "Invalid source cache option")?;
     let node = opening::open(typed, name, typed.value("format"), &mode)?;
     let quiet = typed.has("quiet");
     let checked = node.check(fix);
@@ -40,6 +40,9 @@ pub fn run(typed: &Typed) -> Outcome {
         }
         Err(error) => return Err(fail(format!("Check failed: {}", error.reason()))),
     };
+    if repair && write_through {
+        node.flush()?;
+    }
     print_messages(&report);
     let fixed = (report.corruptions_fixed, report.leaks_fixed);
     if fixed != (0, 0) {

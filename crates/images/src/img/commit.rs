@@ -20,7 +20,7 @@ pub fn run(typed: &Typed) -> Outcome {
     }
     let mut mode =
         OpenMode { write: true, backing_write: true, unmap: true, ..OpenMode::default() };
-    opening::cache(typed, "cache", &mut mode, "Invalid cache option")?;
+    let write_through = opening::cache(typed, "cache", &mut mode, "Invalid cache option")?;
     let top = opening::open(typed, name, typed.value("format"), &mode)?;
     let wanted = typed.value("base");
     let base = match wanted {
@@ -31,7 +31,7 @@ pub fn run(typed: &Typed) -> Outcome {
     };
     let quiet = typed.has("quiet");
     let progress = Progress::new(typed.has("progress") && !quiet);
-    let copied = copy(&top, &base, &progress);
+    let copied = copy(&top, &base, write_through, &progress);
     progress.end(copied.is_ok());
     copied.map_err(|failure| failure.with_prefix("Block job failed: ", ""))?;
     base.flush()?;
@@ -59,7 +59,12 @@ fn find_base(top: &NodeRef, wanted: &str) -> Result<Option<NodeRef>, Failure> {
     Ok(None)
 }
 
-fn copy(top: &NodeRef, base: &NodeRef, progress: &Progress) -> Result<(), Failure> {
+fn copy(
+    top: &NodeRef,
+    base: &NodeRef,
+    write_through: bool,
+    progress: &Progress,
+) -> Result<(), Failure> {
     let size = top.size();
     if base.size() < size {
         base.resize(size, block::Preallocation::Off)?;
@@ -78,6 +83,9 @@ fn copy(top: &NodeRef, base: &NodeRef, progress: &Progress) -> Result<(), Failur
                 let piece = &mut buffer[..length as usize];
                 top.read_at(piece, at)?;
                 base.write_at(piece, at)?;
+            }
+            if write_through {
+                base.flush()?;
             }
         }
         at += length;

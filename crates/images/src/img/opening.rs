@@ -89,12 +89,39 @@ pub fn could_not_open(name: &str, error: &Error) -> Failure {
     fail(format!("Could not open '{name}': {error}"))
 }
 
-/// A cache option; the default is `writeback`.
-pub fn cache(typed: &Typed, option: &str, mode: &mut OpenMode, error: &str) -> Result<(), Failure> {
-    if let Some(name) = typed.value(option) {
-        parse_cache(mode, name).ok_or_else(|| fail(format!("{error}: {name}")))?;
+/// A cache option; the default is `writeback`. Says whether every write is to be flushed.
+pub fn cache(
+    typed: &Typed,
+    option: &str,
+    mode: &mut OpenMode,
+    error: &str,
+) -> Result<bool, Failure> {
+    let Some(name) = typed.value(option) else { return Ok(false) };
+    parse_cache(mode, name).ok_or_else(|| fail(format!("{error}: {name}")))
+}
+
+/// Whether a cache option that was accepted wants every write flushed.
+pub fn writes_through(typed: &Typed, option: &str) -> bool {
+    matches!(typed.value(option), Some("writethrough" | "directsync"))
+}
+
+/// What a command line may not have, because nothing here would obey it.
+pub fn refuse(typed: &Typed, options: &[&str]) -> Result<(), Failure> {
+    match options.iter().find(|option| typed.has(option)) {
+        Some(option) => Err(fail(format!("The option --{option} is not supported"))),
+        None => Ok(()),
     }
-    Ok(())
+}
+
+/// The way of input and output: threads is the only one there is.
+pub fn check_aio(typed: &Typed, invalid: impl Fn(&str) -> String) -> Result<(), String> {
+    match typed.value("aio") {
+        None | Some("threads") => Ok(()),
+        Some(mode @ ("native" | "io_uring")) => {
+            Err(format!("The aio mode '{mode}' is not supported, only 'threads' is"))
+        }
+        Some(other) => Err(invalid(other)),
+    }
 }
 
 /// The one file name of a command.

@@ -26,7 +26,7 @@ pub fn run(typed: &Typed) -> Outcome {
     let quiet = typed.has("quiet");
     let mut mode =
         OpenMode { write: true, unmap: true, no_backing: unchecked, ..OpenMode::default() };
-    opening::cache(typed, "cache", &mut mode, "Invalid cache option")?;
+    let write_through = opening::cache(typed, "cache", &mut mode, "Invalid cache option")?;
     let mut below = OpenMode::default();
     opening::cache(typed, "backing-cache", &mut below, "Invalid source cache option")?;
     let node = opening::open(typed, name, typed.value("format"), &mode)?;
@@ -43,7 +43,7 @@ pub fn run(typed: &Typed) -> Outcome {
     if !unchecked {
         let new = open_new(name, backing.unwrap_or_default(), format, &below)?;
         let progress = Progress::new(typed.has("progress") && !quiet);
-        let copied = keep_contents(&node, new.as_ref(), compress, &progress);
+        let copied = keep_contents(&node, new.as_ref(), (compress, write_through), &progress);
         progress.end(copied.is_ok());
         copied?;
     }
@@ -92,7 +92,7 @@ fn open_new(
 fn keep_contents(
     node: &NodeRef,
     new: Option<&NodeRef>,
-    compress: bool,
+    (compress, write_through): (bool, bool),
     progress: &Progress,
 ) -> Result<(), Failure> {
     let old = node.backing();
@@ -121,6 +121,9 @@ fn keep_contents(
             read_padded(new, b, at)
                 .map_err(|_| fail("error while reading from new backing file"))?;
             write_differences(node, a, b, (at, size), unit, compress)?;
+            if write_through {
+                node.flush()?;
+            }
         }
         at += length;
         progress.set(at, size);

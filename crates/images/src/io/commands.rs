@@ -176,6 +176,7 @@ fn unsupported(option: &str) -> Failed {
 fn reopen(session: &mut Session, arguments: &[String]) -> Done {
     let Some(node) = session.node.take() else { return Err(Failed) };
     let mut mode = session.mode.clone();
+    let mut writethrough = session.writethrough;
     let mut rest = arguments.iter();
     while let Some(argument) = rest.next() {
         match argument.as_str() {
@@ -183,10 +184,11 @@ fn reopen(session: &mut Session, arguments: &[String]) -> Done {
             "-w" => mode.write = true,
             "-c" => {
                 let cache = rest.next().map(String::as_str).unwrap_or_default();
-                if parse_cache(&mut mode, cache).is_none() {
+                let Some(through) = parse_cache(&mut mode, cache) else {
                     eprintln!("qemu-io: Invalid cache option: {cache}");
                     return Err(Failed);
-                }
+                };
+                writethrough = through;
             }
             other => return Err(unsupported(other)),
         }
@@ -197,6 +199,7 @@ fn reopen(session: &mut Session, arguments: &[String]) -> Done {
         Ok(node) => {
             session.node = Some(node);
             session.mode = mode;
+            session.writethrough = writethrough;
             Ok(())
         }
         Err(text) => {

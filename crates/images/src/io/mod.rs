@@ -13,7 +13,7 @@ use block::{NodeRef, OpenOptions};
 use qemu_compat::image_tool::arguments::{Flag, Typed, flag, split, with_value};
 use qemu_compat::options::parse_opts;
 
-use crate::img::opening::make_object;
+use crate::img::opening::{check_aio, make_object};
 
 const FLAGS: &[Flag] = &[
     flag('h', "help"),
@@ -94,7 +94,8 @@ fn start(name: &str, typed: &Typed) -> Result<Session, String> {
     for object in typed.values("object") {
         make_object(object)?;
     }
-    for option in ["copy-on-read", "trace", "snapshot"] {
+    check_aio(typed, |mode| format!("Invalid aio option: {mode}"))?;
+    for option in ["copy-on-read", "trace", "snapshot", "misalign", "native-aio"] {
         if typed.has(option) {
             return Err(format!("The option --{option} is not supported"));
         }

@@ -12,7 +12,7 @@ use block::{NodeRef, OpenOptions};
 use qemu_compat::image_tool::arguments::{Flag, Typed, flag, split, with_value};
 use qemu_compat::options::parse_opts;
 
-use crate::img::opening::make_object;
+use crate::img::opening::{check_aio, make_object};
 
 use listening::{Listener, Sharing};
 
@@ -176,6 +176,10 @@ fn serve(typed: &Typed) -> Result<(), String> {
     }
     if std::env::var_os(READY_VARIABLE).is_some() {
         println!("r");
+        if !typed.has("verbose") {
+            // Who started us may wait for the end of our error output.
+            silence()?;
+        }
     }
     let sharing = Sharing { at_once: shared, persistent: typed.has("persistent") };
     let outcome = listener.serve(&Arc::new(export), &sharing);
@@ -183,6 +187,13 @@ fn serve(typed: &Typed) -> Result<(), String> {
         _ = fs::remove_file(path); // another program may have tidied up
     }
     outcome
+}
+
+/// Lets the error output of a process in the background go.
+fn silence() -> Result<(), String> {
+    let nowhere = fs::File::options().write(true).open("/dev/null");
+    let nowhere = nowhere.map_err(|error| format!("Cannot open /dev/null: {error}"))?;
+    rustix::stdio::dup2_stderr(&nowhere).map_err(|error| format!("Failed to fork: {error}"))
 }
 
 fn open(typed: &Typed, name: &str) -> Result<NodeRef, String> {
@@ -199,10 +210,7 @@ fn open(typed: &Typed, name: &str) -> Result<NodeRef, String> {
             Some(false) => {}
         }
     }
-    match typed.value("aio") {
-        None | Some("threads" | "native" | "io_uring") => {}
-        Some(other) => return Err(format!("invalid aio mode `{other}'")),
-    }
+    check_aio(typed, |mode| format!("invalid aio mode `{mode}'"))?;
     match typed.value("discard") {
         None | Some("ignore" | "off") => {}
         Some("unmap" | "on") => mode.unmap = true,

@@ -14,7 +14,11 @@ pub fn backends(device: &Device) -> Vec<Backing> {
         Kind::Serial { backend, .. } | Kind::Channel { backend, .. } => {
             vec![character(id, backend)]
         }
-        Kind::Vnc(screen) => vec![Backing::Option("-vnc", vnc(screen))],
+        Kind::Vnc(screen) => {
+            let layout = screen.keymap.iter().map(|map| Backing::Option("-k", map.clone()));
+            let screen = Backing::Option("-vnc", vnc(screen));
+            std::iter::once(screen).chain(layout).collect()
+        }
         Kind::Random { file } => vec![Backing::Object(json!({
             "qom-type": "rng-random", "id": format!("obj{id}"), "filename": file
         }))],

@@ -210,7 +210,6 @@ pub const COMMANDS: &[Command] = &[
             SHARE,
             OUTPUT,
             flag('\0', "limits"),
-            CACHE,
         ],
     },
     Command {

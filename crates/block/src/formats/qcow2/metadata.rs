@@ -22,7 +22,17 @@ const L1_UNIT_BYTES: usize = 512;
 
 /// Cache sizes when nothing else is asked for.
 pub const L2_CACHE_BYTES: usize = 32 << 20;
-const REFCOUNT_CACHE_BYTES: usize = 4 << 20;
+pub(super) const REFCOUNT_CACHE_BYTES: usize = 4 << 20;
+
+/// How many bytes of tables stay in memory.
+pub(super) struct CacheSizes {
+    pub(super) l2: usize,
+    pub(super) refcounts: usize,
+}
+
+impl CacheSizes {
+    pub(super) const DEFAULT: Self = Self { l2: L2_CACHE_BYTES, refcounts: REFCOUNT_CACHE_BYTES };
+}
 
 /// Whose bytes a freed range held.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -68,7 +78,7 @@ pub struct Metadata {
 
 impl Metadata {
     /// For a header that was read; the L1 table is read here.
-    pub fn open(file: &NodeRef, header: Header, l2_cache_bytes: usize) -> Result<Self> {
+    pub fn open(file: &NodeRef, header: Header, caches: &CacheSizes) -> Result<Self> {
         let geometry = Geometry::new(&header);
         let l1 = read_table(&**file, header.l1_offset, u64::from(header.l1_entries))?;
         let table = geometry.cluster as usize;
@@ -82,8 +92,8 @@ impl Metadata {
             l1_dirty: BTreeSet::new(),
             data_file: None,
             refcount_table: None,
-            l2_cache: TableCache::new(table, l2_cache_bytes.min(useful)),
-            refcount_cache: TableCache::new(table, REFCOUNT_CACHE_BYTES),
+            l2_cache: TableCache::new(table, caches.l2.min(useful)),
+            refcount_cache: TableCache::new(table, caches.refcounts),
             free_index: 0,
             packed_end: 0,
             pending_frees: Vec::new(),

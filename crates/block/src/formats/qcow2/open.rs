@@ -11,7 +11,7 @@ use super::header::{
     AUTOCLEAR_BITMAPS, AUTOCLEAR_DATA_FILE_RAW, Header, L1_BYTES_MAX, REFCOUNT_TABLE_BYTES_MAX,
     SNAPSHOTS_MAX, incompatible,
 };
-use super::metadata::{L2_CACHE_BYTES, Metadata};
+use super::metadata::{CacheSizes, L2_CACHE_BYTES, Metadata, REFCOUNT_CACHE_BYTES};
 use super::snapshots::SnapshotRow;
 use super::{Qcow2, State, bitmaps, snapshots};
 use crate::error::{Error, Result};
@@ -50,7 +50,7 @@ pub fn open(
     }
     let rows = snapshots::read_rows(&*file, &header, mode.check)?;
     let dirty = header.incompatible & incompatible::DIRTY != 0;
-    let mut meta = Metadata::open(&file, header, runtime.l2_cache_bytes)?;
+    let mut meta = Metadata::open(&file, header, &runtime.caches)?;
     meta.discards = runtime.pass_discards.unwrap_or(mode.unmap);
     if let Some(data) = &data_file {
         meta.data_file = Some(data.clone());
@@ -107,7 +107,7 @@ fn assemble(
 /// Options of an open image that are not in its header.
 struct Runtime {
     lazy_refcounts: Option<bool>,
-    l2_cache_bytes: usize,
+    caches: CacheSizes,
     pass_discards: Option<bool>,
 }
 
@@ -126,14 +126,28 @@ impl Runtime {
                 "L2 cache entry size must be a power of two between 512 and the cluster size ({cluster})"
             )));
         }
-        // Our cache holds whole tables, and old ones go only when new ones come.
-        options.take_size("cache-clean-interval")?;
-        let wanted = l2.or(total).unwrap_or(L2_CACHE_BYTES as u64);
-        Ok(Self {
-            lazy_refcounts,
-            l2_cache_bytes: usize::try_from(wanted).unwrap_or(L2_CACHE_BYTES),
-            pass_discards,
-        })
+        // Our caches keep tables until new ones need their room: what 0 stands for.
+        if options.take_size("cache-clean-interval")?.is_some_and(|seconds| seconds != 0) {
+            return Err(Error::unsupported(
+                "The option cache-clean-interval is not supported, except with the value 0",
+            ));
+        }
+        Ok(Self { lazy_refcounts, caches: CacheSizes::share(total, l2, refcounts), pass_discards })
+    }
+}
+
+impl CacheSizes {
+    /// A total is divided: what one cache does not take is the other's.
+    fn share(total: Option<u64>, l2: Option<u64>, refcounts: Option<u64>) -> Self {
+        let rest = |other: Option<u64>| Some(total?.saturating_sub(other.unwrap_or(0)));
+        let bytes = |wanted: Option<u64>, default: usize| {
+            wanted.map_or(default, |wanted| usize::try_from(wanted).unwrap_or(default))
+        };
+        let left = l2.and_then(|l2| rest(Some(l2)));
+        Self {
+            l2: bytes(l2.or_else(|| rest(refcounts)), L2_CACHE_BYTES),
+            refcounts: bytes(refcounts.or(left), REFCOUNT_CACHE_BYTES),
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use super::geometry::{COMPRESSED, COPIED, OFFSET_MASK};
 use super::header::{Header, L1_BYTES_MAX, be32, be64};
-use super::metadata::{Freed, L2_CACHE_BYTES, Metadata, encode_table, read_table};
+use super::metadata::{CacheSizes, Freed, Metadata, encode_table, read_table};
 use super::{Qcow2, State};
 use crate::error::{Error, Result};
 use crate::node::{Node, NodeRef};
@@ -346,7 +346,7 @@ impl Snapshots for Qcow2 {
         header.l1_entries = row.l1_entries;
         header.size = row.shown.disk_bytes;
         let size = header.size;
-        let meta = Metadata::open(&self.file, header, L2_CACHE_BYTES)?;
+        let meta = Metadata::open(&self.file, header, &CacheSizes::DEFAULT)?;
         Ok(Arc::new(Self {
             geometry: self.geometry,
             compression: self.compression,

@@ -78,10 +78,23 @@ pub fn is_q35(domain: &Element) -> bool {
 }
 
 /// Elements of `<domain>` that change how a machine runs and that nobody here obeys.
-const UNKNOWN: [&str; 6] =
-    ["launchSecurity", "keywrap", "idmap", "bootloader", "bootloader_args", "crypto"];
+const UNKNOWN: [&str; 9] = [
+    "launchSecurity",
+    "keywrap",
+    "idmap",
+    "bootloader",
+    "bootloader_args",
+    "crypto",
+    "numatune",
+    "iothreads",
+    "iothreadids",
+];
 
 fn refuse_unknown(document: &Element) -> Result<()> {
+    let tune = document.child("cputune");
+    if let Some(other) = tune.and_then(|tune| tune.elements().find(|e| e.name != "vcpupin")) {
+        return Err(unsupported(format!("element <cputune><{}> is not supported", other.name)));
+    }
     match UNKNOWN.iter().find(|name| document.child(name).is_some()) {
         Some(name) => Err(unsupported(format!("element <{name}> is not supported"))),
         None => Ok(()),
@@ -249,5 +262,25 @@ fn implicit_devices(devices: &mut Element, x86: bool) {
     }
     if devices.child("memballoon").is_none() {
         devices.push(Element::new("memballoon").with("model", "virtio"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_obeys_is_refused_by_name() {
+        for name in ["numatune", "iothreads", "iothreadids"] {
+            let document = Element::new("domain").with_child(Element::new(name));
+            let error = refuse_unknown(&document).unwrap_err();
+            assert!(error.to_string().contains(name), "{error}");
+        }
+        let tune = |name: &str| {
+            let tune = Element::new("cputune").with_child(Element::new(name));
+            refuse_unknown(&Element::new("domain").with_child(tune))
+        };
+        assert!(tune("vcpupin").is_ok());
+        assert!(tune("shares").unwrap_err().to_string().contains("shares"));
     }
 }

@@ -273,7 +273,26 @@ fn talk(
     {
         monitor.execute("balloon", Some(json!({"value": kib * 1024})))?;
     }
+    poll_statistics(document, machine)?;
     machine.read_vcpus()?;
+    pin_vcpus(document, machine)?;
+    if restoring {
+        machine.wait_for_migration("query-migrate")?;
+    }
+    if paused { Ok(()) } else { machine.go() }
+}
+
+/// How often the guest tells how its memory is used, which no command line can say.
+fn poll_statistics(document: &Element, machine: &Machine) -> Result<()> {
+    let balloon = document.at("devices/memballoon").filter(|balloon| !balloon.is("model", "none"));
+    let period = balloon.and_then(|balloon| balloon.attribute_at("stats", "period"));
+    match period.and_then(|text| text.parse().ok()).filter(|seconds| *seconds > 0) {
+        Some(seconds) => machine.set_memory_stats_period(seconds),
+        None => Ok(()),
+    }
+}
+
+fn pin_vcpus(document: &Element, machine: &Machine) -> Result<()> {
     let tune = document.child("cputune");
     for pin in tune.into_iter().flat_map(|tune| tune.all("vcpupin")) {
         let vcpu = pin.attribute("vcpu").and_then(|vcpu| vcpu.parse().ok());
@@ -281,10 +300,7 @@ fn talk(
             machine.pin_vcpu(vcpu, &cpu_set::parse(cpus))?;
         }
     }
-    if restoring {
-        machine.wait_for_migration("query-migrate")?;
-    }
-    if paused { Ok(()) } else { machine.go() }
+    Ok(())
 }
 
 /// Notes which pseudo-terminals the emulator got.

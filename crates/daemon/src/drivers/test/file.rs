@@ -101,7 +101,7 @@ fn pool(world: &Arc<World>, mut element: Element, folder: &Path) -> Result<()> {
     for volume in volumes {
         let volume = resolve(&volume, folder)?;
         let pool = world.pools.by_name(&pool.name)?;
-        world.pools.create_volume(&pool, &volume.to_xml(), None)?;
+        world.pools.create_volume(&pool, &volume.to_xml(), None, false)?;
     }
     Ok(())
 }

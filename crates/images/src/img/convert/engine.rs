@@ -122,6 +122,8 @@ pub struct Copy<'a> {
     pub any_order: bool,
     /// The kernel may share or copy blocks where that is fast.
     pub clone: bool,
+    /// Every piece is flushed once it is written.
+    pub write_through: bool,
     /// Bytes a second.
     pub rate: Option<u64>,
     pub progress: &'a Progress,
@@ -423,6 +425,14 @@ impl Copy<'_> {
     }
 
     fn write(&self, piece: &Piece, ready: &[Ready], buffer: &[u8]) -> Result<(), Failure> {
+        self.write_buffered(piece, ready, buffer)?;
+        if self.write_through {
+            self.target.flush().map_err(|error| write_failed(piece.offset, &error))?;
+        }
+        Ok(())
+    }
+
+    fn write_buffered(&self, piece: &Piece, ready: &[Ready], buffer: &[u8]) -> Result<(), Failure> {
         if let Some((node, at)) = &piece.host {
             return self.clone_range(piece, node, *at);
         }

@@ -151,10 +151,6 @@ fn convert(wish: &Wish<'_>, progress: &Progress) -> Result<(), Failure> {
             "Cannot use --target-is-zero when the destination image has a backing file",
         ));
     }
-    let rate = match typed.value("rate-limit") {
-        None => None,
-        Some(text) => Some(parse_bytes(text, b'B').map_err(|_| fail("Invalid rate limit specified. You may use k, M, G, T, P or E suffixes for \nkilobytes, megabytes, gigabytes, terabytes, petabytes and exabytes.".to_string()))?),
-    };
     let copy = Copy {
         sources: &sources,
         target: &target,
@@ -170,7 +166,8 @@ fn convert(wish: &Wish<'_>, progress: &Progress) -> Result<(), Failure> {
         clone: !wish.compress
             && (typed.has("copy-range-offloading")
                 || (!typed.has("sparse-size") && target.shares_blocks())),
-        rate,
+        write_through: opening::writes_through(typed, "target-cache"),
+        rate: rate(typed)?,
         progress,
     };
     copy.run()?;
@@ -179,6 +176,12 @@ fn convert(wish: &Wish<'_>, progress: &Progress) -> Result<(), Failure> {
     }
     target.flush()?;
     Ok(())
+}
+
+fn rate(typed: &Typed) -> Result<Option<u64>, Failure> {
+    let Some(text) = typed.value("rate-limit") else { return Ok(None) };
+    let rate = parse_bytes(text, b'B').map_err(|_| fail("Invalid rate limit specified. You may use k, M, G, T, P or E suffixes for \nkilobytes, megabytes, gigabytes, terabytes, petabytes and exabytes.".to_string()))?;
+    Ok(Some(rate))
 }
 
 fn open_sources(wish: &Wish<'_>) -> Result<Vec<NodeRef>, Failure> {
