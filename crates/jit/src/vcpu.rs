@@ -726,6 +726,7 @@ impl<F: FrontEnd> GuestMemory for View<'_, F> {
         }
         *self.context.fetches.borrow_mut() = [(u64::MAX, 0); FETCH_PAGES];
         self.context.block.forget_jumps(0, u64::MAX);
+        self.context.block.forget_returns();
     }
 
     fn flush_code(&mut self, address: u64, bytes: u64) {

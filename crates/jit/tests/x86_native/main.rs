@@ -207,9 +207,9 @@ fn a_constant_keeps_its_register_while_it_is_needed() {
 fn sequences_agree(mut next: impl FnMut(&mut Random) -> Option<Case>, random: &mut Random) {
     let _alone = ALONE.lock();
     let mut machine = Machine::new();
-    let engine =
-        Engine::new(X86::user(), Space::User(Box::new(Everything)), Options::detect()).unwrap();
-    let mut vcpu = Vcpu::new(&engine).unwrap();
+    let engine = Engine::new(X86::user(), Space::User(Box::new(Everything)), Options::detect())
+        .expect("an engine");
+    let mut vcpu = Vcpu::new(&engine).expect("a vCPU");
     while let Some(case) = next(random) {
         let before = random.world(machine.data_address());
         let native = natively(&mut machine, &case, &before);
