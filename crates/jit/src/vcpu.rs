@@ -530,21 +530,27 @@ impl<F: FrontEnd> Context<F> {
         if !address.is_multiple_of(u64::from(bytes)) {
             return Err(fault(address, Access::Unaligned));
         }
+        let mut code = None;
         let host = match &self.engine.space {
             Space::User(_) => self.user_host(address, bytes)?,
             Space::System(_) => match self.place(address, Access::Write, view)? {
                 Place::Ram(host) => host,
                 Place::Code { host, physical } => {
-                    self.engine.invalidate(physical, physical + u64::from(bytes));
+                    code = Some(physical);
                     host
                 }
                 Place::Device(_) => return Err(fault(address, Access::Write)),
             },
         };
-        Ok(match bytes {
+        let seen = match bytes {
             16 => raw::host_cas_wide(host, old, new),
             _ => u128::from(raw::host_cas(host, bytes, old as u64, new as u64)),
-        })
+        };
+        // Now, or another vCPU could translate the old code in between.
+        if let Some(physical) = code {
+            self.engine.invalidate(physical, physical + u64::from(bytes));
+        }
+        Ok(seen)
     }
 
     /// User mode: the address, once it is known to be writable.
