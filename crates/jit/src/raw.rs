@@ -125,6 +125,18 @@ impl BlockPointer {
         self.set_word(layout::RETURNS_LIMIT, limit);
     }
 
+    /// No return matches what is on the return stack now. The top entry may be that of a call into
+    /// Rust that is under way: it has no pc.
+    pub fn forget_returns(self) {
+        let rsp = self.word(layout::RETURNS_RSP);
+        let top = self.word(layout::RETURNS_TOP);
+        let depth = top.saturating_sub(rsp).min(u64::from(layout::RETURNS_BYTES)) / 16;
+        let top = layout::RETURNS + layout::RETURNS_BYTES - 64;
+        for entry in 0..=depth as u32 {
+            self.set_word(top + 8 - 16 * entry, NO_PC);
+        }
+    }
+
     /// The TLB forgets everything.
     pub fn forget_tlb(self) {
         for entry in 0..layout::TLB_VIEWS << layout::TLB_BITS {

@@ -245,8 +245,11 @@ impl<F: FrontEnd> Context<F> {
     /// An indirect target was not in the jump cache.
     fn remember(&self) {
         let key = self.engine.front_end.key(self.state());
-        if let Ok((host, _)) = self.find(key, false) {
-            let tag = self.engine.translator.lock().mode_tag(key.mode) ^ key.pc;
+        let Ok((host, number)) = self.find(key, false) else { return };
+        // Under the lock: who invalidates the block meanwhile clears the entry after it was made.
+        let mut translator = self.engine.translator.lock();
+        if translator.list[number as usize].alive {
+            let tag = translator.mode_tag(key.mode) ^ key.pc;
             self.block.remember_jump(tag, host);
         }
     }
@@ -373,10 +376,13 @@ impl<F: FrontEnd> Context<F> {
         let Some(page) = self.bus().page(physical & !0xfff) else {
             return Ok(Place::Device(physical));
         };
-        let code = self.engine.translator.lock().pages.contains_key(&(physical >> 12));
+        // Under the lock: who translates code of this page meanwhile forbids writes after this.
+        let translator = self.engine.translator.lock();
+        let code = translator.pages.contains_key(&(physical >> 12));
         let writable = translation.write && page.writable && !code;
         let (read, virtual_page) = (translation.read, address & !0xfff);
         self.block.remember_page(view, virtual_page, page.address, read, writable);
+        drop(translator);
         let host = page.address + (physical & 0xfff);
         Ok(match access {
             Access::Write if !page.writable => Place::Device(physical),
@@ -524,21 +530,27 @@ impl<F: FrontEnd> Context<F> {
         if !address.is_multiple_of(u64::from(bytes)) {
             return Err(fault(address, Access::Unaligned));
         }
+        let mut code = None;
         let host = match &self.engine.space {
             Space::User(_) => self.user_host(address, bytes)?,
             Space::System(_) => match self.place(address, Access::Write, view)? {
                 Place::Ram(host) => host,
                 Place::Code { host, physical } => {
-                    self.engine.invalidate(physical, physical + u64::from(bytes));
+                    code = Some(physical);
                     host
                 }
                 Place::Device(_) => return Err(fault(address, Access::Write)),
             },
         };
-        Ok(match bytes {
+        let seen = match bytes {
             16 => raw::host_cas_wide(host, old, new),
             _ => u128::from(raw::host_cas(host, bytes, old as u64, new as u64)),
-        })
+        };
+        // Now, or another vCPU could translate the old code in between.
+        if let Some(physical) = code {
+            self.engine.invalidate(physical, physical + u64::from(bytes));
+        }
+        Ok(seen)
     }
 
     /// User mode: the address, once it is known to be writable.
@@ -726,6 +738,7 @@ impl<F: FrontEnd> GuestMemory for View<'_, F> {
         }
         *self.context.fetches.borrow_mut() = [(u64::MAX, 0); FETCH_PAGES];
         self.context.block.forget_jumps(0, u64::MAX);
+        self.context.block.forget_returns();
     }
 
     fn flush_code(&mut self, address: u64, bytes: u64) {

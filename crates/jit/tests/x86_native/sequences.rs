@@ -82,7 +82,7 @@ impl Writer<'_> {
         let width = self.below(4);
         let byte = u8::from(width != 0);
         let (reg, memory) = (self.register(), self.below(3) == 0);
-        match self.below(20) {
+        match self.below(24) {
             0..6 => {
                 let operation = self.below(8) as u8;
                 if matches!(operation, 2 | 3) && self.undefined & CARRY != 0 {
@@ -137,6 +137,8 @@ impl Writer<'_> {
                 self.bytes.push(count);
                 self.undefined = ADJUST | OVERFLOW;
             }
+            19 | 20 => self.constant(reg),
+            21 | 22 => self.modrm(3, &[0x8b], reg, false),
             _ => {
                 let digit = 4 + self.below(4) as u8;
                 self.modrm(width.max(1), &[0x0f, 0xba], digit, memory);
@@ -146,6 +148,13 @@ impl Writer<'_> {
                 self.undefined &= !CARRY;
             }
         }
+    }
+
+    /// A move of 64 bits: too wide for an immediate operand of what comes next.
+    fn constant(&mut self, reg: u8) {
+        self.bytes.extend([0x48 | reg >> 3, 0xb8 | reg & 7]);
+        let value = self.random.word();
+        self.bytes.extend(value.to_le_bytes());
     }
 
     fn shift(&mut self, width: u64, byte: u8, memory: bool) {
@@ -174,4 +183,16 @@ pub fn sequence(random: &mut Random, count: u64) -> Case {
     }
     let Writer { bytes, undefined, .. } = writer;
     Case { name: format!("{bytes:02x?}"), bytes, undefined_flags: undefined }
+}
+
+/// A wide constant is moved on, then needed again when its scratch register had other work.
+pub fn constant_needed_again() -> Case {
+    let code: [&[u8]; 5] = [
+        &[0x41, 0x2b, 0xcd],                                           // sub ecx, r13d
+        &[0x49, 0xbf, 0x26, 0x77, 0x89, 0xc6, 0x9f, 0x01, 0xb2, 0xa5], // mov r15, constant
+        &[0x4d, 0x8b, 0xf7],                                           // mov r14, r15
+        &[0x41, 0x02, 0xc2],                                           // add al, r10b
+        &[0x49, 0x39, 0xcf],                                           // cmp r15, rcx
+    ];
+    Case { name: "constant needed again".to_owned(), bytes: code.concat(), undefined_flags: 0 }
 }

@@ -143,6 +143,7 @@ fn call_rust(asm: &mut Asm, map: &HostMap, features: Features, at: u32, keep: bo
     asm.load(8, reg::RDI, Mem::gs(block::SELF));
     asm.load(8, reg::RAX, Mem::at(reg::RSP, 0));
     asm.store(8, Mem::gs(block::RETURN_RIP), reg::RAX);
+    asm.store(8, Mem::gs(block::RETURNS_RSP), reg::RSP);
     asm.mov(8, reg::RBX, reg::RSP);
     asm.load(8, reg::RSP, Mem::gs(block::HOST_RSP));
     asm.alu_imm(8, Alu::And, Rm::Reg(reg::RSP), -16);

@@ -708,12 +708,13 @@ impl Job<'_> {
             } else {
                 self.bring(value, register);
             }
-            let place = self.c.place[value as usize];
-            if place != NONE && self.c.gprs.is_scratch(place) {
-                self.c.gprs.owner[place as usize] = NOBODY;
-            }
             self.c.gprs.aliases[register as usize] = [NOBODY; ALIASES];
+            // Constants and flags stay in the scratch register they may be in: it is still theirs.
             if self.ops[value as usize].code != Code::Const && op.ty != Type::Flags {
+                let place = self.c.place[value as usize];
+                if place != NONE && self.c.gprs.is_scratch(place) {
+                    self.c.gprs.owner[place as usize] = NOBODY;
+                }
                 self.alias(value, register);
             }
             return;
