@@ -88,6 +88,16 @@ fn four_cpus_work_in_parallel() {
 }
 
 #[test]
+fn debian_13_boots_to_busybox_on_two_cpus() {
+    let script = format!("{MOUNT}\n/bin/busybox grep -c ^processor /proc/cpuinfo\n{POWER_OFF}");
+    let Some((code, console)) = boot("debian-13", "kernel-13", &["-smp", "2"], &script) else {
+        tests::skip!("the Debian 13 kernel or busybox was not fetched");
+    };
+    assert!(console.contains("\n2\r\n") && console.contains("Power down"), "{console}");
+    assert_eq!(code, 0);
+}
+
+#[test]
 fn what_is_typed_reaches_the_guest() {
     let script = format!(
         "while read word; do echo \"got $word\"; [ $word = end ] && break; done\n{POWER_OFF}"

@@ -25,6 +25,10 @@ pub const CLAIMS: &[Claim] = &[
         test: "machine::debian_12_boots_to_busybox_and_powers_off",
     },
     Claim {
+        what: "Debian 13's kernel likewise, on two CPUs",
+        test: "machine::debian_13_boots_to_busybox_on_two_cpus",
+    },
+    Claim {
         what: "Four virtual CPUs run in parallel on the translator",
         test: "machine::four_cpus_work_in_parallel",
     },
