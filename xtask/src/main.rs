@@ -65,6 +65,7 @@ fn main() -> ExitCode {
     let outcome = match arguments.split_first() {
         None => print_help(),
         Some((word, _)) if matches!(word.as_str(), "help" | "--help" | "-h") => print_help(),
+        Some((word, rest)) if word == bench::RUN_ONE => bench::run_one(rest),
         Some((word, rest)) => run_task(word, rest),
     };
     match outcome {

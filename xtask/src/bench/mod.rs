@@ -15,6 +15,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::workspace;
 use measure::{Figures, measure};
+pub use measure::{TASK as RUN_ONE, run_one};
 use report::Report;
 use rows::ROWS;
 
