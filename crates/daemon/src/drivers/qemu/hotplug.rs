@@ -1,5 +1,8 @@
 //! Devices that come and go while the machine runs.
 
+use std::thread;
+use std::time::Duration;
+
 use libvirt_compat::xml::Element;
 use libvirt_compat::{Code, Error, Result};
 use qemu_compat::emit::{self, Backing};
@@ -157,6 +160,28 @@ pub fn update(machine: &Machine, domain: &Element, old: &Element, new: &mut Elem
     }
 }
 
+/// How often a tray is opened anew, and how long the guest is left alone in between.
+const TRAY_TRIES: u32 = 10;
+const TRAY_PAUSE: Duration = Duration::from_millis(100);
+
+/// Opens the tray and does something that needs it open. A guest that is just looking at its drives
+/// (firmware at boot, for one) may close it again in between.
+fn with_open_tray(machine: &Machine, id: &str, command: &str, arguments: &Value) -> Result<()> {
+    let monitor = machine.monitor();
+    let mut tries = 0;
+    loop {
+        monitor.execute("blockdev-open-tray", Some(json!({"id": id, "force": true})))?;
+        tries += 1;
+        match monitor.execute(command, Some(arguments.clone())) {
+            Ok(_) => return Ok(()),
+            Err(error) if tries < TRAY_TRIES && error.to_string().contains("is not open") => {
+                thread::sleep(TRAY_PAUSE);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 fn change_medium(
     machine: &Machine,
     domain: &Element,
@@ -173,8 +198,7 @@ fn change_medium(
     if old.is("device", "cdrom") {
         new.ensure("readonly");
     }
-    monitor.execute("blockdev-open-tray", Some(json!({"id": id, "force": true})))?;
-    monitor.execute("blockdev-remove-medium", Some(json!({"id": id})))?;
+    with_open_tray(machine, &id, "blockdev-remove-medium", &json!({"id": id}))?;
     if let Some(image) = describe::image(old)? {
         for node in [image.node.clone(), image.node.replace("-format", "-storage")] {
             monitor.execute("blockdev-del", Some(json!({"node-name": node})))?;
@@ -197,7 +221,7 @@ fn change_medium(
             }
         }
         let arguments = json!({"id": id, "node-name": image.node});
-        monitor.execute("blockdev-insert-medium", Some(arguments))?;
+        with_open_tray(machine, &id, "blockdev-insert-medium", &arguments)?;
     }
     monitor.execute("blockdev-close-tray", Some(json!({"id": id})))?;
     Ok(())
