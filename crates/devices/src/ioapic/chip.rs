@@ -12,7 +12,6 @@ const TABLE: u32 = 0x10;
 const VERSION_VALUE: u32 = 0x20 | (PINS - 1) << 16;
 
 const SENT: u64 = 1 << 12; // read-only: delivery status
-const LOW_ACTIVE: u64 = 1 << 13;
 const REMOTE: u64 = 1 << 14; // read-only: a level interrupt is being served
 /// The entry is level-triggered.
 pub const LEVEL: u64 = 1 << 15;
@@ -99,7 +98,6 @@ impl Chip {
         if rising && entry & (LEVEL | MASKED) == 0 {
             self.edges |= bit;
         }
-        _ = LOW_ACTIVE;
     }
 
     /// A vector has ended: its level-triggered entries may interrupt again.

@@ -48,10 +48,8 @@ fn sum(l: &mut Lift, code: Code, kind: FlagKind) {
     let mut flags = None;
     // The idiom for zero has no operands.
     if code == Code::Sub && l.insn.op0_register() == l.insn.op1_register() && !l.is_memory(0) {
-        let a = l.read(0);
         let zero = l.ir.constant(ty, 0);
         l.write(0, zero);
-        _ = a;
         return l.set_flags(FlagKind::Sub, ty, zero, zero, Value::NONE);
     }
     l.modify(0, |l, a| {

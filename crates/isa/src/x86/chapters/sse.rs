@@ -334,23 +334,22 @@ fn compare_strings(l: &mut Lift, lengths: bool, mask: bool) {
     l.ir.put(state::scratch(1), b);
     let what = i64::from(l.insn.immediate8()) | i64::from(lengths) << 8 | i64::from(mask) << 9;
     let what = l.ir.imm(what);
-    let (mut length_a, mut length_b) = (Value::NONE, Value::NONE);
+    let mut both_lengths = Value::NONE;
     if lengths {
         // EAX and EDX, or RAX and RDX with REX.W; beyond 16 they count as 16 in either width.
         let ty = match l.insn.mnemonic() {
             M::Pcmpestri64 | M::Pcmpestrm64 => Type::I64,
             _ => Type::I32,
         };
-        [length_a, length_b] = [RAX, RDX].map(|n| {
+        let [length_a, length_b] = [RAX, RDX].map(|n| {
             let value = l.gpr(n, ty);
             let value = l.ir.sext(Type::I64, value);
             clamp_length(l, value)
         });
         let shifted = l.ir.shl_imm(length_b, 8);
-        length_a = l.ir.alu(Code::Or, length_a, shifted);
+        both_lengths = l.ir.alu(Code::Or, length_a, shifted);
     }
-    _ = length_b;
-    let index = l.ir.helper(helper::COMPARE_STRINGS, what, length_a, Value::NONE);
+    let index = l.ir.helper(helper::COMPARE_STRINGS, what, both_lengths, Value::NONE);
     if mask {
         let value = l.ir.get(state::scratch(0));
         l.ir.put(state::xmm(0), value);

@@ -3,7 +3,7 @@
 use iced_x86::{Mnemonic as M, OpKind, Register};
 
 use super::Row;
-use crate::ir::{Code, Lane, Type, Value};
+use crate::ir::{Lane, Type, Value};
 use crate::x86::helpers::helper;
 use crate::x86::lift::{Address, Lift, general_number};
 use crate::x86::state::{self, RDI};
@@ -268,7 +268,6 @@ fn maskmov(l: &mut Lift) {
     let at = l.linear(segment, Address { base, displacement: 0 });
     let at = l.flatten(at);
     l.ir.helper(helper::MASKED_STORE, at, Value::NONE, Value::NONE);
-    _ = Code::Nop;
 }
 
 fn ldmxcsr(l: &mut Lift) {

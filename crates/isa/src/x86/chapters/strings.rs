@@ -6,7 +6,7 @@
 use iced_x86::{Mnemonic as M, Register};
 
 use super::Row;
-use crate::ir::{Cmp, Code, FlagKind, Type, Value};
+use crate::ir::{Cmp, FlagKind, Type, Value};
 use crate::x86::helpers::{StringOp, helper};
 use crate::x86::lift::{Address, Lift};
 use crate::x86::mode::eflags;
@@ -150,16 +150,12 @@ fn advance(l: &mut Lift, ty: Type, registers: &[usize]) {
 
 fn by_helper(l: &mut Lift, op: StringOp, ty: Type, repeated: bool) {
     let width = index_type(l);
-    if repeated {
+    // A block of one instruction must not leave early: there the helper sees that nothing is to do.
+    if repeated && !l.mode.single_step && !l.mode.shadow {
         let counter = l.gpr(RCX, width);
         let zero = l.ir.constant(width, 0);
         let done = l.ir.compare(Cmp::Eq, counter, zero);
-        if l.mode.single_step || l.mode.shadow {
-            // The helper sees that there is nothing to do.
-            _ = done;
-        } else {
-            l.ir.exit_if(done, l.next);
-        }
+        l.ir.exit_if(done, l.next);
     }
     let until_equal = l.insn.has_repne_prefix();
     let what = ty.bytes() as i64
@@ -181,5 +177,4 @@ fn by_helper(l: &mut Lift, op: StringOp, ty: Type, repeated: bool) {
     } else {
         l.ir.exit_if(unfinished, pc);
     }
-    _ = Code::Nop;
 }

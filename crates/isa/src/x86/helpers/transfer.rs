@@ -2,7 +2,7 @@
 //! SYSCALL and SYSENTER. Interrupts and exceptions are in `events.rs`.
 
 use super::registers::{data_segment, read_task, stack_base, stack_mask, uses_paragraphs};
-use super::{SUPERVISOR, fault, load, memory_fault, protection};
+use super::{SUPERVISOR, fault, memory_fault, protection};
 use crate::front_end::{GuestMemory, HelperResult, Stop};
 use crate::x86::descriptor::{self, Descriptor, system_type};
 use crate::x86::events;
@@ -591,6 +591,5 @@ pub fn load_supervisor(
     address: u64,
     bytes: u32,
 ) -> Result<u64, Stop> {
-    _ = load; // the block's own view is for operands, not for tables
     memory.load(address, bytes, SUPERVISOR).map_err(memory_fault)
 }
