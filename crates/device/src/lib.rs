@@ -6,11 +6,15 @@
 
 mod clock;
 mod irq;
+mod property;
+mod stream;
 mod timer;
 
 pub use clock::{Clock, HostClock, StoppedClock};
 pub use irq::{IrqLine, IrqSink, RecordedIrq};
 pub use memory::{Io, ones};
+pub use property::{DefaultValue, Properties, Property, PropertyKind, PropertyValue};
+pub use stream::{NullStream, Stream, StreamEvent, StreamPeer};
 pub use timer::{Expired, Timer, Timers};
 
 /// A device as the board sees it beside its registers.
