@@ -8,3 +8,4 @@ pub mod json;
 pub mod image_tool;
 pub mod qmp;
 pub mod emit;
+pub mod system;

@@ -1,0 +1,5 @@
+//! `qemu-system-*`: its command line.
+
+pub mod character;
+pub mod options;
+pub mod values;
