@@ -44,6 +44,12 @@ impl HostClock {
         state.running_since.get_or_insert_with(Instant::now);
     }
 
+    /// Whether the time goes on.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.state.lock().running_since.is_some()
+    }
+
     /// Holds the time.
     pub fn pause(&self) {
         let mut state = self.state.lock();

@@ -3,6 +3,7 @@
 //! The host's end is a [`Stream`], the device's end a [`StreamPeer`]. Either side may be slow: what
 //! the other does not take stays with the sender, which is told when there is room again.
 
+use std::os::fd::OwnedFd;
 use std::sync::Weak;
 
 /// The host's end: a terminal, a socket, a file, nobody.
@@ -23,6 +24,11 @@ pub trait Stream: Send + Sync {
     /// Whether somebody is there, at the far end.
     fn is_open(&self) -> bool {
         true
+    }
+
+    /// Descriptors that came along with the bytes since the last call.
+    fn take_descriptors(&self) -> Vec<OwnedFd> {
+        Vec::new()
     }
 
     /// The guest has opened or closed its end, where the device can tell.

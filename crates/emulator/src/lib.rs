@@ -1,35 +1,36 @@
 //! The `qemu-system-x86_64` applet: command line to machine to run.
 
-mod console;
+mod boards;
+mod character;
+mod descriptors;
+mod help;
 mod options;
-mod size;
+mod reactor;
+mod start;
 
 use std::ffi::OsString;
-use std::fs;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
-use machine::{Config, End, Kernel, Machine, TranslatorOptions};
-
-use console::Console;
-use options::{Action, Options, SerialPeer};
+use machine::End;
+use options::{Action, Options};
 
 /// The version that we report, so that scripts find what they know.
-const QEMU_VERSION: &str = "10.0.2";
+const QEMU_VERSION: (u32, u32, u32) = (10, 0, 2);
 
 /// Runs the applet.
 pub fn run(name: &str, arguments: &[OsString]) -> ExitCode {
     match Options::parse(arguments) {
         Ok(Action::Version) => {
+            let (major, minor, micro) = QEMU_VERSION;
             let own = env!("CARGO_PKG_VERSION");
-            println!("QEMU emulator version {QEMU_VERSION} (Hostel {own})");
+            println!("QEMU emulator version {major}.{minor}.{micro} (Hostel {own})");
             ExitCode::SUCCESS
         }
         Ok(Action::Print(text)) => {
             print!("{text}");
             ExitCode::SUCCESS
         }
-        Ok(Action::Run(options)) => match start(&options) {
+        Ok(Action::Run(options)) => match start::run(*options) {
             Ok(End::Exit(code)) => ExitCode::from(code),
             Ok(End::Shutdown | End::Quit) => ExitCode::SUCCESS,
             Err(error) => {
@@ -42,39 +43,4 @@ pub fn run(name: &str, arguments: &[OsString]) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-fn start(options: &Options) -> Result<End> {
-    let read = |path: &str, what: &str| {
-        fs::read(path).with_context(|| format!("could not load {what} '{path}'"))
-    };
-    let kernel = Kernel {
-        image: read(&options.kernel, "kernel")?,
-        initrd: options.initrd.as_deref().map_or(Ok(Vec::new()), |path| read(path, "initrd"))?,
-        command_line: options.append.clone(),
-    };
-    let console = match &options.serial {
-        SerialPeer::None => None,
-        SerialPeer::Null => Some(Console::null()),
-        SerialPeer::Stdio { escapes } => Some(Console::stdio(*escapes)),
-        SerialPeer::File(path) => Some(Console::file(path)?),
-    };
-    let machine = Machine::new(Config {
-        ram_bytes: options.ram_bytes,
-        processors: options.processors,
-        kernel,
-        serial: console.as_ref().map(Console::output),
-        debug_exit: options.debug_exit,
-        reset_ends: options.no_reboot,
-        translator: TranslatorOptions {
-            cache_bytes: options.cache_bytes,
-            ..TranslatorOptions::detect()
-        },
-    })?;
-    if let (Some(console), Some(port)) = (&console, machine.serial()) {
-        console.connect(port, machine.requests());
-    }
-    let end = machine.run();
-    drop(console); // gives the terminal back
-    Ok(end)
 }

@@ -5,20 +5,21 @@ use std::time::Duration;
 
 use accel::jit::{Entry, JitMachine};
 use accel::{Board, Chipset, Processors, TranslatorOptions};
-use device::{Clock, Device, HostClock, Io, IrqLine, IrqSink, Timers};
+use device::{Clock, Device, HostClock, Io, IrqLine, IrqSink, Stream, Timers};
 use devices::debug::DebugExit;
 use devices::i8254::{Pit, Port61};
 use devices::i8259::{Elcr, Pair, PicPorts};
 use devices::ioapic::{self, IoApic};
 use devices::lapic::{self, Apics, LapicMmio};
 use devices::mc146818::Cmos;
-use devices::serial::{Output, SerialPort};
+use devices::serial::SerialPort;
 use memory::{AddressSpace, Owner, Ram, RamError, Region};
 
 use crate::acpi;
 use crate::boot::{BootError, Kernel, Placed};
 use crate::main_loop::{End, Request, Requests};
 use crate::power::{self, Port92, PowerManagement, ResetControl};
+use crate::run_state::{Actions, Cause, MachineEvent, RunControl, RunState};
 
 /// Where RAM below 4 GiB ends at the latest: above are PCI's windows and the chips.
 const LOW_MAX: u64 = 3 << 30;
@@ -35,11 +36,11 @@ pub struct Config {
     /// What is booted.
     pub kernel: Kernel,
     /// COM1's peer, or nobody.
-    pub serial: Option<Arc<dyn Output>>,
+    pub serial: Option<Arc<dyn Stream>>,
     /// Port of an exit device, if there is one.
     pub debug_exit: Option<u16>,
-    /// A reset ends the machine.
-    pub reset_ends: bool,
+    /// What is done when the guest goes off or resets.
+    pub actions: Actions,
     /// The translator.
     pub translator: TranslatorOptions,
 }
@@ -81,7 +82,7 @@ pub struct Machine {
     sizes: (u64, u64),
     processors: Arc<Processors>,
     vcpus: JitMachine,
-    reset_ends: bool,
+    control: Arc<RunControl>,
 }
 
 /// What is reset together.
@@ -138,6 +139,7 @@ impl Machine {
         };
         let vcpus = JitMachine::start(&board, &processors, Some(entry), config.translator)
             .map_err(MachineError::Translator)?;
+        let control = RunControl::new(&processors, &clock, &requests, config.actions);
         Ok(Self {
             requests,
             clock,
@@ -148,7 +150,7 @@ impl Machine {
             sizes,
             processors,
             vcpus,
-            reset_ends: config.reset_ends,
+            control,
         })
     }
 
@@ -158,25 +160,29 @@ impl Machine {
         Arc::clone(&self.requests)
     }
 
-    /// COM1, for whoever has input for it.
+    /// Starts and stops the machine, and tells who asks.
     #[must_use]
-    pub fn serial(&self) -> Option<Arc<SerialPort>> {
-        self.chips.serial.clone()
+    pub fn control(&self) -> Arc<RunControl> {
+        Arc::clone(&self.control)
     }
 
-    /// Presses the power button.
-    pub fn press_power_button(&self) {
-        self.chips.power.press_power_button();
+    /// Presses the power button, from any thread.
+    #[must_use]
+    pub fn power_button(&self) -> Arc<dyn Fn() + Send + Sync> {
+        let (power, control) = (Arc::clone(&self.chips.power), Arc::clone(&self.control));
+        Arc::new(move || {
+            control.tell(&MachineEvent::PowerButton);
+            power.press_power_button();
+        })
     }
 
-    /// Runs the machine until it ends.
+    /// Runs the machine until it ends. It stands still until somebody resumes it.
     pub fn run(self) -> End {
-        self.clock.start();
-        self.processors.resume();
         let end = loop {
             let now_ns = self.clock.now_ns();
             self.timers.run(now_ns);
-            let next_ns = self.timers.next_ns();
+            // While the clock stands, no timer comes nearer.
+            let next_ns = self.timers.next_ns().filter(|_| self.clock.is_running());
             let sleep = next_ns.map(|next_ns| Duration::from_nanos(next_ns.saturating_sub(now_ns)));
             let requests = self.requests.wait(sleep);
             if let Some(end) = requests.into_iter().find_map(|request| self.serve(request)) {
@@ -189,34 +195,45 @@ impl Machine {
     }
 
     fn serve(&self, request: Request) -> Option<End> {
+        let actions = self.control.actions();
         match request {
-            Request::Quit => return Some(End::Quit),
-            Request::Exit(code) => return Some(End::Exit(code)),
-            Request::PowerOff => return Some(End::Shutdown),
-            Request::Reset if self.reset_ends => return Some(End::Shutdown),
-            Request::Reset => self.reset(),
-            Request::Pause => {
-                self.processors.pause();
-                self.clock.pause();
+            Request::Quit(cause) => {
+                self.control.tell(&MachineEvent::Shutdown(cause));
+                return Some(End::Quit);
             }
-            Request::Resume => {
-                self.clock.start();
-                self.processors.resume();
+            Request::Exit(code) => return Some(End::Exit(code)),
+            Request::Reset(cause) if cause.is_guest() && actions.reset_is_shutdown => {
+                return self.shut_down(cause, actions);
+            }
+            Request::PowerOff => return self.shut_down(Cause::GuestShutdown, actions),
+            Request::Reset(cause) => {
+                self.reset();
+                self.control.forget_end();
+                self.control.tell(&MachineEvent::Reset(cause));
             }
         }
         None
     }
 
+    fn shut_down(&self, cause: Cause, actions: Actions) -> Option<End> {
+        self.control.tell(&MachineEvent::Shutdown(cause));
+        if !actions.shutdown_pauses {
+            return Some(End::Shutdown);
+        }
+        self.control.stop(RunState::Shutdown);
+        None
+    }
+
     /// Everything as after power-on; the kernel starts anew.
     fn reset(&self) {
-        self.processors.pause();
-        self.chips.reset();
-        let count = self.processors.all().len();
-        // It was placed once, so it fits again.
-        _ = place(&self.memory, &self.kernel, self.sizes, count);
-        self.vcpus.invalidate(0, u64::MAX);
-        self.processors.reset();
-        self.processors.resume();
+        self.control.while_stopped(|| {
+            self.chips.reset();
+            let count = self.processors.all().len();
+            // It was placed once, so it fits again.
+            _ = place(&self.memory, &self.kernel, self.sizes, count);
+            self.vcpus.invalidate(0, u64::MAX);
+            self.processors.reset();
+        });
     }
 }
 
@@ -296,7 +313,7 @@ impl Chips {
             pit: Pit::new(Arc::clone(&clock), timers, irq(0)),
             cmos: Cmos::new(Arc::clone(&clock), timers, irq(8), 0),
             power: PowerManagement::new(clock, irq(power::SCI), Arc::clone(requests)),
-            serial: config.serial.clone().map(|output| SerialPort::new(irq(4), output)),
+            serial: config.serial.clone().map(|stream| SerialPort::new(irq(4), stream)),
             pic,
             ioapic,
             apics,
@@ -393,6 +410,6 @@ impl Chipset for PcChipset {
     }
 
     fn triple_fault(&self, _number: usize) {
-        self.requests.put(Request::Reset);
+        self.requests.put(Request::Reset(Cause::GuestReset));
     }
 }

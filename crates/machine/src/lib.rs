@@ -8,9 +8,10 @@ mod boot;
 mod board;
 mod main_loop;
 mod power;
+mod run_state;
 
 pub use accel::TranslatorOptions;
 pub use board::{Config, Machine, MachineError};
 pub use boot::{BootError, Kernel};
-pub use devices::serial::{Output as SerialOutput, SerialPort};
 pub use main_loop::{End, Request, Requests};
+pub use run_state::{Actions, Cause, MachineEvent, Observer, RunControl, RunState};

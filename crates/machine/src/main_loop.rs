@@ -5,21 +5,19 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::run_state::Cause;
+
 /// What is asked of the machine, by the guest or from outside.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Request {
     /// Into the state after power-on, then on.
-    Reset,
+    Reset(Cause),
     /// The guest has switched the power off.
     PowerOff,
-    /// Stand still.
-    Pause,
-    /// Go on.
-    Resume,
     /// End, with an exit code of the guest's choice (a debug port).
     Exit(u8),
     /// End: somebody outside wants it.
-    Quit,
+    Quit(Cause),
 }
 
 /// How the machine ended.

@@ -6,6 +6,7 @@ use device::{Clock, Io, IrqLine, ones};
 use parking_lot::Mutex;
 
 use crate::main_loop::{Request, Requests};
+use crate::run_state::Cause;
 
 /// Where the ACPI registers lie: event block, control, timer.
 pub const PM_BASE: u64 = 0x600;
@@ -124,7 +125,7 @@ impl Io for ResetControl {
         let value = value as u8;
         *self.value.lock() = value & 0x0e;
         if value & 4 != 0 {
-            self.requests.put(Request::Reset);
+            self.requests.put(Request::Reset(Cause::GuestReset));
         }
     }
 }
@@ -155,7 +156,7 @@ impl Io for Port92 {
         let value = value as u8;
         let before = std::mem::replace(&mut *self.value.lock(), value & !FAST_RESET);
         if value & FAST_RESET != 0 && before & FAST_RESET == 0 {
-            self.requests.put(Request::Reset);
+            self.requests.put(Request::Reset(Cause::GuestReset));
         }
     }
 }

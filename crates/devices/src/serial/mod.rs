@@ -6,5 +6,5 @@ mod port;
 mod spec;
 mod uart;
 
-pub use port::{Output, SerialPort};
+pub use port::SerialPort;
 pub use uart::Uart;

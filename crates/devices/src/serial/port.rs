@@ -1,45 +1,35 @@
 //! The eight ports, the interrupt, and the way to the host.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::{Arc, Weak};
 
-use device::{Device, Io, IrqLine, ones};
+use device::{Device, Io, IrqLine, Stream, StreamEvent, StreamPeer, ones};
 use parking_lot::Mutex;
 
 use super::uart::Uart;
 
-/// Where bytes of the guest go. A leaf: it never calls back.
-pub trait Output: Send + Sync {
-    /// One byte the guest has sent.
-    fn send(&self, byte: u8);
-
-    /// The guest has taken input, so there is room for more.
-    fn room(&self) {}
-}
+/// What waits for a slow peer. What comes on top is lost, as on a line without flow control.
+const UNSENT_BYTES_MAX: usize = 64 << 10;
 
 /// A serial port: a [`Uart`] with its interrupt and its peer.
 ///
-/// Lock order: `uart`, then `irq`, which is a leaf; `output` is called without it.
+/// Lock order: `uart`, then `irq`, which is a leaf; `stream` is called without it, but with
+/// `unsent`, which keeps bytes in their order.
 pub struct SerialPort {
     irq: IrqLine,
-    output: Arc<dyn Output>,
+    stream: Arc<dyn Stream>,
+    unsent: Mutex<VecDeque<u8>>,
     uart: Mutex<Uart>,
 }
 
 impl SerialPort {
-    /// A port that interrupts on `irq` and sends to `output`.
-    pub fn new(irq: IrqLine, output: Arc<dyn Output>) -> Arc<Self> {
-        Arc::new(Self { irq, output, uart: Mutex::default() })
-    }
-
-    /// How many bytes [`SerialPort::receive`] takes now.
-    #[must_use]
-    pub fn room(&self) -> usize {
-        self.uart.lock().room()
-    }
-
-    /// Bytes come in from the peer. What there is no room for is lost, as on a real line.
-    pub fn receive(&self, bytes: &[u8]) {
-        self.access(|uart| bytes.iter().for_each(|byte| uart.receive(*byte)));
+    /// A port that interrupts on `irq` and talks to `stream`.
+    pub fn new(irq: IrqLine, stream: Arc<dyn Stream>) -> Arc<Self> {
+        let (unsent, uart) = (Mutex::default(), Mutex::default());
+        let port = Arc::new(Self { irq, stream, unsent, uart });
+        let peer: Weak<Self> = Arc::downgrade(&port);
+        port.stream.attach(peer);
+        port
     }
 
     fn access<T>(&self, access: impl FnOnce(&mut Uart) -> T) -> T {
@@ -52,9 +42,48 @@ impl SerialPort {
         drop(uart);
         // Not only reading makes room: a driver may clear the FIFO, or switch it on.
         if has_more_room {
-            self.output.room();
+            self.stream.room();
         }
         result
+    }
+
+    fn send(&self, byte: u8) {
+        let mut unsent = self.unsent.lock();
+        if (!unsent.is_empty() || self.stream.write(&[byte]) == 0)
+            && unsent.len() < UNSENT_BYTES_MAX
+        {
+            unsent.push_back(byte);
+        }
+    }
+}
+
+impl StreamPeer for SerialPort {
+    fn room(&self) -> usize {
+        self.uart.lock().room()
+    }
+
+    fn receive(&self, bytes: &[u8]) {
+        self.access(|uart| bytes.iter().for_each(|byte| uart.receive(*byte)));
+    }
+
+    fn event(&self, event: StreamEvent) {
+        if event == StreamEvent::Break {
+            self.access(Uart::receive_break);
+        }
+    }
+
+    fn writable(&self) {
+        let mut unsent = self.unsent.lock();
+        loop {
+            let (bytes, _) = unsent.as_slices();
+            if bytes.is_empty() {
+                return;
+            }
+            match self.stream.write(bytes) {
+                0 => return,
+                count => drop(unsent.drain(..count)),
+            }
+        }
     }
 }
 
@@ -72,14 +101,14 @@ impl Io for SerialPort {
 
     fn write(&self, offset: u64, _size: u8, value: u64) {
         if let Some(byte) = self.access(|uart| uart.write(offset & 7, value as u8)) {
-            self.output.send(byte);
+            self.send(byte);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
     use device::{IrqSink, RecordedIrq};
 
@@ -87,42 +116,65 @@ mod tests {
     use crate::serial::spec;
 
     #[derive(Default)]
-    struct Sent(Mutex<Vec<u8>>, AtomicUsize);
+    struct Sent {
+        bytes: Mutex<Vec<u8>>,
+        rooms: AtomicUsize,
+        is_slow: AtomicBool,
+    }
 
-    impl Output for Sent {
-        fn send(&self, byte: u8) {
-            self.0.lock().push(byte);
+    impl Stream for Sent {
+        fn write(&self, bytes: &[u8]) -> usize {
+            if self.is_slow.load(Ordering::Relaxed) {
+                return 0;
+            }
+            self.bytes.lock().extend(bytes);
+            bytes.len()
         }
 
+        fn attach(&self, _peer: Weak<dyn StreamPeer>) {}
+
         fn room(&self) {
-            self.1.fetch_add(1, Ordering::Relaxed);
+            self.rooms.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     #[test]
     fn whoever_waits_for_room_hears_of_a_cleared_fifo() {
         let sent = Arc::new(Sent::default());
-        let port = SerialPort::new(IrqLine::unconnected(), Arc::clone(&sent) as Arc<dyn Output>);
+        let port = SerialPort::new(IrqLine::unconnected(), Arc::clone(&sent) as Arc<dyn Stream>);
         port.receive(b"a");
-        assert_eq!((port.room(), sent.1.load(Ordering::Relaxed)), (0, 0));
+        assert_eq!((port.room(), sent.rooms.load(Ordering::Relaxed)), (0, 0));
         port.write(spec::INTERRUPT_IDENTIFY, 1, 7);
-        assert_eq!((port.room(), sent.1.load(Ordering::Relaxed)), (16, 1));
+        assert_eq!((port.room(), sent.rooms.load(Ordering::Relaxed)), (16, 1));
         port.receive(b"bc");
         port.read(spec::DATA, 1);
-        assert_eq!(sent.1.load(Ordering::Relaxed), 2);
+        assert_eq!(sent.rooms.load(Ordering::Relaxed), 2);
     }
 
     #[test]
     fn input_interrupts_and_output_arrives() {
         let (recorded, sent) = (Arc::new(RecordedIrq::default()), Arc::new(Sent::default()));
         let irq = IrqLine::new(Arc::clone(&recorded) as Arc<dyn IrqSink>, 4);
-        let port = SerialPort::new(irq, Arc::clone(&sent) as Arc<dyn Output>);
+        let port = SerialPort::new(irq, Arc::clone(&sent) as Arc<dyn Stream>);
         port.write(spec::INTERRUPT_ENABLE, 1, 1);
         port.receive(b"a");
         assert_eq!(recorded.take().last(), Some(&(4, true)));
         assert_eq!(port.read(spec::DATA, 1), u64::from(b'a'));
         assert_eq!(recorded.take().last(), Some(&(4, false)));
         b"ok".iter().for_each(|byte| port.write(0, 1, u64::from(*byte)));
-        assert_eq!(*sent.0.lock(), b"ok");
+        assert_eq!(*sent.bytes.lock(), b"ok");
+    }
+
+    #[test]
+    fn what_a_slow_peer_did_not_take_follows_in_order() {
+        let sent = Arc::new(Sent::default());
+        let port = SerialPort::new(IrqLine::unconnected(), Arc::clone(&sent) as Arc<dyn Stream>);
+        sent.is_slow.store(true, Ordering::Relaxed);
+        b"ab".iter().for_each(|byte| port.write(0, 1, u64::from(*byte)));
+        sent.is_slow.store(false, Ordering::Relaxed);
+        port.write(0, 1, u64::from(b'c'));
+        port.writable();
+        port.write(0, 1, u64::from(b'd'));
+        assert_eq!(*sent.bytes.lock(), b"abcd");
     }
 }

@@ -1,0 +1,122 @@
+//! Help texts, in the shapes that scripts expect.
+
+use std::fmt::Write;
+
+use crate::boards;
+
+const OPTIONS: &str = "\
+'disk_image' is a raw hard disk image for IDE hard disk 0
+
+Options that are built; QEMU's others are refused by name:
+-h or -help     display this help and exit
+-version        display version information and exit
+-machine [type=]name[,prop[=value][,...]]
+                selects emulated machine ('-machine help' for list)
+-accel [accel=]accelerator[,prop[=value][,...]]
+                select accelerator (kvm or tcg; jit is another name of tcg)
+                tb-size=n (translator's code cache, in MiB)
+                thread=multi|single
+-cpu cpu        select CPU ('-cpu help' for list)
+-smp [[cpus=]n][,maxcpus=maxcpus][,sockets=sockets][,cores=cores][,threads=threads]
+                set the number of initial CPUs and their topology
+-m [size=]megs  configure guest RAM (default: 128 MiB)
+-name string1[,process=string2][,debug-threads=on|off]
+                set the name of the guest
+-uuid %08x-%04x-%04x-%04x-%012x
+                specify machine UUID
+-device driver[,prop[=value][,...]]
+                add device (based on driver)
+                use '-device help' to print all possible drivers
+                use '-device driver,help' to print all possible properties
+-global driver.property=value
+                set a global default for a driver property
+-drive [file=file][,if=type][,index=i][,format=f][,id=name][,...]
+                use 'file' as a drive image
+-blockdev [driver=]driver[,node-name=N][,...]
+                configure a block backend
+-hda/-hdb/-hdc/-hdd/-cdrom file
+                use 'file' as hard disk or CD-ROM image
+-netdev user|tap|socket|stream|dgram|hubport,id=str[,...]
+                configure a network backend
+-nic, -net      short forms of network card and backend
+-chardev null|socket|file|pipe|pty|stdio|ringbuf,id=id[,...]
+                configure a character device
+-serial dev     redirect the serial port to char device 'dev'
+-monitor dev    redirect the monitor to char device 'dev'
+-qmp dev        like -monitor but opens in 'control' mode
+-mon [chardev=]name[,mode=readline|control][,pretty[=on|off]]
+-object TYPENAME[,PROP1=VALUE1,...]
+                create a new object of type TYPENAME
+-kernel bzImage use 'bzImage' as kernel image
+-append cmdline use 'cmdline' as kernel command line
+-initrd file    use 'file' as initial ram disk
+-bios file      set the filename for the BIOS
+-boot [order=drives][,menu=on|off][,strict=on|off]
+-L path         set the directory for the BIOS
+-display none, -nographic, -vga none
+                no screen
+-nodefaults     don't create default devices
+-no-user-config
+                no configuration file is read in any case
+-S              freeze CPU at startup (use 'c' to start execution)
+-no-reboot      exit instead of rebooting
+-no-shutdown    stop before shutdown
+-action reboot=reset|shutdown, -action shutdown=poweroff|pause
+-rtc [base=utc|localtime|<datetime>][,clock=host][,driftfix=none|slew]
+-pidfile file   write PID to 'file'
+-daemonize      daemonize after initializing
+-msg timestamp[=on|off]
+";
+
+/// `-help`.
+pub fn usage() -> String {
+    format!("usage: qemu-system-x86_64 [options] [disk_image]\n\n{OPTIONS}")
+}
+
+/// The help that an option's argument asks for, if it does.
+pub fn of_option(option: &str, value: &str) -> Option<String> {
+    let asks = matches!(value, "help" | "?");
+    match option {
+        "machine" | "M" if asks => Some(machines()),
+        "accel" if asks => Some("Accelerators supported in QEMU binary:\ntcg\nkvm\n".to_owned()),
+        "cpu" if asks => Some(processors()),
+        "chardev" if asks => {
+            let kinds = ["file", "null", "pipe", "pty", "ringbuf", "socket", "stdio"];
+            let lines: String = kinds.iter().map(|kind| format!("  {kind}\n")).collect();
+            Some(format!("Available chardev backend types: \n{lines}"))
+        }
+        "netdev" if asks => {
+            let kinds = ["user", "tap", "socket", "stream", "dgram", "hubport"];
+            let lines: String = kinds.iter().map(|kind| format!("{kind}\n")).collect();
+            Some(format!("Available netdev backend types:\n{lines}"))
+        }
+        "display" if asks => Some("Available display backend types:\nnone\n".to_owned()),
+        _ => None,
+    }
+}
+
+fn machines() -> String {
+    let mut text = "Supported machines are:\n".to_owned();
+    for (name, description, alias) in boards::all() {
+        if let Some(alias) = alias {
+            _ = writeln!(text, "{alias:<20} {description} (alias of {name})");
+        }
+        let default = if name == boards::DEFAULT { " (default)" } else { "" };
+        _ = writeln!(text, "{name:<20} {description}{default}");
+    }
+    text
+}
+
+/// The processor models.
+pub const PROCESSORS: &[(&str, &str)] = &[
+    ("max", "Enables all features supported by the accelerator in the current host"),
+    ("qemu64", "QEMU Virtual CPU version 2.5+"),
+];
+
+fn processors() -> String {
+    let mut text = "Available CPUs:\n".to_owned();
+    for (name, description) in PROCESSORS {
+        _ = writeln!(text, "  {name:<20} {description}");
+    }
+    text
+}
