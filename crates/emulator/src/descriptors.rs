@@ -1,7 +1,7 @@
 //! Descriptors that were inherited, or passed by a monitor, by name.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use parking_lot::Mutex;
 
@@ -12,6 +12,8 @@ use crate::character::Descriptors;
 pub struct Passed {
     named: Mutex<BTreeMap<String, OwnedFd>>,
     inherited: Mutex<BTreeSet<i32>>,
+    /// By the set's number: descriptors with a remark each.
+    sets: Mutex<BTreeMap<u64, Vec<(OwnedFd, Option<String>)>>>,
 }
 
 impl Passed {
@@ -26,6 +28,46 @@ impl Passed {
     /// Keeps a descriptor under a name; one that was there is closed.
     pub fn put(&self, name: &str, descriptor: OwnedFd) {
         self.named.lock().insert(name.to_owned(), descriptor);
+    }
+
+    /// Adds a descriptor to a set, a new one when none is named: the numbers of both.
+    pub fn add_to_set(
+        &self,
+        set: Option<u64>,
+        descriptor: OwnedFd,
+        opaque: Option<&str>,
+    ) -> (u64, i32) {
+        let mut sets = self.sets.lock();
+        let free = || (0..).find(|number| !sets.contains_key(number)).unwrap_or_default();
+        let set = set.unwrap_or_else(free);
+        let number = descriptor.as_raw_fd();
+        sets.entry(set).or_default().push((descriptor, opaque.map(str::to_owned)));
+        (set, number)
+    }
+
+    /// Takes one descriptor, or all, out of a set; whether there was any.
+    pub fn remove_from_set(&self, set: u64, number: Option<i64>) -> bool {
+        let mut sets = self.sets.lock();
+        let Some(descriptors) = sets.get_mut(&set) else { return false };
+        let before = descriptors.len();
+        descriptors.retain(|(descriptor, _)| {
+            number.is_some_and(|number| i64::from(descriptor.as_raw_fd()) != number)
+        });
+        let removed = descriptors.len() < before;
+        if descriptors.is_empty() {
+            sets.remove(&set);
+        }
+        removed
+    }
+
+    /// All sets.
+    pub fn sets(&self) -> Vec<(u64, Vec<(i32, Option<String>)>)> {
+        let sets = self.sets.lock();
+        let numbers = |descriptors: &Vec<(OwnedFd, Option<String>)>| {
+            let each = descriptors.iter();
+            each.map(|(descriptor, opaque)| (descriptor.as_raw_fd(), opaque.clone())).collect()
+        };
+        sets.iter().map(|(set, descriptors)| (*set, numbers(descriptors))).collect()
     }
 
     /// Closes one; whether it was there.

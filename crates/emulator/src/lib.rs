@@ -2,8 +2,11 @@
 
 mod boards;
 mod character;
+mod commands;
 mod descriptors;
+mod emulator;
 mod help;
+mod monitor;
 mod options;
 mod reactor;
 mod start;
@@ -16,6 +19,8 @@ use options::{Action, Options};
 
 /// The version that we report, so that scripts find what they know.
 const QEMU_VERSION: (u32, u32, u32) = (10, 0, 2);
+/// Behind the version, where distributions put theirs.
+const PACKAGE: &str = concat!("Hostel ", env!("CARGO_PKG_VERSION"));
 
 /// Runs the applet.
 pub fn run(name: &str, arguments: &[OsString]) -> ExitCode {

@@ -1,0 +1,171 @@
+//! The commands for people. Most are the QMP commands in other words.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use qemu_compat::system::character;
+use serde_json::Map;
+
+use super::{Answer, Arguments, Command, plain, run, text};
+use crate::emulator::Emulator;
+use crate::{QEMU_VERSION, monitor};
+
+pub const COMMANDS: &[Command] = &[plain(
+    "human-monitor-command",
+    "{ command-line: str, cpu-index?: int }",
+    "str",
+    human_monitor_command,
+)];
+
+fn human_monitor_command(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
+    let text = monitor::execute_line(emulator, text(arguments, "command-line"));
+    // Programs get line ends as a terminal does.
+    Ok(text.replace('\n', "\r\n").into())
+}
+
+/// A row: names, arguments, help, and what it prints.
+struct Row {
+    names: &'static [&'static str],
+    takes: &'static str,
+    help: &'static str,
+    run: fn(&Arc<Emulator>, &str) -> Result<String, String>,
+}
+
+const fn row(
+    names: &'static [&'static str],
+    takes: &'static str,
+    help: &'static str,
+    run: fn(&Arc<Emulator>, &str) -> Result<String, String>,
+) -> Row {
+    Row { names, takes, help, run }
+}
+
+const ROWS: &[Row] = &[
+    row(&["chardev-add"], "args", "add chardev", add_character),
+    row(&["chardev-remove"], "id", "remove chardev", remove_character),
+    row(&["cont", "c"], "", "resume emulation", |emulator, _| silent(run::resume, emulator)),
+    row(&["help", "?"], "[cmd]", "show the help", help),
+    row(&["info"], "[subcommand]", "show various information about the system state", info),
+    row(&["quit", "q"], "", "quit the emulator", |emulator, _| silent(run::quit, emulator)),
+    row(&["stop", "s"], "", "stop emulation", |emulator, _| silent(run::stop, emulator)),
+    row(&["system_powerdown"], "", "send system power down event", |emulator, _| {
+        silent(run::power_down, emulator)
+    }),
+    row(&["system_reset"], "", "reset the system", |emulator, _| silent(run::reset, emulator)),
+];
+
+const INFO: &[Row] = &[
+    row(&["chardev"], "", "show the character devices", info_characters),
+    row(&["cpus"], "", "show infos for each CPU", info_processors),
+    row(&["kvm"], "", "show KVM information", |_, _| Ok("kvm support: not compiled\n".into())),
+    row(&["name"], "", "show the current VM name", info_name),
+    row(&["status"], "", "show the current VM status", info_status),
+    row(&["uuid"], "", "show the current VM UUID", info_uuid),
+    row(&["version"], "", "show the version of QEMU", |_, _| Ok(version())),
+];
+
+/// Runs a line and gives what it prints.
+pub fn execute(emulator: &Arc<Emulator>, line: &str) -> String {
+    let line = line.trim();
+    if line.is_empty() {
+        return String::new();
+    }
+    let (name, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+    match ROWS.iter().find(|row| row.names.contains(&name)) {
+        Some(row) => {
+            (row.run)(emulator, rest.trim()).unwrap_or_else(|error| format!("Error: {error}\n"))
+        }
+        None => format!("unknown command: '{name}'\n"),
+    }
+}
+
+/// A QMP command without arguments, of which only an error is printed.
+fn silent(
+    command: fn(&Arc<Emulator>, &Arguments) -> Answer,
+    emulator: &Arc<Emulator>,
+) -> Result<String, String> {
+    command(emulator, &Map::new()).map(|_| String::new()).map_err(|refusal| refusal.description)
+}
+
+fn line_of_help(row: &Row, prefix: &str) -> String {
+    let names = row.names.join("|");
+    let takes = if row.takes.is_empty() { String::new() } else { format!(" {}", row.takes) };
+    format!("{prefix}{names}{takes} -- {}\n", row.help)
+}
+
+fn help(_: &Arc<Emulator>, name: &str) -> Result<String, String> {
+    let wanted = |row: &&Row| name.is_empty() || row.names.contains(&name);
+    if name == "info" {
+        return Ok(INFO.iter().map(|row| line_of_help(row, "info ")).collect());
+    }
+    Ok(ROWS.iter().filter(wanted).map(|row| line_of_help(row, "")).collect())
+}
+
+fn info(emulator: &Arc<Emulator>, line: &str) -> Result<String, String> {
+    let (name, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+    if name.is_empty() {
+        return help(emulator, "info");
+    }
+    match INFO.iter().find(|row| row.names.contains(&name)) {
+        Some(row) => (row.run)(emulator, rest.trim()),
+        None => Ok(format!("unknown command: 'info {name}'\n")),
+    }
+}
+
+fn version() -> String {
+    let (major, minor, micro) = QEMU_VERSION;
+    format!("{major}.{minor}.{micro}{}\n", crate::PACKAGE)
+}
+
+fn info_status(emulator: &Arc<Emulator>, _: &str) -> Result<String, String> {
+    let status = emulator.status();
+    let text = match status {
+        "running" => "running".to_owned(),
+        other => format!(
+            "paused{}",
+            if other == "paused" { String::new() } else { format!(" ({other})") }
+        ),
+    };
+    Ok(format!("VM status: {text}\n"))
+}
+
+fn info_name(emulator: &Arc<Emulator>, _: &str) -> Result<String, String> {
+    let name = emulator.options.run.name.as_deref();
+    Ok(name.map_or(String::new(), |name| format!("{name}\n")))
+}
+
+fn info_uuid(emulator: &Arc<Emulator>, _: &str) -> Result<String, String> {
+    let uuid = emulator.options.board.uuid.unwrap_or_default();
+    Ok(format!("{}\n", super::identity::uuid_text(uuid)))
+}
+
+fn info_characters(emulator: &Arc<Emulator>, _: &str) -> Result<String, String> {
+    let list = emulator.characters.list();
+    Ok(list.iter().map(|(label, filename, _)| format!("{label}: filename={filename}\n")).collect())
+}
+
+fn info_processors(emulator: &Arc<Emulator>, _: &str) -> Result<String, String> {
+    let mut text = String::new();
+    for index in 0..emulator.options.board.topology.count {
+        let mark = if index == 0 { '*' } else { ' ' };
+        let thread = emulator.thread_of_processor(index);
+        _ = writeln!(text, "{mark} CPU #{index}: thread_id={thread}");
+    }
+    Ok(text)
+}
+
+fn add_character(emulator: &Arc<Emulator>, line: &str) -> Result<String, String> {
+    let character = character::parse(line).map_err(|error| error.to_string())?;
+    match emulator.characters.add(&character) {
+        Ok(Some(pty)) => {
+            let id = &character.id;
+            Ok(format!("char device redirected to {pty} (label {id})\n"))
+        }
+        Ok(None) => Ok(String::new()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn remove_character(emulator: &Arc<Emulator>, id: &str) -> Result<String, String> {
+    emulator.characters.remove(id).map(|()| String::new()).map_err(|error| error.to_string())
+}

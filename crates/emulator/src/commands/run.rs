@@ -1,0 +1,107 @@
+//! Starting, stopping, and the end.
+
+use std::sync::Arc;
+
+use machine::{Cause, Request, RunState};
+use qemu_compat::qmp::server::Refusal;
+use serde_json::{Value, json};
+
+use super::{Answer, Arguments, Command, plain};
+use crate::emulator::Emulator;
+
+pub const COMMANDS: &[Command] = &[
+    plain("query-status", "{}", "StatusInfo", status),
+    plain("stop", "{}", "", stop),
+    plain("cont", "{}", "", resume),
+    plain("quit", "{}", "", quit),
+    plain("system_reset", "{}", "", reset),
+    plain("system_powerdown", "{}", "", power_down),
+    plain("set-action", "{ reboot?: RebootAction, shutdown?: ShutdownAction }", "", set_action),
+    plain("query-cpus-fast", "{}", "[CpuInfoFast]", processors),
+    plain("query-hotpluggable-cpus", "{}", "[HotpluggableCPU]", slots),
+];
+
+fn status(emulator: &Arc<Emulator>, _: &Arguments) -> Answer {
+    let running = emulator.control.state() == RunState::Running;
+    Ok(json!({"running": running, "status": emulator.status()}))
+}
+
+/// `stop`.
+pub fn stop(emulator: &Arc<Emulator>, _: &Arguments) -> Answer {
+    emulator.control.stop(RunState::Paused);
+    Ok(json!({}))
+}
+
+/// `cont`.
+pub fn resume(emulator: &Arc<Emulator>, _: &Arguments) -> Answer {
+    match emulator.control.state() {
+        RunState::Shutdown | RunState::GuestPanicked => {
+            Err(Refusal::new("Resetting the Virtual Machine is required"))
+        }
+        _ => {
+            emulator.control.resume();
+            Ok(json!({}))
+        }
+    }
+}
+
+/// `quit`.
+pub fn quit(emulator: &Arc<Emulator>, _: &Arguments) -> Answer {
+    *emulator.quit_after_answer.lock() = true;
+    Ok(json!({}))
+}
+
+/// `system_reset`.
+pub fn reset(emulator: &Arc<Emulator>, _: &Arguments) -> Answer {
+    emulator.requests.put(Request::Reset(Cause::HostReset));
+    Ok(json!({}))
+}
+
+/// `system_powerdown`.
+pub fn power_down(emulator: &Arc<Emulator>, _: &Arguments) -> Answer {
+    (emulator.power_button)();
+    Ok(json!({}))
+}
+
+fn set_action(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
+    emulator.control.set_actions(|actions| {
+        if let Some(action) = arguments.get("reboot") {
+            actions.reset_is_shutdown = action == "shutdown";
+        }
+        if let Some(action) = arguments.get("shutdown") {
+            actions.shutdown_pauses = action == "pause";
+        }
+    });
+    Ok(json!({}))
+}
+
+/// Socket, core and thread of a processor.
+fn place(emulator: &Emulator, index: u32) -> Value {
+    let topology = emulator.options.board.topology;
+    json!({"core-id": index / topology.threads % topology.cores,
+        "thread-id": index % topology.threads,
+        "socket-id": index / topology.threads / topology.cores})
+}
+
+fn processors(emulator: &Arc<Emulator>, _: &Arguments) -> Answer {
+    let processor = |index: u32| {
+        json!({"thread-id": emulator.thread_of_processor(index), "props": place(emulator, index),
+            "qom-path": format!("/machine/unattached/device[{index}]"), "cpu-index": index,
+            "target": "x86_64"})
+    };
+    Ok((0..emulator.options.board.topology.count).map(processor).collect())
+}
+
+fn slots(emulator: &Arc<Emulator>, _: &Arguments) -> Answer {
+    let topology = emulator.options.board.topology;
+    let kind = format!("{}-x86_64-cpu", emulator.options.board.processor);
+    let slot = |index: u32| {
+        let mut slot = json!({"props": place(emulator, index), "vcpus-count": 1, "type": kind});
+        if index < topology.count {
+            slot["qom-path"] = format!("/machine/unattached/device[{index}]").into();
+        }
+        slot
+    };
+    // The last one comes first.
+    Ok((0..topology.maximum).rev().map(slot).collect())
+}
