@@ -8,6 +8,7 @@
 pub mod bitmaps;
 pub mod error;
 pub mod formats;
+pub mod graph;
 pub mod info;
 pub mod nbd;
 pub mod node;
@@ -20,5 +21,6 @@ pub mod snapshots;
 pub mod zeros;
 
 pub use error::{Error, Result};
+pub use graph::Graph;
 pub use node::{Extent, Node, NodeRef, Preallocation, Zeroing};
 pub use options::{CreateOptions, OpenOptions};

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::formats::{self, Format, PROBE_BYTES};
+use crate::graph::Graph;
 use crate::node::NodeRef;
 use crate::options::{CreateOptions, OpenOptions};
 use crate::protocols::{self, Protocol};
@@ -35,6 +36,8 @@ pub struct OpenMode {
     pub auto_read_only: bool,
     /// Backing files are writable, too.
     pub backing_write: bool,
+    /// Nodes are entered here, and may refer to each other by name.
+    pub graph: Option<Graph>,
 }
 
 /// A cache mode by its name on command lines.
@@ -81,13 +84,13 @@ fn open_at(
         filename = None;
     }
     let mut mode = mode.clone();
-    take_common(&mut options, &mut mode)?;
+    let name = take_common(&mut options, &mut mode)?;
     let driver = options.take_text("driver");
     if let Some(protocol) = driver.as_deref().and_then(protocols::find) {
         if let Some(filename) = filename {
             (protocol.parse)(&filename, &mut options)?;
         }
-        return open_protocol(protocol, options, &mode);
+        return entered(name, open_protocol(protocol, options, &mode)?, &mode);
     }
     let format = match driver.as_deref() {
         None => None,
@@ -106,15 +109,22 @@ fn open_at(
             format
         }
     };
-    open_format(format, file, options, &mode, &context)
+    entered(name, open_format(format, file, options, &mode, &context)?, &mode)
 }
 
-/// Options that every driver has.
-fn take_common(options: &mut OpenOptions, mode: &mut OpenMode) -> Result<()> {
-    if let Some(name) = options.take_text("node-name") {
-        // Nothing here refers to nodes by name (a reference is refused), so that it only has to
-        // be one.
-        check_node_name(&name)?;
+/// Enters a node into the graph, where there is one.
+fn entered(name: Option<String>, node: NodeRef, mode: &OpenMode) -> Result<NodeRef> {
+    if let Some(graph) = &mode.graph {
+        graph.insert(name, &node, mode)?;
+    }
+    Ok(node)
+}
+
+/// Options that every driver has. The node's name comes back.
+fn take_common(options: &mut OpenOptions, mode: &mut OpenMode) -> Result<Option<String>> {
+    let name = options.take_text("node-name");
+    if let Some(name) = &name {
+        check_node_name(name)?;
     }
     // A file is opened for writing only when somebody writes, whatever this says; a server may
     // refuse writers.
@@ -142,7 +152,7 @@ fn take_common(options: &mut OpenOptions, mode: &mut OpenMode) -> Result<()> {
         Some("ignore" | "off") => mode.unmap = false,
         Some(_) => return Err(Error::invalid("Invalid discard option")),
     }
-    Ok(())
+    Ok(name)
 }
 
 /// Node names are shorter than this.
@@ -167,6 +177,9 @@ fn open_file_child(
     let below = options.take_below("file");
     if filename.is_none() && below.is_empty() {
         if let Some(reference) = options.take_text("file") {
+            if let Some(graph) = &mode.graph {
+                return graph.referred(&reference);
+            }
             return Err(Error::invalid(format!(
                 "Cannot find device='' nor node-name='{reference}'"
             )));
@@ -186,18 +199,21 @@ pub fn open_child(
     mode: &OpenMode,
 ) -> Result<NodeRef> {
     let mut mode = mode.clone();
-    take_common(&mut options, &mut mode)?;
+    let name = take_common(&mut options, &mut mode)?;
     if let Some(json) = filename.and_then(|name| name.strip_prefix("json:")) {
         return open_at(None, OpenOptions::parse_json(json)?, &mode, &OpenContext::default());
     }
     let named = match options.take_text("driver") {
-        Some(name) => match protocols::find(&name) {
+        Some(driver) => match protocols::find(&driver) {
             Some(protocol) => Some(protocol),
-            None if formats::find(&name).is_some() => {
-                options.set("driver", name);
+            None if formats::find(&driver).is_some() => {
+                options.set("driver", driver);
+                if let Some(name) = name {
+                    options.set("node-name", name);
+                }
                 return open_at(filename, options, &mode, &OpenContext::default());
             }
-            None => return Err(Error::invalid(format!("Unknown driver '{name}'"))),
+            None => return Err(Error::invalid(format!("Unknown driver '{driver}'"))),
         },
         None => None,
     };
@@ -212,7 +228,7 @@ pub fn open_child(
     } else if let (None, Some(name)) = (named, by_option.as_deref()) {
         (protocol.parse)(name, &mut options)?;
     }
-    open_protocol(protocol, options, &mode)
+    entered(name, open_protocol(protocol, options, &mode)?, &mode)
 }
 
 /// The protocol that a name means: by prefix, or a file.
@@ -262,11 +278,19 @@ fn open_format(
     if no_backing {
         options.take_text("backing");
     }
+    let reference = match &mode.graph {
+        Some(graph) => {
+            options.take_text("backing").map(|name| graph.referred(&name)).transpose()?
+        }
+        None => None,
+    };
     let backing_options = options.take_below("backing");
     let own = format.name != "raw";
     file.lock(mode, own)?;
     let node = (format.open)(file, &mut options, mode, context)?;
-    if !no_backing && !mode.no_backing && format.backing {
+    if let Some(backing) = reference {
+        node.set_backing(Some(backing))?;
+    } else if !no_backing && !mode.no_backing && format.backing {
         attach_backing(&node, backing_options, mode, context)?;
     }
     if let Some(key) = options.first_key() {

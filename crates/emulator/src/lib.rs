@@ -8,6 +8,7 @@ mod emulator;
 mod help;
 mod monitor;
 mod options;
+mod parts;
 mod reactor;
 mod start;
 

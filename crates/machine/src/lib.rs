@@ -11,6 +11,7 @@ mod power;
 mod run_state;
 
 pub use accel::TranslatorOptions;
+pub use devices::catalog;
 pub use board::{Config, Machine, MachineError};
 pub use boot::{BootError, Kernel};
 pub use main_loop::{End, Request, Requests};
