@@ -35,11 +35,15 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("qemu_compat", &["spec"]),
     ("libvirt_compat", &[]),
     // products
-    ("emulator", &["machine", "qemu_compat", "spec", "linux"]),
+    (
+        "emulator",
+        &["machine", "device", "block", "net", "display", "qemu_compat", "spec", "linux"],
+    ),
     ("images", &["block", "qemu_compat", "linux"]),
     ("daemon", &["libvirt_compat", "qemu_compat", "spec", "block", "net", "linux"]),
-    ("guests", &["block", "linux"]),
-    ("cli", &["libvirt_compat", "guests", "linux"]),
+    ("agent", &[]),
+    ("guests", &["agent", "block", "linux"]),
+    ("cli", &["libvirt_compat", "agent", "guests", "linux"]),
     ("viewer", &["display", "libvirt_compat"]),
     ("hostel", &["emulator", "images", "daemon", "cli", "viewer", "linux_user"]),
     // automation

@@ -1,0 +1,169 @@
+//! The first process of a small guest: mounts, modules, network, consoles.
+//!
+//! What is particular to an image stands in files of it: `/etc/modules` in the order in which they
+//! are to be loaded, `/etc/rc` for the rest, `/etc/consoles` for terminals that get a shell.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use agent::FrameKind;
+use parking_lot::Mutex;
+use rustix::mount::{MountFlags, mount};
+use rustix::process::{Pid, WaitOptions, waitpid};
+use rustix::system::{RebootCommand, reboot};
+use rustix::time::{ClockId, Timespec, clock_settime};
+use serde_json::json;
+
+use crate::info;
+use crate::session::{Failed, Host};
+
+/// Mounts, loads, starts, and leaves the rest to threads.
+pub fn run() {
+    let flags = MountFlags::empty();
+    for (source, target, kind) in [
+        ("proc", "/proc", "proc"),
+        ("sysfs", "/sys", "sysfs"),
+        ("devtmpfs", "/dev", "devtmpfs"),
+        ("devpts", "/dev/pts", "devpts"),
+        ("tmpfs", "/run", "tmpfs"),
+        ("tmpfs", "/tmp", "tmpfs"),
+    ] {
+        _ = fs::create_dir_all(target);
+        if let Err(error) = mount(source, target, kind, flags, None) {
+            eprintln!("init: {target}: {error}");
+        }
+    }
+    load_modules();
+    let words = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    let name = words.split_whitespace().find_map(|word| word.strip_prefix("hostname="));
+    if let Some(name) = name {
+        _ = rustix::system::sethostname(name.as_bytes());
+    }
+    _ = thread::Builder::new().name("rc".to_owned()).spawn(start_rest);
+    _ = thread::Builder::new().name("reaper".to_owned()).spawn(reap);
+}
+
+fn load_modules() {
+    let list = fs::read_to_string("/etc/modules").unwrap_or_default();
+    for path in list.lines().filter(|line| !line.is_empty()) {
+        let loaded =
+            File::open(path).and_then(|file| Ok(rustix::system::finit_module(&file, c"", 0)?));
+        if let Err(error) = loaded {
+            eprintln!("init: {path}: {error}");
+        }
+    }
+}
+
+/// `/etc/rc`, and then a shell on every console, for ever.
+fn start_rest() {
+    let consoles = fs::read_to_string("/etc/consoles").unwrap_or_default();
+    for console in consoles.lines().filter(|line| !line.is_empty()) {
+        let console = console.to_owned();
+        _ = thread::Builder::new().name("console".to_owned()).spawn(move || {
+            loop {
+                let began = std::time::Instant::now();
+                if let Err(error) = shell_on(&console) {
+                    eprintln!("init: {console}: {error}");
+                }
+                // A console that is not there must not keep the guest busy.
+                if began.elapsed() < Duration::from_secs(1) {
+                    thread::sleep(Duration::from_secs(1));
+                }
+            }
+        });
+    }
+    let mut script = Command::new("/bin/sh");
+    script.arg("/etc/rc");
+    match Started::new(&mut script).and_then(|mut script| script.wait()) {
+        Ok(_) => info::reached("provisioned"),
+        Err(error) => eprintln!("init: /etc/rc: {error}"),
+    }
+}
+
+fn shell_on(console: &str) -> io::Result<ExitStatus> {
+    let terminal = fs::OpenOptions::new().read(true).write(true).open(console)?;
+    let mut command = Command::new("setsid");
+    command.args(["-c", "/bin/sh", "-l"]).env("HOME", "/root").env("TERM", "vt220");
+    command.current_dir("/root");
+    command.stdin(Stdio::from(terminal.try_clone()?));
+    command.stdout(terminal.try_clone()?).stderr(terminal);
+    Started::new(&mut command)?.wait()
+}
+
+/// Programs that this one has started and waits for itself.
+static OWN: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
+
+/// A program that was started; whoever holds it waits for it.
+pub struct Started(pub Child);
+
+impl Started {
+    /// Starts a program so that the reaper leaves it alone.
+    pub fn new(command: &mut Command) -> io::Result<Self> {
+        // Held over both steps, or the reaper could come in between.
+        let mut own = OWN.lock();
+        let child = command.spawn()?;
+        own.insert(Pid::from_child(&child).as_raw_nonzero().get());
+        Ok(Self(child))
+    }
+
+    /// Waits until it ends.
+    pub fn wait(&mut self) -> io::Result<ExitStatus> {
+        let status = self.0.wait();
+        OWN.lock().remove(&Pid::from_child(&self.0).as_raw_nonzero().get());
+        status
+    }
+}
+
+/// Orphans come to the first process when they end.
+fn reap() {
+    loop {
+        thread::sleep(Duration::from_secs(1));
+        let own = OWN.lock();
+        for process in zombies() {
+            if !own.contains(&process.as_raw_nonzero().get()) {
+                _ = waitpid(Some(process), WaitOptions::NOHANG);
+            }
+        }
+    }
+}
+
+/// Children of the first process that have ended.
+fn zombies() -> Vec<Pid> {
+    let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
+    let zombie = |entry: fs::DirEntry| {
+        let number: i32 = entry.file_name().to_str()?.parse().ok()?;
+        let status = fs::read_to_string(entry.path().join("stat")).ok()?;
+        let (_, rest) = status.rsplit_once(')')?;
+        let fields: Vec<&str> = rest.split_whitespace().collect();
+        let is_orphan = fields.first() == Some(&"Z") && fields.get(1) == Some(&"1");
+        is_orphan.then(|| Pid::from_raw(number)).flatten()
+    };
+    processes.flatten().filter_map(zombie).collect()
+}
+
+/// Sets the clock.
+pub fn set_time(nanoseconds: u64, host: &Host) -> Result<(), Failed> {
+    let seconds = i64::try_from(nanoseconds / 1_000_000_000).unwrap_or(i64::MAX);
+    let rest = (nanoseconds % 1_000_000_000) as i64;
+    clock_settime(ClockId::Realtime, Timespec { tv_sec: seconds, tv_nsec: rest })?;
+    host.answer(FrameKind::Answer, &json!({}));
+    Ok(())
+}
+
+/// Goes off. A guest with an init of its own is asked to by it.
+pub fn power_off(again: bool, host: &Host) -> Result<(), Failed> {
+    host.answer(FrameKind::Answer, &json!({}));
+    if std::process::id() != 1 {
+        let verb = if again { "reboot" } else { "poweroff" };
+        Command::new(verb).spawn()?;
+        return Ok(());
+    }
+    rustix::fs::sync();
+    thread::sleep(Duration::from_millis(50)); // for the answer to get out
+    reboot(if again { RebootCommand::Restart } else { RebootCommand::PowerOff })?;
+    Ok(())
+}
