@@ -1,0 +1,10 @@
+//! Debian's archive: sources, signed indexes, packages.
+
+mod archive;
+mod package;
+mod signature;
+mod sources;
+
+pub use archive::{Archive, Listed, sum};
+pub use package::Package;
+pub use sources::Mirror;

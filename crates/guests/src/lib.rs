@@ -1,0 +1,117 @@
+//! Images for guests: where they come from, how they are put together, and what makes them ours.
+
+pub mod cache;
+pub mod cpio;
+pub mod debian;
+pub mod spark;
+
+mod http;
+
+/// The agent, as a static program for x86-64 guests.
+pub const AGENT: &[u8] = include_bytes!(env!("HOSTEL_AGENT"));
+
+/// Hears how long work goes on: what is done, how much of it, of how much.
+pub trait Progress {
+    /// A step begins.
+    fn step(&mut self, what: &str);
+    /// Bytes of the present step; the total where it is known.
+    fn bytes(&mut self, done: u64, total: Option<u64>);
+}
+
+/// Nobody wants to know.
+pub struct Silent;
+
+impl Progress for Silent {
+    fn step(&mut self, _what: &str) {}
+    fn bytes(&mut self, _done: u64, _total: Option<u64>) {}
+}
+
+/// Why an image cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum GuestError {
+    /// No package source is known.
+    #[error("No Debian package source is configured on this machine")]
+    NoMirror,
+    /// A transfer failed.
+    #[error("Cannot fetch {url}: {reason}")]
+    Fetch {
+        /// What.
+        url: String,
+        /// Why.
+        reason: String,
+    },
+    /// What came is not what was announced.
+    #[error("{what} is not what its index announces (SHA-256 {found} instead of {expected})")]
+    Corrupt {
+        /// What.
+        what: String,
+        /// The sum that was announced.
+        expected: String,
+        /// The sum of what came.
+        found: String,
+    },
+    /// A signature is missing or wrong.
+    #[error("{what} is not signed by a key of {keyring}: {reason}")]
+    Signature {
+        /// What.
+        what: String,
+        /// The keys that are trusted.
+        keyring: String,
+        /// Why not.
+        reason: String,
+    },
+    /// A package does not exist.
+    #[error("There is no package '{package}' in {suite}")]
+    NoPackage {
+        /// Which.
+        package: String,
+        /// Where.
+        suite: String,
+    },
+    /// A file that is not what it should be.
+    #[error("{what} cannot be read: {reason}")]
+    Format {
+        /// Which.
+        what: String,
+        /// Why.
+        reason: String,
+    },
+    /// The host's file system.
+    #[error("{path}: {source}")]
+    Io {
+        /// Which file.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// Results of this crate.
+pub type Result<T> = std::result::Result<T, GuestError>;
+
+impl GuestError {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::NoMirror => Some(
+                "set HOSTEL_MIRROR to a Debian mirror (http://HOST/debian), or install Debian's \
+                 apt sources",
+            ),
+            Self::Fetch { .. } => {
+                Some("check the network; what was fetched before is used with --offline")
+            }
+            Self::Corrupt { .. } => {
+                Some("try again: a mirror in the middle of an update, or a broken proxy")
+            }
+            Self::Signature { .. } => Some(
+                "the mirror is not to be trusted, or the package debian-archive-keyring is old",
+            ),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn io(path: &std::path::Path, source: std::io::Error) -> Self {
+        Self::Io { path: path.display().to_string(), source }
+    }
+}

@@ -1,0 +1,301 @@
+//! `spark`: Debian's kernel for clouds, busybox and our agent. It boots in about a second, has a
+//! shell, a network and nothing else, and needs two packages.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::PathBuf;
+
+use liblzma::read::XzDecoder;
+
+use crate::cache::Cache;
+use crate::cpio::Archive as Cpio;
+use crate::debian::{Archive, Listed, Mirror, sum};
+use crate::{AGENT, GuestError, Progress, Result};
+
+/// Counted up when the recipe changes, so that what was made before is made again.
+const RECIPE: u32 = 1;
+
+/// The kernel's modules that a guest of ours needs; what they depend on follows from them.
+const MODULES: &[&str] = &[
+    "virtio_pci",
+    "virtio_net",
+    "virtio_blk",
+    "virtio_console",
+    "virtio-rng",
+    "virtio_balloon",
+    "vmw_vsock_virtio_transport",
+    "virtiofs",
+    "overlay",
+    "isofs",
+    "nls_utf8",
+];
+
+/// What a machine boots.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// The kernel.
+    pub kernel: PathBuf,
+    /// The initial RAM disk, which is all of the system.
+    pub initrd: PathBuf,
+    /// What the kernel is told.
+    pub command_line: String,
+    /// The kernel's version, for people.
+    pub version: String,
+}
+
+/// What the kernel is told. `no_timer_check`: a busy host delays the timer's interrupts, which the
+/// kernel would take for broken hardware.
+const COMMAND_LINE: &str = "console=ttyS0 quiet panic=-1 reboot=t no_timer_check";
+
+/// The image, from the cache or made from packages.
+pub fn image(cache: &Cache, offline: bool, progress: &mut dyn Progress) -> Result<Image> {
+    if let Some(image) = remembered(cache) {
+        return Ok(image);
+    }
+    let archive = Archive::new(Mirror::of_host()?, cache.clone(), "amd64", offline);
+    let wanted = ["linux-image-cloud-amd64", "busybox-static"];
+    let listed = archive.find(&wanted, progress)?;
+    // The first one is only a name for the present version.
+    let kernel_name = listed[0]
+        .depends
+        .split([',', '|'])
+        .filter_map(|word| word.split_whitespace().next())
+        .find(|name| name.starts_with("linux-image-") && name.ends_with("-cloud-amd64"))
+        .ok_or_else(|| GuestError::Format {
+            what: listed[0].name.clone(),
+            reason: "it depends on no kernel".to_owned(),
+        })?;
+    let kernel = archive.find(&[kernel_name], progress)?.remove(0);
+    make(cache, &archive, &kernel, &listed[1], progress)
+}
+
+/// The name of the note that says what was made last.
+fn note_name() -> String {
+    let agent = sum(AGENT);
+    format!("images/spark-{RECIPE}-{}.json", &agent[..16])
+}
+
+fn remembered(cache: &Cache) -> Option<Image> {
+    let note: serde_json::Value = serde_json::from_slice(&cache.read(&note_name())?).ok()?;
+    let path = |key: &str| {
+        let path = cache.path(note[key].as_str()?);
+        path.is_file().then_some(path)
+    };
+    Some(Image {
+        kernel: path("kernel")?,
+        initrd: path("initrd")?,
+        command_line: COMMAND_LINE.to_owned(),
+        version: note["version"].as_str()?.to_owned(),
+    })
+}
+
+fn make(
+    cache: &Cache,
+    archive: &Archive,
+    kernel: &Listed,
+    busybox: &Listed,
+    progress: &mut dyn Progress,
+) -> Result<Image> {
+    let kernel_package = archive.package(kernel, progress)?;
+    let busybox_package = archive.package(busybox, progress)?;
+    progress.step("Assembling the image");
+    let mut image = None;
+    let mut modules: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+    let is_module = |path: &str| path.ends_with(".ko") || path.ends_with(".ko.xz");
+    let wanted = |path: &str| path.starts_with("boot/vmlinuz-") || is_useful_module(path);
+    kernel_package.files(wanted, |path, bytes| {
+        if !is_module(path) {
+            image = Some(bytes);
+            return Ok(());
+        }
+        let file = path.rsplit('/').next().unwrap_or(path);
+        let name = file.split(".ko").next().unwrap_or(file).replace('-', "_");
+        modules.insert(name, unpacked(path, bytes)?);
+        Ok(())
+    })?;
+    let missing = |what: &str| GuestError::Format {
+        what: format!("The package {}", kernel.name),
+        reason: format!("it holds no {what}"),
+    };
+    let image = image.ok_or_else(|| missing("kernel"))?;
+    let mut shell = None;
+    busybox_package.files(
+        |path| path.ends_with("bin/busybox"),
+        |_, bytes| {
+            shell = Some(bytes);
+            Ok(())
+        },
+    )?;
+    let shell = shell.ok_or_else(|| missing("busybox"))?;
+    let packed = zstd::encode_all(contents(&modules, &shell).as_slice(), 3)
+        .map_err(|error| GuestError::Format { what: "spark".into(), reason: error.to_string() })?;
+    let folder = format!("images/spark-{}-{}", kernel.version, &sum(&packed)[..12]);
+    let (kernel_file, initrd_file) = (format!("{folder}/vmlinuz"), format!("{folder}/initrd"));
+    cache.write(&kernel_file, &image)?;
+    cache.write(&initrd_file, &packed)?;
+    let note = serde_json::json!({"kernel": kernel_file, "initrd": initrd_file,
+        "version": kernel.version});
+    cache.write(&note_name(), note.to_string().as_bytes())?;
+    remembered(cache).ok_or_else(|| missing("image"))
+}
+
+/// Folders of the kernel's tree in which something that we load, or what it depends on, may lie.
+fn is_useful_module(path: &str) -> bool {
+    let is_module = path.ends_with(".ko") || path.ends_with(".ko.xz");
+    const FOLDERS: &[&str] = &[
+        "/drivers/virtio/",
+        "/drivers/net/",
+        "/drivers/block/",
+        "/drivers/char/",
+        "/net/vmw_vsock/",
+        "/net/core/",
+        "/fs/fuse/",
+        "/fs/overlayfs/",
+        "/fs/isofs/",
+        "/fs/nls/",
+        "/drivers/cdrom/",
+    ];
+    is_module && FOLDERS.iter().any(|folder| path.contains(folder))
+}
+
+fn unpacked(path: &str, bytes: Vec<u8>) -> Result<Vec<u8>> {
+    if !path.ends_with(".xz") {
+        return Ok(bytes);
+    }
+    let mut plain = Vec::new();
+    XzDecoder::new(bytes.as_slice())
+        .take(64 << 20)
+        .read_to_end(&mut plain)
+        .map_err(|error| GuestError::Format { what: path.to_owned(), reason: error.to_string() })?;
+    Ok(plain)
+}
+
+/// What a module needs first, by its own words.
+fn dependencies(module: &[u8]) -> Vec<String> {
+    const KEY: &[u8] = b"\0depends=";
+    let Some(at) = module.windows(KEY.len()).position(|window| window == KEY) else {
+        return Vec::new();
+    };
+    let rest = &module[at + KEY.len()..];
+    let end = rest.iter().position(|byte| *byte == 0).unwrap_or(rest.len());
+    let names = String::from_utf8_lossy(&rest[..end]).replace('-', "_");
+    names.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect()
+}
+
+/// Modules in the order in which they can be loaded. What is not there is built into the kernel.
+fn ordered(modules: &BTreeMap<String, Vec<u8>>) -> Vec<String> {
+    fn visit(name: &str, modules: &BTreeMap<String, Vec<u8>>, order: &mut Vec<String>, depth: u32) {
+        let known = order.iter().any(|done| done == name);
+        let Some(module) = modules.get(name).filter(|_| !known && depth < 20) else { return };
+        for needed in dependencies(module) {
+            visit(&needed, modules, order, depth + 1);
+        }
+        order.push(name.to_owned());
+    }
+    let mut order = Vec::new();
+    for name in MODULES {
+        visit(&name.replace('-', "_"), modules, &mut order, 0);
+    }
+    // A bus whose driver is loaded first finds nothing: the transport's helpers name nobody.
+    order
+}
+
+const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\n";
+const PROFILE: &str = "export PS1='\\u@\\h:\\w\\$ '\nexport PATH=/usr/local/sbin:/usr/local/bin:\
+/usr/sbin:/usr/bin:/sbin:/bin\n";
+/// What is left to be done when the agent listens.
+const RC: &str = "\
+/bin/busybox --install -s /bin
+hostname -F /etc/hostname 2>/dev/null
+ip link set lo up
+for card in /sys/class/net/e*; do
+    [ -e \"$card\" ] || continue
+    ip link set \"${card##*/}\" up
+    udhcpc -i \"${card##*/}\" -s /etc/udhcpc -q -n -t 5 -T 1 -A 1 >/dev/null 2>&1 &
+done
+wait
+[ -b /dev/disk/cidata ] || :
+";
+/// Told by the DHCP client what it got.
+const UDHCPC: &str = "\
+#!/bin/sh
+case \"$1\" in
+deconfig) ip addr flush dev \"$interface\" ;;
+bound|renew)
+    ip addr add \"$ip/${mask:-24}\" dev \"$interface\" 2>/dev/null
+    for gateway in $router; do ip route add default via \"$gateway\" 2>/dev/null; done
+    : >/etc/resolv.conf
+    [ -n \"$domain\" ] && echo \"search $domain\" >>/etc/resolv.conf
+    for server in $dns; do echo \"nameserver $server\" >>/etc/resolv.conf; done
+    ;;
+esac
+";
+
+/// The file system.
+fn contents(modules: &BTreeMap<String, Vec<u8>>, busybox: &[u8]) -> Vec<u8> {
+    let mut archive = Cpio::default();
+    for folder in [
+        "bin",
+        "sbin",
+        "usr",
+        "usr/bin",
+        "usr/sbin",
+        "dev",
+        "proc",
+        "sys",
+        "etc",
+        "root",
+        "run",
+        "tmp",
+        "mnt",
+        "lib",
+        "lib/modules",
+    ] {
+        archive.folder(folder);
+    }
+    archive.device("dev/console", (5, 1));
+    archive.device("dev/null", (1, 3));
+    archive.file("init", 0o755, AGENT);
+    archive.file("bin/busybox", 0o755, busybox);
+    for name in ["sh", "setsid"] {
+        archive.link(&format!("bin/{name}"), "busybox");
+    }
+    let mut list = String::new();
+    for name in ordered(modules) {
+        let path = format!("lib/modules/{name}.ko");
+        archive.file(&path, 0o644, &modules[&name]);
+        list.push_str(&format!("/{path}\n"));
+    }
+    archive.file("etc/modules", 0o644, list.as_bytes());
+    archive.file("etc/passwd", 0o644, PASSWD.as_bytes());
+    archive.file("etc/group", 0o644, b"root:x:0:\n");
+    archive.file("etc/profile", 0o644, PROFILE.as_bytes());
+    archive.file("etc/hosts", 0o644, b"127.0.0.1 localhost\n::1 localhost\n");
+    archive.file("etc/os-release", 0o644, b"ID=spark\nPRETTY_NAME=\"Hostel Spark\"\n");
+    archive.file("etc/rc", 0o755, RC.as_bytes());
+    archive.file("etc/udhcpc", 0o755, UDHCPC.as_bytes());
+    archive.file("etc/consoles", 0o644, b"/dev/ttyS0\n");
+    archive.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modules_come_after_what_they_need() {
+        let module = |depends: &str| format!("\0license=GPL\0depends={depends}\0x").into_bytes();
+        let modules: BTreeMap<String, Vec<u8>> = [
+            ("virtio_net", "virtio,net-failover"),
+            ("net_failover", "failover"),
+            ("failover", ""),
+            ("virtio", "virtio_ring"),
+            ("virtio_ring", ""),
+        ]
+        .into_iter()
+        .map(|(name, depends)| (name.to_owned(), module(depends)))
+        .collect();
+        let expected = ["virtio_ring", "virtio", "failover", "net_failover", "virtio_net"];
+        assert_eq!(ordered(&modules), expected);
+    }
+}
