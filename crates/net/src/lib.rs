@@ -4,5 +4,8 @@
 //! speaks a protocol for those that do.
 
 pub mod cable;
+pub mod dhcp;
+pub mod dns;
+pub mod packet;
 
 pub use cable::{Backend, Capabilities, Card, Offload, Segmentation};
