@@ -6,6 +6,9 @@
 pub mod cable;
 pub mod dhcp;
 pub mod dns;
+pub mod error;
 pub mod packet;
+pub mod user;
 
 pub use cable::{Backend, Capabilities, Card, Offload, Segmentation};
+pub use error::{Error, Result};
