@@ -20,11 +20,14 @@ pub mod udp;
 #[cfg(test)]
 mod tests;
 
-use core::net::{IpAddr, Ipv4Addr};
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Weak;
 use std::time::{Duration, Instant};
 
 use super::config::Config;
+use super::stack::{Connection, ConnectionKind};
+use arena::Id;
+use tcp::flow::Phase;
 use crate::cable::{Capabilities, Card, Offload};
 use crate::dhcp;
 use crate::packet::ip::{self, Packet};
@@ -234,6 +237,37 @@ impl Engine {
         for step in self.udp.forwarder.tick(now) {
             self.dns_step(step, outside, now);
         }
+    }
+
+    /// The guest's connections, and under which number the host knows those of TCP.
+    #[must_use]
+    pub fn connections(&self) -> Vec<(Option<Id>, Connection)> {
+        let tcp = self.tcp.flows.iter().map(|(id, flow)| {
+            let kind = match flow.phase {
+                Phase::Open if flow.host_done || flow.guest_done => ConnectionKind::TcpClosing,
+                Phase::Open => ConnectionKind::TcpOpen,
+                _ => ConnectionKind::TcpOpening,
+            };
+            let queued = (flow.pending.len(), flow.queue.len());
+            let (source, destination) = (Some(flow.guest), flow.remote);
+            (Some(id), Connection { kind, descriptor: None, source, destination, queued })
+        });
+        let udp = self.udp.flows.iter().map(|(_, flow)| {
+            let anybody = if flow.guest.is_ipv4() {
+                IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+            } else {
+                IpAddr::V6(core::net::Ipv6Addr::UNSPECIFIED)
+            };
+            let connection = Connection {
+                kind: ConnectionKind::Udp,
+                descriptor: None,
+                source: Some(flow.guest),
+                destination: SocketAddr::new(anybody, 0),
+                queued: (0, 0),
+            };
+            (None, connection)
+        });
+        tcp.chain(udp).collect()
     }
 
     /// Seconds since the network began, for the DHCP server.

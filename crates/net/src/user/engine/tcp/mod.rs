@@ -244,6 +244,11 @@ impl Engine {
         self.tcp_forget(id);
     }
 
+    /// The host's side of a connection is gone.
+    pub fn tcp_broken(&mut self, id: Id, outside: &mut dyn Outside, now: Instant) {
+        self.tcp_abort(id, outside, now);
+    }
+
     /// A guest was found on the link: connections to it may begin.
     pub(super) fn tcp_found(&mut self, guest: IpAddr, now: Instant) {
         let waiting = self.tcp.flows.iter().filter(|(_, flow)| flow.guest.ip() == guest);
