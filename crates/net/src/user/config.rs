@@ -31,6 +31,8 @@ pub struct Config {
     pub tftp_name: Option<String>,
     /// Where the host lists its name servers.
     pub resolv_conf: PathBuf,
+    /// Name servers to use instead of the listed ones; none: those that are listed.
+    pub name_servers: Vec<SocketAddr>,
     /// The largest IP packet that the guest's link carries.
     pub mtu: u16,
     /// Services that the guest finds at addresses of its own network.
@@ -107,6 +109,7 @@ impl Config {
             tftp_root: None,
             tftp_name: None,
             resolv_conf: PathBuf::from("/etc/resolv.conf"),
+            name_servers: Vec::new(),
             mtu: 1500,
             guest_forwards: Vec::new(),
         }
@@ -221,10 +224,7 @@ fn is_routable(address: IpAddr) -> bool {
         IpAddr::V6(address) => {
             let embedded = address.to_ipv4_mapped().is_some();
             let compatible = address.segments()[..6] == [0; 6];
-            !embedded
-                && !compatible
-                && !address.is_multicast()
-                && !address.is_unicast_link_local()
+            !embedded && !compatible && !address.is_multicast() && !address.is_unicast_link_local()
         }
     }
 }

@@ -7,7 +7,6 @@ mod streams;
 
 use core::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::PathBuf;
 
 use rustix::event::epoll;
 use rustix::io::Errno;
@@ -22,8 +21,8 @@ use datagrams::Datagrams;
 pub use datagrams::Received;
 use files::Files;
 use resolver::Resolver;
-use streams::Streams;
 pub use streams::Progress;
+use streams::Streams;
 
 /// The host's side of a network. It belongs to the network's thread.
 pub struct Sockets {
@@ -36,6 +35,8 @@ pub struct Sockets {
     forwards: Vec<(u32, OwnedFd, HostForward)>,
     files: Files,
     resolver: Resolver,
+    /// Instead of the resolver's.
+    name_servers: Vec<SocketAddr>,
     targets: Vec<ForwardTarget>,
 }
 
@@ -49,7 +50,8 @@ impl Sockets {
             pings: Datagrams::default(),
             forwards: Vec::new(),
             files: Files::new(config.tftp_root.clone()),
-            resolver: Resolver::new(PathBuf::from(&config.resolv_conf)),
+            resolver: Resolver::new(config.resolv_conf.clone()),
+            name_servers: config.name_servers.clone(),
             targets: config.guest_forwards.iter().map(|f| f.to.clone()).collect(),
         }
     }
@@ -125,15 +127,11 @@ impl Outside for Sockets {
         match to {
             Target::Addresses(all) => self.streams.connect(&self.epoll, flow, all.clone()),
             Target::Forward(number) => match self.targets.get(*number) {
-                Some(ForwardTarget::Tcp(to)) => {
-                    self.streams.connect(&self.epoll, flow, vec![*to])
-                }
+                Some(ForwardTarget::Tcp(to)) => self.streams.connect(&self.epoll, flow, vec![*to]),
                 Some(ForwardTarget::Unix(path)) => {
                     self.streams.connect_unix(&self.epoll, flow, path)
                 }
-                Some(ForwardTarget::Command(line)) => {
-                    self.streams.start(&self.epoll, flow, line)
-                }
+                Some(ForwardTarget::Command(line)) => self.streams.start(&self.epoll, flow, line),
                 None => Err(Failure::Refused),
             },
         }
@@ -176,8 +174,7 @@ impl Outside for Sockets {
     fn ping_open(&mut self, flow: Id, is_v4: bool) -> bool {
         let protocol =
             if is_v4 { rustix::net::ipproto::ICMP } else { rustix::net::ipproto::ICMPV6 };
-        let opened =
-            self.pings.open(&self.epoll, Token::Ping(flow), flow, is_v4, Some(protocol));
+        let opened = self.pings.open(&self.epoll, Token::Ping(flow), flow, is_v4, Some(protocol));
         opened.is_ok()
     }
 
@@ -202,7 +199,11 @@ impl Outside for Sockets {
     }
 
     fn name_servers(&mut self) -> Vec<SocketAddr> {
-        self.resolver.servers()
+        if self.name_servers.is_empty() {
+            self.resolver.servers()
+        } else {
+            self.name_servers.clone()
+        }
     }
 }
 
