@@ -94,7 +94,8 @@ mod tests {
         let first = arena.insert('a').unwrap();
         assert_eq!(arena.remove(first), Some('a'));
         let second = arena.insert('b').unwrap();
-        assert_eq!((first.index, arena.get(first), arena.remove(first)), (0, None, None));
+        assert_eq!((first.index, arena.get(first)), (0, None));
+        assert_eq!(arena.remove(first), None);
         assert_eq!(arena.get(second), Some(&'b'));
         arena.insert('c').unwrap();
         assert_eq!((arena.insert('d'), arena.len()), (None, 2));

@@ -331,7 +331,7 @@ impl Engine {
             self.rearm_tcp(id);
             return;
         }
-        let was_heard = heard > flow.waiting_since();
+        let was_heard = heard >= flow.waiting_since();
         if !flow.retry(was_heard, now) {
             self.tcp_abort(id, outside, now);
             return;
