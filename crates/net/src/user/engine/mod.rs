@@ -203,6 +203,7 @@ impl Engine {
 
     /// Serves connections. `true`: call again soon, after looking at what has come in.
     pub fn service(&mut self, outside: &mut dyn Outside, now: Instant) -> bool {
+        self.tcp_flush(outside, now);
         self.tcp_service(outside, now)
     }
 

@@ -417,7 +417,8 @@ fn out_of_order_and_repeated_data_arrives_once_in_order() {
     let id = peer.open(&mut world);
     let data = pattern(3000);
     let start = peer.next;
-    for (offset, length) in [(1000, 1000), (0, 600), (0, 1000), (500, 1000), (2500, 500), (0, 3000)] {
+    for (offset, length) in [(1000, 1000), (0, 600), (0, 1000), (500, 1000), (2500, 500), (0, 3000)]
+    {
         peer.next = start + offset;
         let from = offset as usize;
         peer.send(&mut world, tcp::ACK, &data[from..from + length]);
@@ -888,7 +889,11 @@ fn hostile_frames_do_no_harm() {
             }
             world.host.streams.retain(|_, stream| stream.closed.is_none());
             if round % 16 == 0 {
-                world.engine.set_granted(if round % 32 == 0 { everything() } else { Capabilities::default() });
+                world.engine.set_granted(if round % 32 == 0 {
+                    everything()
+                } else {
+                    Capabilities::default()
+                });
                 world.wait(Duration::from_millis(random.next() % 500));
             }
             world.frames();

@@ -77,6 +77,8 @@ pub struct Flow {
     promised: u32,
     /// From the guest, for the host.
     pub pending: VecDeque<u8>,
+    /// `pending` is to be written when all that came at once was seen.
+    pub flush_due: bool,
     /// The guest has no more to say.
     pub guest_done: bool,
     /// And the host was told so.
@@ -145,6 +147,7 @@ impl Flow {
             expected: 0,
             promised: 0,
             pending: VecDeque::new(),
+            flush_due: false,
             guest_done: false,
             finish_told: false,
             acknowledgements_due: 0,

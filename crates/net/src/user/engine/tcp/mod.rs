@@ -39,6 +39,8 @@ pub struct Tcp {
     pub(super) flows: Arena<Flow>,
     by_ends: HashMap<(SocketAddr, SocketAddr), Id>,
     ready: VecDeque<Id>,
+    /// Connections with gathered bytes for the host.
+    unflushed: Vec<Id>,
     /// Connections that wait until less is held.
     starved: Vec<Id>,
     spare: Spare,
@@ -57,6 +59,7 @@ impl Tcp {
             flows: Arena::new(FLOWS_MAX),
             by_ends: HashMap::new(),
             ready: VecDeque::new(),
+            unflushed: Vec::new(),
             starved: Vec::new(),
             spare: Spare::default(),
             scratch: Vec::new(),
