@@ -91,7 +91,10 @@ fn hpet(there: bool) -> Term {
 
 fn processors(count: usize) -> Term {
     let processor = |number: usize| {
-        let id = [aml::name("_HID", aml::string("ACPI0007")), aml::name("_UID", aml::int(number as u64))];
+        let id = [
+            aml::name("_HID", aml::string("ACPI0007")),
+            aml::name("_UID", aml::int(number as u64)),
+        ];
         aml::device(&format!("C{number:03X}"), &id)
     };
     aml::all((0..count).map(processor))
@@ -110,8 +113,8 @@ fn pci_root(facts: &Facts) -> Term {
     body.push(aml::name("_ADR", aml::int(0)));
     body.push(aml::name("_UID", aml::int(0)));
     body.push(aml::name("_CRS", windows(facts)));
-    body.extend(interrupt_routes(facts.chipset));
     body.push(isa(facts));
+    body.extend(interrupt_routes(facts.chipset));
     aml::device("PCI0", &body)
 }
 
@@ -125,7 +128,9 @@ fn windows(facts: &Facts) -> Term {
         aml::window(Window::Io, 0xd00, 0xffff),
         aml::window(Window::Memory, 0xa_0000, 0xb_ffff),
     ];
-    items.extend(facts.windows.iter().map(|(first, last)| aml::window(Window::Memory, *first, *last)));
+    items.extend(
+        facts.windows.iter().map(|(first, last)| aml::window(Window::Memory, *first, *last)),
+    );
     aml::resources(&items)
 }
 
@@ -246,10 +251,7 @@ fn link(wire: u8, register: &str) -> Term {
                 "_STA",
                 0,
                 &[
-                    aml::when(
-                        aml::and(register(), aml::int(OFF), None),
-                        &[aml::give(aml::int(9))],
-                    ),
+                    aml::when(aml::and(register(), aml::int(OFF), None), &[aml::give(aml::int(9))]),
                     aml::give(aml::int(0x0b)),
                 ],
             ),

@@ -43,10 +43,7 @@ pub fn commands(image: &Image) -> Vec<u8> {
     let mut all = command(ALLOCATE, &[&tables, &word(64), &[ZONE_HIGH]]);
     all.extend(command(ALLOCATE, &[&root, &word(16), &[ZONE_FSEG]]));
     for pointer in &image.pointers {
-        all.extend(command(
-            ADD_POINTER,
-            &[&tables, &tables, &word(pointer.at), &[pointer.bytes]],
-        ));
+        all.extend(command(ADD_POINTER, &[&tables, &tables, &word(pointer.at), &[pointer.bytes]]));
     }
     for (at, length) in &image.tables {
         all.extend(command(ADD_CHECKSUM, &[&tables, &word(at + 9), &word(*at), &word(*length)]));

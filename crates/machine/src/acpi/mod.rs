@@ -89,9 +89,8 @@ mod tests {
         let (pointer, image) = build(&facts()).linked(BASE);
         let sum = |bytes: &[u8]| bytes.iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte));
         assert_eq!((sum(&pointer[..20]), sum(&pointer)), (0, 0));
-        let long = |bytes: &[u8], at: usize| {
-            u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
-        };
+        let long =
+            |bytes: &[u8], at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
         let table = |address: u64| {
             let at = (address - BASE) as usize;
             let length = u32::from_le_bytes(image[at + 4..at + 8].try_into().unwrap()) as usize;
