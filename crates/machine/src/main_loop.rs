@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use device::Power;
 use parking_lot::{Condvar, Mutex};
 
 use crate::run_state::Cause;
@@ -14,6 +15,8 @@ pub enum Request {
     Reset(Cause),
     /// The guest has switched the power off.
     PowerOff,
+    /// A device wants the guest to stand still.
+    Stop,
     /// End, with an exit code of the guest's choice (a debug port).
     Exit(u8),
     /// End: somebody outside wants it.
@@ -75,5 +78,23 @@ impl Requests {
         }
         state.woken = false;
         std::mem::take(&mut state.pending)
+    }
+}
+
+impl Power for Requests {
+    fn reset(&self) {
+        self.put(Request::Reset(Cause::GuestReset));
+    }
+
+    fn off(&self) {
+        self.put(Request::PowerOff);
+    }
+
+    fn exit(&self, code: u8) {
+        self.put(Request::Exit(code));
+    }
+
+    fn stop(&self) {
+        self.put(Request::Stop);
     }
 }

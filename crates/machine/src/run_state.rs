@@ -78,6 +78,9 @@ pub enum MachineEvent {
 /// Hears of events. Called from any thread but the vCPUs', without locks.
 pub type Observer = Box<dyn Fn(&MachineEvent) + Send + Sync>;
 
+/// Tells devices that the machine goes on, or stands still.
+type SetRunning = Box<dyn Fn(bool) + Send + Sync>;
+
 /// What is done when the guest does something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Actions {
@@ -94,6 +97,8 @@ pub struct RunControl {
     processors: Arc<Processors>,
     clock: Arc<HostClock>,
     requests: Arc<Requests>,
+    /// Tells the devices.
+    set_running: SetRunning,
     /// One change at a time.
     change: Mutex<()>,
     state: Mutex<RunState>,
@@ -107,12 +112,14 @@ impl RunControl {
         processors: &Arc<Processors>,
         clock: &Arc<HostClock>,
         requests: &Arc<Requests>,
+        set_running: SetRunning,
         actions: Actions,
     ) -> Arc<Self> {
         Arc::new(Self {
             processors: Arc::clone(processors),
             clock: Arc::clone(clock),
             requests: Arc::clone(requests),
+            set_running,
             change: Mutex::default(),
             state: Mutex::new(RunState::Prelaunch),
             actions: Mutex::new(actions),
@@ -155,6 +162,7 @@ impl RunControl {
         self.clock.start();
         // Before the guest's first instruction, so that nothing it causes is told earlier.
         self.tell(&MachineEvent::Resumed);
+        (self.set_running)(true);
         self.processors.resume();
         drop(change);
         self.requests.wake(); // timers count again
@@ -170,6 +178,7 @@ impl RunControl {
         }
         self.processors.pause();
         self.clock.pause();
+        (self.set_running)(false);
         drop(change);
         self.tell(&MachineEvent::Stopped);
         true
