@@ -1,0 +1,8 @@
+//! Network back ends: what a network card is plugged into.
+//!
+//! [`cable`] is the contract between a card and its back end; everything else implements it or
+//! speaks a protocol for those that do.
+
+pub mod cable;
+
+pub use cable::{Backend, Capabilities, Card, Offload, Segmentation};
