@@ -10,3 +10,4 @@ pub mod ioapic;
 pub mod lapic;
 pub mod mc146818;
 pub mod serial;
+pub mod virtio;

@@ -1,0 +1,15 @@
+//! Virtio devices. OASIS "Virtual I/O Device (VIRTIO) Version 1.3".
+//!
+//! A device ([`VirtioDevice`]) is a folder or a file here that knows no transport; its requests come
+//! through [`queue`]s. A transport gives a device registers and interrupts: [`mmio`].
+
+pub mod device;
+pub mod mmio;
+pub mod queue;
+pub mod transport;
+
+pub use device::{Driver, Events, Interrupt, Kind, VirtioDevice};
+pub use queue::{Chain, Queue};
+
+#[cfg(test)]
+mod guest;
