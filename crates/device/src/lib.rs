@@ -4,16 +4,26 @@
 //! thin adapter that gives it registers ([`Io`]), interrupt lines ([`IrqLine`]) and time
 //! ([`Clock`], [`Timer`]). This crate holds what adapters are made of.
 
+pub mod pci;
+
 mod clock;
+mod entropy;
+mod event;
+mod input;
 mod irq;
 mod property;
+mod screen;
 mod stream;
 mod timer;
 
 pub use clock::{Clock, HostClock, StoppedClock};
+pub use entropy::Entropy;
+pub use event::{DeviceEvent, EventSink, NoEvents};
+pub use input::{ABSOLUTE_MAX, Axis, Button, InputDevice, InputEvent, InputKinds, Inputs};
 pub use irq::{IrqLine, IrqSink, RecordedIrq};
 pub use memory::{Io, ones};
 pub use property::{DefaultValue, Properties, Property, PropertyKind, PropertyValue};
+pub use screen::{Cursor, Picture, Rectangle, SIDE_MAX, Screen, Screens};
 pub use stream::{NullStream, Stream, StreamEvent, StreamPeer};
 pub use timer::{Expired, Timer, Timers};
 
@@ -21,4 +31,10 @@ pub use timer::{Expired, Timer, Timers};
 pub trait Device: Send + Sync {
     /// Puts the device into the state after power-on. Called with no vCPU running.
     fn reset(&self);
+
+    /// The machine goes on, or is about to stand still: then the device finishes what it has begun
+    /// and begins nothing new. Called with no vCPU running.
+    fn set_running(&self, running: bool) {
+        _ = running;
+    }
 }
