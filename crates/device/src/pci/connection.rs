@@ -68,7 +68,8 @@ impl fmt::Debug for Connection {
 impl Connection {
     pub(super) fn new(layout: Layout) -> Arc<Self> {
         let Layout { mut config, mut bars, fixed, rom, msi, msix, is_bridge } = layout;
-        let msi = msi.map(|(at, vectors, masking)| Msi::add(&mut config, Some(at), vectors, masking));
+        let msi =
+            msi.map(|(at, vectors, masking)| Msi::add(&mut config, Some(at), vectors, masking));
         let place = Arc::<RwLock<Option<Place>>>::default();
         let master = Arc::<AtomicBool>::default();
         let msix = msix.map(|where_| {
@@ -351,7 +352,9 @@ impl Window {
                 self.mapped.push(Mapped { io, id, start });
             }
         });
-        debug_assert!(self.mapped.iter().all(|mapped| mapped.io == io && base <= Some(mapped.start)));
+        debug_assert!(
+            self.mapped.iter().all(|mapped| mapped.io == io && base <= Some(mapped.start))
+        );
         self.base = base;
     }
 }

@@ -67,7 +67,8 @@ impl Msi {
                 return None;
             }
         }
-        let address = u64::from(config.word(self.at + 4)) | u64::from(config.word(self.at + 8)) << 32;
+        let address =
+            u64::from(config.word(self.at + 4)) | u64::from(config.word(self.at + 8)) << 32;
         let data = config.half(self.at + 12) & !(count - 1) | vector;
         Some((address, u32::from(data)))
     }

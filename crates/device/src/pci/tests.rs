@@ -72,8 +72,13 @@ fn fixture() -> Fixture {
 }
 
 fn card() -> Arc<Card> {
-    let identity =
-        Identity { vendor: 0x1af4, device: 0x1000, revision: 1, class: 0x020000, subsystem: (1, 2) };
+    let identity = Identity {
+        vendor: 0x1af4,
+        device: 0x1000,
+        revision: 1,
+        class: 0x020000,
+        subsystem: (1, 2),
+    };
     let mut layout = Layout::new(identity);
     layout.interrupt_pin(1);
     layout.bar(0, BarKind::Memory32, 0x1000, Owner::Io(Arc::new(Scratch(Mutex::new(7)))));

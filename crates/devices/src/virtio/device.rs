@@ -72,6 +72,12 @@ pub trait VirtioDevice: Send + Sync {
 
     /// The driver says that a queue has something new.
     fn notify(&self, queue: u16);
+
+    /// The machine goes on, or is about to stand still: then the device finishes what it has begun
+    /// and begins nothing new. No vCPU runs.
+    fn set_running(&self, running: bool) {
+        _ = running;
+    }
 }
 
 /// A driver that is ready: what was agreed on, and the queues.

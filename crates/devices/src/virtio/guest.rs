@@ -123,6 +123,14 @@ impl Guest {
         self.mmio.write(register, 4, u64::from(value));
     }
 
+    pub fn mmio_write_byte(&self, register: u64, value: u8) {
+        self.mmio.write(register, 1, u64::from(value));
+    }
+
+    pub fn mmio_read_half(&self, register: u64) -> u16 {
+        self.mmio.read(register, 2) as u16
+    }
+
     /// Memory for a buffer. It is never given back: a test is short, and starts over at the end.
     pub fn allocate(&mut self, bytes: u32) -> u64 {
         let at = self.free;

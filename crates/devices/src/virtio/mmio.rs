@@ -225,4 +225,8 @@ impl Device for VirtioMmio {
         self.core.reset();
         self.clear();
     }
+
+    fn set_running(&self, running: bool) {
+        self.core.device().set_running(running);
+    }
 }

@@ -3,9 +3,12 @@
 //! A device ([`VirtioDevice`]) is a folder or a file here that knows no transport; its requests come
 //! through [`queue`]s. A transport gives a device registers and interrupts: [`mmio`].
 
+pub mod blk;
 pub mod device;
 pub mod mmio;
+pub mod net;
 pub mod queue;
+pub mod rng;
 pub mod transport;
 
 pub use device::{Driver, Events, Interrupt, Kind, VirtioDevice};

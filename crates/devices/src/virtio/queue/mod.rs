@@ -183,6 +183,12 @@ impl Queue {
         }
     }
 
+    /// A request makes no sense: the driver is to reset the device.
+    pub fn break_device(&self) {
+        self.stop();
+        self.events.broken();
+    }
+
     /// The device was reset: nothing moves any more.
     pub fn stop(&self) {
         self.state.lock().ring = None;
