@@ -96,8 +96,10 @@ impl VirtioMmio {
     ) -> Arc<Self> {
         let line = Arc::new(Line { irq, reasons: Mutex::new(0) });
         let interrupt = Arc::clone(&line) as Arc<dyn Interrupt>;
+        let core = Core::new(device, interrupt, options);
+        core.set_memory(memory);
         Arc::new(Self {
-            core: Core::new(device, memory, interrupt, options),
+            core,
             line,
             device_select: AtomicU32::new(0),
             driver_select: AtomicU32::new(0),

@@ -1,12 +1,13 @@
 //! Virtio devices. OASIS "Virtual I/O Device (VIRTIO) Version 1.3".
 //!
 //! A device ([`VirtioDevice`]) is a folder or a file here that knows no transport; its requests come
-//! through [`queue`]s. A transport gives a device registers and interrupts: [`mmio`].
+//! through [`queue`]s. A transport gives a device registers and interrupts: [`mmio`], [`pci`].
 
 pub mod blk;
 pub mod device;
 pub mod mmio;
 pub mod net;
+pub mod pci;
 pub mod queue;
 pub mod rng;
 pub mod transport;

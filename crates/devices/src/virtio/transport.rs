@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use memory::AddressSpace;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use super::device::{Driver, Events, Interrupt, VirtioDevice, feature};
 use super::queue::{Layout, Queue, RingFeatures};
@@ -43,7 +43,8 @@ pub struct QueueSetup {
 /// Lock order: `life`, then `state`; the device is called with `life` at most.
 pub struct Core {
     device: Arc<dyn VirtioDevice>,
-    memory: Arc<AddressSpace>,
+    /// None while the transport is plugged in nowhere.
+    memory: RwLock<Option<Arc<AddressSpace>>>,
     interrupt: Arc<dyn Interrupt>,
     options: RingOptions,
     /// Held over activation and reset, which must not meet.
@@ -67,7 +68,6 @@ impl Core {
     #[must_use]
     pub fn new(
         device: Arc<dyn VirtioDevice>,
-        memory: Arc<AddressSpace>,
         interrupt: Arc<dyn Interrupt>,
         options: RingOptions,
     ) -> Self {
@@ -80,7 +80,13 @@ impl Core {
             config: Vec::new(),
             config_generation: 0,
         };
-        Self { device, memory, interrupt, options, life: Mutex::new(()), state: Mutex::new(state) }
+        let (memory, life) = (RwLock::new(None), Mutex::new(()));
+        Self { device, memory, interrupt, options, life, state: Mutex::new(state) }
+    }
+
+    /// The guest's memory as the transport reaches it.
+    pub fn set_memory(&self, memory: Arc<AddressSpace>) {
+        *self.memory.write() = Some(memory);
     }
 
     /// The device.
@@ -156,10 +162,13 @@ impl Core {
             indirect: features & feature::INDIRECT != 0,
             event_index: features & feature::EVENT_INDEX != 0,
         };
+        let memory = self.memory.read().clone();
+        if memory.is_none() {
+            state.events.broken();
+        }
         let queue = |(index, setup): (usize, &QueueSetup)| {
-            setup
-                .enabled
-                .then(|| Queue::new(index as u16, setup.layout, rings, &self.memory, &state.events))
+            let memory = memory.as_ref().filter(|_| setup.enabled)?;
+            Some(Queue::new(index as u16, setup.layout, rings, memory, &state.events))
         };
         let queues: Vec<_> = state.queues.iter().enumerate().map(queue).collect();
         state.active = queues.iter().flatten().cloned().collect();
