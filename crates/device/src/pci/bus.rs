@@ -149,7 +149,7 @@ impl Bus {
     pub fn plug(
         self: &Arc<Self>,
         address: Address,
-        function: Arc<dyn PciFunction>,
+        function: &Arc<dyn PciFunction>,
     ) -> Result<(), PlugError> {
         {
             let mut slots = self.slots.write();
@@ -163,13 +163,13 @@ impl Bus {
             let first = slots.get(&(slot << 3));
             let others = (1..8).any(|number| slots.contains_key(&(slot << 3 | number)));
             let single = match number {
-                0 => others && !announces(&function),
+                0 => others && !announces(function),
                 _ => first.is_some_and(|first| !announces(first)),
             };
             if single {
                 return Err(PlugError::SingleFunction { slot });
             }
-            slots.insert(address.number(), Arc::clone(&function));
+            slots.insert(address.number(), Arc::clone(function));
         }
         let place = Place { bus: Arc::downgrade(self), root: Arc::clone(&self.root), address };
         function.connection().attach(place.clone());

@@ -361,10 +361,10 @@ impl Window {
 
 fn send(place: &RwLock<Option<Place>>, master: &AtomicBool, address: u64, data: u32) {
     // A message is a memory write, which takes the right to be a bus master.
-    if master.load(Ordering::Acquire) {
-        if let Some(place) = &*place.read() {
-            place.root().msi.send(address, data);
-        }
+    if master.load(Ordering::Acquire)
+        && let Some(place) = &*place.read()
+    {
+        place.root().msi.send(address, data);
     }
 }
 

@@ -71,6 +71,10 @@ fn fixture() -> Fixture {
     Fixture { bus, memory, messages, pins }
 }
 
+fn plain(card: &Arc<Card>) -> Arc<dyn PciFunction> {
+    Arc::clone(card) as Arc<dyn PciFunction>
+}
+
 fn card() -> Arc<Card> {
     let identity = Identity {
         vendor: 0x1af4,
@@ -90,7 +94,7 @@ fn card() -> Arc<Card> {
 fn a_bar_is_seen_where_it_points_and_gone_after_reset() {
     let Fixture { bus, memory, .. } = fixture();
     let at = Address::slot(3);
-    bus.plug(at, card()).unwrap();
+    bus.plug(at, &plain(&card())).unwrap();
     assert_eq!(bus.config_read(0, at, 0, 4), 0x1000_1af4);
     assert_eq!(bus.config_read(0, Address::slot(4), 0, 4), u32::MAX);
     bus.config_write(0, at, spec::BAR0, 4, 0xe000_0000);
@@ -101,7 +105,7 @@ fn a_bar_is_seen_where_it_points_and_gone_after_reset() {
     assert_eq!(memory.view().read_value(0xd000_0010, 4), 0x17);
     bus.reset();
     assert!(memory.view().ranges().is_empty());
-    assert_eq!(bus.plug(at, card()), Err(PlugError::Occupied { slot: 3, function: 0 }));
+    assert_eq!(bus.plug(at, &plain(&card())), Err(PlugError::Occupied { slot: 3, function: 0 }));
     bus.unplug(at).unwrap();
     assert_eq!(bus.config_read(0, at, 0, 4), u32::MAX);
 }
@@ -110,7 +114,7 @@ fn a_bar_is_seen_where_it_points_and_gone_after_reset() {
 fn a_message_needs_a_bus_master_and_a_pin_can_be_switched_off() {
     let Fixture { bus, memory, messages, pins } = fixture();
     let (at, card) = (Address::slot(3), card());
-    bus.plug(at, Arc::clone(&card) as Arc<dyn PciFunction>).unwrap();
+    bus.plug(at, &plain(&card)).unwrap();
     assert!(!card.0.notify(0));
     card.0.set_irq(true);
     assert_eq!(pins.take(), [(3, true)]);
@@ -133,7 +137,7 @@ fn a_message_needs_a_bus_master_and_a_pin_can_be_switched_off() {
 fn random_configuration_writes_break_nothing() {
     let Fixture { bus, .. } = fixture();
     let at = Address::slot(3);
-    bus.plug(at, card()).unwrap();
+    bus.plug(at, &plain(&card())).unwrap();
     let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
     for _ in 0..20_000 {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

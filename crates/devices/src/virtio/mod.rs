@@ -6,6 +6,7 @@
 pub mod blk;
 pub mod device;
 pub mod mmio;
+pub mod models;
 pub mod net;
 pub mod pci;
 pub mod queue;

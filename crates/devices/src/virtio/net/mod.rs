@@ -125,6 +125,12 @@ impl Net {
         state.filter.clone()
     }
 
+    /// The same for whoever does not answer the change by asking.
+    #[must_use]
+    pub fn filter_quietly(&self) -> Filter {
+        self.state.lock().filter.clone()
+    }
+
     /// What it is plugged into.
     #[must_use]
     pub fn backend(&self) -> &Arc<dyn Backend> {

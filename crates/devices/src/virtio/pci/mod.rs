@@ -93,9 +93,12 @@ pub struct VirtioPci {
 
 impl VirtioPci {
     /// A function with a device behind it. Without a legacy number, or with both kinds refused,
-    /// it is modern.
-    #[must_use]
-    pub fn new(device: Arc<dyn VirtioDevice>, options: &PciOptions) -> Arc<Self> {
+    /// it is modern. `finish` adds to the layout what is not virtio's: a ROM.
+    pub fn new<E>(
+        device: Arc<dyn VirtioDevice>,
+        options: &PciOptions,
+        finish: impl FnOnce(&mut Layout) -> Result<(), E>,
+    ) -> Result<Arc<Self>, E> {
         let kind = device.kind();
         let legacy_id = transitional_id(kind).filter(|_| options.legacy);
         let modern = options.modern || legacy_id.is_none();
@@ -114,6 +117,7 @@ impl VirtioPci {
 
         let mut layout = Layout::new(identity);
         layout.interrupt_pin(1);
+        finish(&mut layout)?;
         if legacy_id.is_some() {
             let bytes = legacy::CONFIG_BEHIND_VECTORS + config_bytes;
             let ports = Arc::new(LegacyRegisters::new(&registers));
@@ -128,7 +132,13 @@ impl VirtioPci {
         }
         let connection = layout.build();
         registers.interrupts().connect(&connection);
-        Arc::new(Self { registers, connection, window })
+        Ok(Arc::new(Self { registers, connection, window }))
+    }
+
+    /// Its registers on the bus.
+    #[must_use]
+    pub fn shared_connection(&self) -> Arc<Connection> {
+        Arc::clone(&self.connection)
     }
 
     /// The device behind it.
