@@ -29,10 +29,14 @@ use device::pci::{Bus, Connection, Layout, PciFunction};
 use device::{DefaultValue, Device, Io, Properties, Property, PropertyKind};
 use memory::{PAGE_SIZE, Ram};
 
+use crate::debug;
+use crate::pci::{BRIDGE_MODELS, ROOT_PORT_MODELS};
 use crate::surroundings::Surroundings;
+use crate::virtio::models;
 
 /// Every model, in the order of their names' files.
-pub const MODELS: &[&[&[Model]]] = &[crate::virtio::models::MODELS];
+pub const MODELS: &[&[Model]] =
+    &[BRIDGE_MODELS, ROOT_PORT_MODELS, debug::MODELS, models::BLK, models::NET, models::RNG];
 
 /// Finds a model by its name.
 #[must_use]
@@ -42,7 +46,7 @@ pub fn model(name: &str) -> Option<&'static Model> {
 
 /// All models.
 pub fn models() -> impl Iterator<Item = &'static Model> {
-    MODELS.iter().copied().flatten().copied().flatten()
+    MODELS.iter().copied().flatten()
 }
 
 /// A row of the catalog.

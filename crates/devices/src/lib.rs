@@ -6,11 +6,18 @@
 pub mod catalog;
 pub mod surroundings;
 
+pub mod acpi_pm;
 pub mod debug;
+pub mod fw_cfg;
+pub mod i440fx;
 pub mod i8254;
 pub mod i8259;
+pub mod ich9;
 pub mod ioapic;
 pub mod lapic;
 pub mod mc146818;
+pub mod pci;
+pub mod piix;
+pub mod q35;
 pub mod serial;
 pub mod virtio;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use device::pci::Root;
 use device::{
-    Clock, Entropy, EventSink, Inputs, IrqLine, IrqSink, Properties, Screens, Stream, Timers,
+    Clock, Entropy, EventSink, Inputs, IrqLine, IrqSink, NoEvents, NoPower, Power, Properties,
+    RecordedIrq, Screens, Stream, Timers,
 };
 use memory::AddressSpace;
 use parking_lot::Mutex;
@@ -27,6 +28,8 @@ pub struct Surroundings {
     pub isa_irqs: Arc<dyn IrqSink>,
     /// What all PCI buses share, for bridges; none on a board without PCI.
     pub pci: Option<Arc<Root>>,
+    /// Reset, power-off, stop.
+    pub power: Arc<dyn Power>,
     /// Where events go.
     pub events: Arc<dyn EventSink>,
     /// Where screens are registered.
@@ -42,6 +45,26 @@ pub struct Surroundings {
 }
 
 impl Surroundings {
+    /// Surroundings with this memory and clock and nothing else, for tests of devices.
+    #[must_use]
+    pub fn bare(memory: &Arc<AddressSpace>, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            memory: Arc::clone(memory),
+            ports: Arc::default(),
+            clock,
+            timers: Timers::new(|| {}),
+            isa_irqs: Arc::new(RecordedIrq::default()),
+            pci: None,
+            power: Arc::new(NoPower),
+            events: Arc::new(NoEvents),
+            screens: Arc::default(),
+            inputs: Arc::default(),
+            firmware: Arc::new(NoFirmware),
+            backends: Arc::default(),
+            ram_bytes: 0,
+        }
+    }
+
     /// An old interrupt line.
     #[must_use]
     pub fn isa_irq(&self, number: u32) -> IrqLine {

@@ -54,6 +54,11 @@ impl Region {
         Self { enabled, ..self }
     }
 
+    fn is_placed_as(&self, other: &Self) -> bool {
+        (self.start, self.length, self.offset, self.priority, self.enabled)
+            == (other.start, other.length, other.offset, other.priority, other.enabled)
+    }
+
     /// The last address, or none for an empty region. A region that would wrap ends at the top.
     fn last(&self) -> Option<u64> {
         Some(self.start.saturating_add(self.length.checked_sub(1)?))
@@ -196,6 +201,15 @@ impl Change<'_> {
             region.owner = owner;
             other && region.enabled
         });
+    }
+
+    /// Puts another region in the place of one.
+    pub fn replace(&mut self, id: RegionId, region: Region) {
+        if let Some(Some(present)) = self.regions.get_mut(id.0) {
+            let same = present.is_placed_as(&region) && present.owner.is(&region.owner);
+            self.touched |= !same && (present.enabled || region.enabled);
+            *present = region;
+        }
     }
 
     fn alter(&mut self, id: RegionId, alter: impl FnOnce(&mut Region) -> bool) {

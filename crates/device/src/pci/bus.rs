@@ -174,7 +174,17 @@ impl Bus {
         let place = Place { bus: Arc::downgrade(self), root: Arc::clone(&self.root), address };
         function.connection().attach(place.clone());
         function.plugged(&place);
+        if let Some(bridge) = self.bridge() {
+            bridge.child_plugged();
+        }
         Ok(())
+    }
+
+    /// The bridge above, if there is one.
+    fn bridge(&self) -> Option<Arc<dyn PciFunction>> {
+        let Upper::Bridge { ends, .. } = &self.upper else { return None };
+        let place = ends.read().as_ref().map(|(place, _)| place.clone())?;
+        place.bus()?.function(place.address)
     }
 
     /// Takes a function out: its memory is gone, its interrupt is silent.

@@ -233,15 +233,16 @@ impl Layout {
         if kind != ExpressKind::IntegratedEndpoint {
             // One lane at 2.5 GT/s, as capability and as status; a root port has its number.
             let number = if let ExpressKind::RootPort { number, .. } = kind { number } else { 0 };
-            let link: u32 = 0x11 | 1 << 10 | u32::from(number) << 24;
+            let reports = if slot { 1 << 20 } else { 0 };
+            let link: u32 = 0x11 | 1 << 10 | reports | u32::from(number) << 24;
             body[10..14].copy_from_slice(&link.to_le_bytes());
             mask[14..16].copy_from_slice(&0x00f3_u16.to_le_bytes());
             body[16..18].copy_from_slice(&0x0011_u16.to_le_bytes());
         }
         if let ExpressKind::RootPort { number, hotplug } = kind {
             if hotplug {
-                // Attention button, both lights, surprise removal, hot-plug; slot number.
-                let slot: u32 = 0x59 | 1 << 5 | u32::from(number) << 19;
+                // Button, power control, both lights, surprise removal, hot-plug; slot number.
+                let slot: u32 = 0x5b | 1 << 5 | u32::from(number) << 19;
                 body[18..22].copy_from_slice(&slot.to_le_bytes());
                 mask[22..24].copy_from_slice(&0x17ff_u16.to_le_bytes());
                 body[22..24].copy_from_slice(&0x03c0_u16.to_le_bytes()); // lights are off

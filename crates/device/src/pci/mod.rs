@@ -64,6 +64,9 @@ pub trait PciFunction: Device {
         _ = place;
     }
 
+    /// Something was plugged into the bus below.
+    fn child_plugged(&self) {}
+
     /// The bus below, of a bridge.
     fn secondary(&self) -> Option<&Arc<Bus>> {
         None

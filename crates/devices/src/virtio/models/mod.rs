@@ -14,8 +14,12 @@ use super::pci::{PciOptions, VirtioPci, class, transitional_id};
 use super::transport::RingOptions;
 use crate::catalog::{BuildError, Built, Controls, Model, PciPlace, Request, declare};
 
-/// All rows.
-pub const MODELS: &[&[Model]] = &[blk::MODELS, net::MODELS, rng::MODELS];
+/// Disks.
+pub const BLK: &[Model] = blk::MODELS;
+/// Network cards.
+pub const NET: &[Model] = net::MODELS;
+/// Sources of randomness.
+pub const RNG: &[Model] = rng::MODELS;
 
 /// To which drivers a device shows itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
