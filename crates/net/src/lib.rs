@@ -4,5 +4,11 @@
 //! speaks a protocol for those that do.
 
 pub mod cable;
+pub mod dhcp;
+pub mod dns;
+pub mod error;
+pub mod packet;
+pub mod user;
 
 pub use cable::{Backend, Capabilities, Card, Offload, Segmentation};
+pub use error::{Error, Result};
