@@ -35,8 +35,17 @@ use crate::surroundings::Surroundings;
 use crate::virtio::models;
 
 /// Every model, in the order of their names' files.
-pub const MODELS: &[&[Model]] =
-    &[BRIDGE_MODELS, ROOT_PORT_MODELS, debug::MODELS, models::BLK, models::NET, models::RNG];
+pub const MODELS: &[&[Model]] = &[
+    BRIDGE_MODELS,
+    ROOT_PORT_MODELS,
+    debug::MODELS,
+    models::BLK,
+    models::NET,
+    models::RNG,
+    models::CONSOLE,
+    models::BALLOON,
+    models::INPUT,
+];
 
 /// Finds a model by its name.
 #[must_use]

@@ -3,8 +3,11 @@
 //! A device ([`VirtioDevice`]) is a folder or a file here that knows no transport; its requests come
 //! through [`queue`]s. A transport gives a device registers and interrupts: [`mmio`], [`pci`].
 
+pub mod balloon;
 pub mod blk;
+pub mod console;
 pub mod device;
+pub mod input;
 pub mod mmio;
 pub mod models;
 pub mod net;

@@ -221,10 +221,7 @@ fn is_routable(address: IpAddr) -> bool {
         IpAddr::V6(address) => {
             let embedded = address.to_ipv4_mapped().is_some();
             let compatible = address.segments()[..6] == [0; 6];
-            !embedded
-                && !compatible
-                && !address.is_multicast()
-                && !address.is_unicast_link_local()
+            !embedded && !compatible && !address.is_multicast() && !address.is_unicast_link_local()
         }
     }
 }

@@ -6,9 +6,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use rustix::net::{
-    self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt,
-};
+use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 
 use crate::error::{Error, Result};
 
@@ -61,9 +59,8 @@ impl HostEnd {
                     source: source.into(),
                 };
                 let address = SocketAddrUnix::new(path).map_err(failed)?;
-                let socket =
-                    net::socket_with(AddressFamily::UNIX, SocketType::STREAM, FLAGS, None)
-                        .map_err(failed)?;
+                let socket = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, FLAGS, None)
+                    .map_err(failed)?;
                 net::bind(&socket, &address).map_err(failed)?;
                 net::listen(&socket, BACKLOG).map_err(failed)?;
                 Ok((socket, self.clone()))

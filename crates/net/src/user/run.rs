@@ -243,11 +243,7 @@ impl Runner {
     }
 }
 
-fn watch(
-    sockets: &Sockets,
-    number: u32,
-    socket: &OwnedFd,
-) -> Result<(), rustix::io::Errno> {
+fn watch(sockets: &Sockets, number: u32, socket: &OwnedFd) -> Result<(), rustix::io::Errno> {
     let token = epoll::EventData::new_u64(Token::Forward(number).bits());
     epoll::add(sockets.epoll(), socket, token, epoll::EventFlags::IN)
 }

@@ -117,10 +117,7 @@ impl UserNet {
             stop: AtomicBool::new(false),
             dropped: AtomicU64::new(0),
         });
-        let network = config.ipv4.map_or_else(
-            || config.networks(),
-            |v4| v4.network.to_string(),
-        );
+        let network = config.ipv4.map_or_else(|| config.networks(), |v4| v4.network.to_string());
         let restrict = if config.restrict { "on" } else { "off" };
         let info = format!("type=user,net={network},restrict={restrict}");
         let mut net =

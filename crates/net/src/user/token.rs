@@ -22,9 +22,8 @@ const GENERATION_BITS: u32 = 24;
 impl Token {
     /// The 64 bits.
     pub fn bits(self) -> u64 {
-        let id = |kind: u64, id: Id| {
-            kind << 56 | u64::from(id.generation) << 32 | u64::from(id.index)
-        };
+        let id =
+            |kind: u64, id: Id| kind << 56 | u64::from(id.generation) << 32 | u64::from(id.index);
         match self {
             Self::Wake => 0,
             Self::Tcp(flow) => id(1, flow),

@@ -1,6 +1,9 @@
 //! The rows of the catalog: virtio devices on PCI.
 
+mod balloon;
 mod blk;
+mod console;
+mod input;
 mod net;
 mod rng;
 
@@ -9,9 +12,9 @@ use std::sync::Arc;
 use device::pci::Layout;
 use device::{DefaultValue, Property, PropertyKind};
 
-use super::VirtioDevice;
 use super::pci::{PciOptions, VirtioPci, class, transitional_id};
 use super::transport::RingOptions;
+use super::{Kind, VirtioDevice};
 use crate::catalog::{BuildError, Built, Controls, Model, PciPlace, Request, declare};
 
 /// Disks.
@@ -20,6 +23,12 @@ pub const BLK: &[Model] = blk::MODELS;
 pub const NET: &[Model] = net::MODELS;
 /// Sources of randomness.
 pub const RNG: &[Model] = rng::MODELS;
+/// Serial ports.
+pub const CONSOLE: &[Model] = console::MODELS;
+/// Memory balloons.
+pub const BALLOON: &[Model] = balloon::MODELS;
+/// Keyboards, mice, tablets.
+pub const INPUT: &[Model] = input::MODELS;
 
 /// To which drivers a device shows itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,6 +120,8 @@ fn class_function(
         return Err(request.bad_value("disable-modern", reason));
     }
     let vectors = match properties.unsigned("vectors") {
+        // All ports of a controller share one, or drivers would ask for one for each of 64 queues.
+        None if device.kind() == Kind::Console => 2,
         // One for each queue and one for the configuration.
         None => device.queue_sizes().len() as u16 + 1,
         Some(vectors) => u16::try_from(vectors)

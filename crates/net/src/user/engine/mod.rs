@@ -26,17 +26,17 @@ use std::time::{Duration, Instant};
 
 use super::config::Config;
 use super::stack::{Connection, ConnectionKind};
-use arena::Id;
-use tcp::flow::Phase;
 use crate::cable::{Capabilities, Card, Offload};
 use crate::dhcp;
 use crate::packet::ip::{self, Packet};
 use crate::packet::udp::Datagram;
 use crate::packet::{Mac, ethernet, ipv4, ipv6};
+use arena::Id;
 use neighbours::Neighbours;
 use outside::Outside;
 use port::Port;
 use reassembly::Reassembly;
+use tcp::flow::Phase;
 use timers::{Alarm, Key, Timers};
 
 /// How long an address is lent to the guest.

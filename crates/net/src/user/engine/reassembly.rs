@@ -39,8 +39,7 @@ impl Reassembly {
         if end > DATAGRAM_BYTES_MAX || packet.payload.is_empty() || uneven {
             return None;
         }
-        let key =
-            (packet.source, packet.destination, packet.protocol, fragment.identification);
+        let key = (packet.source, packet.destination, packet.protocol, fragment.identification);
         let at = if let Some(at) = self.collecting.iter().position(|other| other.key == key) {
             at
         } else {
@@ -52,9 +51,8 @@ impl Reassembly {
             self.collecting.len() - 1
         };
         let datagram = &mut self.collecting[at];
-        let ends_elsewhere = datagram.length.is_some_and(|length| {
-            end > length || (!fragment.more && end != length)
-        });
+        let ends_elsewhere =
+            datagram.length.is_some_and(|length| end > length || (!fragment.more && end != length));
         let beyond = !fragment.more && datagram.bytes.len() > end;
         let overlaps = datagram.parts.iter().any(|(from, to)| start < *to && *from < end);
         if overlaps || ends_elsewhere || beyond || datagram.parts.len() >= PARTS_MAX {

@@ -89,7 +89,9 @@ impl Engine {
             self.dhcpv6_input(datagram, mac, now);
             return;
         }
-        if to.port() == tftp::PORT && self.config.is_gateway(to.ip()) && self.config.tftp_root.is_some()
+        if to.port() == tftp::PORT
+            && self.config.is_gateway(to.ip())
+            && self.config.tftp_root.is_some()
         {
             self.tftp_input(datagram, outside, now);
             return;
@@ -244,13 +246,7 @@ impl Engine {
     }
 
     /// A datagram has come to a forwarding.
-    pub fn udp_incoming(
-        &mut self,
-        number: u32,
-        from: SocketAddr,
-        payload: &[u8],
-        now: Instant,
-    ) {
+    pub fn udp_incoming(&mut self, number: u32, from: SocketAddr, payload: &[u8], now: Instant) {
         let forward = self.udp.forwards.iter().find(|forward| forward.number == number);
         let Some(guest) = forward.map(|forward| forward.guest) else { return };
         let Some(shown) = self.visible_peer(guest, Some(from)) else { return };

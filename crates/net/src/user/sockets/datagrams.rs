@@ -4,9 +4,7 @@ use core::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
 use rustix::event::epoll::EventFlags;
-use rustix::net::{
-    self, AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType,
-};
+use rustix::net::{self, AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType};
 
 use super::{Failure, Id, Slots, Token, failure, watch};
 
@@ -55,7 +53,8 @@ impl Datagrams {
 
     /// Sends, and opens a socket of the other family first where that is needed.
     pub fn send(&mut self, epoll: &OwnedFd, token: Token, flow: Id, to: SocketAddr, bytes: &[u8]) {
-        if self.socket(flow, to).is_none() && self.open(epoll, token, flow, to.is_ipv4(), None).is_err()
+        if self.socket(flow, to).is_none()
+            && self.open(epoll, token, flow, to.is_ipv4(), None).is_err()
         {
             return;
         }

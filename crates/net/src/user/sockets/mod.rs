@@ -22,8 +22,8 @@ use datagrams::Datagrams;
 pub use datagrams::Received;
 use files::Files;
 use resolver::Resolver;
-use streams::Streams;
 pub use streams::Progress;
+use streams::Streams;
 
 /// The host's side of a network. It belongs to the network's thread.
 pub struct Sockets {
@@ -125,15 +125,11 @@ impl Outside for Sockets {
         match to {
             Target::Addresses(all) => self.streams.connect(&self.epoll, flow, all.clone()),
             Target::Forward(number) => match self.targets.get(*number) {
-                Some(ForwardTarget::Tcp(to)) => {
-                    self.streams.connect(&self.epoll, flow, vec![*to])
-                }
+                Some(ForwardTarget::Tcp(to)) => self.streams.connect(&self.epoll, flow, vec![*to]),
                 Some(ForwardTarget::Unix(path)) => {
                     self.streams.connect_unix(&self.epoll, flow, path)
                 }
-                Some(ForwardTarget::Command(line)) => {
-                    self.streams.start(&self.epoll, flow, line)
-                }
+                Some(ForwardTarget::Command(line)) => self.streams.start(&self.epoll, flow, line),
                 None => Err(Failure::Refused),
             },
         }
@@ -176,8 +172,7 @@ impl Outside for Sockets {
     fn ping_open(&mut self, flow: Id, is_v4: bool) -> bool {
         let protocol =
             if is_v4 { rustix::net::ipproto::ICMP } else { rustix::net::ipproto::ICMPV6 };
-        let opened =
-            self.pings.open(&self.epoll, Token::Ping(flow), flow, is_v4, Some(protocol));
+        let opened = self.pings.open(&self.epoll, Token::Ping(flow), flow, is_v4, Some(protocol));
         opened.is_ok()
     }
 

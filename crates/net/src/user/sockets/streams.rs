@@ -87,16 +87,10 @@ impl Streams {
         Err(last)
     }
 
-    pub fn connect_unix(
-        &mut self,
-        epoll: &OwnedFd,
-        flow: Id,
-        path: &Path,
-    ) -> Result<(), Failure> {
+    pub fn connect_unix(&mut self, epoll: &OwnedFd, flow: Id, path: &Path) -> Result<(), Failure> {
         let open = || {
             let address = SocketAddrUnix::new(path)?;
-            let socket =
-                net::socket_with(AddressFamily::UNIX, SocketType::STREAM, FLAGS, None)?;
+            let socket = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, FLAGS, None)?;
             net::connect(&socket, &address)?;
             watch(epoll, &socket, Token::Tcp(flow), EVENTS)?;
             Ok(socket)
@@ -112,9 +106,8 @@ impl Streams {
         if self.programs.len() >= PROGRAMS_MAX {
             return Err(Failure::Exhausted);
         }
-        let (ours, theirs) =
-            net::socketpair(AddressFamily::UNIX, SocketType::STREAM, FLAGS, None)
-                .map_err(failure)?;
+        let (ours, theirs) = net::socketpair(AddressFamily::UNIX, SocketType::STREAM, FLAGS, None)
+            .map_err(failure)?;
         // The program expects to wait where there is nothing to read.
         rustix::io::ioctl_fionbio(&theirs, false).map_err(failure)?;
         let output = theirs.try_clone().map_err(|_| Failure::Exhausted)?;
@@ -142,12 +135,10 @@ impl Streams {
                 stream.connecting = Some(addresses);
                 Progress::Waiting
             }
-            Err(error) => {
-                match self.connect_next(epoll, flow, addresses, failure(error)) {
-                    Ok(()) => Progress::Waiting,
-                    Err(failure) => Progress::Failed(failure),
-                }
-            }
+            Err(error) => match self.connect_next(epoll, flow, addresses, failure(error)) {
+                Ok(()) => Progress::Waiting,
+                Err(failure) => Progress::Failed(failure),
+            },
         }
     }
 

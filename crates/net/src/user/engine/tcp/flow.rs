@@ -204,9 +204,7 @@ impl Flow {
             Phase::SynReceived | Phase::SynSent => self.start_due,
             Phase::Open => {
                 let sendable = self.unsent() > 0 || (self.readable && !self.host_done);
-                self.acknowledgements_due > 0
-                    || self.finish_due()
-                    || (sendable && self.room() > 0)
+                self.acknowledgements_due > 0 || self.finish_due() || (sendable && self.room() > 0)
             }
         }
     }
@@ -218,7 +216,12 @@ impl Flow {
 
     /// Judges a segment by its header and takes the acknowledgement in it. Returns also how many
     /// queued bytes the guest now has.
-    pub fn take_header(&mut self, header: &Header, is_bare: bool, now: Instant) -> (Verdict, usize) {
+    pub fn take_header(
+        &mut self,
+        header: &Header,
+        is_bare: bool,
+        now: Instant,
+    ) -> (Verdict, usize) {
         if header.flags & tcp::RST != 0 {
             let ahead = distance(self.expected, header.sequence);
             let answers_start = self.phase == Phase::SynSent

@@ -207,13 +207,7 @@ impl Engine {
         self.config.host_address(remote).map(|address| Target::Addresses(vec![address]))
     }
 
-    fn tcp_failed(
-        &mut self,
-        id: Id,
-        failure: Failure,
-        outside: &mut dyn Outside,
-        now: Instant,
-    ) {
+    fn tcp_failed(&mut self, id: Id, failure: Failure, outside: &mut dyn Outside, now: Instant) {
         let Some(flow) = self.tcp.flows.get(id) else { return };
         let why = match failure {
             Failure::Refused | Failure::Exhausted => {

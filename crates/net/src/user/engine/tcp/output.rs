@@ -268,8 +268,7 @@ impl Ends {
         let start = ethernet::HEADER + ip::header_length(to);
         let length = frame.len() - start;
         let kind = ip::ethernet_kind(to);
-        frame[..ethernet::HEADER]
-            .copy_from_slice(&ethernet::header(self.mac, self.own_mac, kind));
+        frame[..ethernet::HEADER].copy_from_slice(&ethernet::header(self.mac, self.own_mac, kind));
         ip::write_header(&mut frame[ethernet::HEADER..], from, to, ip::TCP, length);
         let segment = &mut frame[start..];
         header.write(segment, self.remote.port(), self.guest.port());
