@@ -15,6 +15,7 @@ pub mod pci;
 pub mod queue;
 pub mod rng;
 pub mod transport;
+pub mod vsock;
 
 pub use device::{Driver, Events, Interrupt, Kind, VirtioDevice};
 pub use queue::{Chain, Queue};

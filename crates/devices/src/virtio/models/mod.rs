@@ -6,6 +6,7 @@ mod console;
 mod input;
 mod net;
 mod rng;
+mod vsock;
 
 use std::sync::Arc;
 
@@ -29,6 +30,8 @@ pub const CONSOLE: &[Model] = console::MODELS;
 pub const BALLOON: &[Model] = balloon::MODELS;
 /// Keyboards, mice, tablets.
 pub const INPUT: &[Model] = input::MODELS;
+/// Sockets to the host.
+pub const VSOCK: &[Model] = vsock::MODELS;
 
 /// To which drivers a device shows itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
