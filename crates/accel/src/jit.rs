@@ -9,7 +9,7 @@ use isa::x86::{CS, RSI, Segment, State, Table, X86, control, exception};
 use isa::{Event, FrontEnd};
 use jit::{Bus, Engine, Exit, HostPage, Options, Space, Vcpu};
 use memory::{AddressSpace, FlatRange, FlatView, Listener, Owner, PAGE_SIZE};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use crate::processor::Next;
 use crate::{Board, Chipset, Processor, Processors};
@@ -176,7 +176,7 @@ impl Entry {
 /// A machine whose vCPUs run on the translator.
 pub struct JitMachine {
     engine: Arc<Engine<X86>>,
-    threads: Vec<JoinHandle<()>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl JitMachine {
@@ -210,7 +210,7 @@ impl JitMachine {
                 })?;
             threads.push(thread);
         }
-        Ok(Self { engine, threads })
+        Ok(Self { engine, threads: Mutex::new(threads) })
     }
 
     /// What was translated so far.
@@ -220,8 +220,9 @@ impl JitMachine {
     }
 
     /// Waits until all threads have ended, after [`Processors::quit`].
-    pub fn join(self) {
-        for thread in self.threads {
+    pub fn join(&self) {
+        let threads = std::mem::take(&mut *self.threads.lock());
+        for thread in threads {
             // A vCPU thread that panicked has said so itself.
             _ = thread.join();
         }

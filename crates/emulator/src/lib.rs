@@ -7,9 +7,14 @@ mod size;
 use std::ffi::OsString;
 use std::fs;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use machine::{Config, End, Kernel, Machine, TranslatorOptions};
+use machine::surroundings::NoFirmware;
+use machine::{
+    BoardKind, Boot, Config, End, Kernel, Machine, NoEvents, Part, Properties, PropertyValue,
+    Smbios, TranslatorOptions,
+};
 
 use console::Console;
 use options::{Action, Options, SerialPeer};
@@ -59,12 +64,28 @@ fn start(options: &Options) -> Result<End> {
         SerialPeer::Stdio { escapes } => Some(Console::stdio(*escapes)),
         SerialPeer::File(path) => Some(Console::file(path)?),
     };
+    let parts = options.debug_exit.map(|port| {
+        let mut properties = Properties::default();
+        properties.set("iobase", PropertyValue::Unsigned(u64::from(port)));
+        properties.set("iosize", PropertyValue::Unsigned(4));
+        Part { model: "isa-debug-exit".to_owned(), id: None, bus: None, properties }
+    });
     let machine = Machine::new(Config {
+        board: BoardKind::Pc,
         ram_bytes: options.ram_bytes,
         processors: options.processors,
-        kernel,
+        boot: Boot { kernel: Some(kernel), ..Boot::default() },
+        parts: parts.into_iter().collect(),
+        backends: Arc::default(),
+        firmware_files: Arc::new(NoFirmware),
+        events: Arc::new(NoEvents),
         serial: console.as_ref().map(Console::output),
-        debug_exit: options.debug_exit,
+        i8042: false,
+        hpet: false,
+        uuid: [0; 16],
+        smbios: Smbios::default(),
+        fw_cfg: Vec::new(),
+        clock_offset_s: 0,
         reset_ends: options.no_reboot,
         translator: TranslatorOptions {
             cache_bytes: options.cache_bytes,

@@ -1,74 +1,29 @@
-//! The PC board: RAM, interrupt controllers, timers, clock, serial port, power.
+//! The machine: it is put together here, and runs here.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use accel::jit::{Entry, JitMachine};
-use accel::{Board, Chipset, Processors, TranslatorOptions};
-use device::{Clock, Device, HostClock, Io, IrqLine, IrqSink, Timers};
-use devices::debug::DebugExit;
-use devices::i8254::{Pit, Port61};
-use devices::i8259::{Elcr, Pair, PicPorts};
-use devices::ioapic::{self, IoApic};
-use devices::lapic::{self, Apics, LapicMmio};
-use devices::mc146818::Cmos;
-use devices::serial::{Output, SerialPort};
+use accel::{Board, Chipset, Processors};
+use device::{Clock, Device, HostClock, Inputs, Io, Screens, Timers, ones};
+use devices::catalog::{BusKind, OfferedBus};
+use devices::fw_cfg::FwCfg;
+use devices::lapic::{self, Apics};
+use devices::serial::SerialPort;
+use devices::surroundings::Surroundings;
 use memory::{AddressSpace, Owner, Ram, RamError, Region};
+use parking_lot::Mutex;
 
-use crate::acpi;
+use crate::acpi::{self, Com, Facts};
 use crate::boot::{BootError, Kernel, Placed};
+use crate::chips::Chips;
+use crate::config::{BoardKind, Config, MachineError, PROCESSORS_MAX, Part};
+use crate::firmware::{self, Tables};
+use crate::host_bridge::{HostBridge, PM_BASE};
 use crate::main_loop::{End, Request, Requests};
-use crate::power::{self, Port92, PowerManagement, ResetControl};
+use crate::parts::{Parts, Plugged};
 
-/// Where RAM below 4 GiB ends at the latest: above are PCI's windows and the chips.
-const LOW_MAX: u64 = 3 << 30;
 const FOUR_GIB: u64 = 1 << 32;
-/// MADT's identifiers have 8 bits, of which the last means "all".
-const PROCESSORS_MAX: usize = 254;
-
-/// What a machine is made of. Every value is decided; defaults belong to whoever reads options.
-pub struct Config {
-    /// Bytes of RAM, whole pages.
-    pub ram_bytes: u64,
-    /// vCPUs.
-    pub processors: usize,
-    /// What is booted.
-    pub kernel: Kernel,
-    /// COM1's peer, or nobody.
-    pub serial: Option<Arc<dyn Output>>,
-    /// Port of an exit device, if there is one.
-    pub debug_exit: Option<u16>,
-    /// A reset ends the machine.
-    pub reset_ends: bool,
-    /// The translator.
-    pub translator: TranslatorOptions,
-}
-
-/// Why a machine cannot be built.
-#[derive(Debug, thiserror::Error)]
-pub enum MachineError {
-    /// See the source.
-    #[error("Cannot allocate guest memory")]
-    Ram(#[from] RamError),
-    /// See the source.
-    #[error("Cannot boot the kernel")]
-    Boot(#[from] BootError),
-    /// See the source.
-    #[error("Cannot start the translator")]
-    Translator(#[source] std::io::Error),
-    /// Too many, or none.
-    #[error("The machine can have 1 to {PROCESSORS_MAX} CPUs, not {count}")]
-    Processors {
-        /// What was asked for.
-        count: usize,
-    },
-    /// Less than the low megabyte.
-    #[error("The machine needs at least 2 MiB of RAM, not {bytes} bytes")]
-    TooSmall {
-        /// What was asked for.
-        bytes: u64,
-    },
-}
 
 /// A machine, standing still until [`Machine::run`].
 pub struct Machine {
@@ -76,75 +31,95 @@ pub struct Machine {
     clock: Arc<HostClock>,
     timers: Arc<Timers>,
     chips: Chips,
+    pci: Arc<HostBridge>,
+    fw_cfg: Arc<FwCfg>,
+    parts: Mutex<Parts>,
     memory: Arc<AddressSpace>,
-    kernel: Kernel,
+    /// What the machine starts itself, where there is no firmware.
+    direct: Option<Kernel>,
+    tables: Tables,
     sizes: (u64, u64),
     processors: Arc<Processors>,
     vcpus: JitMachine,
     reset_ends: bool,
 }
 
-/// What is reset together.
-struct Chips {
-    pic: Arc<Pair>,
-    pit: Arc<Pit>,
-    cmos: Arc<Cmos>,
-    ioapic: Arc<IoApic>,
-    apics: Arc<Apics>,
-    power: Arc<PowerManagement>,
-    serial: Option<Arc<SerialPort>>,
-}
-
 impl Machine {
-    /// Builds the machine and puts the kernel into its memory.
+    /// Builds the machine and puts firmware, or the kernel, into its memory.
     pub fn new(config: Config) -> Result<Self, MachineError> {
-        let Config { ram_bytes, processors: count, kernel, .. } = &config;
-        if !(1..=PROCESSORS_MAX).contains(count) {
-            return Err(MachineError::Processors { count: *count });
-        }
-        if *ram_bytes < 2 << 20 {
-            return Err(MachineError::TooSmall { bytes: *ram_bytes });
-        }
+        check(&config)?;
         let requests = Requests::new();
         let clock = Arc::new(HostClock::new());
         let timers = Timers::new({
             let requests = Arc::clone(&requests);
             move || requests.wake()
         });
-        let processors = Arc::new(Processors::new(*count));
+        let processors = Arc::new(Processors::new(config.processors));
         let memory = Arc::new(AddressSpace::new());
-        let sizes = add_ram(&memory, *ram_bytes)?;
-        let chips = Chips::new(&config, &requests, &clock, &timers, &processors);
-        memory.add(
-            Region::new("lapic", lapic::BASE, 0x1000, io(Arc::new(LapicMmio::new(&chips.apics))))
-                .with_priority(1),
-        );
-        let ioapic: Arc<dyn Io> = Arc::clone(&chips.ioapic) as _;
-        memory.add(Region::new("ioapic", ioapic::BASE, 0x1000, io(ioapic)).with_priority(1));
         let ports = Arc::new(AddressSpace::new());
-        chips.add_ports(&ports, &config, &requests);
-        let placed = place(&memory, kernel, sizes, *count)?;
+        let (ram, sizes) = add_ram(&memory, &config)?;
+        let rom = config.boot.rom.as_deref().map(|rom| firmware::map_rom(&memory, rom));
+        let rom = rom.transpose()?;
+        let chips = Chips::new(&config, &requests, &clock, &timers, &processors);
+        chips.map(&memory, &ports);
+        ports.add(Region::new("post", 0x80, 1, Owner::Io(Arc::new(PostCode))));
+        let pci = HostBridge::new(config.board, &memory, &ports, (&ram, rom), &chips);
+        let pci = Arc::new(pci);
+        firmware::set_cmos(&chips.cmos, &config, sizes);
+        let tables = Tables::default();
+        let fw_cfg = FwCfg::new(firmware::files(&config, sizes, &tables)?, Arc::clone(&memory));
+        firmware::map_fw_cfg(&fw_cfg, &ports);
+        let surroundings = Surroundings {
+            memory: Arc::clone(&memory),
+            ports: Arc::clone(&ports),
+            clock: Arc::clone(&clock) as Arc<dyn Clock>,
+            timers: Arc::clone(&timers),
+            isa_irqs: Arc::clone(&chips.lines) as _,
+            pci: Some(Arc::clone(pci.root())),
+            power: Arc::clone(&requests) as _,
+            events: Arc::clone(&config.events),
+            screens: Arc::new(Screens::default()),
+            inputs: Arc::new(Inputs::default()),
+            firmware: Arc::clone(&config.firmware_files),
+            backends: Arc::clone(&config.backends),
+            ram_bytes: config.ram_bytes,
+        };
+        let root_bus = config.board.root_bus().to_owned();
+        let mut parts = Parts::new(
+            surroundings,
+            vec![
+                OfferedBus::pci(Arc::clone(&pci.bus), root_bus),
+                OfferedBus::new(BusKind::Isa, "isa.0".to_owned(), Arc::new(())),
+            ],
+        );
+        for part in &config.parts {
+            parts.plug(part)?;
+        }
+        _ = tables.set(facts_maker(&config, &pci, sizes));
+        let direct = config.boot.kernel.clone().filter(|_| !config.boot.has_firmware());
+        let entry = match &direct {
+            Some(kernel) => Some(start_kernel(kernel, &memory, &pci, &tables, sizes)?),
+            None => None,
+        };
         let chipset = PcChipset {
             apics: Arc::clone(&chips.apics),
             clock: Arc::clone(&clock),
             requests: Arc::clone(&requests),
         };
         let board = Board { memory: Arc::clone(&memory), ports, chipset: Arc::new(chipset) };
-        let entry = Entry {
-            pc: placed.entry,
-            parameters: placed.parameters,
-            page_tables: placed.page_tables,
-            descriptors: placed.descriptors,
-        };
-        let vcpus = JitMachine::start(&board, &processors, Some(entry), config.translator)
+        let vcpus = JitMachine::start(&board, &processors, entry, config.translator)
             .map_err(MachineError::Translator)?;
         Ok(Self {
             requests,
             clock,
             timers,
             chips,
+            pci,
+            fw_cfg,
+            parts: Mutex::new(parts),
             memory,
-            kernel: config.kernel,
+            direct,
+            tables,
             sizes,
             processors,
             vcpus,
@@ -166,11 +141,44 @@ impl Machine {
 
     /// Presses the power button.
     pub fn press_power_button(&self) {
-        self.chips.power.press_power_button();
+        self.chips.pm.press_power_button();
+    }
+
+    /// The screens of its display adapters.
+    #[must_use]
+    pub fn screens(&self) -> Arc<Screens> {
+        Arc::clone(&self.parts.lock().surroundings().screens)
+    }
+
+    /// Its keyboards and pointers.
+    #[must_use]
+    pub fn inputs(&self) -> Arc<Inputs> {
+        Arc::clone(&self.parts.lock().surroundings().inputs)
+    }
+
+    /// Guest memory, as the processors see it.
+    #[must_use]
+    pub fn memory(&self) -> Arc<AddressSpace> {
+        Arc::clone(&self.memory)
+    }
+
+    /// Looks at what was plugged in.
+    pub fn with_parts<T>(&self, look: impl FnOnce(&[Plugged]) -> T) -> T {
+        look(self.parts.lock().all())
+    }
+
+    /// Plugs a part into the running machine: the name it got.
+    pub fn plug(&self, part: &Part) -> Result<String, MachineError> {
+        self.parts.lock().plug(part)
+    }
+
+    /// Takes a part out at once, without asking the guest. False when there is none of the name.
+    pub fn unplug(&self, id: &str) -> bool {
+        self.parts.lock().unplug(id)
     }
 
     /// Runs the machine until it ends.
-    pub fn run(self) -> End {
+    pub fn run(&self) -> End {
         self.clock.start();
         self.processors.resume();
         let end = loop {
@@ -183,6 +191,8 @@ impl Machine {
                 break end;
             }
         };
+        self.processors.pause();
+        self.parts.lock().set_running(false);
         self.processors.quit();
         self.vcpus.join();
         end
@@ -198,8 +208,10 @@ impl Machine {
             Request::Pause => {
                 self.processors.pause();
                 self.clock.pause();
+                self.parts.lock().set_running(false);
             }
             Request::Resume => {
+                self.parts.lock().set_running(true);
                 self.clock.start();
                 self.processors.resume();
             }
@@ -207,157 +219,108 @@ impl Machine {
         None
     }
 
-    /// Everything as after power-on; the kernel starts anew.
+    /// Everything as after power-on; firmware, or the kernel, starts anew.
     fn reset(&self) {
         self.processors.pause();
         self.chips.reset();
-        let count = self.processors.all().len();
-        // It was placed once, so it fits again.
-        _ = place(&self.memory, &self.kernel, self.sizes, count);
+        self.pci.reset();
+        self.fw_cfg.reset();
+        self.parts.lock().reset();
+        if let Some(kernel) = &self.direct {
+            // It was placed once, so it fits again.
+            _ = start_kernel(kernel, &self.memory, &self.pci, &self.tables, self.sizes);
+        }
         self.vcpus.invalidate(0, u64::MAX);
         self.processors.reset();
         self.processors.resume();
     }
 }
 
-fn io(io: Arc<dyn Io>) -> Owner {
-    Owner::Io(io)
+fn check(config: &Config) -> Result<(), MachineError> {
+    let count = config.processors;
+    if !(1..=PROCESSORS_MAX).contains(&count) {
+        return Err(MachineError::Processors { count });
+    }
+    if config.ram_bytes < 2 << 20 {
+        return Err(MachineError::TooSmall { bytes: config.ram_bytes });
+    }
+    if !config.boot.has_firmware() && config.boot.kernel.is_none() {
+        return Err(MachineError::NothingToBoot);
+    }
+    Ok(())
+}
+
+/// Where RAM below 4 GiB ends. Above are PCI's windows and the chips; a machine with more RAM than
+/// fits gives PCI a larger window.
+fn low_end(board: BoardKind, bytes: u64) -> u64 {
+    let (most, otherwise) = match board {
+        BoardKind::Pc => (0xe000_0000, 0xc000_0000),
+        BoardKind::Q35 => (0xb000_0000, 0x8000_0000),
+    };
+    if bytes <= most { bytes } else { otherwise }
 }
 
 /// RAM below the holes, and the rest above 4 GiB: the sizes of both.
-fn add_ram(memory: &AddressSpace, bytes: u64) -> Result<(u64, u64), RamError> {
+fn add_ram(memory: &AddressSpace, config: &Config) -> Result<(Arc<Ram>, (u64, u64)), RamError> {
+    let bytes = config.ram_bytes;
     let ram = Arc::new(Ram::new("pc.ram", bytes)?);
-    let low = bytes.min(LOW_MAX);
+    let low = low_end(config.board, bytes);
     memory.add(Region::new("ram-below-4g", 0, low, Owner::Ram(Arc::clone(&ram))));
     let high = bytes - low;
     if high > 0 {
-        let region = Region::new("ram-above-4g", FOUR_GIB, high, Owner::Ram(ram));
+        let region = Region::new("ram-above-4g", FOUR_GIB, high, Owner::Ram(Arc::clone(&ram)));
         memory.add(region.with_offset(low));
     }
-    Ok((low, high))
+    Ok((ram, (low, high)))
 }
 
-fn place(
-    memory: &AddressSpace,
-    kernel: &Kernel,
+/// What the tables say, whenever they are asked for.
+fn facts_maker(
+    config: &Config,
+    pci: &Arc<HostBridge>,
     (low, high): (u64, u64),
-    processors: usize,
-) -> Result<Placed, BootError> {
+) -> Box<dyn Fn() -> Facts + Send + Sync> {
+    let (processors, hpet, i8042) = (config.processors, config.hpet, config.i8042);
+    let serial: Vec<Com> = config.serial.iter().map(|_| Com { port: 0x3f8, irq: 4 }).collect();
+    let vga = false;
+    let pci = Arc::clone(pci);
+    Box::new(move || {
+        let (chipset, ecam) = pci.chipset();
+        let windows = pci.windows(low, high);
+        let serial = serial.clone();
+        Facts { processors, chipset, ecam, windows, hpet, i8042, serial, vga, pm_base: PM_BASE }
+    })
+}
+
+/// Does what firmware would, and places the kernel: where vCPU 0 starts.
+fn start_kernel(
+    kernel: &Kernel,
+    memory: &AddressSpace,
+    pci: &HostBridge,
+    tables: &Tables,
+    (low, high): (u64, u64),
+) -> Result<Entry, BootError> {
+    pci.set_up_without_firmware();
     let view = memory.view();
-    view.write(acpi::BASE, &acpi::tables(processors));
-    kernel.place(&view, low, high)
+    if let Some(facts) = tables.get() {
+        // The root pointer first, where systems search for it; the tables on the next line.
+        let (pointer, image) = acpi::build(&facts()).linked(acpi::BASE + 64);
+        view.write(acpi::BASE, &pointer);
+        view.write(acpi::BASE + 64, &image);
+    }
+    let Placed { entry, parameters, page_tables, descriptors } = kernel.place(&view, low, high)?;
+    Ok(Entry { pc: entry, parameters, page_tables, descriptors })
 }
 
-/// An interrupt of the old kind: it reaches the 8259 and the I/O APIC.
-struct IsaIrq {
-    pic: Arc<Pair>,
-    ioapic: Arc<IoApic>,
-}
+/// Port 0x80: firmware says there how far it is, and systems write to it to wait a little.
+struct PostCode;
 
-impl IrqSink for IsaIrq {
-    fn set_level(&self, pin: u32, level: bool) {
-        self.pic.set_level(pin, level);
-        // The timer is on input 2 of the I/O APIC, as the tables say.
-        self.ioapic.set_level(if pin == 0 { 2 } else { pin }, level);
-    }
-}
-
-/// The output of the 8259 pair.
-struct PicOutput(Arc<Apics>);
-
-impl IrqSink for PicOutput {
-    fn set_level(&self, _pin: u32, level: bool) {
-        if level {
-            self.0.external();
-        }
-    }
-}
-
-impl Chips {
-    fn new(
-        config: &Config,
-        requests: &Arc<Requests>,
-        host_clock: &Arc<HostClock>,
-        timers: &Arc<Timers>,
-        processors: &Processors,
-    ) -> Self {
-        let clock: Arc<dyn Clock> = Arc::clone(host_clock) as _;
-        let cpus = processors
-            .all()
-            .iter()
-            .map(|processor| Arc::new(Cpu(Arc::clone(processor))) as Arc<dyn lapic::Processor>);
-        let apics = Apics::new(Arc::clone(&clock), timers, cpus.collect());
-        let pic = Pair::new(IrqLine::new(Arc::new(PicOutput(Arc::clone(&apics))), 0));
-        apics.connect_pic(Arc::clone(&pic));
-        let ioapic = IoApic::new(&apics);
-        let isa = Arc::new(IsaIrq { pic: Arc::clone(&pic), ioapic: Arc::clone(&ioapic) });
-        let irq = |pin| IrqLine::new(Arc::clone(&isa) as Arc<dyn IrqSink>, pin);
-        Self {
-            pit: Pit::new(Arc::clone(&clock), timers, irq(0)),
-            cmos: Cmos::new(Arc::clone(&clock), timers, irq(8), 0),
-            power: PowerManagement::new(clock, irq(power::SCI), Arc::clone(requests)),
-            serial: config.serial.clone().map(|output| SerialPort::new(irq(4), output)),
-            pic,
-            ioapic,
-            apics,
-        }
+impl Io for PostCode {
+    fn read(&self, _offset: u64, size: u8) -> u64 {
+        ones(size)
     }
 
-    fn add_ports(&self, ports: &AddressSpace, config: &Config, requests: &Arc<Requests>) {
-        let add = |name: &str, start: u64, length: u64, device: Arc<dyn Io>| {
-            ports.add(Region::new(name, start, length, io(device)));
-        };
-        add("pic", 0x20, 2, Arc::new(PicPorts::new(&self.pic, 0)));
-        add("pic2", 0xa0, 2, Arc::new(PicPorts::new(&self.pic, 1)));
-        add("elcr", 0x4d0, 2, Arc::new(Elcr::new(&self.pic)));
-        add("pit", 0x40, 4, Arc::clone(&self.pit) as _);
-        add("port61", 0x61, 1, Arc::new(Port61::new(&self.pit)));
-        add("rtc", 0x70, 2, Arc::clone(&self.cmos) as _);
-        add("port92", 0x92, 1, Arc::new(Port92::new(Arc::clone(requests))));
-        add("reset", 0xcf9, 1, Arc::new(ResetControl::new(Arc::clone(requests))));
-        add("pm", power::PM_BASE, power::PM_BYTES, Arc::clone(&self.power) as _);
-        if let Some(serial) = &self.serial {
-            add("com1", 0x3f8, 8, Arc::clone(serial) as _);
-        }
-        if let Some(port) = config.debug_exit {
-            let requests = Arc::clone(requests);
-            let exit = DebugExit::new(move |code| requests.put(Request::Exit(code)));
-            add("debug-exit", u64::from(port), 4, Arc::new(exit));
-        }
-    }
-
-    fn reset(&self) {
-        self.pic.reset();
-        self.pit.reset();
-        self.cmos.reset();
-        self.ioapic.reset();
-        self.apics.reset();
-        self.power.reset();
-        if let Some(serial) = &self.serial {
-            serial.reset();
-        }
-    }
-}
-
-/// A vCPU as its local APIC sees it.
-struct Cpu(Arc<accel::Processor>);
-
-impl lapic::Processor for Cpu {
-    fn kick(&self) {
-        self.0.kick();
-    }
-
-    fn nmi(&self) {
-        self.0.nmi();
-    }
-
-    fn init(&self) {
-        self.0.init();
-    }
-
-    fn start(&self, page: u8) {
-        self.0.start(page);
-    }
+    fn write(&self, _offset: u64, _size: u8, _value: u64) {}
 }
 
 /// The machine as its vCPUs see it.

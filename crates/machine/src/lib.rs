@@ -6,11 +6,24 @@
 mod acpi;
 mod boot;
 mod board;
+mod chips;
+mod config;
+mod firmware;
+mod host_bridge;
 mod main_loop;
-mod power;
+mod parts;
+mod resets;
+mod smbios;
 
 pub use accel::TranslatorOptions;
-pub use board::{Config, Machine, MachineError};
+pub use board::Machine;
 pub use boot::{BootError, Kernel};
+pub use config::{BoardKind, Boot, Config, MachineError, PROCESSORS_MAX, Part, PartError};
+pub use device::{DeviceEvent, EventSink, NoEvents, Properties, PropertyValue};
 pub use devices::serial::{Output as SerialOutput, SerialPort};
+pub use devices::{catalog, surroundings};
 pub use main_loop::{End, Request, Requests};
+pub use parts::Plugged;
+pub use smbios::{
+    Bios, Board as SmbiosBoard, Chassis, MemoryDevice, Processor as SmbiosProcessor, Smbios, System,
+};

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use device::Power;
 use parking_lot::{Condvar, Mutex};
 
 /// What is asked of the machine, by the guest or from outside.
@@ -77,5 +78,23 @@ impl Requests {
         }
         state.woken = false;
         std::mem::take(&mut state.pending)
+    }
+}
+
+impl Power for Requests {
+    fn reset(&self) {
+        self.put(Request::Reset);
+    }
+
+    fn off(&self) {
+        self.put(Request::PowerOff);
+    }
+
+    fn exit(&self, code: u8) {
+        self.put(Request::Exit(code));
+    }
+
+    fn stop(&self) {
+        self.put(Request::Pause);
     }
 }

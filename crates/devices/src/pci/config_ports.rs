@@ -9,17 +9,19 @@ use device::{Io, ones};
 const ENABLE: u32 = 1 << 31;
 const DATA: u64 = 4;
 
-/// Ports 0xcf8 to 0xcff.
+/// Ports 0xcf8 to 0xcff. The address is only taken whole; a single byte at 0xcf9 is another
+/// register of the chipset, that of reset.
 pub struct ConfigPorts {
     bus: Arc<Bus>,
+    reset: Arc<dyn Io>,
     address: AtomicU32,
 }
 
 impl ConfigPorts {
-    /// The ports before this root bus.
+    /// The ports before this root bus, with this reset register.
     #[must_use]
-    pub fn new(bus: Arc<Bus>) -> Self {
-        Self { bus, address: AtomicU32::new(0) }
+    pub fn new(bus: Arc<Bus>, reset: Arc<dyn Io>) -> Self {
+        Self { bus, reset, address: AtomicU32::new(0) }
     }
 
     /// Bus, function and register of a data access, if the address register is on.
@@ -39,6 +41,7 @@ impl ConfigPorts {
 impl Io for ConfigPorts {
     fn read(&self, offset: u64, size: u8) -> u64 {
         match (offset, size) {
+            (1, 1) => self.reset.read(0, 1),
             (0, 4) => u64::from(self.address.load(Ordering::Relaxed)),
             (DATA.., 1 | 2 | 4) => match self.target(offset) {
                 Some((bus, function, register)) => {
@@ -52,6 +55,7 @@ impl Io for ConfigPorts {
 
     fn write(&self, offset: u64, size: u8, value: u64) {
         match (offset, size) {
+            (1, 1) => self.reset.write(0, 1, value),
             (0, 4) => self.address.store(value as u32 & !0x7f00_0003, Ordering::Relaxed),
             (DATA.., 1 | 2 | 4) => {
                 if let Some((bus, function, register)) = self.target(offset) {

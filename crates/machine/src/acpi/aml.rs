@@ -169,9 +169,7 @@ pub fn uuid(text: &str) -> Term {
     buffer(&order.map(byte))
 }
 
-/// Spaces of operation regions.
-pub const SYSTEM_IO: u8 = 1;
-/// See there.
+/// The space of operation regions in a device's configuration registers.
 pub const PCI_CONFIG: u8 = 2;
 
 /// `OperationRegion(name, space, start, length)`.

@@ -113,8 +113,8 @@ fn pci_root(facts: &Facts) -> Term {
     body.push(aml::name("_ADR", aml::int(0)));
     body.push(aml::name("_UID", aml::int(0)));
     body.push(aml::name("_CRS", windows(facts)));
-    body.extend(interrupt_routes(facts.chipset));
     body.push(isa(facts));
+    body.extend(interrupt_routes(facts.chipset));
     aml::device("PCI0", &body)
 }
 

@@ -1,5 +1,6 @@
 //! A bzImage, where its parts go, and the page of parameters it reads.
 
+use devices::fw_cfg::{Files, key};
 use memory::FlatView;
 
 use crate::acpi;
@@ -132,6 +133,55 @@ impl Kernel {
         if has_entry { Ok(()) } else { Err(too_old) }
     }
 
+    /// Gives the parts to firmware, which puts them into memory by itself.
+    pub fn give(&self, files: &mut Files, low_bytes: u64) -> Result<(), BootError> {
+        const REAL_MODE: u32 = 0x1_0000;
+        const COMMAND_LINE_AT: u32 = 0x2_0000;
+        self.check()?;
+        let setup_bytes = (self.setup_sectors()? + 1) * 512;
+        let code = self.image.get(setup_bytes..).unwrap_or_default();
+        let mut setup = self.image.get(..setup_bytes).unwrap_or_default().to_vec();
+        let command_line = [self.command_line.as_bytes(), &[0]].concat();
+        let most = u64::from(self.word(INITRD_MAX)?) + 1;
+        let initrd_bytes = self.initrd.len() as u64;
+        let end = low_bytes.min(most);
+        let no_room = BootError::NoRoom { what: "initial RAM disk", bytes: initrd_bytes, end };
+        let initrd = end.checked_sub(initrd_bytes).map(|start| start & !0xfff).ok_or(no_room)?;
+        let mut set = |offset: usize, bytes: &[u8]| {
+            if let Some(field) = setup.get_mut(offset..offset + bytes.len()) {
+                field.copy_from_slice(bytes);
+            }
+        };
+        set(LOADER_TYPE, &[0xb0]);
+        set(LOAD_FLAGS, &[self.field::<1>(LOAD_FLAGS)?[0] | 0x80]);
+        set(HEAP_END, &(COMMAND_LINE_AT as u16).wrapping_sub(0x200).to_le_bytes());
+        set(COMMAND_LINE, &COMMAND_LINE_AT.to_le_bytes());
+        if initrd_bytes > 0 {
+            set(RAMDISK_IMAGE, &(initrd as u32).to_le_bytes());
+            set(RAMDISK_SIZE, &(initrd_bytes as u32).to_le_bytes());
+            files.set_word(key::INITRD_ADDRESS, initrd as u32);
+            files.set_word(key::INITRD_BYTES, initrd_bytes as u32);
+            files.set(key::INITRD_DATA, self.initrd.clone());
+        }
+        files.set_word(key::COMMAND_LINE_ADDRESS, COMMAND_LINE_AT);
+        files.set_word(key::COMMAND_LINE_BYTES, command_line.len() as u32);
+        files.set(key::COMMAND_LINE_DATA, command_line);
+        files.set_word(key::KERNEL_ADDRESS, HIGH_START as u32);
+        files.set_word(key::KERNEL_BYTES, code.len() as u32);
+        files.set(key::KERNEL_DATA, code);
+        files.set_word(key::SETUP_ADDRESS, REAL_MODE);
+        files.set_word(key::SETUP_BYTES, setup.len() as u32);
+        files.set(key::SETUP_DATA, setup);
+        Ok(())
+    }
+
+    fn setup_sectors(&self) -> Result<usize, BootError> {
+        Ok(match self.field::<1>(SETUP_SECTORS)? {
+            [0] => 4,
+            [count] => usize::from(count),
+        })
+    }
+
     /// Puts kernel, RAM disk, parameters and tables into memory. `low_bytes` and `high_bytes` are
     /// the RAM below and above 4 GiB.
     pub fn place(
@@ -141,11 +191,7 @@ impl Kernel {
         high_bytes: u64,
     ) -> Result<Placed, BootError> {
         self.check()?;
-        let setup_sectors = match self.field::<1>(SETUP_SECTORS)? {
-            [0] => 4,
-            [count] => usize::from(count),
-        };
-        let code = self.image.get((setup_sectors + 1) * 512..).unwrap_or_default();
+        let code = self.image.get((self.setup_sectors()? + 1) * 512..).unwrap_or_default();
         let preferred = u64::from_le_bytes(self.field(PREFERRED_ADDRESS)?);
         let alignment = u64::from(self.word(ALIGNMENT)?).max(1);
         let start = preferred.max(HIGH_START).next_multiple_of(alignment);
@@ -233,7 +279,7 @@ impl Kernel {
 }
 
 /// What firmware would say of memory: start, bytes, kind.
-fn memory_map(low_bytes: u64, high_bytes: u64) -> Vec<(u64, u64, u32)> {
+pub fn memory_map(low_bytes: u64, high_bytes: u64) -> Vec<(u64, u64, u32)> {
     let mut map = vec![
         (0, LOW_END, USABLE),
         (LOW_END, 0xa_0000 - LOW_END, RESERVED),

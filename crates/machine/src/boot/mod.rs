@@ -4,4 +4,4 @@
 
 mod linux;
 
-pub use linux::{BootError, Kernel, Placed};
+pub use linux::{BootError, Kernel, Placed, memory_map};
