@@ -45,6 +45,7 @@ pub const MODELS: &[&[Model]] = &[
     models::CONSOLE,
     models::BALLOON,
     models::INPUT,
+    models::VSOCK,
 ];
 
 /// Finds a model by its name.
