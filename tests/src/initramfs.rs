@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const FILE: u32 = 0o100_755;
 const FOLDER: u32 = 0o40_755;
@@ -52,6 +52,11 @@ impl Archive {
 
 /// Writes an initial RAM disk whose init is `script`, run by this busybox.
 pub fn write(path: &Path, busybox: &Path, script: &str) -> io::Result<()> {
+    write_with(path, busybox, script, &[])
+}
+
+/// The same with files of the host in the root folder, under their own names.
+pub fn write_with(path: &Path, busybox: &Path, script: &str, files: &[PathBuf]) -> io::Result<()> {
     let mut archive = Archive::default();
     for folder in ["dev", "proc", "sys", "bin"] {
         archive.add(folder, FOLDER, (0, 0), &[]);
@@ -61,6 +66,10 @@ pub fn write(path: &Path, busybox: &Path, script: &str) -> io::Result<()> {
     archive.add("bin/busybox", FILE, (0, 0), &fs::read(busybox)?);
     let init = format!("#!/bin/busybox sh\n{script}\n");
     archive.add("init", FILE, (0, 0), init.as_bytes());
+    for file in files {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        archive.add(&name, FILE, (0, 0), &fs::read(file)?);
+    }
     archive.add("TRAILER!!!", 0, (0, 0), &[]);
     fs::write(path, archive.bytes)
 }

@@ -135,6 +135,12 @@ impl Listener for MapChanges {
         }
         engine.flush_tlbs();
     }
+
+    fn written(&self, start: u64, bytes: u64) {
+        if let Some(engine) = self.0.upgrade() {
+            engine.invalidate(start, start.saturating_add(bytes));
+        }
+    }
 }
 
 /// Where the first processor starts instead of at the reset vector: in 64-bit code, as the Linux

@@ -32,9 +32,21 @@ use memory::{PAGE_SIZE, Ram};
 use crate::debug;
 use crate::pci::{BRIDGE_MODELS, ROOT_PORT_MODELS};
 use crate::surroundings::Surroundings;
+use crate::virtio::models;
 
 /// Every model, in the order of their names' files.
-pub const MODELS: &[&[Model]] = &[BRIDGE_MODELS, ROOT_PORT_MODELS, debug::MODELS];
+pub const MODELS: &[&[Model]] = &[
+    BRIDGE_MODELS,
+    ROOT_PORT_MODELS,
+    debug::MODELS,
+    models::BLK,
+    models::NET,
+    models::RNG,
+    models::CONSOLE,
+    models::BALLOON,
+    models::INPUT,
+    models::VSOCK,
+];
 
 /// Finds a model by its name.
 #[must_use]

@@ -20,3 +20,4 @@ pub mod pci;
 pub mod piix;
 pub mod q35;
 pub mod serial;
+pub mod virtio;

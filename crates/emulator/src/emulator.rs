@@ -2,25 +2,30 @@
 
 use std::sync::Arc;
 
-use machine::{Cause, MachineEvent, Request, Requests, RunControl, RunState};
+use device::{DeviceEvent, EventSink, PropertyKind, PropertyValue};
+use machine::surroundings::Backends;
+use machine::{Cause, Machine, MachineEvent, Part, Request, RunState, catalog};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
+use crate::blocks::Blocks;
 use crate::character::Characters;
 use crate::descriptors::Passed;
 use crate::monitor::Monitors;
+use crate::networks::Networks;
 use crate::options::Options;
 
 /// The running emulator.
 pub struct Emulator {
     /// What was asked for.
     pub options: Options,
-    pub control: Arc<RunControl>,
-    pub requests: Arc<Requests>,
-    pub power_button: Arc<dyn Fn() + Send + Sync>,
+    pub machine: Machine,
+    pub backends: Arc<Backends>,
+    pub blocks: Blocks,
+    pub networks: Networks,
     pub characters: Arc<Characters>,
     pub passed: Arc<Passed>,
-    pub monitors: Monitors,
+    pub monitors: Arc<Monitors>,
     /// A `quit` was answered: what follows is the end.
     pub quit_after_answer: Mutex<bool>,
 }
@@ -28,7 +33,7 @@ pub struct Emulator {
 impl Emulator {
     /// Ends the machine.
     pub fn quit(&self) {
-        self.requests.put(Request::Quit(Cause::HostQuit));
+        self.machine.requests().put(Request::Quit(Cause::HostQuit));
     }
 
     /// The kernel's number of a vCPU's thread: threads are found by their names.
@@ -45,7 +50,7 @@ impl Emulator {
 
     /// The machine's state as QMP calls it.
     pub fn status(&self) -> &'static str {
-        match self.control.state() {
+        match self.machine.control().state() {
             RunState::Prelaunch => "prelaunch",
             RunState::Running => "running",
             RunState::Paused => "paused",
@@ -63,7 +68,7 @@ impl Emulator {
     /// Carries what happens to the machine to the monitors.
     pub fn watch(self: &Arc<Self>) {
         let emulator = Arc::downgrade(self);
-        self.control.observe(Box::new(move |event| {
+        self.machine.control().observe(Box::new(move |event| {
             if let Some(emulator) = emulator.upgrade() {
                 emulator.announce(event);
             }
@@ -91,5 +96,67 @@ fn reason(cause: Cause) -> &'static str {
         Cause::GuestShutdown => "guest-shutdown",
         Cause::GuestReset => "guest-reset",
         Cause::GuestPanic => "guest-panic",
+    }
+}
+
+/// Makes the streams that a part names available under names that it alone uses: several devices
+/// may share one that is a mux.
+pub fn connect_streams(
+    part: &mut Part,
+    characters: &Characters,
+    backends: &Backends,
+) -> Result<(), String> {
+    let model = catalog::model(&part.model).ok_or("there is no such model")?;
+    for declared in model.declared().filter(|property| property.kind == PropertyKind::Stream) {
+        let Some(name) = part.properties.text(declared.name).map(str::to_owned) else { continue };
+        let not_found =
+            |_| format!("Property '{}.{}' can't find value '{name}'", model.name, declared.name);
+        let stream = match characters.contains(&name) {
+            true => characters.use_by_device(&name).map_err(|error| error.to_string())?,
+            false => characters.use_by_device(&name).map_err(not_found)?,
+        };
+        let alone = (0..)
+            .map(|number| if number == 0 { name.clone() } else { format!("{name}#{number}") })
+            .find(|alias| backends.streams.insert(alias, Arc::clone(&stream)));
+        part.properties.set(declared.name, PropertyValue::Text(alone.unwrap_or_default()));
+    }
+    Ok(())
+}
+
+/// Carries what devices tell to the monitors.
+pub struct DeviceEvents(pub Arc<Monitors>);
+
+impl EventSink for DeviceEvents {
+    fn event(&self, id: &str, event: DeviceEvent) {
+        let path = || format!("/machine/peripheral/{id}");
+        let (name, data) = match event {
+            DeviceEvent::BalloonChanged { bytes } => ("BALLOON_CHANGE", json!({"actual": bytes})),
+            DeviceEvent::TrayMoved { open } => {
+                ("DEVICE_TRAY_MOVED", json!({"device": "", "tray-open": open, "id": id}))
+            }
+            DeviceEvent::IoError { write, no_space, stops, reason } => (
+                "BLOCK_IO_ERROR",
+                json!({"device": "", "qom-path": path(), "nospace": no_space,
+                    "operation": if write { "write" } else { "read" },
+                    "action": if stops { "stop" } else { "report" }, "reason": reason}),
+            ),
+            DeviceEvent::ReceiveFilterChanged => {
+                ("NIC_RX_FILTER_CHANGED", json!({"name": id, "path": path()}))
+            }
+            DeviceEvent::PortChanged { open } => {
+                ("VSERPORT_CHANGE", json!({"open": open, "id": id}))
+            }
+            DeviceEvent::ClockChanged { offset } => {
+                ("RTC_CHANGE", json!({"offset": offset, "qom-path": "/machine/rtc"}))
+            }
+            DeviceEvent::Panicked => ("GUEST_PANICKED", json!({"action": "pause"})),
+            DeviceEvent::CrashLoaded => ("GUEST_CRASHLOADED", json!({"action": "run"})),
+            DeviceEvent::Unplugged => ("DEVICE_DELETED", json!({"device": id, "path": path()})),
+            DeviceEvent::UnplugRefused => {
+                ("DEVICE_UNPLUG_GUEST_ERROR", json!({"device": id, "path": path()}))
+            }
+            DeviceEvent::Watchdog => ("WATCHDOG", json!({"action": "reset"})),
+        };
+        self.0.event(name, data);
     }
 }

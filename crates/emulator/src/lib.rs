@@ -1,12 +1,17 @@
 //! The `qemu-system-x86_64` applet: command line to machine to run.
 
+mod blocks;
 mod boards;
 mod character;
 mod commands;
 mod descriptors;
 mod emulator;
+mod errors;
+mod firmware;
 mod help;
 mod monitor;
+mod networks;
+mod objects;
 mod options;
 mod parts;
 mod reactor;
@@ -49,4 +54,9 @@ pub fn run(name: &str, arguments: &[OsString]) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Seconds by which the host's local time is ahead of UTC.
+fn local_time_offset() -> i64 {
+    i64::from(chrono::Local::now().offset().local_minus_utc())
 }

@@ -1,22 +1,12 @@
 //! From `-device` to a part of the machine: the model, and values for its properties.
 
 use device::{Properties, Property, PropertyKind, PropertyValue};
+use machine::Part;
 use machine::catalog::{self, Model};
 use qemu_compat::system::values;
 use serde_json::{Map, Value};
 
 use crate::options::Asked;
-
-/// A device, ready to be built.
-#[derive(Clone, Debug)]
-pub struct Part {
-    pub model: &'static Model,
-    /// The name that was given.
-    pub id: Option<String>,
-    /// The bus that was named.
-    pub bus: Option<String>,
-    pub properties: Properties,
-}
 
 /// Names of models that are the same as others.
 const ALIASES: &[(&str, &str)] = &[
@@ -47,7 +37,7 @@ pub fn resolve(asked: &Asked, globals: &[(String, String, String)]) -> Result<Pa
     let driver = text(members, "driver").ok_or("Parameter 'driver' is missing")?;
     let model =
         model(&driver).ok_or_else(|| format!("'{driver}' is not a valid device model name"))?;
-    let mut properties = Properties::defaults(model.declared());
+    let mut properties = Properties::default();
     for (_, name, value) in globals.iter().filter(|(target, ..)| target == model.name) {
         set(&mut properties, model, name, &Value::String(value.clone()))?;
     }
@@ -60,7 +50,7 @@ pub fn resolve(asked: &Asked, globals: &[(String, String, String)]) -> Result<Pa
             set(&mut properties, model, name, value)?;
         }
     }
-    Ok(Part { model, id, bus: text(members, "bus"), properties })
+    Ok(Part { model: model.name.to_owned(), id, bus: text(members, "bus"), properties })
 }
 
 /// Names are letters, digits and a few signs.

@@ -6,16 +6,29 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
 use device::Stream;
-use machine::{Cause, Config, End, Kernel, Machine, Request, Requests, TranslatorOptions};
+use machine::surroundings::Backends;
+use machine::{
+    BoardKind, Boot, Cause, Config, End, Kernel, Machine, Part, Request, Requests, Smbios,
+    TranslatorOptions,
+};
 use parking_lot::Mutex;
 use qemu_compat::system::character::Short;
 
-use crate::character::{CharacterError, Characters};
+use crate::blocks::Blocks;
+use crate::boards;
+use crate::character::Characters;
 use crate::descriptors::Passed;
-use crate::emulator::Emulator;
+use crate::emulator::{DeviceEvents, Emulator, connect_streams};
+use crate::firmware::Folders;
 use crate::monitor::{HmpMonitor, Monitors, QmpMonitor};
-use crate::options::{Mode, Options};
+use crate::networks::Networks;
+use crate::objects;
+use crate::options::{Asked, ClockBase, Mode, Options};
+use crate::parts;
 use crate::reactor::Reactor;
+
+/// The system ROM of boards without flash.
+const BIOS: &str = "bios-256k.bin";
 
 /// Builds the machine and runs it until it ends.
 pub fn run(options: Options) -> Result<End> {
@@ -33,40 +46,61 @@ pub fn run(options: Options) -> Result<End> {
         })
     }));
     let streams = Streams::open(&options, &characters)?;
-    let machine = build(&options, &streams)?;
+    let backends: Arc<Backends> = Arc::default();
+    let assembly = Assembly {
+        blocks: Blocks::new(&backends),
+        networks: Networks::new(&backends),
+        monitors: Arc::default(),
+        characters,
+        backends,
+        options,
+    };
+    let machine = assembly.build(&streams)?;
     *inbox.lock() = Some(machine.requests());
+    let Assembly { options, characters, backends, blocks, networks, monitors } = assembly;
     let emulator = Arc::new(Emulator {
-        control: machine.control(),
-        requests: machine.requests(),
-        power_button: machine.power_button(),
+        machine,
+        backends,
+        blocks,
+        networks,
         characters,
         passed,
-        monitors: Monitors::default(),
+        monitors,
         quit_after_answer: Mutex::default(),
         options,
     });
     emulator.watch();
-    let monitors = streams.monitors.iter().zip(&emulator.options.monitors);
-    let mut qmp = Vec::new();
-    let mut hmp = Vec::new();
-    for (stream, option) in monitors {
-        match option.mode {
-            Mode::Control => {
-                qmp.push(QmpMonitor::start(&emulator, Arc::clone(stream), option.pretty));
-            }
-            Mode::Readline => hmp.push(HmpMonitor::start(&emulator, Arc::clone(stream))),
-        }
-    }
+    let _monitors = Conversations::start(&emulator, &streams);
     let pid_file = emulator.options.run.pid_file.as_deref().map(PidFile::create).transpose()?;
     let events = reactor.start()?;
     if !emulator.options.run.paused {
-        emulator.control.resume();
+        emulator.machine.control().resume();
     }
-    let end = machine.run();
+    let end = emulator.machine.run();
     reactor.quit();
     _ = events.join();
     drop(pid_file);
     Ok(end)
+}
+
+/// Monitors live as long as the machine.
+struct Conversations {
+    _qmp: Vec<Arc<QmpMonitor>>,
+    _hmp: Vec<Arc<HmpMonitor>>,
+}
+
+impl Conversations {
+    fn start(emulator: &Arc<Emulator>, streams: &Streams) -> Self {
+        let (mut qmp, mut hmp) = (Vec::new(), Vec::new());
+        for (stream, option) in streams.monitors.iter().zip(&emulator.options.monitors) {
+            let stream = Arc::clone(stream);
+            match option.mode {
+                Mode::Control => qmp.push(QmpMonitor::start(emulator, stream, option.pretty)),
+                Mode::Readline => hmp.push(HmpMonitor::start(emulator, stream)),
+            }
+        }
+        Self { _qmp: qmp, _hmp: hmp }
+    }
 }
 
 /// The streams that the command line names.
@@ -109,38 +143,223 @@ fn stream(characters: &Characters, short: &Short) -> Result<Option<Arc<dyn Strea
             character.id.clone()
         }
     };
-    match characters.use_by_device(&id) {
-        Ok(stream) => Ok(Some(stream)),
-        Err(error @ CharacterError::NotFound { .. }) => bail!("{error}"),
-        Err(error) => Err(error.into()),
+    Ok(Some(characters.use_by_device(&id)?))
+}
+
+/// What a machine is put together from.
+struct Assembly {
+    options: Options,
+    characters: Arc<Characters>,
+    backends: Arc<Backends>,
+    blocks: Blocks,
+    networks: Networks,
+    monitors: Arc<Monitors>,
+}
+
+impl Assembly {
+    fn build(&self, streams: &Streams) -> Result<Machine> {
+        let options = &self.options;
+        let mut devices: Vec<Asked> = Vec::new();
+        for asked in &options.objects {
+            objects::add(&self.backends, &asked.members, options)
+                .map_err(|error| about(asked, error))?;
+        }
+        for asked in &options.blocks {
+            self.blocks.add(&asked.members).map_err(|error| about(asked, error))?;
+        }
+        let mut flash = [None, None];
+        for (number, asked) in options.drives.iter().enumerate() {
+            let drive = self.blocks.drive(asked, number).map_err(|error| about(asked, error))?;
+            devices.extend(drive.device);
+            if let Some(node) = drive.flash {
+                let free = flash.iter_mut().find(|place| place.is_none());
+                *free.ok_or_else(|| about(asked, "there are two flash chips at most"))? =
+                    Some(node);
+            }
+        }
+        for (number, name) in ["pflash0", "pflash1"].into_iter().enumerate() {
+            if let Some(node) = options.board.property(name) {
+                let found = self.backends.drives.get(node);
+                let none = || anyhow!("Property 'pc-machine.{name}' can't find value '{node}'");
+                flash[number] = Some(found.ok_or_else(none)?);
+            }
+        }
+        for asked in &options.networks {
+            self.networks.add(&asked.members).map_err(|error| about(asked, error))?;
+        }
+        self.cards(&mut devices)?;
+        let mut serials: Vec<Option<Arc<dyn Stream>>> = streams.serials.clone();
+        devices.extend(options.devices.iter().cloned());
+        let mut all = Vec::new();
+        for asked in &devices {
+            if asked.members.get("driver").is_some_and(|driver| driver == "isa-serial") {
+                self.serial_port(asked, &mut serials)?;
+                continue;
+            }
+            let part = self.part(asked).map_err(|error| about(asked, error))?;
+            all.push(part);
+        }
+        if serials.len() > 1 {
+            bail!("more than one serial port is not built in Hostel");
+        }
+        self.machine(all, serials.into_iter().next().flatten(), flash)
+    }
+
+    /// `-nic` and `-net`, and the card that nobody asked for is left out: a network is asked for.
+    fn cards(&self, devices: &mut Vec<Asked>) -> Result<()> {
+        for (number, asked) in self.options.nics.iter().enumerate() {
+            let mut members = asked.members.clone();
+            let kind = match members.shift_remove("type") {
+                Some(serde_json::Value::String(kind)) => kind,
+                _ => bail!(about(asked, "Parameter 'type' is missing")),
+            };
+            if kind == "none" {
+                continue;
+            }
+            if kind == "nic" {
+                bail!(about(asked, "'-net nic' is not built in Hostel: use -nic or -device"));
+            }
+            let id = format!("nic{number}");
+            let model = members.shift_remove("model").unwrap_or_else(|| "virtio-net-pci".into());
+            let mac = members.shift_remove("mac").or_else(|| members.shift_remove("macaddr"));
+            members.insert("type".into(), kind.into());
+            members.insert("id".into(), id.clone().into());
+            self.networks.add(&members).map_err(|error| about(asked, error))?;
+            let mut card = serde_json::Map::new();
+            card.insert("driver".into(), model);
+            card.insert("netdev".into(), id.into());
+            if let Some(mac) = mac {
+                card.insert("mac".into(), mac);
+            }
+            devices.push(Asked { typed: asked.typed.clone(), members: card });
+        }
+        Ok(())
+    }
+
+    /// The board's serial ports are soldered on; the device says only where they lead.
+    fn serial_port(&self, asked: &Asked, serials: &mut Vec<Option<Arc<dyn Stream>>>) -> Result<()> {
+        let name = asked.members.get("chardev").and_then(|name| name.as_str());
+        let name = name.ok_or_else(|| about(asked, "Parameter 'chardev' is missing"))?;
+        let known = ["driver", "chardev", "id", "index", "iobase", "irq", "bus"];
+        if let Some(other) = asked.members.keys().find(|key| !known.contains(&key.as_str())) {
+            bail!(about(asked, format!("Property 'isa-serial.{other}' not found")));
+        }
+        let stream = self.characters.use_by_device(name);
+        serials.push(Some(stream.map_err(|error| about(asked, error))?));
+        Ok(())
+    }
+
+    fn part(&self, asked: &Asked) -> std::result::Result<Part, String> {
+        let mut part = parts::resolve(asked, &self.options.globals)?;
+        connect_streams(&mut part, &self.characters, &self.backends)?;
+        Ok(part)
+    }
+
+    fn machine(
+        &self,
+        parts: Vec<Part>,
+        serial: Option<Arc<dyn Stream>>,
+        flash: [Option<block::NodeRef>; 2],
+    ) -> Result<Machine> {
+        let options = &self.options;
+        let firmware = Folders::new(&options.firmware_paths);
+        let boot = self.boot(&firmware, flash)?;
+        let board = match boards::is_q35(options.board.name) {
+            true => BoardKind::Q35,
+            false => BoardKind::Pc,
+        };
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let clock_offset_s = match options.run.clock.base {
+            ClockBase::Utc => 0,
+            ClockBase::LocalTime => crate::local_time_offset(),
+            ClockBase::Fixed(date) => date - now.map_or(0, |now| now.as_secs() as i64),
+        };
+        let typed: Vec<String> = options.devices.iter().map(|asked| asked.typed.clone()).collect();
+        let built = Machine::new(Config {
+            board,
+            ram_bytes: options.board.ram_bytes,
+            processors: options.board.topology.count as usize,
+            boot,
+            parts,
+            backends: Arc::clone(&self.backends),
+            firmware_files: Arc::new(firmware),
+            events: Arc::new(DeviceEvents(Arc::clone(&self.monitors))),
+            serial,
+            i8042: false,
+            hpet: false,
+            uuid: options.board.uuid.unwrap_or_default(),
+            smbios: Smbios::default(),
+            fw_cfg: self.firmware_config()?,
+            clock_offset_s,
+            actions: options.run.actions,
+            translator: TranslatorOptions {
+                cache_bytes: options.accelerator.cache_bytes,
+                ..TranslatorOptions::detect()
+            },
+        });
+        built.map_err(|error| crate::errors::machine(error, &typed))
+    }
+
+    fn boot(&self, firmware: &Folders, flash: [Option<block::NodeRef>; 2]) -> Result<Boot> {
+        let options = &self.options;
+        let read = |path: &str, what: &str| {
+            fs::read(path).with_context(|| format!("could not load {what} '{path}'"))
+        };
+        let kernel = match &options.kernel {
+            None => None,
+            Some(path) => Some(Kernel {
+                image: read(path, "kernel")?,
+                initrd: options
+                    .initrd
+                    .as_deref()
+                    .map_or(Ok(Vec::new()), |path| read(path, "initrd"))?,
+                command_line: options.append.clone(),
+            }),
+        };
+        // A kernel needs no firmware; who wants it all the same names it.
+        let rom = match (&options.bios, kernel.is_some() || flash[0].is_some()) {
+            (None, true) => None,
+            (name, _) => {
+                let name = name.as_deref().unwrap_or(BIOS);
+                let path = firmware.find(name);
+                let path = path.ok_or_else(|| anyhow!("could not load PC BIOS '{name}'"))?;
+                Some(fs::read(&path).with_context(|| format!("could not load PC BIOS '{name}'"))?)
+            }
+        };
+        let value = |wanted: &str| {
+            let found = options.boot.iter().rev().find(|(name, _)| name == wanted);
+            found.map(|(_, value)| value.as_str())
+        };
+        Ok(Boot {
+            rom,
+            flash: flash.map(|node| node.map(|node| node as Arc<dyn block::Node>)),
+            kernel,
+            menu: value("menu") == Some("on"),
+            menu_ms: value("splash-time").and_then(|time| time.parse().ok()).unwrap_or(0),
+            retry_ms: value("reboot-timeout").and_then(|time| time.parse().ok()),
+            order: value("order").unwrap_or("cad").to_owned(),
+        })
+    }
+
+    fn firmware_config(&self) -> Result<Vec<(String, Vec<u8>)>> {
+        let file = |asked: &Asked| {
+            let text = |name: &str| asked.members.get(name).and_then(|value| value.as_str());
+            let name = text("name").ok_or_else(|| about(asked, "name is missing"))?.to_owned();
+            match (text("file"), text("string")) {
+                (Some(path), None) => {
+                    Ok((name, fs::read(path).with_context(|| format!("can't load {path}"))?))
+                }
+                (None, Some(string)) => Ok((name, string.as_bytes().to_vec())),
+                _ => Err(about(asked, "one of 'file' and 'string' is needed")),
+            }
+        };
+        self.options.firmware_config.iter().map(file).collect()
     }
 }
 
-fn build(options: &Options, streams: &Streams) -> Result<Machine> {
-    let kernel = options
-        .kernel
-        .as_deref()
-        .ok_or_else(|| anyhow!("no kernel given (-kernel), and firmware is not built yet"))?;
-    let read = |path: &str, what: &str| {
-        fs::read(path).with_context(|| format!("could not load {what} '{path}'"))
-    };
-    let kernel = Kernel {
-        image: read(kernel, "kernel")?,
-        initrd: options.initrd.as_deref().map_or(Ok(Vec::new()), |path| read(path, "initrd"))?,
-        command_line: options.append.clone(),
-    };
-    Ok(Machine::new(Config {
-        ram_bytes: options.board.ram_bytes,
-        processors: options.board.topology.count as usize,
-        kernel,
-        serial: streams.serials.first().cloned().flatten(),
-        debug_exit: None,
-        actions: options.run.actions,
-        translator: TranslatorOptions {
-            cache_bytes: options.accelerator.cache_bytes,
-            ..TranslatorOptions::detect()
-        },
-    })?)
+/// An error with the option that it is about.
+fn about(asked: &Asked, error: impl std::fmt::Display) -> anyhow::Error {
+    anyhow!("{}: {error}", asked.typed)
 }
 
 /// The file with our process's number; it goes when we go.

@@ -19,6 +19,15 @@ pub enum Owner {
 }
 
 impl Owner {
+    /// The memory behind it, if it is memory that can be read, or also written.
+    fn memory(&self, write: bool) -> Option<&Arc<Ram>> {
+        match self {
+            Self::Ram(ram) => Some(ram),
+            Self::Rom(ram) | Self::RomDevice(ram, _) if !write => Some(ram),
+            _ => None,
+        }
+    }
+
     /// Whether two owners are the same thing.
     #[must_use]
     pub fn is(&self, other: &Self) -> bool {
@@ -66,6 +75,17 @@ impl FlatRange {
     pub fn last(&self) -> u64 {
         self.start + (self.length - 1)
     }
+}
+
+/// Bytes that lie one after the other in a block of RAM.
+#[derive(Clone, Copy, Debug)]
+pub struct Piece<'a> {
+    /// The block.
+    pub ram: &'a Arc<Ram>,
+    /// Where in it.
+    pub offset: u64,
+    /// How many bytes.
+    pub length: u64,
 }
 
 /// Every address with at most one owner. Immutable: a change makes a new view.
@@ -122,6 +142,75 @@ impl FlatView {
         });
     }
 
+    /// The memory at `address`, for a device that reaches into it: at most `length` bytes, and
+    /// fewer where the block ends there. `None` where no memory is, so that no device can be made
+    /// to reach into another or into itself. ROM counts only when it is not to be written.
+    #[must_use]
+    pub fn memory_at(&self, address: u64, length: u64, write: bool) -> Option<Piece<'_>> {
+        let after = self.ranges.partition_point(|range| range.start <= address);
+        let first = after.checked_sub(1)?;
+        let range = self.ranges.get(first).filter(|range| address <= range.last())?;
+        let ram = range.owner.memory(write)?;
+        let offset = address - range.start + range.offset;
+        let mut room = range.last() - address;
+        // Windows that were laid over a block and switched off again leave it in several ranges.
+        for pair in self.ranges[first..].windows(2) {
+            let [before, next] = pair else { break };
+            let continues = before.last().checked_add(1) == Some(next.start)
+                && before.offset.checked_add(before.length) == Some(next.offset)
+                && next.owner.memory(write).is_some_and(|other| Arc::ptr_eq(ram, other));
+            if room >= length || !continues {
+                break;
+            }
+            room = next.last() - address;
+        }
+        Some(Piece { ram, offset, length: length.min(room.saturating_add(1)) })
+    }
+
+    /// Whether all of a range is memory.
+    #[must_use]
+    pub fn is_memory(&self, address: u64, length: u64, write: bool) -> bool {
+        self.each_memory(address, length, write, |_, _| true)
+    }
+
+    /// Copies bytes out of memory. False when not all of them are memory; some may be copied.
+    #[must_use]
+    pub fn read_memory(&self, address: u64, into: &mut [u8]) -> bool {
+        self.each_memory(address, into.len() as u64, false, |done, piece| {
+            let done = done as usize;
+            piece.ram.read(piece.offset, &mut into[done..done + piece.length as usize])
+        })
+    }
+
+    /// Copies bytes into memory. False when not all of them are memory; some may be copied.
+    #[must_use]
+    pub fn write_memory(&self, address: u64, from: &[u8]) -> bool {
+        self.each_memory(address, from.len() as u64, true, |done, piece| {
+            let done = done as usize;
+            piece.ram.write(piece.offset, &from[done..done + piece.length as usize])
+        })
+    }
+
+    fn each_memory(
+        &self,
+        address: u64,
+        length: u64,
+        write: bool,
+        mut visit: impl FnMut(u64, Piece<'_>) -> bool,
+    ) -> bool {
+        let mut done = 0;
+        while done < length {
+            let Some(here) = address.checked_add(done) else { return false };
+            let Some(piece) = self.memory_at(here, length - done, write) else { return false };
+            let bytes = piece.length;
+            if !visit(done, piece) {
+                return false;
+            }
+            done += bytes;
+        }
+        true
+    }
+
     /// Reads one value of 1, 2, 4 or 8 bytes, as a vCPU does: a device sees one access.
     #[must_use]
     pub fn read_value(&self, address: u64, size: u8) -> u64 {
@@ -165,7 +254,7 @@ impl FlatView {
         &self,
         address: u64,
         length: usize,
-        mut visit: impl FnMut(Piece, Option<&FlatRange>),
+        mut visit: impl FnMut(Cut, Option<&FlatRange>),
     ) {
         let mut from = 0;
         while from < length {
@@ -178,14 +267,14 @@ impl FlatView {
             let room = usize::try_from(last - here).unwrap_or(usize::MAX).saturating_add(1);
             let to = length.min(from.saturating_add(room));
             let offset = range.map_or(0, |range| here - range.start + range.offset);
-            visit(Piece { from, to, offset }, range);
+            visit(Cut { from, to, offset }, range);
             from = to;
         }
     }
 }
 
 /// A part of an access that has one owner.
-struct Piece {
+struct Cut {
     from: usize,
     to: usize,
     offset: u64,

@@ -11,7 +11,7 @@ mod ram;
 mod space;
 
 pub use dirty::DirtyBitmap;
-pub use flat::{FlatRange, FlatView, Owner};
+pub use flat::{FlatRange, FlatView, Owner, Piece};
 pub use ram::{Ram, RamError};
 pub use space::{AddressSpace, Listener, Region, RegionId};
 

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
-use rustix::fs::{self, MemfdFlags};
+use rustix::fs::{self, FallocateFlags, MemfdFlags};
 use rustix::io::Errno;
 use rustix::mm::{self, Advice, MapFlags, ProtFlags};
 
@@ -143,6 +143,23 @@ impl Ram {
         true
     }
 
+    /// Gives the memory of whole pages back to the host; they read as zeros from now on. False
+    /// when they do not all lie in the block, are no whole pages, or the host cannot.
+    #[must_use]
+    pub fn release(&self, offset: u64, bytes: u64) -> bool {
+        let inside = offset.checked_add(bytes).is_some_and(|end| end <= self.len());
+        if !inside || !offset.is_multiple_of(PAGE_SIZE) || !bytes.is_multiple_of(PAGE_SIZE) {
+            return false;
+        }
+        if bytes == 0 {
+            return true;
+        }
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        let released = fs::fallocate(&self.file, flags, offset, bytes).is_ok();
+        self.dirty.mark(offset, bytes);
+        released
+    }
+
     /// Reads 1, 2, 4 or 8 bytes, little-endian; whole when aligned. Outside reads as ones.
     #[must_use]
     pub fn read_value(&self, offset: u64, size: u8) -> u64 {
@@ -257,6 +274,21 @@ mod tests {
         }
         assert!(!ram.fill(0, u64::MAX, 1));
         assert_eq!((bytes, ram.read_value(4095, 1)), ([7; 2], 0));
+    }
+
+    #[test]
+    fn released_pages_leave_the_host_and_read_as_zeros() {
+        let ram = Ram::new("test", 64 * PAGE_SIZE).unwrap();
+        assert!(ram.fill(0, 64 * PAGE_SIZE, 7));
+        let blocks = || fs::fstat(&ram.file).unwrap().st_blocks as u64 * 512;
+        assert_eq!(blocks(), 64 * PAGE_SIZE);
+        assert!(ram.release(PAGE_SIZE, 62 * PAGE_SIZE));
+        assert_eq!(blocks(), 2 * PAGE_SIZE);
+        assert_eq!((ram.read_value(0, 1), ram.read_value(PAGE_SIZE, 1)), (7, 0));
+        for (offset, bytes) in [(1, PAGE_SIZE), (0, 1), (64 * PAGE_SIZE, PAGE_SIZE), (0, u64::MAX)]
+        {
+            assert!(!ram.release(offset, bytes), "{offset} {bytes}");
+        }
     }
 
     #[test]

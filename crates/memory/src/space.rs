@@ -70,10 +70,15 @@ impl Region {
 pub struct RegionId(usize);
 
 /// Told about every new flat view, under the lock of the change: an accelerator that keeps its own
-/// copy of the map. It must not change the space it listens to.
+/// copy of the map or of what lies in memory. It must not change the space it listens to.
 pub trait Listener: Send + Sync {
     /// `after` has just taken the place of `before`.
     fn changed(&self, before: &FlatView, after: &FlatView);
+
+    /// Memory was written by somebody who is no vCPU. Called after the write, from any thread.
+    fn written(&self, start: u64, bytes: u64) {
+        _ = (start, bytes);
+    }
 }
 
 /// What a vCPU can address: memory, or ports.
@@ -81,16 +86,11 @@ pub trait Listener: Send + Sync {
 /// Lock order: `tree`, then `view`, then the listeners, which are leaves.
 #[derive(Default)]
 pub struct AddressSpace {
-    tree: Mutex<Tree>,
+    tree: Mutex<Vec<Option<Region>>>,
     view: RwLock<Arc<FlatView>>,
+    listeners: RwLock<Vec<Arc<dyn Listener>>>,
     /// Counts views, so that a reader with a copy can tell cheaply whether it is stale.
     generation: AtomicU64,
-}
-
-#[derive(Default)]
-struct Tree {
-    regions: Vec<Option<Region>>,
-    listeners: Vec<Arc<dyn Listener>>,
 }
 
 impl AddressSpace {
@@ -108,13 +108,13 @@ impl AddressSpace {
     /// Makes several changes that readers see at once.
     pub fn update<T>(&self, change: impl FnOnce(&mut Change<'_>) -> T) -> T {
         let mut tree = self.tree.lock();
-        let mut pending = Change { regions: &mut tree.regions, touched: false };
+        let mut pending = Change { regions: &mut tree, touched: false };
         let result = change(&mut pending);
         if pending.touched {
-            let after = Arc::new(flatten(&tree.regions));
+            let after = Arc::new(flatten(&tree));
             let before = std::mem::replace(&mut *self.view.write(), Arc::clone(&after));
             self.generation.fetch_add(1, Ordering::Release);
-            for listener in &tree.listeners {
+            for listener in &*self.listeners.read() {
                 listener.changed(&before, &after);
             }
         }
@@ -123,9 +123,16 @@ impl AddressSpace {
 
     /// Adds a listener and tells it of the present view as a change from nothing.
     pub fn listen(&self, listener: Arc<dyn Listener>) {
-        let mut tree = self.tree.lock();
+        let _tree = self.tree.lock();
         listener.changed(&FlatView::default(), &self.view());
-        tree.listeners.push(listener);
+        self.listeners.write().push(listener);
+    }
+
+    /// Says that a device has written memory, so that translations of it are made anew.
+    pub fn written(&self, start: u64, bytes: u64) {
+        for listener in &*self.listeners.read() {
+            listener.written(start, bytes);
+        }
     }
 
     /// The present flat view. Keep it for one access, or compare [`AddressSpace::generation`].
@@ -143,7 +150,7 @@ impl AddressSpace {
     /// The region behind an id, as it stands.
     #[must_use]
     pub fn region(&self, id: RegionId) -> Option<Region> {
-        self.tree.lock().regions.get(id.0).cloned().flatten()
+        self.tree.lock().get(id.0).cloned().flatten()
     }
 }
 

@@ -22,24 +22,24 @@ pub const COMMANDS: &[Command] = &[
 ];
 
 fn status(emulator: &Arc<Emulator>, _: &Arguments) -> Answer {
-    let running = emulator.control.state() == RunState::Running;
+    let running = emulator.machine.control().state() == RunState::Running;
     Ok(json!({"running": running, "status": emulator.status()}))
 }
 
 /// `stop`.
 pub fn stop(emulator: &Arc<Emulator>, _: &Arguments) -> Answer {
-    emulator.control.stop(RunState::Paused);
+    emulator.machine.control().stop(RunState::Paused);
     Ok(json!({}))
 }
 
 /// `cont`.
 pub fn resume(emulator: &Arc<Emulator>, _: &Arguments) -> Answer {
-    match emulator.control.state() {
+    match emulator.machine.control().state() {
         RunState::Shutdown | RunState::GuestPanicked => {
             Err(Refusal::new("Resetting the Virtual Machine is required"))
         }
         _ => {
-            emulator.control.resume();
+            emulator.machine.control().resume();
             Ok(json!({}))
         }
     }
@@ -53,18 +53,18 @@ pub fn quit(emulator: &Arc<Emulator>, _: &Arguments) -> Answer {
 
 /// `system_reset`.
 pub fn reset(emulator: &Arc<Emulator>, _: &Arguments) -> Answer {
-    emulator.requests.put(Request::Reset(Cause::HostReset));
+    emulator.machine.requests().put(Request::Reset(Cause::HostReset));
     Ok(json!({}))
 }
 
 /// `system_powerdown`.
 pub fn power_down(emulator: &Arc<Emulator>, _: &Arguments) -> Answer {
-    (emulator.power_button)();
+    emulator.machine.press_power_button();
     Ok(json!({}))
 }
 
 fn set_action(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
-    emulator.control.set_actions(|actions| {
+    emulator.machine.control().set_actions(|actions| {
         if let Some(action) = arguments.get("reboot") {
             actions.reset_is_shutdown = action == "shutdown";
         }

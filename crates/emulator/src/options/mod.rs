@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 pub use accelerator::Accelerator;
 pub use board::Board;
 pub use monitors::{Mode, MonitorOption};
-pub use run::RunOptions;
+pub use run::{ClockBase, RunOptions};
 
 /// What the command line asks for.
 pub enum Action {

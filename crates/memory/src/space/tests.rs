@@ -108,3 +108,36 @@ fn changes_in_one_update_are_seen_at_once() {
     space.update(|change| change.set_enabled(b, false));
     assert_eq!(space.generation(), 2, "no change, no new view");
 }
+
+#[test]
+fn memory_is_found_across_ranges_and_nothing_else_is_memory() {
+    let space = AddressSpace::new();
+    let ram = Arc::new(Ram::new("ram", 4 * PAGE_SIZE).unwrap());
+    let half = |start| {
+        Region::new("half", start, PAGE_SIZE, Owner::Ram(Arc::clone(&ram))).with_offset(start)
+    };
+    space.add(half(0));
+    space.add(half(PAGE_SIZE));
+    space.add(Region::new("rom", 2 * PAGE_SIZE, PAGE_SIZE, Owner::Rom(Arc::clone(&ram))));
+    space.add(Region::new("io", 3 * PAGE_SIZE, PAGE_SIZE, io(1)));
+    let view = space.view();
+    for (address, length, write, found) in [
+        (0, 10, true, Some((0, 10))),
+        (4090, 10, true, Some((4090, 10))),
+        (4090, 8192, true, Some((4090, 4102))),
+        (8192, 10, false, Some((0, 10))),
+        (8192, 10, true, None),
+        (12288, 1, false, None),
+        (16384, 1, false, None),
+        (u64::MAX, 1, false, None),
+    ] {
+        let piece = view.memory_at(address, length, write);
+        assert_eq!(piece.map(|piece| (piece.offset, piece.length)), found, "{address} {length}");
+    }
+    assert!(view.write_memory(4095, &[1, 2]) && !view.write_memory(8191, &[1, 2]));
+    let mut bytes = [0; 4];
+    assert!(view.read_memory(4094, &mut bytes));
+    assert_eq!(bytes, [0, 1, 2, 0]);
+    assert!(!view.read_memory(12287, &mut bytes) && !view.read_memory(u64::MAX, &mut bytes));
+    assert!(view.is_memory(0, 3 * PAGE_SIZE, false) && !view.is_memory(0, u64::MAX, false));
+}

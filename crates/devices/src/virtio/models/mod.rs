@@ -1,0 +1,150 @@
+//! The rows of the catalog: virtio devices on PCI.
+
+mod balloon;
+mod blk;
+mod console;
+mod input;
+mod net;
+mod rng;
+mod vsock;
+
+use std::sync::Arc;
+
+use device::pci::Layout;
+use device::{DefaultValue, Property, PropertyKind};
+
+use super::pci::{PciOptions, VirtioPci, class, transitional_id};
+use super::transport::RingOptions;
+use super::{Kind, VirtioDevice};
+use crate::catalog::{BuildError, Built, Controls, Model, PciPlace, Request, declare};
+
+/// Disks.
+pub const BLK: &[Model] = blk::MODELS;
+/// Network cards.
+pub const NET: &[Model] = net::MODELS;
+/// Sources of randomness.
+pub const RNG: &[Model] = rng::MODELS;
+/// Serial ports.
+pub const CONSOLE: &[Model] = console::MODELS;
+/// Memory balloons.
+pub const BALLOON: &[Model] = balloon::MODELS;
+/// Keyboards, mice, tablets.
+pub const INPUT: &[Model] = input::MODELS;
+/// Sockets to the host.
+pub const VSOCK: &[Model] = vsock::MODELS;
+
+/// To which drivers a device shows itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Variant {
+    /// As properties and the bus say.
+    Chosen,
+    /// To all.
+    Transitional,
+    /// To modern ones.
+    NonTransitional,
+}
+
+/// What every device with rings has.
+const RING_PROPERTIES: &[Property] = &[
+    declare("indirect_desc", PropertyKind::Bool, Some(DefaultValue::Bool(true))),
+    declare("event_idx", PropertyKind::Bool, Some(DefaultValue::Bool(true))),
+    declare("packed", PropertyKind::Bool, Some(DefaultValue::Bool(false))),
+    declare("iommu_platform", PropertyKind::Bool, Some(DefaultValue::Bool(false))),
+    declare("vectors", PropertyKind::Unsigned(32), None),
+];
+
+/// What those have that leave the choice of drivers open.
+const CHOICE_PROPERTIES: &[Property] = &[
+    declare("disable-legacy", PropertyKind::Auto, None),
+    declare("disable-modern", PropertyKind::Bool, Some(DefaultValue::Bool(false))),
+];
+
+/// A switch that is on unless it is switched off.
+const fn on(name: &'static str) -> Property {
+    declare(name, PropertyKind::Bool, Some(DefaultValue::Bool(true)))
+}
+
+/// A switch that is off unless it is switched on.
+const fn off(name: &'static str) -> Property {
+    declare(name, PropertyKind::Bool, Some(DefaultValue::Bool(false)))
+}
+
+/// A number with a default.
+const fn number(name: &'static str, bits: u32, default: u64) -> Property {
+    declare(name, PropertyKind::Unsigned(bits), Some(DefaultValue::Unsigned(default)))
+}
+
+/// A queue's size as it was asked for.
+fn queue_size(request: &Request<'_>, property: &str) -> Result<u16, BuildError> {
+    let asked = request.properties.unsigned(property).unwrap_or(256);
+    match u16::try_from(asked) {
+        Ok(size @ 2..=1024) if size.is_power_of_two() => Ok(size),
+        _ => Err(request.bad_value(property, "it must be a power of two from 2 to 1024")),
+    }
+}
+
+/// Puts a device behind PCI registers.
+fn function(
+    request: &Request<'_>,
+    variant: Variant,
+    device: Arc<dyn VirtioDevice>,
+    rom: Option<&str>,
+) -> Result<Arc<VirtioPci>, BuildError> {
+    class_function(request, variant, class(device.kind()), device, rom)
+}
+
+fn class_function(
+    request: &Request<'_>,
+    variant: Variant,
+    class: u32,
+    device: Arc<dyn VirtioDevice>,
+    rom: Option<&str>,
+) -> Result<Arc<VirtioPci>, BuildError> {
+    let properties = request.properties;
+    for (name, reason) in
+        [("packed", "packed rings are not supported"), ("iommu_platform", "there is no IOMMU")]
+    {
+        if properties.bool(name) {
+            return Err(request.bad_value(name, reason));
+        }
+    }
+    let express = request.pci_place == PciPlace::ExpressPort;
+    let has_legacy = transitional_id(device.kind()).is_some();
+    let (legacy, modern) = match variant {
+        Variant::Transitional => (true, true),
+        Variant::NonTransitional => (false, true),
+        Variant::Chosen => {
+            let disabled = properties.auto("disable-legacy");
+            (has_legacy && !disabled.unwrap_or(express), !properties.bool("disable-modern"))
+        }
+    };
+    if !legacy && !modern {
+        let reason = "the device would be neither modern nor legacy";
+        return Err(request.bad_value("disable-modern", reason));
+    }
+    let vectors = match properties.unsigned("vectors") {
+        // All ports of a controller share one, or drivers would ask for one for each of 64 queues.
+        None if device.kind() == Kind::Console => 2,
+        // One for each queue and one for the configuration.
+        None => device.queue_sizes().len() as u16 + 1,
+        Some(vectors) => u16::try_from(vectors)
+            .ok()
+            .filter(|vectors| *vectors <= device::pci::VECTORS_MAX)
+            .ok_or_else(|| request.bad_value("vectors", "there are 2048 at most"))?,
+    };
+    let rings = RingOptions {
+        indirect: properties.bool("indirect_desc"),
+        event_index: properties.bool("event_idx"),
+    };
+    let options = PciOptions { modern, legacy, vectors, class, express, rings };
+    VirtioPci::new(device, &options, |layout: &mut Layout| request.rom(layout, rom))
+}
+
+/// A function that offers nothing more than these controls.
+fn built(function: &Arc<VirtioPci>, controls: Controls) -> Built {
+    let pci = Some(function.shared_connection());
+    Built::pci(function).with_controls(Controls { pci, ..controls })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,57 @@
+//! `vhost-vsock-pci`: in process, where the name's first bearer is a part of the kernel.
+
+use std::path::Path;
+
+use device::{Property, PropertyKind};
+
+use super::{CHOICE_PROPERTIES, RING_PROPERTIES, Variant, built, function};
+use crate::catalog::{BuildError, Built, BusKind, Category, Controls, Model, Request, declare};
+use crate::virtio::vsock::{GUEST_CONTEXT_MIN, Vsock};
+
+const PROPERTIES: &[Property] = &[
+    declare("guest-cid", PropertyKind::Unsigned(64), None),
+    declare("path", PropertyKind::Text, None),
+];
+
+const fn model(
+    name: &'static str,
+    properties: &'static [&'static [Property]],
+    build: fn(&Request<'_>) -> Result<Built, BuildError>,
+) -> Model {
+    Model {
+        name,
+        description: "sockets between guest and host, by unix sockets under a path",
+        category: Category::Other,
+        bus: BusKind::Pci,
+        offers: None,
+        properties,
+        build,
+    }
+}
+
+pub(super) const MODELS: &[Model] = &[
+    model("vhost-vsock-pci", &[CHOICE_PROPERTIES, RING_PROPERTIES, PROPERTIES], |request| {
+        build(request, Variant::Chosen)
+    }),
+    model("vhost-vsock-pci-non-transitional", &[RING_PROPERTIES, PROPERTIES], |request| {
+        build(request, Variant::NonTransitional)
+    }),
+];
+
+fn build(request: &Request<'_>, variant: Variant) -> Result<Built, BuildError> {
+    let properties = request.properties;
+    let missing = |property: &str| BuildError::Missing { property: property.to_owned() };
+    let context = properties.unsigned("guest-cid").ok_or_else(|| missing("guest-cid"))?;
+    if !(GUEST_CONTEXT_MIN..u64::from(u32::MAX)).contains(&context) {
+        return Err(request.bad_value("guest-cid", "it must be from 3 to 4294967294"));
+    }
+    let path = properties.text("path").ok_or_else(|| missing("path"))?;
+    let vsock = Vsock::new(context, Path::new(path)).map_err(|error| {
+        let mut text = error.to_string();
+        if let Some(source) = std::error::Error::source(&error) {
+            text.push_str(&format!(": {source}"));
+        }
+        request.bad_value("path", text)
+    })?;
+    Ok(built(&function(request, variant, vsock, None)?, Controls::default()))
+}

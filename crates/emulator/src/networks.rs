@@ -1,0 +1,291 @@
+//! Network back ends by name: `-netdev`, `-nic`, `netdev_add`.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+use machine::surroundings::Backends;
+use net::user::{
+    Config, ForwardTarget, GuestForward, HostEnd, HostForward, Ipv4Config, Ipv6Config, UserNet,
+};
+use parking_lot::Mutex;
+use qemu_compat::system::values;
+use serde_json::{Map, Value};
+
+/// All of them.
+pub struct Networks {
+    backends: Arc<Backends>,
+    users: Mutex<BTreeMap<String, Arc<UserNet>>>,
+}
+
+type Result<T> = std::result::Result<T, String>;
+
+impl Networks {
+    pub fn new(backends: &Arc<Backends>) -> Self {
+        Self { backends: Arc::clone(backends), users: Mutex::default() }
+    }
+
+    /// Makes one from its members.
+    pub fn add(&self, members: &Map<String, Value>) -> Result<()> {
+        let mut members = Members(members.clone());
+        let kind = members.needed("type")?;
+        let id = members.needed("id")?;
+        crate::parts::check_id(&id)?;
+        if self.backends.networks.get(&id).is_some() {
+            return Err(format!("Duplicate ID '{id}' for netdev"));
+        }
+        let backend: Arc<dyn net::Backend> = match kind.as_str() {
+            "user" => {
+                let (config, forwards) = user(&mut members)?;
+                members.finish()?;
+                let network = UserNet::new(config, &forwards).map_err(|error| full(&error))?;
+                self.users.lock().insert(id.clone(), Arc::clone(&network));
+                network
+            }
+            "tap" | "bridge" | "socket" | "stream" | "dgram" | "hubport" | "vhost-user"
+            | "vhost-vdpa" | "vde" | "l2tpv3" | "af-xdp" | "passt" => {
+                return Err(format!("network backend '{kind}' is not built in Hostel"));
+            }
+            other => return Err(format!("Parameter 'type' does not accept value '{other}'")),
+        };
+        self.backends.networks.insert(&id, backend);
+        Ok(())
+    }
+
+    /// Takes one away that no card uses.
+    pub fn remove(&self, id: &str) -> Result<()> {
+        if self.backends.networks.get(id).is_none() {
+            return Err(format!("Device '{id}' not found"));
+        }
+        if let Some(card) = self.backends.networks.user(id) {
+            return Err(format!("Device '{id}' is used by '{card}'"));
+        }
+        self.backends.networks.remove(id);
+        self.users.lock().remove(id);
+        Ok(())
+    }
+
+    /// The names of all.
+    pub fn names(&self) -> Vec<String> {
+        self.backends.networks.names()
+    }
+
+    /// What a back end says of itself.
+    pub fn info(&self, id: &str) -> Option<String> {
+        Some(self.backends.networks.get(id)?.info())
+    }
+
+    /// The user-mode network of this name, or the only one.
+    pub fn user(&self, id: Option<&str>) -> Option<(String, Arc<UserNet>)> {
+        let users = self.users.lock();
+        match id {
+            Some(id) => users.get(id).map(|network| (id.to_owned(), Arc::clone(network))),
+            None => users.iter().next().map(|(id, network)| (id.clone(), Arc::clone(network))),
+        }
+    }
+}
+
+/// An error with what is behind it.
+fn full(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text = format!("{text}: {inner}");
+        source = inner.source();
+    }
+    text
+}
+
+/// What was asked for, each to be used once.
+struct Members(Map<String, Value>);
+
+impl Members {
+    fn text(&mut self, name: &str) -> Option<String> {
+        match self.0.shift_remove(name)? {
+            Value::String(text) => Some(text),
+            Value::Bool(true) => Some("on".to_owned()),
+            Value::Bool(false) => Some("off".to_owned()),
+            other => Some(other.to_string()),
+        }
+    }
+
+    fn needed(&mut self, name: &str) -> Result<String> {
+        self.text(name).ok_or_else(|| format!("Parameter '{name}' is missing"))
+    }
+
+    fn switch(&mut self, name: &str, default: bool) -> Result<bool> {
+        let text = self.text(name);
+        text.map_or(Ok(default), |text| values::switch(name, &text))
+            .map_err(|error| error.to_string())
+    }
+
+    /// A text, several, or several with `{"str": ...}` around each.
+    fn list(&mut self, name: &str) -> Vec<String> {
+        let one = |value: Value| match value {
+            Value::String(text) => Some(text),
+            Value::Object(mut map) => map.remove("str")?.as_str().map(str::to_owned),
+            _ => None,
+        };
+        match self.0.shift_remove(name) {
+            Some(Value::Array(list)) => list.into_iter().filter_map(one).collect(),
+            Some(value) => one(value).into_iter().collect(),
+            None => Vec::new(),
+        }
+    }
+
+    fn parsed<T: std::str::FromStr>(&mut self, name: &str, what: &str) -> Result<Option<T>> {
+        let Some(text) = self.text(name) else { return Ok(None) };
+        text.parse().map(Some).map_err(|_| format!("Parameter '{name}' expects {what}"))
+    }
+
+    fn finish(self) -> Result<()> {
+        match self.0.keys().next() {
+            Some(name) => Err(format!("Invalid parameter '{name}'")),
+            None => Ok(()),
+        }
+    }
+}
+
+fn user(members: &mut Members) -> Result<(Config, Vec<HostForward>)> {
+    let mut config = Config::customary();
+    if let Some(net) = members.text("net") {
+        config.ipv4 = Some(ipv4_network(&net)?);
+    }
+    let address = "an IPv4 address";
+    if let Some(v4) = &mut config.ipv4 {
+        v4.host = members.parsed("host", address)?.unwrap_or(v4.host);
+        v4.dns = members.parsed("dns", address)?.unwrap_or(v4.dns);
+        v4.dhcp_start = members.parsed("dhcpstart", address)?.unwrap_or(v4.dhcp_start);
+    }
+    let six = "an IPv6 address";
+    let prefix: Option<Ipv6Addr> = members.parsed("ipv6-prefix", six)?;
+    let length: Option<u8> = members.parsed("ipv6-prefixlen", "a number")?;
+    if prefix.is_some() || length.is_some() {
+        let prefix = prefix.unwrap_or(Ipv6Addr::new(0xfec0, 0, 0, 0, 0, 0, 0, 0));
+        config.ipv6 = Some(Ipv6Config::in_network(prefix, length.unwrap_or(64)));
+    }
+    if let Some(v6) = &mut config.ipv6 {
+        v6.host = members.parsed("ipv6-host", six)?.unwrap_or(v6.host);
+        v6.dns = members.parsed("ipv6-dns", six)?.unwrap_or(v6.dns);
+    }
+    if !members.switch("ipv4", true)? {
+        config.ipv4 = None;
+    }
+    if !members.switch("ipv6", true)? {
+        config.ipv6 = None;
+    }
+    config.restrict = members.switch("restrict", false)?;
+    config.host_name = members.text("hostname");
+    config.domain = members.text("domainname");
+    config.search = members.list("dnssearch");
+    config.boot_file = members.text("bootfile");
+    config.tftp_root = members.text("tftp").map(Into::into);
+    config.tftp_name = members.text("tftp-server-name");
+    if members.text("smb").is_some() {
+        return Err("'smb' is not built in Hostel".to_owned());
+    }
+    let guest = config.first_guest();
+    let forwards = members.list("hostfwd");
+    let forwards: Result<Vec<_>> = forwards.iter().map(|rule| host_forward(rule, guest)).collect();
+    for rule in members.list("guestfwd") {
+        config.guest_forwards.push(guest_forward(&rule)?);
+    }
+    Ok((config, forwards?))
+}
+
+/// `10.0.2.0/24`, or with a mask, or without either.
+fn ipv4_network(text: &str) -> Result<Ipv4Config> {
+    let wrong = || format!("Parameter 'net' expects an IPv4 network, not '{text}'");
+    let (address, prefix) = text.split_once('/').unwrap_or((text, ""));
+    let address: Ipv4Addr = address.parse().map_err(|_| wrong())?;
+    let prefix = match (prefix, prefix.parse::<Ipv4Addr>()) {
+        ("", _) => 24,
+        (_, Ok(mask)) => mask.to_bits().leading_ones() as u8,
+        (bits, _) => bits.parse().ok().filter(|bits| *bits < 32).ok_or_else(wrong)?,
+    };
+    Ok(Ipv4Config::in_network(address, prefix))
+}
+
+/// `[tcp|udp]:[ADDRESS]:PORT-[GUEST]:PORT`.
+pub fn host_forward(rule: &str, guest: Option<Ipv4Addr>) -> Result<HostForward> {
+    let wrong = |what: &str| format!("Invalid host forwarding rule '{rule}' ({what})");
+    let (from, to) = rule.split_once('-').ok_or_else(|| wrong("No '-' between both ends"))?;
+    let guest = match to.rsplit_once(':') {
+        Some((host, port)) => {
+            let port = port.parse().map_err(|_| wrong("Bad guest port"))?;
+            let host: IpAddr = match host.trim_matches(['[', ']']) {
+                "" => guest.ok_or_else(|| wrong("Bad guest address"))?.into(),
+                host => host.parse().map_err(|_| wrong("Bad guest address"))?,
+            };
+            SocketAddr::new(host, port)
+        }
+        None => return Err(wrong("Bad guest address")),
+    };
+    if let Some(path) = from.strip_prefix("unix:") {
+        return Ok(HostForward { from: HostEnd::Unix(path.into()), guest });
+    }
+    let end = host_end(from).ok_or_else(|| wrong("Bad host port or address"))?;
+    Ok(HostForward { from: end, guest })
+}
+
+/// The host's end of a rule: `[tcp|udp]:[ADDRESS]:PORT`.
+pub fn host_end(text: &str) -> Option<HostEnd> {
+    let (protocol, rest) = text.split_once(':')?;
+    let (host, port) = rest.rsplit_once(':')?;
+    let host: IpAddr = match host.trim_matches(['[', ']']) {
+        "" => Ipv4Addr::UNSPECIFIED.into(),
+        host => host.parse().ok()?,
+    };
+    let address = SocketAddr::new(host, port.parse().ok()?);
+    match protocol {
+        "tcp" | "" => Some(HostEnd::Tcp(address)),
+        "udp" => Some(HostEnd::Udp(address)),
+        _ => None,
+    }
+}
+
+/// `tcp:ADDRESS:PORT-TARGET`, where a target is `cmd:PROGRAM`, `tcp:...` or `unix:...`.
+fn guest_forward(rule: &str) -> Result<GuestForward> {
+    let wrong = || format!("Invalid guest forwarding rule '{rule}'");
+    let (at, to) = rule.split_once('-').ok_or_else(wrong)?;
+    let at = at.strip_prefix("tcp:").unwrap_or(at).parse().map_err(|_| wrong())?;
+    let to = match to.split_once(':') {
+        Some(("cmd", command)) => ForwardTarget::Command(command.into()),
+        Some(("tcp", address)) => ForwardTarget::Tcp(address.parse().map_err(|_| wrong())?),
+        Some(("unix", path)) => ForwardTarget::Unix(path.into()),
+        _ => return Err(wrong()),
+    };
+    Ok(GuestForward { at, to })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forwarding_rules() {
+        let guest = Some(Ipv4Addr::new(10, 0, 2, 15));
+        let parsed = |rule| {
+            host_forward(rule, guest)
+                .map(|forward| (forward.from.to_string(), forward.guest.to_string()))
+        };
+        let pair = |a: &str, b: &str| Ok((a.to_owned(), b.to_owned()));
+        assert_eq!(parsed("tcp::8080-:80"), pair("tcp 0.0.0.0:8080", "10.0.2.15:80"));
+        assert_eq!(parsed("udp:127.0.0.1:53-10.0.2.9:53"), pair("udp 127.0.0.1:53", "10.0.2.9:53"));
+        assert_eq!(parsed("tcp:[::1]:1-:2"), pair("tcp [::1]:1", "10.0.2.15:2"));
+        for rule in ["", "tcp:80", "tcp::x-:1", "tcp::1-:x", "icmp::1-:1"] {
+            assert!(
+                parsed(rule).unwrap_err().starts_with("Invalid host forwarding rule"),
+                "{rule}"
+            );
+        }
+    }
+
+    #[test]
+    fn networks() {
+        let network = ipv4_network("192.168.7.0/24").unwrap();
+        assert_eq!(network.host, Ipv4Addr::new(192, 168, 7, 2));
+        assert_eq!(ipv4_network("10.1.0.0/255.255.0.0").unwrap().prefix, 16);
+        assert!(ipv4_network("x").is_err() && ipv4_network("10.0.0.0/99").is_err());
+    }
+}

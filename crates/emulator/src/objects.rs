@@ -1,0 +1,88 @@
+//! `-object`: what is neither device nor back end of its own kind.
+
+use std::fs::File;
+use std::io::Read;
+use std::sync::Arc;
+
+use device::Entropy;
+use machine::surroundings::Backends;
+use parking_lot::Mutex;
+use qemu_compat::system::values;
+use serde_json::{Map, Value};
+
+use crate::options::Options;
+
+type Result<T> = std::result::Result<T, String>;
+
+/// Makes an object.
+pub fn add(backends: &Backends, members: &Map<String, Value>, options: &Options) -> Result<()> {
+    let text = |name: &str| match members.get(name) {
+        Some(Value::String(text)) => Some(text.clone()),
+        Some(Value::Number(number)) => Some(number.to_string()),
+        Some(Value::Bool(on)) => Some(if *on { "on" } else { "off" }.to_owned()),
+        _ => None,
+    };
+    let kind = text("qom-type").ok_or("Parameter 'qom-type' is missing")?;
+    let id = text("id").ok_or("Parameter 'id' is missing")?;
+    crate::parts::check_id(&id)?;
+    let only = |known: &[&str]| match members
+        .keys()
+        .find(|key| !["qom-type", "id"].contains(&key.as_str()) && !known.contains(&key.as_str()))
+    {
+        Some(other) => Err(format!("Invalid parameter '{other}'")),
+        None => Ok(()),
+    };
+    match kind.as_str() {
+        "rng-random" => {
+            only(&["filename"])?;
+            let path = text("filename").unwrap_or_else(|| "/dev/urandom".to_owned());
+            let file = File::open(&path).map_err(|error| {
+                let reason = crate::character::reason(&error);
+                format!("Could not open '{path}': {reason}")
+            })?;
+            insert(backends, &id, Arc::new(FileEntropy(Mutex::new(file))))
+        }
+        "rng-builtin" => {
+            only(&[])?;
+            insert(backends, &id, Arc::new(KernelEntropy))
+        }
+        // The machine's own memory; it is allocated by the board.
+        "memory-backend-ram" => {
+            only(&["size", "merge", "dump", "prealloc"])?;
+            if text("prealloc").as_deref() == Some("on") {
+                return Err("'prealloc' is not built in Hostel".to_owned());
+            }
+            let size = text("size").ok_or("Parameter 'size' is missing")?;
+            let size = values::size("size", &size, 0).map_err(|error| error.to_string())?;
+            let wanted = options.board.property("memory-backend");
+            match wanted == Some(id.as_str()) && size == options.board.ram_bytes {
+                true => Ok(()),
+                false => Err("memory that is not the machine's RAM is not built in Hostel".into()),
+            }
+        }
+        _ => Err(format!("invalid object type: {kind}")),
+    }
+}
+
+fn insert(backends: &Backends, id: &str, source: Arc<dyn Entropy>) -> Result<()> {
+    match backends.entropy.insert(id, source) {
+        true => Ok(()),
+        false => Err(format!("attempt to add duplicate property '{id}' to object")),
+    }
+}
+
+struct FileEntropy(Mutex<File>);
+
+impl Entropy for FileEntropy {
+    fn fill(&self, bytes: &mut [u8]) -> usize {
+        self.0.lock().read(bytes).unwrap_or(0)
+    }
+}
+
+struct KernelEntropy;
+
+impl Entropy for KernelEntropy {
+    fn fill(&self, bytes: &mut [u8]) -> usize {
+        rustix::rand::getrandom(bytes, rustix::rand::GetRandomFlags::empty()).unwrap_or(0)
+    }
+}

@@ -1,0 +1,279 @@
+//! Debian's kernel with its own virtio drivers, on both boards.
+
+mod rig;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, Weak};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use device::{Stream, StreamPeer};
+use machine::{BoardKind, Boot, Kernel, Machine, Part, PropertyValue};
+use net::{Backend, Capabilities, Card, Offload};
+use parking_lot::Mutex;
+use rig::{Log, Rig, part, text};
+
+const MODULES: &[&str] = &[
+    "drivers/virtio/virtio.ko",
+    "drivers/virtio/virtio_ring.ko",
+    "drivers/virtio/virtio_pci_modern_dev.ko",
+    "drivers/virtio/virtio_pci_legacy_dev.ko",
+    "drivers/virtio/virtio_pci.ko",
+    "drivers/block/virtio_blk.ko",
+    "net/core/failover.ko",
+    "drivers/net/net_failover.ko",
+    "drivers/net/virtio_net.ko",
+    "drivers/char/hw_random/virtio-rng.ko",
+    "drivers/char/virtio_console.ko",
+    "drivers/virtio/virtio_balloon.ko",
+    "drivers/virtio/virtio_input.ko",
+    "net/vmw_vsock/vsock.ko",
+    "net/vmw_vsock/vmw_vsock_virtio_transport_common.ko",
+    "net/vmw_vsock/vmw_vsock_virtio_transport.ko",
+];
+
+/// What the guest does: each line proves a device.
+const SCRIPT: &str = r#"
+b=/bin/busybox
+$b mount -t proc proc /proc; $b mount -t sysfs sysfs /sys; $b mount -t devtmpfs dev /dev
+for m in MODULES; do $b insmod /$m || echo "insmod $m failed"; done
+echo "size $($b cat /sys/block/vda/size) serial $($b cat /sys/block/vda/serial)"
+$b md5sum /dev/vda
+$b dd if=/dev/urandom of=/dev/vda bs=64k count=32 seek=64 conv=fsync 2>/dev/null
+echo 3 > /proc/sys/vm/drop_caches
+$b dd if=/dev/vda bs=64k count=32 skip=64 2>/dev/null | $b md5sum
+echo "bytes from the host: $($b dd if=/dev/hwrng bs=16 count=4 2>/dev/null | $b wc -c)"
+$b ip link set eth0 address 52:54:00:00:00:99
+$b ip addr add 10.0.0.2/24 dev eth0; $b ip link set eth0 up
+$b ping -c 3 -W 5 10.0.0.1
+p=$(echo /dev/vport*p1)
+echo "port $($b cat /sys/class/virtio-ports/vport*p1/name)"
+echo "hello port" > $p
+echo "heard $($b head -n 1 $p)"
+$b grep -h . /sys/class/input/input*/name
+$b grep -c virtio /proc/interrupts
+echo "all done"
+$b sleep 1000
+"#;
+
+/// A back end on which 10.0.0.1 answers ARP and pings.
+#[derive(Default)]
+struct Pinged {
+    card: Mutex<Option<Weak<dyn Card>>>,
+}
+
+impl Backend for Pinged {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::default()
+    }
+
+    fn transmit(&self, frame: &[u8], _offload: Offload) {
+        let mut answer = frame.to_vec();
+        let own = [2, 0, 0, 0, 0, 1];
+        match frame.get(12..14) {
+            // ARP's request becomes its answer.
+            Some([8, 6]) if frame.len() >= 42 && frame[38..42] == [10, 0, 0, 1] => {
+                answer[21] = 2;
+                answer[32..42].copy_from_slice(&frame[22..32]);
+                answer[22..28].copy_from_slice(&own);
+                answer[28..32].copy_from_slice(&frame[38..42]);
+            }
+            // An echo request becomes a reply, whose sum differs by the type.
+            Some([8, 0]) if frame.len() >= 42 && frame[23] == 1 && frame[34] == 8 => {
+                answer[26..30].copy_from_slice(&frame[30..34]);
+                answer[30..34].copy_from_slice(&frame[26..30]);
+                answer[34] = 0;
+                let sum = u32::from(u16::from_be_bytes([frame[36], frame[37]])) + 0x0800;
+                let sum = (sum & 0xffff) + (sum >> 16);
+                answer[36..38].copy_from_slice(&(sum as u16).to_be_bytes());
+            }
+            _ => return,
+        }
+        answer[..6].copy_from_slice(&frame[6..12]);
+        answer[6..12].copy_from_slice(&own);
+        let card = self.card.lock().as_ref().and_then(Weak::upgrade);
+        card.map(|card| card.receive(&answer, Offload::default()));
+    }
+
+    fn attach(&self, card: Weak<dyn Card>) {
+        *self.card.lock() = Some(card);
+    }
+
+    fn set_guest_offload(&self, _granted: Capabilities) {}
+
+    fn room(&self) {}
+
+    fn link(&self) -> bool {
+        true
+    }
+
+    fn info(&self) -> String {
+        String::new()
+    }
+}
+
+/// The kernel, and an initial RAM disk with the drivers.
+fn kernel(folder: &Path) -> Option<Kernel> {
+    let busybox = tests::asset("busybox-amd64/bin/busybox")?;
+    let image = tests::asset_file("kernel-12/boot", "vmlinuz")?;
+    let modules = tests::asset("kernel-12/lib/modules")?;
+    let modules = fs::read_dir(modules).ok()?.next()?.ok()?.path().join("kernel");
+    let files: Vec<PathBuf> = MODULES.iter().map(|module| modules.join(module)).collect();
+    let names: Vec<_> =
+        files.iter().filter_map(|file| Some(file.file_name()?.to_string_lossy())).collect();
+    let script = SCRIPT.replace("MODULES", &names.join(" "));
+    let initrd = folder.join("initrd");
+    tests::initramfs::write_with(&initrd, &busybox, &script, &files).ok()?;
+    Some(Kernel {
+        image: fs::read(image).ok()?,
+        initrd: fs::read(initrd).ok()?,
+        command_line: "console=ttyS0 quiet panic=-1".to_owned(),
+    })
+}
+
+/// A port's far end: what came, and the way back.
+#[derive(Default)]
+struct Far {
+    log: Log,
+    peer: Mutex<Option<Weak<dyn StreamPeer>>>,
+}
+
+impl Stream for Far {
+    fn write(&self, bytes: &[u8]) -> usize {
+        self.log.write(bytes)
+    }
+
+    fn attach(&self, peer: Weak<dyn StreamPeer>) {
+        *self.peer.lock() = Some(peer);
+    }
+}
+
+impl Far {
+    fn send(&self, bytes: &[u8]) {
+        let peer = self.peer.lock().as_ref().and_then(Weak::upgrade).expect("the port is there");
+        assert!(eventually(|| peer.room() >= bytes.len()), "the guest reads");
+        peer.receive(bytes);
+    }
+}
+
+/// Generous for an unoptimised build on a busy machine.
+fn eventually(mut is_so: impl FnMut() -> bool) -> bool {
+    let end = Instant::now() + Duration::from_secs(60);
+    while !is_so() {
+        if Instant::now() > end {
+            return false;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    true
+}
+
+fn parts(socket: &Path, legacy: bool) -> Vec<Part> {
+    let virtio = |model: &str, more: &[(&str, PropertyValue)]| {
+        let mut properties = more.to_vec();
+        if legacy {
+            properties.push(("disable-modern", PropertyValue::Bool(true)));
+        }
+        part(model, &properties)
+    };
+    vec![
+        virtio("virtio-blk-pci", &[("drive", text("disk")), ("serial", text("s-1"))]),
+        virtio("virtio-net-pci", &[("netdev", text("net"))]),
+        virtio("virtio-serial-pci", &[]),
+        part("virtserialport", &[("chardev", text("port")), ("name", text("test.0"))]),
+        virtio("virtio-rng-pci", &[]),
+        virtio("virtio-balloon-pci", &[]),
+        part("virtio-keyboard-pci", &[]),
+        part("virtio-tablet-pci", &[]),
+        part(
+            "vhost-vsock-pci",
+            &[("guest-cid", PropertyValue::Unsigned(3)), ("path", text(&socket.to_string_lossy()))],
+        ),
+    ]
+}
+
+/// What is done from outside while the guest runs its script.
+fn drive(machine: &Machine, far: &Far, serial: &Log, socket: &Path) -> bool {
+    if !eventually(|| far.log.text().contains("hello port")) {
+        return false;
+    }
+    far.send(b"hi guest\n");
+    let balloons = machine.with_parts(|parts| {
+        parts.iter().filter_map(|part| part.controls.balloon.clone()).collect::<Vec<_>>()
+    });
+    balloons[0].set_target(240 << 20);
+    if !eventually(|| balloons[0].actual() == 240 << 20) {
+        return false;
+    }
+    // Nobody in the guest listens, and its kernel says so.
+    let mut socket = UnixStream::connect(socket).expect("the device listens");
+    socket.write_all(b"CONNECT 99\n").expect("it takes the greeting");
+    assert_eq!(socket.read(&mut [0; 8]).ok(), Some(0));
+    serial.wait_for("all done")
+}
+
+fn md5(path: &Path, busybox: &Path) -> String {
+    let output = Command::new(busybox).arg("md5sum").arg(path).output().expect("busybox runs");
+    String::from_utf8_lossy(&output.stdout).chars().take(32).collect()
+}
+
+fn check(name: &str, board: BoardKind, legacy: bool) {
+    let folder = tests::scratch(name);
+    let Some(kernel) = kernel(&folder) else {
+        tests::skip!("the Debian 12 kernel or busybox was not fetched");
+    };
+    let busybox = tests::asset("busybox-amd64/bin/busybox").expect("the kernel's RAM disk has it");
+    let image = folder.join("disk.raw");
+    let contents: Vec<u8> = (0..8_u32 << 20).map(|at| (at ^ at >> 9) as u8).collect();
+    fs::write(&image, &contents).expect("the folder is ours");
+    let whole = md5(&image, &busybox);
+    let mode = block::open::OpenMode { write: true, ..block::open::OpenMode::default() };
+    let mut options = block::OpenOptions::new();
+    options.set("driver", "raw");
+    let disk = block::open::open(image.to_str(), options, &mode).expect("the image can be opened");
+
+    let mut rig = Rig::new(board, Vec::new());
+    let far = Arc::new(Far::default());
+    let socket = folder.join("v.sock");
+    rig.config.boot = Boot { kernel: Some(kernel), ..Boot::default() };
+    rig.config.backends.drives.insert("disk", disk);
+    rig.config.backends.networks.insert("net", Arc::new(Pinged::default()));
+    rig.config.backends.streams.insert("port", Arc::clone(&far) as Arc<dyn Stream>);
+    rig.config.parts = parts(&socket, legacy);
+    let serial = Arc::clone(&rig.serial);
+    let (_, console, _) = rig.run(|machine| drive(machine, &far, &serial, &socket));
+    println!("{console}");
+
+    let part = folder.join("part");
+    let written = fs::read(&image).expect("the image is there");
+    assert_eq!(written[..4 << 20], contents[..4 << 20], "nothing else has changed");
+    fs::write(&part, &written[4 << 20..6 << 20]).expect("the folder is ours");
+    for expected in [
+        "size 16384 serial s-1",
+        &whole,
+        &md5(&part, &busybox),
+        "bytes from the host: 64",
+        "3 packets received",
+        "port test.0",
+        "heard hi guest",
+        "Hostel Virtio Keyboard",
+        "Hostel Virtio Tablet",
+    ] {
+        assert!(console.contains(expected), "{expected}:\n{console}");
+    }
+    assert!(!console.contains("failed"), "{console}");
+}
+
+#[test]
+fn debian_drives_every_device_on_q35() {
+    check("virtio-q35", BoardKind::Q35, false);
+}
+
+#[test]
+fn debian_drives_legacy_devices_on_pc() {
+    check("virtio-pc", BoardKind::Pc, true);
+}
