@@ -1,11 +1,14 @@
 //! Disks by name: `-blockdev`, `-drive`, `blockdev-add`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use block::{Graph, NodeRef, OpenOptions};
 use machine::surroundings::Backends;
+use parking_lot::Mutex;
 use serde_json::{Map, Value};
 
+use crate::counted::{Counted, Counters};
 use crate::options::Asked;
 
 type Result<T> = std::result::Result<T, String>;
@@ -14,6 +17,8 @@ type Result<T> = std::result::Result<T, String>;
 pub struct Blocks {
     pub graph: Graph,
     backends: Arc<Backends>,
+    /// By the name of the node or drive.
+    counters: Mutex<BTreeMap<String, Arc<Counters>>>,
 }
 
 /// What a `-drive` asks for beside its image.
@@ -26,7 +31,7 @@ pub struct Drive {
 
 impl Blocks {
     pub fn new(backends: &Arc<Backends>) -> Self {
-        Self { graph: Graph::default(), backends: Arc::clone(backends) }
+        Self { graph: Graph::default(), backends: Arc::clone(backends), counters: Mutex::default() }
     }
 
     /// `-blockdev` and `blockdev-add`.
@@ -41,8 +46,26 @@ impl Blocks {
     /// Every named node can be a device's drive.
     fn register(&self) {
         for named in self.graph.list() {
-            self.backends.drives.insert(&named.name, named.node);
+            if self.backends.drives.get(&named.name).is_none() {
+                self.enter(&named.name, named.node);
+            }
         }
+    }
+
+    /// Makes a node available to devices, with counters before it. False when the name is taken.
+    fn enter(&self, name: &str, node: NodeRef) -> bool {
+        let counters: Arc<Counters> = Arc::default();
+        let counted = Counted::new(node, Arc::clone(&counters));
+        let is_new = self.backends.drives.insert(name, Arc::new(counted));
+        if is_new {
+            self.counters.lock().insert(name.to_owned(), counters);
+        }
+        is_new
+    }
+
+    /// What the user of a node or drive has done.
+    pub fn counters(&self, name: &str) -> Arc<Counters> {
+        self.counters.lock().get(name).cloned().unwrap_or_default()
     }
 
     /// `blockdev-del`.
@@ -54,6 +77,7 @@ impl Blocks {
         for gone in self.backends.drives.names() {
             if self.graph.get(&gone).is_none() && gone.starts_with('#') || gone == name {
                 self.backends.drives.remove(&gone);
+                self.counters.lock().remove(&gone);
             }
         }
         Ok(())
@@ -121,7 +145,7 @@ impl Blocks {
             None => return Err("A block device must be specified for \"file\"".to_owned()),
         };
         if let Some(node) = &node
-            && !self.backends.drives.insert(&id, Arc::clone(node))
+            && !self.enter(&id, Arc::clone(node))
         {
             return Err(format!("Duplicate ID '{id}' for drive"));
         }

@@ -48,6 +48,11 @@ impl Emulator {
         task.and_then(|task| task.file_name().to_str()?.parse().ok()).unwrap_or(0)
     }
 
+    /// Whether a device of this name is plugged in.
+    pub fn has_device(&self, id: &str) -> bool {
+        self.machine.with_parts(|parts| parts.iter().any(|part| part.id == id))
+    }
+
     /// The machine's state as QMP calls it.
     pub fn status(&self) -> &'static str {
         match self.machine.control().state() {

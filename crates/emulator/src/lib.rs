@@ -4,6 +4,7 @@ mod blocks;
 mod boards;
 mod character;
 mod commands;
+mod counted;
 mod descriptors;
 mod emulator;
 mod errors;

@@ -3,8 +3,10 @@
 
 pub mod hmp;
 
+mod blocks;
 mod characters;
 mod descriptors;
+mod devices;
 mod identity;
 mod run;
 mod schema;
@@ -61,7 +63,9 @@ const fn plain(
 const FAMILIES: &[&[Command]] = &[
     identity::COMMANDS,
     run::COMMANDS,
+    blocks::COMMANDS,
     characters::COMMANDS,
+    devices::COMMANDS,
     descriptors::COMMANDS,
     hmp::COMMANDS,
 ];

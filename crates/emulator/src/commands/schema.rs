@@ -69,6 +69,9 @@ struct CpuDefinitionInfo { name: str, migration-safe?: bool, static: bool,
     unavailable-features?: [str], typename: str, alias-of?: str, deprecated: bool }
 struct IOThreadInfo { id: str, thread-id: int, poll-max-ns: int, poll-grow: int,
     poll-shrink: int, aio-max-batch: int }
+struct BalloonInfo { actual: int }
+struct ObjectPropertyInfo { name: str, type: str, description?: str, default-value?: any }
+struct ObjectTypeInfo { name: str, abstract?: bool, parent?: str }
 struct MemoryInfo { base-memory: int, plugged-memory?: int }
 ";
 
@@ -78,4 +81,18 @@ pub const EVENTS: &[(&str, &str)] = &[
     ("POWERDOWN", "{}"),
     ("RESET", "{ guest: bool, reason: ShutdownCause }"),
     ("SHUTDOWN", "{ guest: bool, reason: ShutdownCause }"),
+    ("BALLOON_CHANGE", "{ actual: int }"),
+    (
+        "BLOCK_IO_ERROR",
+        "{ qom-path: str, device: str, operation: str, action: str, nospace?: bool, reason: str }",
+    ),
+    ("DEVICE_DELETED", "{ device?: str, path: str }"),
+    ("DEVICE_TRAY_MOVED", "{ device: str, id: str, tray-open: bool }"),
+    ("DEVICE_UNPLUG_GUEST_ERROR", "{ device?: str, path: str }"),
+    ("GUEST_CRASHLOADED", "{ action: str }"),
+    ("GUEST_PANICKED", "{ action: str }"),
+    ("NIC_RX_FILTER_CHANGED", "{ name?: str, path: str }"),
+    ("RTC_CHANGE", "{ offset: int, qom-path: str }"),
+    ("VSERPORT_CHANGE", "{ id: str, open: bool }"),
+    ("WATCHDOG", "{ action: str }"),
 ];

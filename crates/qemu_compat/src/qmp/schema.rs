@@ -129,6 +129,7 @@ impl Schema {
 
     /// Adds a command. Its arguments are members between braces, or the name of a type.
     pub fn command(&mut self, name: &str, arguments: &str, returns: &str, allows_oob: bool) {
+        // Arguments of any kind are read by the command itself.
         let boxed = (!arguments.starts_with('{')).then(|| arguments.to_owned());
         let arguments = if boxed.is_some() { "{}" } else { arguments };
         let arguments = Tokens::new(arguments).members();
@@ -280,6 +281,7 @@ impl Schema {
             Writer { schema: self, numbers: BTreeMap::new(), queue: vec![], out: vec![] };
         for command in self.commands.values() {
             let arguments = match &command.boxed {
+                Some(name) if name == "any" => "any".to_owned(),
                 Some(name) => writer.number(Key::Named(name.clone())),
                 None => writer.number(Key::Members(command.arguments.clone())),
             };

@@ -1,0 +1,247 @@
+//! Disks: the block graph and the drives on it.
+
+use std::sync::Arc;
+
+use block::graph::Named;
+use block::{NodeRef, Preallocation};
+use machine::catalog::DriveControl;
+use qemu_compat::qmp::server::Refusal;
+use serde_json::{Value, json};
+
+use super::{Answer, Arguments, Command, flag, plain, refusal, text};
+use crate::emulator::Emulator;
+
+pub const COMMANDS: &[Command] = &[
+    plain("query-block", "{}", "[any]", drives),
+    plain("query-blockstats", "{ query-nodes?: bool }", "[any]", statistics),
+    plain("query-named-block-nodes", "{ flat?: bool }", "[any]", nodes),
+    plain("blockdev-add", "any", "", add),
+    plain("blockdev-del", "{ node-name: str }", "", remove),
+    plain("block_resize", "{ device?: str, node-name?: str, size: int }", "", resize),
+    plain("eject", "{ device?: str, id?: str, force?: bool }", "", eject),
+    plain("blockdev-open-tray", "{ device?: str, id?: str, force?: bool }", "", open_tray),
+    plain("blockdev-close-tray", "{ device?: str, id?: str }", "", close_tray),
+    plain("blockdev-remove-medium", "{ id: str }", "", remove_medium),
+    plain("blockdev-insert-medium", "{ id: str, node-name: str }", "", insert_medium),
+];
+
+fn failed(text: String) -> Refusal {
+    Refusal::new(text)
+}
+
+fn add(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
+    emulator.blocks.add(arguments).map_err(failed)?;
+    Ok(json!({}))
+}
+
+fn remove(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
+    emulator.blocks.remove(text(arguments, "node-name")).map_err(failed)?;
+    Ok(json!({}))
+}
+
+/// What `qemu-img info` says, as far as monitors show it.
+fn image(node: &NodeRef) -> Value {
+    let mut image = json!({"filename": node.filename(), "format": node.driver(),
+        "virtual-size": node.size(), "dirty-flag": false});
+    if let Some(bytes) = node.allocated_bytes() {
+        image["actual-size"] = bytes.into();
+    }
+    if let Some(bytes) = node.cluster_bytes() {
+        image["cluster-size"] = bytes.into();
+    }
+    if let Ok(info) = node.info()
+        && let Some(backing) = info.backing_file
+    {
+        image["backing-filename"] = backing.as_str().into();
+        image["full-backing-filename"] = backing.into();
+    }
+    image
+}
+
+fn depth(node: &NodeRef) -> usize {
+    let mut depth = 0;
+    let mut node = node.backing();
+    while let Some(below) = node {
+        depth += 1;
+        node = below.backing();
+    }
+    depth
+}
+
+fn described(named: &Named) -> Value {
+    let Named { name, node, mode } = named;
+    let zero = ["iops_rd", "iops_wr", "iops", "bps_rd", "bps_wr", "bps"];
+    let mut value = json!({"node-name": name, "drv": node.driver(), "ro": !node.writable(),
+        "file": node.filename(), "encrypted": false, "detect_zeroes": "off",
+        "write_threshold": 0, "backing_file_depth": depth(node), "image": image(node),
+        "active": true, "children": [],
+        "cache": {"no-flush": mode.no_flush, "direct": mode.direct, "writeback": true}});
+    for key in zero {
+        value[key] = 0.into();
+    }
+    value
+}
+
+fn nodes(emulator: &Arc<Emulator>, _: &Arguments) -> Answer {
+    Ok(emulator.blocks.graph.list().iter().map(described).collect())
+}
+
+/// A device with a drive.
+struct Drive {
+    id: String,
+    /// The name of its back end.
+    backend: Option<String>,
+    control: Option<Arc<dyn DriveControl>>,
+}
+
+fn all(emulator: &Emulator) -> Vec<Drive> {
+    emulator.machine.with_parts(|parts| {
+        let drive = |part: &machine::Plugged| {
+            let has_drive = part.model.declared().any(|property| property.name == "drive");
+            has_drive.then(|| Drive {
+                id: part.id.clone(),
+                backend: part.properties.text("drive").map(str::to_owned),
+                control: part.controls.drive.clone(),
+            })
+        };
+        parts.iter().filter_map(drive).collect()
+    })
+}
+
+fn node_of(emulator: &Emulator, backend: &str) -> Option<Named> {
+    let node = emulator.backends.drives.get(backend)?.file()?;
+    let list = emulator.blocks.graph.list();
+    list.into_iter().find(|named| Arc::ptr_eq(&named.node, &node))
+}
+
+fn drives(emulator: &Arc<Emulator>, _: &Arguments) -> Answer {
+    let entry = |drive: Drive| {
+        let control = drive.control.as_ref();
+        let removable = control.is_some_and(|control| control.is_removable());
+        let path = match drive.id.strip_prefix('#') {
+            None => format!("/machine/peripheral/{}", drive.id),
+            Some(_) => format!("/machine/peripheral-anon/{}", drive.id),
+        };
+        let mut entry = json!({"device": "", "qdev": path, "removable": removable,
+            "locked": control.is_some_and(|control| control.is_locked()), "type": "unknown"});
+        if let Some(open) = control.and_then(|control| control.tray()) {
+            entry["tray_open"] = open.into();
+        }
+        if let Some(named) = drive.backend.as_deref().and_then(|name| node_of(emulator, name)) {
+            entry["inserted"] = described(&named);
+            entry["io-status"] = "ok".into();
+        }
+        entry
+    };
+    Ok(all(emulator).into_iter().map(entry).collect())
+}
+
+fn statistics(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
+    let counted = |name: &str, node: &NodeRef| {
+        let counters = emulator.blocks.counters(name);
+        json!({"node-name": name, "stats": counters.to_json(node)})
+    };
+    if flag(arguments, "query-nodes") {
+        let list = emulator.blocks.graph.list();
+        return Ok(list.iter().map(|named| counted(&named.name, &named.node)).collect());
+    }
+    let entry = |drive: Drive| {
+        let named = drive.backend.as_deref().and_then(|name| node_of(emulator, name))?;
+        let backend = drive.backend.unwrap_or_default();
+        let mut entry = counted(&backend, &named.node);
+        entry["node-name"] = named.name.into();
+        entry["device"] = "".into();
+        entry["qdev"] = format!("/machine/peripheral/{}", drive.id).into();
+        Some(entry)
+    };
+    Ok(all(emulator).into_iter().filter_map(entry).collect())
+}
+
+/// The drive that a command names by its device, or by its back end.
+fn named(emulator: &Emulator, arguments: &Arguments) -> Result<Drive, Refusal> {
+    let id = match text(arguments, "id") {
+        "" => text(arguments, "device"),
+        id => id,
+    };
+    let found = all(emulator)
+        .into_iter()
+        .find(|drive| drive.id == id || drive.backend.as_deref() == Some(id));
+    found.ok_or_else(|| Refusal::of("DeviceNotFound", format!("Device '{id}' not found")))
+}
+
+fn resize(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
+    let name = match text(arguments, "node-name") {
+        "" => text(arguments, "device"),
+        name => name,
+    };
+    let user = all(emulator)
+        .into_iter()
+        .find(|drive| drive.id == name || drive.backend.as_deref() == Some(name));
+    let backend = user.as_ref().and_then(|drive| drive.backend.clone());
+    let backend = backend.unwrap_or_else(|| name.to_owned());
+    let node = emulator.backends.drives.get(&backend);
+    let node = node.ok_or_else(|| {
+        Refusal::new(format!("Cannot find device='{name}' nor node-name='{name}'"))
+    })?;
+    let size = arguments.get("size").and_then(Value::as_u64);
+    let size = size.ok_or_else(|| Refusal::new("Parameter 'size' expects a >0 size"))?;
+    node.resize(size, Preallocation::Off).map_err(refusal)?;
+    if let Some(control) = user.and_then(|drive| drive.control) {
+        control.resized();
+    }
+    Ok(json!({}))
+}
+
+fn removable(drive: &Drive) -> Result<&Arc<dyn DriveControl>, Refusal> {
+    let control = drive.control.as_ref().filter(|control| control.is_removable());
+    control.ok_or_else(|| Refusal::new(format!("Device '{}' is not removable", drive.id)))
+}
+
+fn open_tray(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
+    let drive = named(emulator, arguments)?;
+    if !removable(&drive)?.open_tray(flag(arguments, "force")) {
+        let id = &drive.id;
+        return Err(Refusal::new(format!(
+            "Device '{id}' is locked and force was not specified, wait for tray to open and try \
+             again"
+        )));
+    }
+    Ok(json!({}))
+}
+
+fn close_tray(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
+    removable(&named(emulator, arguments)?)?.close_tray();
+    Ok(json!({}))
+}
+
+fn remove_medium(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
+    let drive = named(emulator, arguments)?;
+    let control = removable(&drive)?;
+    if control.tray() == Some(false) {
+        return Err(Refusal::new(format!("Tray of device '{}' is not open", drive.id)));
+    }
+    control.set_medium(None);
+    emulator.backends.drives.release(&drive.id);
+    Ok(json!({}))
+}
+
+fn insert_medium(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
+    let drive = named(emulator, arguments)?;
+    let control = removable(&drive)?;
+    let name = text(arguments, "node-name");
+    let node = emulator.backends.drives.get(name);
+    let node = node.ok_or_else(|| Refusal::new(format!("Node '{name}' not found")))?;
+    if control.tray() == Some(false) {
+        return Err(Refusal::new(format!("Tray of device '{}' is not open", drive.id)));
+    }
+    control.set_medium(Some(node));
+    Ok(json!({}))
+}
+
+fn eject(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
+    open_tray(emulator, arguments)?;
+    let drive = named(emulator, arguments)?;
+    removable(&drive)?.set_medium(None);
+    emulator.backends.drives.release(&drive.id);
+    Ok(json!({}))
+}

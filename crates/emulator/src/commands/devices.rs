@@ -1,0 +1,315 @@
+//! Devices: plugging in and out, what can be asked of them, and the tree of objects.
+
+use std::sync::Arc;
+
+use device::{PropertyKind, PropertyValue};
+use machine::Plugged;
+use machine::catalog::{self, Controls, Model};
+use qemu_compat::qmp::server::Refusal;
+use serde_json::{Map, Value, json};
+
+use super::{Answer, Arguments, Command, flag, plain, text};
+use crate::emulator::{Emulator, connect_streams};
+use crate::options::Asked;
+use crate::{errors, objects, parts};
+
+pub const COMMANDS: &[Command] = &[
+    plain("device_add", "any", "", add),
+    plain("device_del", "{ id: str }", "", remove),
+    plain("device-list-properties", "{ typename: str }", "[ObjectPropertyInfo]", properties),
+    plain("qom-list-types", "{ implements?: str, abstract?: bool }", "[ObjectTypeInfo]", types),
+    plain("qom-list-properties", "{ typename: str }", "[ObjectPropertyInfo]", properties),
+    plain("qom-list", "{ path: str }", "[ObjectPropertyInfo]", list),
+    plain("qom-get", "{ path: str, property: str }", "any", get),
+    plain("qom-set", "{ path: str, property: str, value: any }", "", set),
+    plain("object-add", "any", "", object_add),
+    plain("netdev_add", "any", "", netdev_add),
+    plain("netdev_del", "{ id: str }", "", netdev_remove),
+    plain("set_link", "{ name: str, up: bool }", "", set_link),
+    plain("balloon", "{ value: int }", "", balloon),
+    plain("query-balloon", "{}", "BalloonInfo", query_balloon),
+];
+
+fn failed(text: String) -> Refusal {
+    Refusal::new(text)
+}
+
+/// `device_add`.
+pub fn add(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
+    let asked = Asked { typed: String::new(), members: arguments.clone() };
+    let mut part = parts::resolve(&asked, &emulator.options.globals).map_err(failed)?;
+    if let Some(id) = &part.id
+        && emulator.has_device(id)
+    {
+        return Err(failed(format!("Duplicate device ID '{id}'")));
+    }
+    connect_streams(&mut part, &emulator.characters, &emulator.backends).map_err(failed)?;
+    let plugged = emulator.machine.plug(&part);
+    plugged.map_err(|error| failed(format!("{:#}", errors::machine(error, &[]))))?;
+    Ok(json!({}))
+}
+
+fn no_device(id: &str) -> Refusal {
+    Refusal::of("DeviceNotFound", format!("Device '{id}' not found"))
+}
+
+/// `device_del`. The guest is not asked: nothing that is built has a latch that it could hold.
+pub fn remove(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
+    let id = text(arguments, "id");
+    let id = id.rsplit('/').next().unwrap_or(id);
+    if !emulator.machine.unplug(id) {
+        return Err(no_device(id));
+    }
+    let data = json!({"device": id, "path": format!("/machine/peripheral/{id}")});
+    emulator.monitors.event("DEVICE_DELETED", data);
+    Ok(json!({}))
+}
+
+/// How a property's type is called.
+fn type_name(kind: PropertyKind) -> String {
+    match kind {
+        PropertyKind::Bool => "bool".to_owned(),
+        PropertyKind::Auto => "OnOffAuto".to_owned(),
+        PropertyKind::Unsigned(bits) => format!("uint{bits}"),
+        PropertyKind::Signed(bits) => format!("int{bits}"),
+        PropertyKind::BootIndex => "int32".to_owned(),
+        PropertyKind::Size => "size".to_owned(),
+        PropertyKind::List => "list".to_owned(),
+        PropertyKind::Link(kind) => format!("link<{kind}>"),
+        _ => "str".to_owned(),
+    }
+}
+
+/// A value as QMP shows it.
+fn shown(value: &PropertyValue) -> Value {
+    match value {
+        PropertyValue::Bool(on) => (*on).into(),
+        PropertyValue::Unsigned(number) => (*number).into(),
+        PropertyValue::Signed(number) => (*number).into(),
+        PropertyValue::Text(text) => text.as_str().into(),
+        PropertyValue::Mac(mac) => {
+            let bytes: Vec<String> = mac.iter().map(|byte| format!("{byte:02x}")).collect();
+            bytes.join(":").into()
+        }
+        PropertyValue::PciAddress(slot, function) => format!("{slot:02x}.{function}").into(),
+        PropertyValue::List(list) => list.iter().map(shown).collect(),
+    }
+}
+
+fn model(name: &str) -> Result<&'static Model, Refusal> {
+    let none = || Refusal::of("DeviceNotFound", format!("Device '{name}' not found"));
+    parts::model(name).ok_or_else(none)
+}
+
+fn properties(_: &Arc<Emulator>, arguments: &Arguments) -> Answer {
+    let model = model(text(arguments, "typename"))?;
+    let property = |declared: &device::Property| {
+        let mut entry = json!({"name": declared.name, "type": type_name(declared.kind)});
+        if !declared.help.is_empty() {
+            entry["description"] = declared.help.into();
+        }
+        if let Some(default) = declared.default {
+            entry["default-value"] = shown(&default.into());
+        }
+        entry
+    };
+    Ok(model.declared().map(property).collect())
+}
+
+/// Types that are neither devices nor boards.
+const OTHER_TYPES: &[&str] = &["rng-random", "rng-builtin", "memory-backend-ram"];
+
+fn types(_: &Arc<Emulator>, arguments: &Arguments) -> Answer {
+    let implements = text(arguments, "implements");
+    let mut list: Vec<Value> = Vec::new();
+    let mut put = |name: &str, parent: &str| {
+        if implements.is_empty() || implements == parent || implements == "object" {
+            list.push(json!({"name": name, "parent": parent}));
+        }
+    };
+    for model in catalog::models() {
+        put(model.name, "device");
+    }
+    for (name, ..) in crate::boards::all() {
+        put(&format!("{name}-machine"), "machine");
+    }
+    for name in OTHER_TYPES {
+        put(name, "object");
+    }
+    for (name, _) in crate::help::PROCESSORS {
+        put(&format!("{name}-x86_64-cpu"), "device");
+    }
+    Ok(list.into())
+}
+
+/// What a path of the tree leads to.
+enum Place<'a> {
+    Root,
+    Machine,
+    /// `/machine/peripheral`, `/machine/peripheral-anon`, `/machine/unattached`.
+    Folder(&'a str),
+    Device(&'a str),
+    Processor(u32),
+}
+
+fn place(path: &str) -> Option<Place<'_>> {
+    let path = path.trim_end_matches('/');
+    let path = path.strip_prefix("/machine").map_or(path, |rest| rest);
+    Some(match path {
+        "" => Place::Machine,
+        "/" => Place::Root,
+        "/peripheral" | "/peripheral-anon" | "/unattached" => Place::Folder(&path[1..]),
+        _ => {
+            if let Some(number) = path.strip_prefix("/unattached/device[") {
+                return Some(Place::Processor(number.strip_suffix(']')?.parse().ok()?));
+            }
+            let name = path
+                .strip_prefix("/peripheral/")
+                .or_else(|| path.strip_prefix("/peripheral-anon/"))
+                .unwrap_or(path);
+            (!name.is_empty() && !name.contains('/')).then_some(Place::Device(name))?
+        }
+    })
+}
+
+fn no_path(path: &str) -> Refusal {
+    Refusal::of("DeviceNotFound", format!("Device '{path}' not found"))
+}
+
+fn list(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
+    let path = text(arguments, "path");
+    let entry = |name: &str, kind: &str| json!({"name": name, "type": kind});
+    Ok(match place(path).ok_or_else(|| no_path(path))? {
+        Place::Root => json!([entry("machine", "child<machine>")]),
+        Place::Machine => json!([
+            entry("type", "string"),
+            entry("peripheral", "child<container>"),
+            entry("peripheral-anon", "child<container>"),
+            entry("unattached", "child<container>"),
+        ]),
+        Place::Folder("unattached") => {
+            let kind = format!("child<{}-x86_64-cpu>", emulator.options.board.processor);
+            let count = emulator.options.board.topology.count;
+            (0..count).map(|index| entry(&format!("device[{index}]"), &kind)).collect()
+        }
+        Place::Folder(folder) => emulator.machine.with_parts(|parts| {
+            let named = |part: &&Plugged| part.id.starts_with('#') == (folder != "peripheral");
+            let kind = json!({"name": "type", "type": "string"});
+            let child = |part: &Plugged| entry(&part.id, &format!("child<{}>", part.model.name));
+            std::iter::once(kind).chain(parts.iter().filter(named).map(child)).collect()
+        }),
+        Place::Device(id) => emulator.machine.with_parts(|parts| {
+            let part = parts.iter().find(|part| part.id == id).ok_or_else(|| no_path(path))?;
+            let mut list = vec![entry("type", "string")];
+            for declared in part.model.declared() {
+                list.push(entry(declared.name, &type_name(declared.kind)));
+            }
+            if part.controls.balloon.is_some() {
+                list.push(entry("guest-stats", "guest statistics"));
+                list.push(entry("guest-stats-polling-interval", "int"));
+            }
+            Ok::<_, Refusal>(Value::from(list))
+        })?,
+        Place::Processor(_) => json!([entry("type", "string")]),
+    })
+}
+
+fn no_property(path: &str, property: &str) -> Refusal {
+    Refusal::new(format!("Property '{path}.{property}' not found"))
+}
+
+fn get(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
+    let (path, property) = (text(arguments, "path"), text(arguments, "property"));
+    match (place(path).ok_or_else(|| no_path(path))?, property) {
+        (Place::Machine, "type") => Ok(format!("{}-machine", emulator.options.board.name).into()),
+        (Place::Processor(_), "type") => {
+            Ok(format!("{}-x86_64-cpu", emulator.options.board.processor).into())
+        }
+        (Place::Folder(_), "type") => Ok("container".into()),
+        (Place::Device(id), _) => emulator.machine.with_parts(|parts| {
+            let part = parts.iter().find(|part| part.id == id).ok_or_else(|| no_path(path))?;
+            match (property, &part.controls.balloon) {
+                ("type", _) => Ok(part.model.name.into()),
+                ("guest-stats-polling-interval", Some(balloon)) => Ok(balloon.polling().into()),
+                ("guest-stats", Some(balloon)) => {
+                    let (stats, seconds) = balloon.statistics();
+                    let stats: Map<String, Value> = stats
+                        .into_iter()
+                        .map(|(name, value)| (name.to_owned(), value.into()))
+                        .collect();
+                    Ok(json!({"stats": stats, "last-update": seconds}))
+                }
+                _ => {
+                    let value = part.properties.get(property).map(shown);
+                    value.ok_or_else(|| no_property(part.model.name, property))
+                }
+            }
+        }),
+        _ => Err(no_property(path, property)),
+    }
+}
+
+fn set(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
+    let (path, property) = (text(arguments, "path"), text(arguments, "property"));
+    let value = arguments.get("value").unwrap_or(&Value::Null);
+    let Some(Place::Device(id)) = place(path) else { return Err(no_property(path, property)) };
+    let controls = controls(emulator, id).ok_or_else(|| no_path(path))?;
+    match (property, controls.balloon, value.as_u64()) {
+        ("guest-stats-polling-interval", Some(balloon), Some(seconds)) => {
+            balloon.set_polling(seconds);
+            Ok(json!({}))
+        }
+        _ => Err(Refusal::new(format!("Property '{path}.{property}' cannot be set"))),
+    }
+}
+
+fn controls(emulator: &Emulator, id: &str) -> Option<Controls> {
+    emulator.machine.with_parts(|parts| {
+        parts.iter().find(|part| part.id == id).map(|part| part.controls.clone())
+    })
+}
+
+fn object_add(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
+    objects::add(&emulator.backends, arguments, &emulator.options).map_err(failed)?;
+    Ok(json!({}))
+}
+
+fn netdev_add(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
+    emulator.networks.add(arguments).map_err(failed)?;
+    Ok(json!({}))
+}
+
+fn netdev_remove(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
+    let id = text(arguments, "id");
+    emulator.networks.remove(id).map_err(|text| Refusal::of("DeviceNotFound", text))?;
+    Ok(json!({}))
+}
+
+/// `set_link`: a card by its own name, or by its back end's.
+pub fn set_link(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
+    let name = text(arguments, "name");
+    let card = emulator.backends.networks.user(name).unwrap_or_else(|| name.to_owned());
+    let link = controls(emulator, &card).and_then(|controls| controls.link);
+    link.ok_or_else(|| no_device(name))?.set_link(flag(arguments, "up"));
+    Ok(json!({}))
+}
+
+fn first_balloon(emulator: &Emulator) -> Result<Arc<dyn catalog::Balloon>, Refusal> {
+    let found = emulator
+        .machine
+        .with_parts(|parts| parts.iter().find_map(|part| part.controls.balloon.clone()));
+    found.ok_or_else(|| Refusal::of("DeviceNotActive", "No balloon device has been activated"))
+}
+
+/// `balloon`.
+pub fn balloon(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
+    let balloon = first_balloon(emulator)?;
+    let target = arguments.get("value").and_then(Value::as_u64).filter(|bytes| *bytes > 0);
+    let target = target.ok_or_else(|| Refusal::new("Parameter 'target' expects a size"))?;
+    balloon.set_target(target);
+    Ok(json!({}))
+}
+
+fn query_balloon(emulator: &Arc<Emulator>, _: &Arguments) -> Answer {
+    Ok(json!({"actual": first_balloon(emulator)?.actual()}))
+}
