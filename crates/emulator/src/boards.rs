@@ -42,7 +42,11 @@ const FAMILIES: &[Family] = &[
             "pc-q35-7.2",
         ],
     },
+    Family { prefix: NONE, alias: NONE, description: "empty machine", names: &[NONE] },
 ];
+
+/// The board on which nothing runs: programs ask the monitor what there is.
+pub const NONE: &str = "none";
 
 /// The full name of a board by its name or short name.
 pub fn full_name(name: &str) -> Option<&'static str> {
@@ -61,7 +65,8 @@ pub fn is_q35(name: &str) -> bool {
 pub fn all() -> impl Iterator<Item = (&'static str, String, Option<&'static str>)> {
     FAMILIES.iter().flat_map(|family| {
         family.names.iter().enumerate().map(|(index, name)| {
-            (*name, family.description.to_owned(), (index == 0).then_some(family.alias))
+            let alias = (index == 0 && family.alias != *name).then_some(family.alias);
+            (*name, family.description.to_owned(), alias)
         })
     })
 }

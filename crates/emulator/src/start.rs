@@ -318,6 +318,7 @@ impl Assembly {
         };
         // A kernel needs no firmware; who wants it all the same names it.
         let rom = match (&options.bios, kernel.is_some() || flash[0].is_some()) {
+            _ if options.board.name == boards::NONE => Some(halting_rom()),
             (None, true) => None,
             (name, _) => {
                 let name = name.as_deref().unwrap_or(BIOS);
@@ -355,6 +356,15 @@ impl Assembly {
         };
         self.options.firmware_config.iter().map(file).collect()
     }
+}
+
+/// A ROM that does nothing: the processor halts at its first instructions.
+fn halting_rom() -> Vec<u8> {
+    const CLEAR_INTERRUPTS_AND_HALT: [u8; 4] = [0xfa, 0xf4, 0xeb, 0xfc];
+    let mut rom = vec![0xff; 64 << 10];
+    let reset_vector = rom.len() - 16;
+    rom[reset_vector..reset_vector + 4].copy_from_slice(&CLEAR_INTERRUPTS_AND_HALT);
+    rom
 }
 
 /// An error with the option that it is about.
