@@ -5,6 +5,7 @@ mod boards;
 mod character;
 mod commands;
 mod counted;
+mod daemonize;
 mod descriptors;
 mod emulator;
 mod errors;
@@ -16,6 +17,7 @@ mod objects;
 mod options;
 mod parts;
 mod reactor;
+mod sandbox;
 mod start;
 
 use std::ffi::OsString;
@@ -42,14 +44,18 @@ pub fn run(name: &str, arguments: &[OsString]) -> ExitCode {
             print!("{text}");
             ExitCode::SUCCESS
         }
-        Ok(Action::Run(options)) => match start::run(*options) {
-            Ok(End::Exit(code)) => ExitCode::from(code),
-            Ok(End::Shutdown | End::Quit) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("{name}: {error:#}");
+        Ok(Action::Run(options)) => {
+            let stamp = options.run.timestamps;
+            let ended = match options.run.daemonize && !daemonize::is_in_background() {
+                true => daemonize::start(),
+                false => start::run(*options).map(exit_code),
+            };
+            ended.unwrap_or_else(|error| {
+                let now = if stamp { timestamp() } else { String::new() };
+                eprintln!("{now}{name}: {error:#}");
                 ExitCode::FAILURE
-            }
-        },
+            })
+        }
         Err(error) => {
             eprintln!("{name}: {error}");
             ExitCode::FAILURE
@@ -60,4 +66,16 @@ pub fn run(name: &str, arguments: &[OsString]) -> ExitCode {
 /// Seconds by which the host's local time is ahead of UTC.
 fn local_time_offset() -> i64 {
     i64::from(chrono::Local::now().offset().local_minus_utc())
+}
+
+fn exit_code(end: End) -> ExitCode {
+    match end {
+        End::Exit(code) => ExitCode::from(code),
+        End::Shutdown | End::Quit => ExitCode::SUCCESS,
+    }
+}
+
+/// The time as it stands before messages, with a blank behind.
+fn timestamp() -> String {
+    chrono::Utc::now().format("%Y-%m-%dT%H:%M:%S%.6fZ ").to_string()
 }

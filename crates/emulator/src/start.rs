@@ -20,6 +20,7 @@ use crate::character::Characters;
 use crate::descriptors::Passed;
 use crate::emulator::{DeviceEvents, Emulator, connect_streams};
 use crate::firmware::Folders;
+use crate::help;
 use crate::monitor::{HmpMonitor, Monitors, QmpMonitor};
 use crate::networks::Networks;
 use crate::objects;
@@ -32,6 +33,11 @@ const BIOS: &str = "bios-256k.bin";
 
 /// Builds the machine and runs it until it ends.
 pub fn run(options: Options) -> Result<End> {
+    refuse_unbuilt(&options)?;
+    if let Some(title) = &options.run.title {
+        let title = std::ffi::CString::new(title.as_str()).context("-name process=")?;
+        rustix::thread::set_name(&title).context("cannot set the process's name")?;
+    }
     let passed = Arc::new(Passed::default());
     passed.inherit();
     let reactor = Reactor::new().context("cannot start the event loop")?;
@@ -72,7 +78,15 @@ pub fn run(options: Options) -> Result<End> {
     emulator.watch();
     let _monitors = Conversations::start(&emulator, &streams);
     let pid_file = emulator.options.run.pid_file.as_deref().map(PidFile::create).transpose()?;
+    if emulator.options.run.lock_memory {
+        let all = rustix::mm::MlockAllFlags::CURRENT | rustix::mm::MlockAllFlags::FUTURE;
+        rustix::mm::mlockall(all).context("locking memory failed")?;
+    }
     let events = reactor.start()?;
+    if emulator.options.run.daemonize {
+        crate::daemonize::ready()?;
+    }
+    crate::sandbox::apply(&emulator.options.run.sandbox)?;
     if !emulator.options.run.paused {
         emulator.machine.control().resume();
     }
@@ -81,6 +95,70 @@ pub fn run(options: Options) -> Result<End> {
     _ = events.join();
     drop(pid_file);
     Ok(end)
+}
+
+/// Options that are understood, and behind which nothing stands yet.
+fn refuse_unbuilt(options: &Options) -> Result<()> {
+    let run = &options.run;
+    let asked = [
+        ("-incoming", run.incoming.is_some()),
+        ("-run-with user", run.user.is_some()),
+        ("-run-with chroot", run.chroot.is_some()),
+        ("-D", run.log_file.is_some()),
+        ("-d", run.log_items.is_some()),
+        ("-gdb", run.debugger.is_some()),
+        ("-add-fd", !run.descriptors.is_empty()),
+        ("-vnc", !options.vnc.is_empty()),
+        ("-debugcon", options.debug_console.is_some()),
+        ("-smbios", !options.smbios.is_empty()),
+        ("-usb", options.usb),
+        ("-display", options.display.as_deref().is_some_and(|display| display != "none")),
+        ("-vga", options.vga.as_deref().is_some_and(|card| card != "none")),
+        ("-accel thread=single", options.accelerator.single_thread),
+    ];
+    if let Some((name, _)) = asked.iter().find(|(_, asked)| *asked) {
+        bail!("{name}: this option of QEMU is not built in Hostel");
+    }
+    let names = &options.accelerator.names;
+    if names.first().is_some_and(|name| name == "kvm") && names.len() == 1 {
+        bail!("-accel kvm: KVM is not built in Hostel: use -accel tcg");
+    }
+    let (known, default) = (help::PROCESSORS, &options.board.processor);
+    if !known.iter().any(|(name, _)| name == default) {
+        bail!("unable to find CPU model '{default}'");
+    }
+    // What the translator's processor has is fixed; these two ask for no change of it.
+    let unknown = |name: &&(String, String)| !["check", "enforce"].contains(&name.0.as_str());
+    if let Some((name, value)) = options.board.features.iter().find(unknown) {
+        bail!("-cpu {name}={value}: features cannot be changed in Hostel yet");
+    }
+    board_properties(options)
+}
+
+/// Properties of the board: those that are built, and values that ask for nothing.
+fn board_properties(options: &Options) -> Result<()> {
+    for (name, value) in &options.board.properties {
+        let known = match (name.as_str(), value.as_str()) {
+            (
+                "usb" | "vmport" | "smm" | "nvdimm" | "hmat" | "graphics" | "hpet" | "i8042",
+                value,
+            ) => {
+                matches!(value, "off" | "auto")
+            }
+            ("acpi" | "pit" | "pic", value) => value == "on",
+            // Nothing here is shared between guests or left out of dumps in any case.
+            ("dump-guest-core" | "mem-merge" | "memory-backend" | "pflash0" | "pflash1", _) => true,
+            ("kernel-irqchip", _) => true,
+            _ => bail!("Property '{}-machine.{name}' not found", options.board.name),
+        };
+        if !known {
+            bail!(
+                "Property '{}-machine.{name}': '{value}' is not built in Hostel",
+                options.board.name
+            );
+        }
+    }
+    Ok(())
 }
 
 /// Monitors live as long as the machine.
