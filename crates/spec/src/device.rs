@@ -126,6 +126,13 @@ pub enum Kind {
         /// The file.
         file: String,
     },
+    /// Sockets between guest and host.
+    Vsock {
+        /// The guest's number.
+        context: u64,
+        /// The host's side, for an emulator that serves it itself.
+        socket: Option<String>,
+    },
     /// A watchdog, by its model's name.
     Watchdog {
         /// `i6300esb`, ...

@@ -208,6 +208,14 @@ pub fn device_arguments(device: &Device) -> Vec<Value> {
         Kind::Random { .. } => {
             object(&[("driver", "virtio-rng-pci".into()), ("rng", format!("obj{id}").into())])
         }
+        Kind::Vsock { context, socket } => {
+            let mut arguments = object(&[("driver", "vhost-vsock-pci".into())]);
+            arguments.insert("guest-cid".into(), (*context).into());
+            if let Some(socket) = socket {
+                arguments.insert("path".into(), socket.as_str().into());
+            }
+            arguments
+        }
         Kind::Watchdog { model, .. } => object(&[("driver", model.as_str().into())]),
         Kind::Panic => object(&[("driver", "pvpanic".into())]),
         Kind::Vnc(_) | Kind::NoAudio => return Vec::new(),

@@ -162,7 +162,7 @@ impl Pci {
         self.board_devices(devices);
         self.root_port_addresses(devices)?;
         type Test = fn(&Element) -> bool;
-        const ORDER: [Test; 10] = [
+        const ORDER: [Test; 11] = [
             |d| d.name == "filesystem",
             |d| d.name == "interface",
             |d| d.name == "sound",
@@ -173,6 +173,7 @@ impl Pci {
             |d| d.name == "watchdog" && d.is("model", "i6300esb"),
             |d| d.name == "video" && d.attribute_at("model", "type") != Some("none"),
             |d| d.name == "input" && d.is("bus", "virtio"),
+            |d| d.name == "vsock",
         ];
         for test in ORDER {
             for device in devices.elements_mut() {

@@ -25,6 +25,7 @@ pub fn assign(document: &mut Element) {
         "hub",
         "tpm",
         "redirdev",
+        "vsock",
     ];
     for device in devices.all_mut("disk") {
         let alias = disk(device);

@@ -227,6 +227,12 @@ fn own_device(device: &mut Element) -> Result<()> {
             }
         }
         "watchdog" => device.set_default("action", "reset"),
+        "vsock" => {
+            device.set_default("model", "virtio");
+            let cid = device.ensure("cid");
+            let auto = if cid.attribute("address").is_some() { "no" } else { "yes" };
+            cid.set_default("auto", auto);
+        }
         _ => {}
     }
     Ok(())

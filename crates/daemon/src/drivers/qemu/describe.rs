@@ -151,6 +151,7 @@ fn devices(document: &Element, networks: &Networks) -> Result<Vec<Device>> {
         "memballoon",
         "rng",
         "panic",
+        "vsock",
     ];
     let pci_first = |device: &&Element| !device.is("type", "pci");
     for name in order {
@@ -204,6 +205,7 @@ pub fn device(
         }
         "rng" => Some(random(element)?),
         "panic" => Some(Kind::Panic),
+        "vsock" => Some(vsock(element)?),
         other => return Err(unsupported(format!("device <{other}> is not supported"))),
     };
     let id = if element.name == "audio" { "audio1".to_owned() } else { id };
@@ -504,6 +506,15 @@ fn sound(element: &Element) -> Result<Kind> {
         other => return Err(unsupported(format!("sound model '{other}' is not supported"))),
     };
     Ok(Kind::Sound { model: model.to_owned(), codec: codec.map(str::to_owned) })
+}
+
+/// The socket on the host's side is known only when the machine starts.
+fn vsock(element: &Element) -> Result<Kind> {
+    let context = element.attribute_at("cid", "address").and_then(|text| text.parse().ok());
+    match context.filter(|context| *context >= 3) {
+        Some(context) => Ok(Kind::Vsock { context, socket: None }),
+        None => Err(unsupported("guest CIDs must be >= 3".to_owned())),
+    }
 }
 
 fn watchdog(element: &Element) -> Result<Option<Kind>> {

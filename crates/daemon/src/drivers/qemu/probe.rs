@@ -21,6 +21,8 @@ pub struct Emulator {
     pub path: PathBuf,
     pub arch: String,
     pub version: (u32, u32, u32),
+    /// It is the emulator of this product, which does what others leave to the kernel.
+    pub is_ours: bool,
     pub machines: Vec<MachineType>,
     pub cpu_models: Vec<String>,
     /// Types it knows: devices, back ends.
@@ -295,6 +297,7 @@ fn understand(path: &Path, answers: &Value) -> Result<Emulator> {
         path: path.to_owned(),
         arch,
         version: (part("major"), part("minor"), part("micro")),
+        is_ours: text(&answers["query-version"]["package"]).starts_with("Hostel"),
         machines: machines.filter(|machine| machine.name != "none").collect(),
         cpu_models,
         types: list("qom-list-types").iter().map(|kind| text(&kind["name"])).collect(),

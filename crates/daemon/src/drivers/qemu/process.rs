@@ -51,15 +51,18 @@ fn start_once(driver: &QemuDriver, start: &Start) -> Result<Started> {
     check_images(&document)?;
     firmware::prepare(&document)?;
     let mut taken = Vec::new();
-    let prepared = prepare(&mut document, &runtime, &mut taken)
+    let prepared = prepare(&mut document, start.id, &runtime, &mut taken)
         .and_then(|()| describe::vm(&document, &start.networks));
-    let vm = match prepared {
+    let mut vm = match prepared {
         Ok(vm) => vm,
         Err(error) => {
             taken.into_iter().for_each(ports::give_back);
             return Err(error);
         }
     };
+    if emulator.is_ours {
+        serve_sockets(&mut vm, &runtime);
+    }
     let log = driver.paths.logs.join(format!("{}.log", start.name));
     let socket = runtime.join("monitor.sock");
     let spawned = spawn(&Spawn {
@@ -97,6 +100,15 @@ fn start_once(driver: &QemuDriver, start: &Start) -> Result<Started> {
     Ok(Started { document, machine })
 }
 
+/// Our own emulator serves the host's side of guests' sockets, in a file beside the monitor.
+fn serve_sockets(vm: &mut spec::Vm, runtime: &Path) {
+    for device in &mut vm.devices {
+        if let spec::device::Kind::Vsock { socket, .. } = &mut device.kind {
+            *socket = Some(runtime.join("vsock.sock").display().to_string());
+        }
+    }
+}
+
 /// An image that is missing is better reported before a process is made.
 fn check_images(document: &Element) -> Result<()> {
     let devices = document.child("devices");
@@ -114,9 +126,13 @@ fn check_images(document: &Element) -> Result<()> {
 }
 
 /// Puts into the document what only a running domain has.
-fn prepare(document: &mut Element, runtime: &Path, taken: &mut Vec<u16>) -> Result<()> {
+fn prepare(document: &mut Element, id: i32, runtime: &Path, taken: &mut Vec<u16>) -> Result<()> {
     aliases::assign(document);
     let devices = document.ensure("devices");
+    // Numbers of running domains differ, and three numbers are taken by the hosts themselves.
+    for vsock in devices.all_mut("vsock") {
+        vsock.ensure("cid").set_default("address", id + 2);
+    }
     let count = devices.all("disk").filter(|disk| disk.child("source").is_some()).count();
     let filled = devices.all_mut("disk").filter(|disk| disk.child("source").is_some());
     // libvirt counts the last disk as 1.
