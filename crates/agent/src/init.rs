@@ -23,7 +23,26 @@ use crate::session::{Failed, Host};
 
 /// Mounts, loads, starts, and leaves the rest to threads.
 pub fn run() {
-    let flags = MountFlags::empty();
+    mount_all();
+    load_modules();
+    let words = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    let word = |name: &str| words.split_whitespace().find_map(|word| word.strip_prefix(name));
+    if let Some(name) = word("hostname=") {
+        _ = rustix::system::sethostname(name.as_bytes());
+    }
+    if let Some(disk) = word("hostel.disk=") {
+        match keep_on(disk) {
+            // The new root has none of them yet.
+            Ok(()) => mount_all(),
+            Err(error) => eprintln!("init: {disk}: {error}: what is changed will be forgotten"),
+        }
+    }
+    _ = thread::Builder::new().name("rc".to_owned()).spawn(start_rest);
+    _ = thread::Builder::new().name("reaper".to_owned()).spawn(reap);
+}
+
+/// The kernel's file systems, and those that are empty at each start.
+fn mount_all() {
     for (source, target, kind) in [
         ("proc", "/proc", "proc"),
         ("sysfs", "/sys", "sysfs"),
@@ -33,18 +52,34 @@ pub fn run() {
         ("tmpfs", "/tmp", "tmpfs"),
     ] {
         _ = fs::create_dir_all(target);
-        if let Err(error) = mount(source, target, kind, flags, None) {
+        if let Err(error) = mount(source, target, kind, MountFlags::empty(), None) {
             eprintln!("init: {target}: {error}");
         }
     }
-    load_modules();
-    let words = fs::read_to_string("/proc/cmdline").unwrap_or_default();
-    let name = words.split_whitespace().find_map(|word| word.strip_prefix("hostname="));
-    if let Some(name) = name {
-        _ = rustix::system::sethostname(name.as_bytes());
+}
+
+/// Lays the disk over what the RAM disk brought, so that changes stay.
+fn keep_on(disk: &str) -> io::Result<()> {
+    const PATIENCE: Duration = Duration::from_secs(5);
+    let began = std::time::Instant::now();
+    while !std::path::Path::new(disk).exists() {
+        if began.elapsed() > PATIENCE {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        thread::sleep(Duration::from_millis(5));
     }
-    _ = thread::Builder::new().name("rc".to_owned()).spawn(start_rest);
-    _ = thread::Builder::new().name("reaper".to_owned()).spawn(reap);
+    for folder in ["/mnt/disk", "/mnt/root"] {
+        fs::create_dir_all(folder)?;
+    }
+    let flags = MountFlags::empty();
+    mount(disk, "/mnt/disk", "ext4", flags, None)?;
+    for folder in ["/mnt/disk/upper", "/mnt/disk/work"] {
+        fs::create_dir_all(folder)?;
+    }
+    let layers = c"lowerdir=/,upperdir=/mnt/disk/upper,workdir=/mnt/disk/work";
+    mount("overlay", "/mnt/root", "overlay", flags, Some(layers))?;
+    rustix::process::chroot("/mnt/root")?;
+    std::env::set_current_dir("/")
 }
 
 fn load_modules() {

@@ -15,7 +15,14 @@ use serde_json::{Map, Value};
 /// All of them.
 pub struct Networks {
     backends: Arc<Backends>,
-    users: Mutex<BTreeMap<String, Arc<UserNet>>>,
+    users: Mutex<BTreeMap<String, User>>,
+}
+
+/// A user-mode network, and the guest that forwardings lead to unless they name one.
+#[derive(Clone)]
+pub struct User {
+    pub network: Arc<UserNet>,
+    pub guest: Option<Ipv4Addr>,
 }
 
 type Result<T> = std::result::Result<T, String>;
@@ -38,8 +45,10 @@ impl Networks {
             "user" => {
                 let (config, forwards) = user(&mut members)?;
                 members.finish()?;
+                let guest = config.first_guest();
                 let network = UserNet::new(config, &forwards).map_err(|error| full(&error))?;
-                self.users.lock().insert(id.clone(), Arc::clone(&network));
+                let user = User { network: Arc::clone(&network), guest };
+                self.users.lock().insert(id.clone(), user);
                 network
             }
             "tap" | "bridge" | "socket" | "stream" | "dgram" | "hubport" | "vhost-user"
@@ -76,17 +85,18 @@ impl Networks {
     }
 
     /// The user-mode network of this name, or the only one.
-    pub fn user(&self, id: Option<&str>) -> Option<(String, Arc<UserNet>)> {
+    pub fn user(&self, id: Option<&str>) -> Option<(String, User)> {
         let users = self.users.lock();
-        match id {
-            Some(id) => users.get(id).map(|network| (id.to_owned(), Arc::clone(network))),
-            None => users.iter().next().map(|(id, network)| (id.clone(), Arc::clone(network))),
-        }
+        let found = match id {
+            Some(id) => users.get_key_value(id),
+            None => users.iter().next(),
+        };
+        found.map(|(id, user)| (id.clone(), user.clone()))
     }
 }
 
 /// An error with what is behind it.
-fn full(error: &dyn std::error::Error) -> String {
+pub fn full(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(inner) = source {

@@ -3,6 +3,7 @@
 pub mod cache;
 pub mod cpio;
 pub mod debian;
+pub mod disk;
 pub mod spark;
 
 mod http;

@@ -47,6 +47,7 @@ fn by_first_argument(arguments: &[OsString]) -> ExitCode {
         "link" => link::run(rest),
         name => match applets::find(name) {
             Some(Applet { name, run, .. }) => run(name, rest),
+            None if cli::is_verb(name) => cli::run(name, rest),
             None => unknown(name),
         },
     }

@@ -3,12 +3,14 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
+use net::user::ConnectionKind;
 use qemu_compat::system::character;
 use serde_json::Map;
 
 use super::{Answer, Arguments, Command, plain, run, text};
 use crate::emulator::Emulator;
-use crate::{QEMU_VERSION, monitor};
+use crate::networks::User;
+use crate::{QEMU_VERSION, monitor, networks};
 
 pub const COMMANDS: &[Command] = &[plain(
     "human-monitor-command",
@@ -45,6 +47,18 @@ const ROWS: &[Row] = &[
     row(&["chardev-remove"], "id", "remove chardev", remove_character),
     row(&["cont", "c"], "", "resume emulation", |emulator, _| silent(run::resume, emulator)),
     row(&["help", "?"], "[cmd]", "show the help", help),
+    row(
+        &["hostfwd_add"],
+        "[netdev_id] [tcp|udp]:[hostaddr]:hostport-[guestaddr]:guestport",
+        "redirect TCP or UDP connections from host to guest (requires -net user)",
+        add_forward,
+    ),
+    row(
+        &["hostfwd_remove"],
+        "[netdev_id] [tcp|udp]:[hostaddr]:hostport",
+        "remove host-to-guest TCP or UDP redirection",
+        remove_forward,
+    ),
     row(&["info"], "[subcommand]", "show various information about the system state", info),
     row(&["quit", "q"], "", "quit the emulator", |emulator, _| silent(run::quit, emulator)),
     row(&["stop", "s"], "", "stop emulation", |emulator, _| silent(run::stop, emulator)),
@@ -59,6 +73,8 @@ const INFO: &[Row] = &[
     row(&["cpus"], "", "show infos for each CPU", info_processors),
     row(&["kvm"], "", "show KVM information", |_, _| Ok("kvm support: not compiled\n".into())),
     row(&["name"], "", "show the current VM name", info_name),
+    row(&["network"], "", "show the network state", info_network),
+    row(&["usernet"], "", "show user network stack connection states", info_usernet),
     row(&["status"], "", "show the current VM status", info_status),
     row(&["uuid"], "", "show the current VM UUID", info_uuid),
     row(&["version"], "", "show the version of QEMU", |_, _| Ok(version())),
@@ -168,4 +184,75 @@ fn add_character(emulator: &Arc<Emulator>, line: &str) -> Result<String, String>
 
 fn remove_character(emulator: &Arc<Emulator>, id: &str) -> Result<String, String> {
     emulator.characters.remove(id).map(|()| String::new()).map_err(|error| error.to_string())
+}
+
+/// The network that a line names first, or the only one, and the rest of the line.
+fn user_network<'a>(emulator: &Emulator, line: &'a str) -> Result<(User, &'a str), String> {
+    let (first, rest) = line.split_once(char::is_whitespace).unwrap_or(("", line));
+    let found = match first {
+        "" => emulator.networks.user(None),
+        id => emulator.networks.user(Some(id)),
+    };
+    let none = || match first {
+        "" => "no user-mode network".to_owned(),
+        id => format!("unrecognized netdev id '{id}'"),
+    };
+    found.map(|(_, user)| (user, rest.trim())).ok_or_else(none)
+}
+
+fn add_forward(emulator: &Arc<Emulator>, line: &str) -> Result<String, String> {
+    let (User { network, guest }, rule) = user_network(emulator, line)?;
+    let forward = networks::host_forward(rule, guest)?;
+    network.add_forward(forward).map(|_| String::new()).map_err(|error| {
+        format!("could not set up host forwarding rule '{rule}': {}", networks::full(&error))
+    })
+}
+
+fn remove_forward(emulator: &Arc<Emulator>, line: &str) -> Result<String, String> {
+    let (User { network, .. }, rule) = user_network(emulator, line)?;
+    let end = networks::host_end(rule).ok_or("invalid format")?;
+    Ok(match network.remove_forward(&end) {
+        Ok(()) => format!("host forwarding rule for {rule} removed\n"),
+        Err(_) => format!("host forwarding rule for {rule} not found\n"),
+    })
+}
+
+fn info_network(emulator: &Arc<Emulator>, _: &str) -> Result<String, String> {
+    let mut text = String::new();
+    for id in emulator.networks.names() {
+        let info = emulator.networks.info(&id).unwrap_or_default();
+        _ = writeln!(text, "{id}: index=0,{info}");
+    }
+    Ok(text)
+}
+
+fn info_usernet(emulator: &Arc<Emulator>, _: &str) -> Result<String, String> {
+    let Some((id, User { network, .. })) = emulator.networks.user(None) else {
+        return Ok(String::new());
+    };
+    let mut text = format!("Hub -1 ({id}):\n");
+    text.push_str(
+        "  Protocol[State]    FD  Source Address  Port   Dest. Address  Port RecvQ SendQ\n",
+    );
+    for connection in network.connections() {
+        let kind = match connection.kind {
+            ConnectionKind::TcpOpening => "TCP[SYN_SENT]",
+            ConnectionKind::TcpOpen => "TCP[ESTABLISHED]",
+            ConnectionKind::TcpClosing => "TCP[CLOSING]",
+            ConnectionKind::Udp => "UDP",
+            ConnectionKind::TcpForward => "TCP[HOST_FORWARD]",
+            ConnectionKind::UdpForward => "UDP[HOST_FORWARD]",
+        };
+        let (source, port) = connection
+            .source
+            .map_or(("*".to_owned(), 0), |from| (from.ip().to_string(), from.port()));
+        let (to, to_port) = (connection.destination.ip(), connection.destination.port());
+        let (received, sent) = connection.queued;
+        _ = writeln!(
+            text,
+            "  {kind:<19} {:3} {source:>15} {port:5} {to:>15} {to_port:5} {received:5} {sent:5}",
+            connection.descriptor.unwrap_or(-1),
+        );
+    }
+    Ok(text)
 }

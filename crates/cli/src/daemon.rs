@@ -1,0 +1,171 @@
+//! The daemon: found, or started on demand.
+
+use std::env;
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use libvirt_compat::rpc::client::{Client, Transport, call_frame, reply_payload};
+use libvirt_compat::rpc::{FrameDecoder, Kind};
+use libvirt_compat::{Code, Error, Origin};
+
+use crate::failure::{DAEMON, Failure};
+
+/// How long a daemon may take to start.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long an unused daemon stays.
+const IDLE_SECONDS: &str = "600";
+
+/// Where things of this user lie.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// The daemon's socket.
+    pub socket: PathBuf,
+    /// Where running machines have their sockets.
+    pub runtime: PathBuf,
+    /// What is kept: disks, links, logs.
+    pub state: PathBuf,
+}
+
+impl Places {
+    /// Those of the session, as the daemon finds them.
+    pub fn of_session() -> Self {
+        let home = || PathBuf::from(env::var_os("HOME").unwrap_or_else(|| "/".into()));
+        let under = |variable: &str, fallback: &str| match env::var_os(variable) {
+            Some(path) if !path.is_empty() => PathBuf::from(path),
+            _ => home().join(fallback),
+        };
+        let run = under("XDG_RUNTIME_DIR", ".cache");
+        Self {
+            socket: run.join("libvirt/libvirt-sock"),
+            runtime: run.join("hostel"),
+            state: under("XDG_STATE_HOME", ".local/state").join("hostel"),
+        }
+    }
+}
+
+/// A connection to the daemon.
+pub struct Connection {
+    pub client: Client<Socket>,
+    pub places: Places,
+}
+
+impl Connection {
+    /// Connects; starts a daemon if there is none.
+    pub fn open() -> Result<Self, Failure> {
+        let places = Places::of_session();
+        let stream = match UnixStream::connect(&places.socket) {
+            Ok(stream) => stream,
+            Err(_) => start(&places)?,
+        };
+        Self::over(stream, places)
+    }
+
+    fn over(stream: UnixStream, places: Places) -> Result<Self, Failure> {
+        let socket = Socket { stream, decoder: FrameDecoder::default(), serial: 0 };
+        let mut client = Client::new(socket);
+        client
+            .auth_list()
+            .and_then(|_| client.connect_open(Some("qemu:///session".to_owned()), 0))
+            .map_err(|error| {
+                Failure::new("The daemon does not let us in").because(&error).code(DAEMON)
+            })?;
+        Ok(Self { client, places })
+    }
+}
+
+/// The program under the name by which it is an emulator.
+fn emulator(places: &Places) -> io::Result<PathBuf> {
+    let folder = places.state.join("bin");
+    fs::create_dir_all(&folder)?;
+    let link = folder.join("qemu-system-x86_64");
+    let program = env::current_exe()?;
+    if fs::read_link(&link).ok().as_ref() != Some(&program) {
+        let beside = folder.join(format!("link-{}", std::process::id()));
+        std::os::unix::fs::symlink(&program, &beside)?;
+        fs::rename(&beside, &link)?;
+    }
+    Ok(link)
+}
+
+fn start(places: &Places) -> Result<UnixStream, Failure> {
+    let failed = |error: &io::Error| {
+        Failure::new("The daemon cannot be started").because(error).code(DAEMON)
+    };
+    let emulator = emulator(places).map_err(|error| failed(&error))?;
+    let logs = places.state.join("logs");
+    fs::create_dir_all(&logs).map_err(|error| failed(&error))?;
+    let log = logs.join("daemon.log");
+    let output = fs::OpenOptions::new().create(true).append(true).open(&log);
+    let output = output.map_err(|error| failed(&error))?;
+    let errors = output.try_clone().map_err(|error| failed(&error))?;
+    let program = env::current_exe().map_err(|error| failed(&error))?;
+    Command::new(program)
+        .args(["daemon", "--session", "--timeout", IDLE_SECONDS, "--emulator"])
+        .arg(emulator)
+        .stdin(Stdio::null())
+        .stdout(output)
+        .stderr(errors)
+        // Ctrl-C on our terminal is not for the daemon.
+        .process_group(0)
+        .spawn()
+        .map_err(|error| failed(&error))?;
+    let began = Instant::now();
+    loop {
+        match UnixStream::connect(&places.socket) {
+            Ok(stream) => return Ok(stream),
+            Err(error) if began.elapsed() > PATIENCE => {
+                let hint = format!("look into {}", log.display());
+                return Err(failed(&error).hint(hint));
+            }
+            Err(_) => std::thread::sleep(Duration::from_millis(5)),
+        }
+    }
+}
+
+/// Calls over a unix socket.
+pub struct Socket {
+    stream: UnixStream,
+    decoder: FrameDecoder,
+    serial: u32,
+}
+
+fn broken(error: &dyn std::fmt::Display) -> Error {
+    Error::new(Code::SystemError, format!("The daemon is gone: {error}")).from(Origin::Rpc)
+}
+
+impl Transport for Socket {
+    fn call(
+        &mut self,
+        program: u32,
+        procedure: u32,
+        arguments: Vec<u8>,
+    ) -> libvirt_compat::Result<Vec<u8>> {
+        self.serial += 1;
+        let serial = self.serial;
+        let frame = call_frame(program, procedure, serial, arguments);
+        self.stream.write_all(&frame.to_bytes()).map_err(|error| broken(&error))?;
+        let mut bytes = vec![0; 64 << 10];
+        loop {
+            while let Some(frame) = self.decoder.next_frame().map_err(|error| broken(&error))? {
+                if frame.header.kind == Kind::Reply && frame.header.serial == serial {
+                    return reply_payload(frame);
+                }
+            }
+            let count = self.stream.read(&mut bytes).map_err(|error| broken(&error))?;
+            if count == 0 {
+                return Err(broken(&"it has closed the connection"));
+            }
+            self.decoder.feed(&bytes[..count]);
+        }
+    }
+}
+
+/// Whether a file may be in nobody else's way.
+pub fn exists(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok()
+}

@@ -1,0 +1,72 @@
+//! The friendly command line. Everything goes through the daemon, in libvirt's own protocol; what
+//! happens inside a guest goes through our agent in it.
+
+mod arguments;
+mod daemon;
+mod failure;
+mod guest;
+mod machine;
+mod names;
+mod output;
+mod progress;
+mod terminal;
+mod verbs;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+pub use arguments::VERBS;
+use arguments::{Arguments, Verb};
+use failure::Failure;
+
+/// Whether a word is one of the verbs, or stands for one.
+#[must_use]
+pub fn is_verb(word: &str) -> bool {
+    VERBS.iter().any(|(name, _)| *name == word) || ["ls", "rm", "find"].contains(&word)
+}
+
+/// Runs a verb. `name` is the verb, `rest` what stands behind it.
+pub fn run(name: &str, rest: &[OsString]) -> ExitCode {
+    let words = ["hostel".into(), name.into()].into_iter().chain(rest.iter().cloned());
+    let arguments = match Arguments::try_parse_from(words) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            _ = error.print();
+            let usage = error.use_stderr();
+            return if usage { ExitCode::from(failure::USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    match perform(&arguments.verb) {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            failure.print();
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+fn perform(verb: &Verb) -> Result<u8, Failure> {
+    match verb {
+        Verb::Launch(what) => verbs::launch::run(what),
+        Verb::Shell(what) => verbs::exec::shell(what),
+        Verb::Exec(what) => verbs::exec::run(what),
+        Verb::List(what) => verbs::list::run(what),
+        Verb::Info(what) => verbs::info::run(what),
+        Verb::Start(what) => verbs::lifecycle::start(what),
+        Verb::Stop(what) => verbs::lifecycle::stop(what),
+        Verb::Restart(what) => verbs::lifecycle::restart(what),
+        Verb::Suspend(what) => verbs::lifecycle::suspend(what),
+        Verb::Resume(what) => verbs::lifecycle::resume(what),
+        Verb::Delete(what) => verbs::lifecycle::delete(what),
+        Verb::Recover(what) => verbs::lifecycle::recover(what),
+        Verb::Purge => verbs::lifecycle::purge(),
+        Verb::Rename(what) => verbs::lifecycle::rename(what),
+        Verb::Wait(what) => verbs::lifecycle::wait(what),
+        Verb::Transfer(what) => verbs::transfer::run(what),
+        Verb::Port(what) => verbs::port::run(what),
+        Verb::Logs(what) => verbs::logs::run(what),
+        Verb::Images(what) => verbs::images::run(what),
+    }
+}

@@ -1,0 +1,186 @@
+//! `exec` and `shell`.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
+use std::thread;
+use std::time::Duration;
+
+use agent::{Exec as Program, Exit, FrameKind, Request};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGWINCH};
+use signal_hook::iterator::Signals;
+
+use crate::arguments::{Exec, Format, Launch, Level, Shell};
+use crate::daemon::Connection;
+use crate::failure::{Failure, USAGE};
+use crate::guest::{self, Session};
+use crate::machine::{Machine, State};
+use crate::progress::Line;
+use crate::terminal::{self, Raw};
+use crate::verbs::{launch, lifecycle};
+
+/// How long the agent may take to accept.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a machine may take to boot for a shell.
+const BOOT_PATIENCE: Duration = Duration::from_secs(120);
+const PIECE_BYTES: usize = 64 << 10;
+
+/// `hostel exec`.
+pub fn run(what: &Exec) -> Result<u8, Failure> {
+    let mut environment = BTreeMap::new();
+    for pair in &what.environment {
+        let (name, value) = pair
+            .split_once('=')
+            .ok_or_else(|| Failure::new(format!("'{pair}' is no NAME=VALUE")).code(USAGE))?;
+        environment.insert(name.to_owned(), value.to_owned());
+    }
+    let program = Program {
+        words: what.words.clone(),
+        environment,
+        folder: what.working_directory.clone(),
+        user: what.user.clone(),
+        terminal: None,
+    };
+    let mut connection = Connection::open()?;
+    let machine = connection.machine(&what.name)?;
+    session(&mut connection, &machine, program)
+}
+
+/// `hostel shell`.
+pub fn shell(what: &Shell) -> Result<u8, Failure> {
+    let mut connection = Connection::open()?;
+    let machine = match connection.machine(&what.name) {
+        Ok(machine) => machine,
+        Err(_) if what.name == "primary" && connection.any_machine(&what.name).is_err() => {
+            primary(&mut connection)?
+        }
+        Err(failure) => return Err(failure),
+    };
+    session(&mut connection, &machine, Program::default())
+}
+
+/// The machine that is there for whoever names none.
+fn primary(connection: &mut Connection) -> Result<Machine, Failure> {
+    let what = Launch {
+        image: "spark".to_owned(),
+        name: Some("primary".to_owned()),
+        cpus: None,
+        memory: None,
+        disk: None,
+        ports: Vec::new(),
+        no_wait: false,
+        timeout: BOOT_PATIENCE,
+        offline: false,
+        format: Format::Table,
+    };
+    let mut line = Line::new();
+    launch::create(connection, &what, &mut line)
+}
+
+fn session(
+    connection: &mut Connection,
+    machine: &Machine,
+    mut program: Program,
+) -> Result<u8, Failure> {
+    let name = machine.name();
+    match machine.state {
+        State::Running => {}
+        State::Suspended => {
+            let failure = Failure::new(format!("The machine '{name}' is suspended"));
+            return Err(failure.hint(format!("'hostel resume {name}' lets it go on")));
+        }
+        _ => lifecycle::start_unless_running(connection, machine)?,
+    }
+    {
+        let mut line = Line::new();
+        guests::Progress::step(&mut line, "Waiting for the machine");
+        launch::await_level(connection, machine, Level::Booted, BOOT_PATIENCE, &mut line)?;
+    }
+    if terminal::is_interactive() {
+        program.terminal = terminal::size();
+        for variable in ["TERM", "LANG"] {
+            if let Ok(value) = std::env::var(variable) {
+                program.environment.entry(variable.to_owned()).or_insert(value);
+            }
+        }
+    }
+    let on_terminal = program.terminal.is_some();
+    let socket = machine.socket(connection);
+    let session = Session::open(&socket, &Request::Exec(program), PATIENCE)
+        .map_err(|error| guest::unreachable(name, &error))?;
+    let raw = match on_terminal {
+        true => Some(
+            Raw::new()
+                .map_err(|error| Failure::new("The terminal cannot be used").because(&error))?,
+        ),
+        false => None,
+    };
+    let ended = carry(session, on_terminal);
+    drop(raw);
+    match ended {
+        Ok(End::Exit(code)) => Ok(code),
+        Ok(End::Refused(frame)) => Err(guest::refusal(name, &frame)),
+        Err(error) => {
+            let failure = Failure::new(format!("The session with '{name}' broke"));
+            Err(failure.because(&error).code(255))
+        }
+    }
+}
+
+enum End {
+    Exit(u8),
+    Refused(agent::Frame),
+}
+
+/// Carries streams and signals until the program ends.
+fn carry(mut session: Session, on_terminal: bool) -> io::Result<End> {
+    let mut input = session.second()?;
+    // The thread may sit in a read for ever; it ends with the process.
+    thread::Builder::new().name("input".to_owned()).spawn(move || {
+        let mut bytes = vec![0; PIECE_BYTES];
+        loop {
+            let count = io::stdin().read(&mut bytes).unwrap_or(0);
+            if input.write(FrameKind::Input, &bytes[..count]).is_err() || count == 0 {
+                return;
+            }
+        }
+    })?;
+    let mut signals = Signals::new([SIGWINCH, SIGINT, SIGTERM, SIGHUP, SIGQUIT])?;
+    let mut notices = session.second()?;
+    thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        for signal in signals.forever() {
+            let sent = match signal {
+                SIGWINCH if on_terminal => {
+                    let size = terminal::size().and_then(|size| serde_json::to_vec(&size).ok());
+                    size.map_or(Ok(()), |size| notices.write(FrameKind::Resize, &size))
+                }
+                SIGWINCH => Ok(()),
+                number => notices.write(FrameKind::Signal, &[number as u8]),
+            };
+            if sent.is_err() {
+                return;
+            }
+        }
+    })?;
+    let (mut output, mut errors) = (io::stdout(), io::stderr());
+    while let Some(frame) = session.read()? {
+        // Whoever reads our output may have enough; the program then hears of it by its pipe.
+        let written = match frame.kind {
+            FrameKind::Output => output.write_all(&frame.payload).and_then(|()| output.flush()),
+            FrameKind::Error => errors.write_all(&frame.payload),
+            FrameKind::Exit => {
+                let exit: Exit = serde_json::from_slice(&frame.payload)?;
+                return Ok(End::Exit(exit.code));
+            }
+            FrameKind::Failure => return Ok(End::Refused(frame)),
+            _ => Ok(()),
+        };
+        if let Err(error) = written {
+            return if error.kind() == io::ErrorKind::BrokenPipe {
+                Ok(End::Exit(141))
+            } else {
+                Err(error)
+            };
+        }
+    }
+    Err(io::ErrorKind::UnexpectedEof.into())
+}

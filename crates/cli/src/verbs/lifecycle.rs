@@ -1,0 +1,259 @@
+//! From start to purge.
+
+use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use agent::Request;
+
+use crate::arguments::{Delete, Names, Rename, Stop, Wait};
+use crate::daemon::Connection;
+use crate::failure::{Failure, TIMEOUT};
+use crate::machine::{Machine, State};
+use crate::progress::Line;
+use crate::verbs::{launch, port};
+use crate::{guest, names};
+
+/// How long a guest may take to go off by itself.
+const OFF_PATIENCE: Duration = Duration::from_secs(60);
+const BOOT_PATIENCE: Duration = Duration::from_secs(120);
+
+/// The machines that were named, or all that are not deleted.
+fn chosen(
+    connection: &mut Connection,
+    names: &[String],
+    all: bool,
+) -> Result<Vec<Machine>, Failure> {
+    if all {
+        let machines = connection.machines()?.into_iter();
+        return Ok(machines.filter(|machine| machine.state != State::Deleted).collect());
+    }
+    names.iter().map(|name| connection.machine(name)).collect()
+}
+
+/// Starts a machine, and forwards its ports.
+pub fn start_machine(connection: &mut Connection, machine: &Machine) -> Result<(), Failure> {
+    let domain = connection.client.domain_create_with_flags(machine.domain.clone(), 0);
+    domain.map_err(|error| {
+        Failure::new(format!("'{}' cannot be started", machine.name())).because(&error)
+    })?;
+    let note = machine.note().unwrap_or_default();
+    for (host, guest) in &note.ports {
+        if let Err(failure) = port::forward(connection, machine, *host, *guest) {
+            _ = connection.client.domain_destroy(machine.domain.clone());
+            return Err(failure);
+        }
+    }
+    Ok(())
+}
+
+/// The same, unless somebody else was faster.
+pub fn start_unless_running(connection: &mut Connection, machine: &Machine) -> Result<(), Failure> {
+    match start_machine(connection, machine) {
+        Err(failure) if connection.machine(machine.name())?.state != State::Running => Err(failure),
+        _ => Ok(()),
+    }
+}
+
+/// `hostel start`.
+pub fn start(what: &Names) -> Result<u8, Failure> {
+    let mut connection = Connection::open()?;
+    for machine in chosen(&mut connection, &what.names, what.all)? {
+        match machine.state {
+            State::Running => continue,
+            State::Suspended => connection.client.domain_resume(machine.domain.clone())?,
+            _ => start_machine(&mut connection, &machine)?,
+        }
+        let mut line = Line::new();
+        guests::Progress::step(&mut line, &format!("Starting {}", machine.name()));
+        let level = crate::arguments::Level::Booted;
+        launch::await_level(&connection, &machine, level, BOOT_PATIENCE, &mut line)?;
+    }
+    Ok(0)
+}
+
+/// `hostel stop`.
+pub fn stop(what: &Stop) -> Result<u8, Failure> {
+    let mut connection = Connection::open()?;
+    for machine in chosen(&mut connection, &what.names, what.all)? {
+        stop_machine(&mut connection, &machine, what.force)?;
+    }
+    Ok(0)
+}
+
+fn stop_machine(
+    connection: &mut Connection,
+    machine: &Machine,
+    force: bool,
+) -> Result<(), Failure> {
+    if !matches!(machine.state, State::Running | State::Suspended) {
+        return Ok(());
+    }
+    if force || machine.state == State::Suspended {
+        connection.client.domain_destroy(machine.domain.clone())?;
+        return Ok(());
+    }
+    let socket = machine.socket(connection);
+    let request = Request::PowerOff { reboot: false };
+    let asked = guest::ask::<serde_json::Value>(machine.name(), &socket, &request);
+    if asked.is_err() {
+        // A guest without our agent has a power button.
+        connection.client.domain_shutdown(machine.domain.clone())?;
+    }
+    let mut line = Line::new();
+    guests::Progress::step(&mut line, &format!("Stopping {}", machine.name()));
+    let began = Instant::now();
+    while connection.any_machine(machine.name())?.state == State::Running {
+        if began.elapsed() > OFF_PATIENCE {
+            let failure = Failure::new(format!("'{}' does not go off", machine.name()));
+            let hint = format!("'hostel stop --force {}' pulls the plug", machine.name());
+            return Err(failure.hint(hint).code(TIMEOUT));
+        }
+        line.tick("");
+        thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+/// `hostel restart`.
+pub fn restart(what: &Names) -> Result<u8, Failure> {
+    let mut connection = Connection::open()?;
+    for machine in chosen(&mut connection, &what.names, what.all)? {
+        stop_machine(&mut connection, &machine, false)?;
+        start_machine(&mut connection, &machine)?;
+        let mut line = Line::new();
+        guests::Progress::step(&mut line, &format!("Starting {}", machine.name()));
+        let level = crate::arguments::Level::Booted;
+        launch::await_level(&connection, &machine, level, BOOT_PATIENCE, &mut line)?;
+    }
+    Ok(0)
+}
+
+/// `hostel suspend`.
+pub fn suspend(what: &Names) -> Result<u8, Failure> {
+    let mut connection = Connection::open()?;
+    for machine in chosen(&mut connection, &what.names, what.all)? {
+        if machine.state == State::Running {
+            connection.client.domain_suspend(machine.domain)?;
+        }
+    }
+    Ok(0)
+}
+
+/// `hostel resume`.
+pub fn resume(what: &Names) -> Result<u8, Failure> {
+    let mut connection = Connection::open()?;
+    for machine in chosen(&mut connection, &what.names, what.all)? {
+        if machine.state == State::Suspended {
+            connection.client.domain_resume(machine.domain)?;
+        }
+    }
+    Ok(0)
+}
+
+/// `hostel delete`.
+pub fn delete(what: &Delete) -> Result<u8, Failure> {
+    let mut connection = Connection::open()?;
+    let machines = match what.all {
+        true => connection.machines()?,
+        false => {
+            what.names.iter().map(|name| connection.any_machine(name)).collect::<Result<_, _>>()?
+        }
+    };
+    for machine in machines {
+        if matches!(machine.state, State::Running | State::Suspended) {
+            connection.client.domain_destroy(machine.domain.clone())?;
+        }
+        match what.purge {
+            true => forget(&mut connection, &machine)?,
+            false => connection.change_note(&machine, |note| note.deleted = true)?,
+        }
+    }
+    Ok(0)
+}
+
+/// `hostel recover`.
+pub fn recover(what: &Names) -> Result<u8, Failure> {
+    let mut connection = Connection::open()?;
+    let mut machines = match what.all {
+        true => connection.machines()?,
+        false => {
+            what.names.iter().map(|name| connection.any_machine(name)).collect::<Result<_, _>>()?
+        }
+    };
+    machines.retain(|machine| machine.state == State::Deleted);
+    for machine in machines {
+        connection.change_note(&machine, |note| note.deleted = false)?;
+    }
+    Ok(0)
+}
+
+/// `hostel purge`.
+pub fn purge() -> Result<u8, Failure> {
+    let mut connection = Connection::open()?;
+    for machine in connection.machines()? {
+        if machine.state == State::Deleted {
+            forget(&mut connection, &machine)?;
+        }
+    }
+    Ok(0)
+}
+
+/// The machine and its own disk are gone for good.
+fn forget(connection: &mut Connection, machine: &Machine) -> Result<(), Failure> {
+    let note = machine.note();
+    connection.client.domain_undefine_flags(machine.domain.clone(), 0)?;
+    if let Some(disk) = note.and_then(|note| note.disk)
+        && let Err(error) = fs::remove_file(&disk)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        let what = format!("The disk {} cannot be removed", disk.display());
+        return Err(Failure::new(what).because(&error));
+    }
+    let logs = connection.places.state.join("logs");
+    _ = fs::remove_file(logs.join(format!("{}-console.log", machine.name())));
+    Ok(())
+}
+
+/// `hostel rename`.
+pub fn rename(what: &Rename) -> Result<u8, Failure> {
+    names::check(&what.new_name)?;
+    let mut connection = Connection::open()?;
+    let machine = connection.machine(&what.name)?;
+    if machine.state != State::Stopped {
+        let failure = Failure::new(format!("'{}' runs", what.name));
+        return Err(failure.hint(format!("'hostel stop {}' first", what.name)));
+    }
+    connection.client.domain_rename(machine.domain, Some(what.new_name.clone()), 0)?;
+    // Its host name stands in its kernel's command line.
+    let machine = connection.machine(&what.new_name)?;
+    let mut definition = machine.definition.clone();
+    let os = definition.ensure("os");
+    if let Some(line) = os.child_mut("cmdline") {
+        let words = line.text();
+        let words: Vec<String> = words
+            .split(' ')
+            .map(|word| match word.starts_with("hostname=") {
+                true => format!("hostname={}", what.new_name),
+                false => word.to_owned(),
+            })
+            .collect();
+        line.set_text(words.join(" "));
+    }
+    connection.client.domain_define_xml(definition.to_xml())?;
+    Ok(0)
+}
+
+/// `hostel wait`.
+pub fn wait(what: &Wait) -> Result<u8, Failure> {
+    let mut connection = Connection::open()?;
+    let machine = connection.machine(&what.name)?;
+    if machine.state == State::Stopped {
+        let failure = Failure::new(format!("'{}' does not run", what.name));
+        return Err(failure.hint(format!("'hostel start {}' starts it", what.name)));
+    }
+    let mut line = Line::new();
+    guests::Progress::step(&mut line, &format!("Waiting for {}", what.name));
+    launch::await_level(&connection, &machine, what.level, what.timeout, &mut line)?;
+    Ok(0)
+}

@@ -1,0 +1,103 @@
+//! `port`: ports of this host that lead to a machine.
+
+use std::net::{Ipv4Addr, TcpListener};
+
+use serde_json::{Value, json};
+
+use crate::arguments::Port;
+use crate::daemon::Connection;
+use crate::failure::{Failure, USAGE};
+use crate::machine::{Machine, State};
+
+/// Run the command as it stands, for the monitor's people.
+const MONITOR_FOR_PEOPLE: u32 = 1;
+
+/// `hostel port`.
+pub fn run(what: &Port) -> Result<u8, Failure> {
+    let mut connection = Connection::open()?;
+    let machine = connection.machine(&what.name)?;
+    let note = machine.note().unwrap_or_default();
+    if what.ports.is_empty() {
+        for (host, guest) in &note.ports {
+            println!("{host}:{guest}");
+        }
+        return Ok(0);
+    }
+    let running = machine.state == State::Running;
+    for pair in &what.ports {
+        let known = note.ports.contains(pair);
+        match (what.remove, known) {
+            (true, false) => {
+                let (host, guest) = pair;
+                return Err(Failure::new(format!("{host}:{guest} is not forwarded")).code(USAGE));
+            }
+            (true, true) if running => release(&mut connection, &machine, pair.0)?,
+            (false, false) => {
+                check_free(pair.0)?;
+                if running {
+                    forward(&mut connection, &machine, pair.0, pair.1)?;
+                }
+            }
+            _ => {}
+        }
+    }
+    connection.change_note(&machine, |note| {
+        for pair in &what.ports {
+            note.ports.retain(|known| known != pair);
+            if !what.remove {
+                note.ports.push(*pair);
+            }
+        }
+    })?;
+    Ok(0)
+}
+
+/// A port that somebody has is better reported before anything is made.
+pub fn check_free(host: u16) -> Result<(), Failure> {
+    match TcpListener::bind((Ipv4Addr::LOCALHOST, host)) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Failure::new(format!("Port {host} of this host cannot be had"))
+            .because(&error)
+            .hint("choose another one, such as 0 to 1023 for root only, or a higher one")),
+    }
+}
+
+/// Forwards a port of a running machine. Only this host reaches it.
+pub fn forward(
+    connection: &mut Connection,
+    machine: &Machine,
+    host: u16,
+    guest: u16,
+) -> Result<(), Failure> {
+    let said = monitor(
+        connection,
+        machine,
+        &format!("hostfwd_add hostnet0 tcp:127.0.0.1:{host}-:{guest}"),
+    )?;
+    match said.trim() {
+        "" => Ok(()),
+        said => {
+            let mut failure = Failure::new(format!("Port {host} cannot be forwarded"));
+            failure.causes.push(said.to_owned());
+            Err(failure)
+        }
+    }
+}
+
+fn release(connection: &mut Connection, machine: &Machine, host: u16) -> Result<(), Failure> {
+    monitor(connection, machine, &format!("hostfwd_remove hostnet0 tcp:127.0.0.1:{host}"))?;
+    Ok(())
+}
+
+/// Says something to the emulator, and gives what it prints.
+fn monitor(connection: &mut Connection, machine: &Machine, line: &str) -> Result<String, Failure> {
+    let domain = machine.domain.clone();
+    let said = connection.client.qemu_domain_monitor_command(
+        domain,
+        line.to_owned(),
+        MONITOR_FOR_PEOPLE,
+    )?;
+    // Some daemons wrap it, some do not.
+    let unwrapped = serde_json::from_str::<Value>(&said).unwrap_or_else(|_| json!(said));
+    Ok(unwrapped["return"].as_str().map_or(said, str::to_owned))
+}
