@@ -90,12 +90,12 @@ impl Hub {
     }
 
     /// Joins a back end to the hub.
-    pub fn join(&self, backend: Arc<dyn Backend>) {
+    pub fn join(&self, backend: &Arc<dyn Backend>) {
         let number = self.shared.add(End::Open);
         let shared = Arc::downgrade(&self.shared);
         let card = Arc::new(Joined { shared, number });
         let weak: Weak<Joined> = Arc::downgrade(&card);
-        self.shared.set(number, End::Backend(Arc::clone(&backend), card));
+        self.shared.set(number, End::Backend(Arc::clone(backend), card));
         backend.attach(weak);
         backend.set_guest_offload(Capabilities::default());
     }
@@ -305,7 +305,8 @@ mod tests {
         first.attach(weak.0);
         second.attach(weak.1);
         let mouth = Arc::new(Mouth::default());
-        hub.join(Arc::clone(&mouth) as _);
+        let joined: Arc<dyn Backend> = Arc::clone(&mouth) as _;
+        hub.join(&joined);
         first.transmit(b"one", Offload::default());
         wait(|| others.heard.lock().len() == 1 && mouth.sent.lock().len() == 1);
         assert!(ears.heard.lock().is_empty(), "not back to the sender");

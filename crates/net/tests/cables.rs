@@ -1,5 +1,7 @@
 //! Back ends other than the user-mode network, with a smoltcp guest on them.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking, too")]
+
 mod guest;
 
 use std::io::{Read, Write};
@@ -140,7 +142,8 @@ fn datagrams_carry_frames_by_udp_unix_and_multicast() {
 fn guest_behind_a_hub_uses_the_user_network_and_is_captured() {
     let target = greeter();
     let hub = Hub::new().unwrap();
-    hub.join(UserNet::new(Config::customary(), &[]).unwrap());
+    let network: Arc<dyn Backend> = UserNet::new(Config::customary(), &[]).unwrap();
+    hub.join(&network);
     let path = scratch("capture");
     let capture = Arc::new(Capture::create(&path, 65_536).unwrap());
     let dump = Dump::new(hub.port(), Arc::clone(&capture));

@@ -4,7 +4,7 @@ use core::fmt;
 use core::net::SocketAddr;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -332,8 +332,8 @@ fn family(address: &SocketAddr) -> AddressFamily {
     if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 }
 }
 
-fn unix(path: &PathBuf, action: &'static str) -> impl Fn(Errno) -> Error {
-    let path = path.clone();
+fn unix(path: &Path, action: &'static str) -> impl Fn(Errno) -> Error {
+    let path = path.to_owned();
     move |error| Error::Unix { action, path: path.clone(), source: io::Error::from(error) }
 }
 

@@ -294,7 +294,7 @@ impl Peer {
         header.write(&mut bytes, self.port, self.to.port());
         bytes.extend(payload);
         let sum = checksum::pseudo(GUEST.into(), self.to.ip(), ip::TCP, bytes.len());
-        let sum = sum.add(&bytes).finish();
+        let sum = sum.with(&bytes).finish();
         bytes[tcp::CHECKSUM_AT..tcp::CHECKSUM_AT + 2].copy_from_slice(&sum.to_be_bytes());
         world.packet(GUEST.into(), self.to.ip(), ip::TCP, &bytes);
         world.service();
@@ -372,7 +372,7 @@ fn connection_opens_talks_and_closes() {
     assert_eq!((seen.len(), seen[0].acknowledgement), (1, peer.next));
     assert!(world.host.streams[&id].finished);
     assert_eq!(world.host.streams[&id].closed, Some(false));
-    assert_eq!((world.engine.tcp.flows.len(), world.engine.deadline()), (0, None));
+    assert_eq!((world.engine.tcp.flows.count(), world.engine.deadline()), (0, None));
 }
 
 #[test]
@@ -406,7 +406,7 @@ fn failures_of_the_host_are_told_each_in_its_way() {
             }
         }
         assert_eq!((resets == 1, codes), (reset, unreachable), "{failure:?}");
-        assert_eq!(world.engine.tcp.flows.len(), 0);
+        assert_eq!(world.engine.tcp.flows.count(), 0);
     }
 }
 
@@ -663,7 +663,7 @@ fn questions_go_to_the_hosts_name_server() {
     world.engine.udp_received(id, server, &answer, &mut world.host, world.now);
     assert_eq!(world.only(ip::UDP)[udp::HEADER..], answer);
     world.wait(Duration::from_secs(30));
-    assert_eq!((world.engine.udp.flows.len(), world.host.open.0), (0, 0));
+    assert_eq!((world.engine.udp.flows.count(), world.host.open.0), (0, 0));
 }
 
 #[test]
@@ -833,7 +833,7 @@ fn hostile_frame(random: &mut Random, mac: Mac) -> Vec<u8> {
             let mut bytes = vec![0; header.length()];
             header.write(&mut bytes, 4000 + random.below(2000) as u16, 80);
             bytes.extend(payload);
-            let sum = checksum::pseudo(from, to, ip::TCP, bytes.len()).add(&bytes).finish();
+            let sum = checksum::pseudo(from, to, ip::TCP, bytes.len()).with(&bytes).finish();
             bytes[16..18].copy_from_slice(&sum.to_be_bytes());
             (ip::TCP, bytes)
         }
