@@ -165,6 +165,53 @@ fn guest_behind_a_hub_uses_the_user_network_and_is_captured() {
     std::fs::remove_file(path).unwrap();
 }
 
+/// A process of the test, ended with it.
+struct Running(std::process::Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The reference's own user-mode network, at the far end of a stream: it speaks our framing,
+/// and its addresses are those that we give.
+#[test]
+fn reference_network_is_reached_by_a_stream() {
+    let Some(reference) = tests::asset("bin/qemu-system-x86_64") else {
+        tests::skip!("no qemu-system-x86_64: cargo xtask fetch");
+    };
+    let target = greeter();
+    for listens in [true, false] {
+        let path = scratch("reference");
+        let server = if listens { "off" } else { "on" };
+        let stream =
+            format!("stream,id=s,server={server},addr.type=unix,addr.path={}", path.display());
+        let end = Address::Unix(path.clone());
+        let listener = listens.then(|| StreamNet::new(StreamEnd::Listen(end.clone())).unwrap());
+        let mut command = Command::new(&reference);
+        command.args(["-M", "none", "-nodefaults", "-display", "none", "-netdev", "user,id=u"]);
+        command.args(["-netdev", &stream, "-netdev", "hubport,id=a,hubid=0,netdev=u"]);
+        command.args(["-netdev", "hubport,id=b,hubid=0,netdev=s"]);
+        let _running = Running(command.spawn().unwrap());
+        let again = Some(Duration::from_millis(50));
+        let net =
+            listener.unwrap_or_else(|| StreamNet::new(StreamEnd::Connect(end, again)).unwrap());
+        let backend: Arc<dyn Backend> = net;
+        let mut guest = Guest::new(Arc::clone(&backend), false);
+        guest.live("link", |_| backend.link().then_some(()));
+        let (address, router, servers) = guest.dhcp();
+        assert_eq!(address.address(), Ipv4Addr::new(10, 0, 2, 15));
+        assert_eq!(router, Some(Ipv4Addr::new(10, 0, 2, 2)));
+        assert_eq!(servers, [Ipv4Addr::new(10, 0, 2, 3)]);
+        let handle = guest.connect(target);
+        assert_eq!(guest.exchange(handle, b""), [7; 300_000]);
+        drop(guest);
+        std::fs::remove_file(path).unwrap();
+    }
+}
+
 /// A network namespace of this thread's own, so that nothing is left on the host.
 fn own_namespace() -> bool {
     let unshared = nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).is_ok();

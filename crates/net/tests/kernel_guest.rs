@@ -4,9 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking, too")]
 
 use std::io::{Read, Write};
-use std::net::{
-    Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket,
-};
+use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Arc, Weak};
@@ -403,4 +401,103 @@ fn kernel_makes_a_thousand_short_connections() {
     if !ran.join().unwrap() {
         tests::skip!("{NO_GUEST}");
     }
+}
+
+const TIME: Duration = Duration::from_secs(3);
+
+/// Source and sink of bytes.
+fn ends() -> (SocketAddr, SocketAddr) {
+    let source = serve(|mut stream| {
+        let zeros = vec![0; 256 << 10];
+        while stream.write_all(&zeros).is_ok() {}
+    });
+    let sink = serve(|mut stream| {
+        let mut bytes = vec![0; 256 << 10];
+        while let Ok(1..) = stream.read(&mut bytes) {}
+    });
+    (source, sink)
+}
+
+/// CPU seconds of a task, by the path of its `stat`.
+fn task_seconds(stat: &std::path::Path) -> f64 {
+    let stat = std::fs::read_to_string(stat).unwrap_or_default();
+    let Some((_, rest)) = stat.rsplit_once(") ") else { return 0.0 };
+    let field = |at: usize| rest.split(' ').nth(at).unwrap().parse::<f64>().unwrap();
+    (field(11) + field(12)) / 100.0
+}
+
+/// CPU seconds of our threads with one of these names.
+fn thread_seconds(names: &[&str]) -> f64 {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap().filter_map(Result::ok);
+    let ours = tasks.filter(|task| {
+        let name = std::fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+        names.contains(&name.trim())
+    });
+    ours.map(|task| task_seconds(&task.path().join("stat"))).sum()
+}
+
+fn measure(what: &str, up: bool, target: SocketAddr, cpu: impl Fn() -> f64) {
+    let mut stream = TcpStream::connect(at_gateway(target)).unwrap();
+    let mut bytes = vec![0; 256 << 10];
+    let (start, before, mut count) = (Instant::now(), cpu(), 0_usize);
+    while start.elapsed() < TIME {
+        count += if up { stream.write(&bytes) } else { stream.read(&mut bytes) }.unwrap();
+    }
+    let (wall, spent) = (start.elapsed().as_secs_f64(), cpu() - before);
+    let gigabytes = count as f64 / 1e9;
+    let direction = if up { "up" } else { "down" };
+    println!(
+        "{what} {direction}: {:.2} Gbit/s, {:.2} CPU-s/GB of network and tap",
+        gigabytes * 8.0 / wall,
+        spent / gigabytes,
+    );
+}
+
+#[test]
+#[ignore = "a figure, not a check"]
+fn kernel_throughput() {
+    let (source, sink) = ends();
+    for (offload, up) in [(true, false), (true, true), (false, false), (false, true)] {
+        let user = UserNet::new(Config::customary(), &[]).unwrap();
+        let ran = thread::spawn(move || {
+            let Some(_guest) = with_address(user, offload) else { return };
+            let what = if offload { "ours, offload" } else { "ours, MTU 1500" };
+            let cpu = || thread_seconds(&["usernet", "nettap"]);
+            measure(what, up, if up { sink } else { source }, cpu);
+        });
+        ran.join().unwrap();
+    }
+}
+
+/// The reference's network with the same guest, which it serves by a tap interface as well.
+#[test]
+#[ignore = "a figure, not a check"]
+fn kernel_throughput_of_the_reference() {
+    let Some(reference) = tests::asset("bin/qemu-system-x86_64") else {
+        tests::skip!("no qemu-system-x86_64: cargo xtask fetch");
+    };
+    let ran = thread::spawn(move || {
+        if nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).is_err() {
+            return;
+        }
+        must("ip link set lo up");
+        let (source, sink) = ends();
+        let mut command = Command::new(reference);
+        command.args(["-M", "none", "-nodefaults", "-display", "none", "-netdev", "user,id=u"]);
+        command.args(["-netdev", "tap,id=t,ifname=eth0,script=no,downscript=no"]);
+        command.args(["-netdev", "hubport,id=a,hubid=0,netdev=u"]);
+        command.args(["-netdev", "hubport,id=b,hubid=0,netdev=t"]);
+        let mut child = command.spawn().unwrap();
+        while !run("ip link set eth0 up").0 {
+            thread::sleep(Duration::from_millis(50));
+        }
+        must("ip addr add 10.0.2.15/24 dev eth0 && ip route add default via 10.0.2.2");
+        let stat = PathBuf::from(format!("/proc/{}/stat", child.id()));
+        for up in [false, true] {
+            measure("reference", up, if up { sink } else { source }, || task_seconds(&stat));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+    });
+    ran.join().unwrap();
 }
