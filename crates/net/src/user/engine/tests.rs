@@ -448,7 +448,17 @@ fn lost_frames_are_sent_again() {
             world.wait(Duration::from_millis(1100));
         }
         let again: Vec<u8> = peer.seen(&world).into_iter().flat_map(|s| s.payload).collect();
-        assert!(again == data, "{} bytes", again.len());
+        if by_duplicates {
+            // Only the first, until the guest says that more is missing.
+            assert!(again == data[..1460], "{} bytes", again.len());
+            peer.expected = peer.expected.wrapping_add(1460);
+            peer.send(&mut world, tcp::ACK, &[]);
+            let next: Vec<u8> = peer.seen(&world).into_iter().flat_map(|s| s.payload).collect();
+            assert!(next == data[1460..2920], "{} bytes", next.len());
+            peer.expected = peer.expected.wrapping_sub(1460);
+        } else {
+            assert!(again == data, "{} bytes", again.len());
+        }
         peer.expected = peer.expected.wrapping_add(20_000);
         peer.send(&mut world, tcp::ACK, &[]);
         assert_eq!(world.engine.kept(), (0, 0));

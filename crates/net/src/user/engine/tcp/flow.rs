@@ -22,10 +22,13 @@ pub const SEGMENT_BYTES: u16 = 65_495;
 const SEGMENT_BYTES_UNSAID: u16 = 536;
 /// Smaller segments are an attack on whoever must send them.
 const SEGMENT_BYTES_MIN: u16 = 64;
-/// The first wait for an acknowledgement; it doubles.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// The first wait for an answer to a start (RFC 6298 section 2); it doubles.
+const START_PATIENCE: Duration = Duration::from_secs(1);
+/// The first wait for an acknowledgement; it doubles. The guest is a few microseconds away, but
+/// it may be translated, and the host may be busy.
+const PATIENCE: Duration = Duration::from_millis(300);
 /// After so many waits a guest is given up: 2 minutes for data, 1 minute for a start.
-const RETRIES_MAX: u8 = 7;
+const RETRIES_MAX: u8 = 8;
 const START_RETRIES_MAX: u8 = 5;
 /// RFC 5681 section 3.2.
 const DUPLICATES: u8 = 3;
@@ -100,6 +103,10 @@ pub struct Flow {
     duplicates: u8,
     /// While numbers before this are acknowledged, duplicates say nothing new.
     recover: u32,
+    /// Up to `recover`, each acknowledgement shows the next gap (RFC 6582).
+    recovering: bool,
+    /// The first unacknowledged segment is to be sent again, alone.
+    pub resend_due: bool,
     retries: u8,
     since: Instant,
     /// When to send again.
@@ -160,6 +167,8 @@ impl Flow {
             scheduled: false,
             duplicates: 0,
             recover: first,
+            recovering: false,
+            resend_due: false,
             retries: 0,
             since: now,
             alarm: Alarm::default(),
@@ -210,7 +219,10 @@ impl Flow {
             Phase::SynReceived | Phase::SynSent => self.start_due,
             Phase::Open => {
                 let sendable = self.unsent() > 0 || (self.readable && !self.host_done);
-                self.acknowledgements_due > 0 || self.finish_due() || (sendable && self.room() > 0)
+                self.acknowledgements_due > 0
+                    || self.resend_due
+                    || self.finish_due()
+                    || (sendable && self.room() > 0)
             }
         }
     }
@@ -311,13 +323,16 @@ impl Flow {
                 self.next = self.unacknowledged;
             }
             self.progress(now);
+            self.recovering &= distance(self.unacknowledged, self.recover) > 0;
+            self.resend_due = self.recovering;
         } else if acknowledged == 0 {
             let repeated = is_bare && window == self.window && self.in_flight() > 0;
             self.duplicates = if repeated { self.duplicates.saturating_add(1) } else { 0 };
             let news = distance(self.recover, self.unacknowledged) >= 0;
             if self.duplicates == DUPLICATES && news {
                 self.recover = self.highest;
-                self.next = self.unacknowledged;
+                self.recovering = true;
+                self.resend_due = true;
             }
             if self.in_flight() == 0 {
                 // The guest lives and takes nothing, or has just made room: no reason to give up.
@@ -404,7 +419,8 @@ impl Flow {
                 self.in_flight() > 0 || (sendable && self.room() == 0)
             }
         };
-        waiting.then(|| self.since + PATIENCE * (1 << self.retries.min(RETRIES_MAX)))
+        let patience = if self.phase == Phase::Open { PATIENCE } else { START_PATIENCE };
+        waiting.then(|| self.since + patience * (1 << self.retries.min(RETRIES_MAX)))
     }
 
     /// Nothing was heard for too long. `false`: the guest is given up. `was_heard`: other
@@ -422,6 +438,8 @@ impl Flow {
         self.start_due = starting;
         self.next = self.unacknowledged;
         self.recover = self.highest;
+        self.recovering = false;
+        self.resend_due = false;
         true
     }
 
