@@ -428,6 +428,24 @@ fn out_of_order_and_repeated_data_arrives_once_in_order() {
 }
 
 #[test]
+fn what_came_too_early_counts_once_the_gap_is_filled() {
+    let mut world = World::new(Config::customary());
+    let mut peer = Peer::new(4000);
+    let id = peer.open(&mut world);
+    let data = pattern(4000);
+    let start = peer.next;
+    for (offset, acknowledged) in [(3000, 0), (1000, 0), (2000, 0), (0, 4000)] {
+        peer.next = start + offset;
+        let from = offset as usize;
+        peer.send(&mut world, tcp::ACK, &data[from..from + 1000]);
+        let seen = peer.seen(&world);
+        assert_eq!(seen.last().unwrap().acknowledgement, start + acknowledged);
+    }
+    assert!(world.host.streams[&id].written == data);
+    assert_eq!(world.engine.kept(), (0, 0));
+}
+
+#[test]
 fn lost_frames_are_sent_again() {
     for by_duplicates in [true, false] {
         let mut world = World::new(Config::customary());

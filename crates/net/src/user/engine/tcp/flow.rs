@@ -1,8 +1,8 @@
 //! One TCP connection of the guest, which ends here: the half of it that faces the guest.
 //!
 //! The link to the guest neither loses nor reorders, but the guest may: so everything sent is
-//! kept until acknowledged and can be sent again, from the first missing byte on. What comes out
-//! of order is dropped and asked for again.
+//! kept until acknowledged and can be sent again, and what comes too early is kept until what is
+//! missing before it has come.
 
 use core::net::SocketAddr;
 use std::collections::VecDeque;
@@ -32,6 +32,8 @@ const RETRIES_MAX: u8 = 8;
 const START_RETRIES_MAX: u8 = 5;
 /// RFC 5681 section 3.2.
 const DUPLICATES: u8 = 3;
+/// Segments that are kept while one before them is missing.
+const LATER_MAX: usize = 512;
 
 /// How far a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +82,8 @@ pub struct Flow {
     promised: u32,
     /// From the guest, for the host.
     pub pending: VecDeque<u8>,
+    /// From the guest, with a gap before them: where they start, in their order.
+    later: VecDeque<(u32, Vec<u8>)>,
     /// `pending` is to be written when all that came at once was seen.
     pub flush_due: bool,
     /// The guest has no more to say.
@@ -156,6 +160,7 @@ impl Flow {
             expected: 0,
             promised: 0,
             pending: VecDeque::new(),
+            later: VecDeque::new(),
             flush_due: false,
             guest_done: false,
             finish_told: false,
@@ -343,6 +348,41 @@ impl Flow {
             self.window = window;
         }
         (Verdict::Go, freed)
+    }
+
+    /// Keeps a payload that came too early; returns how many bytes. `stored` are kept already,
+    /// over all connections.
+    pub fn keep_for_later(&mut self, header: &Header, payload: &[u8], stored: usize) -> usize {
+        let ahead = distance(self.expected, header.sequence);
+        let Some(start) = usize::try_from(ahead).ok().filter(|start| *start > 0) else { return 0 };
+        let space = usize::try_from(distance(self.expected, self.promised)).unwrap_or(0);
+        let fits = start + payload.len() <= space
+            && self.later.len() < LATER_MAX
+            && stored + payload.len() <= super::STORED_MAX;
+        if payload.is_empty() || !fits || self.guest_done {
+            return 0;
+        }
+        let expected = self.expected;
+        let at = self.later.partition_point(|(other, _)| distance(expected, *other) < ahead);
+        let known = self.later.get(at);
+        if known.is_some_and(|(s, b)| *s == header.sequence && b.len() >= payload.len()) {
+            return 0;
+        }
+        self.later.insert(at, (header.sequence, payload.to_vec()));
+        payload.len()
+    }
+
+    /// The first that came too early and now has no gap before it, and how many of its bytes
+    /// came otherwise.
+    pub fn take_later(&mut self) -> Option<(Vec<u8>, usize)> {
+        let (sequence, _) = self.later.front()?;
+        let known = usize::try_from(distance(*sequence, self.expected)).ok()?;
+        self.later.pop_front().map(|(_, bytes)| (bytes, known))
+    }
+
+    /// Bytes from the guest that are kept.
+    pub fn stored(&self) -> usize {
+        self.pending.len() + self.later.iter().map(|(_, bytes)| bytes.len()).sum::<usize>()
     }
 
     /// The part of a payload that is new, and whether FIN behind it counts.
