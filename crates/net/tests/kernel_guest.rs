@@ -347,7 +347,7 @@ impl Card for Bad {
         random ^= random << 17;
         self.random.store(random, Ordering::SeqCst);
         let dice = random >> 20;
-        if self.refuses && dice % 7 == 0 {
+        if self.refuses && dice.is_multiple_of(7) {
             let near = self.near.clone();
             thread::spawn(move || {
                 if let Some(near) = near.upgrade() {
@@ -356,7 +356,7 @@ impl Card for Bad {
             });
             return false;
         }
-        if let Some(far) = self.far.upgrade().filter(|_| dice % 50 != 0) {
+        if let Some(far) = self.far.upgrade().filter(|_| !dice.is_multiple_of(50)) {
             far.transmit(frame, offload);
         }
         true
