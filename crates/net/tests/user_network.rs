@@ -1,5 +1,7 @@
 //! The user-mode network from a guest's side: smoltcp on one end, the host's sockets on the other.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking, too")]
+
 mod guest;
 
 use std::io::{Read, Write};
@@ -234,7 +236,7 @@ fn forwarded_tcp_port_leads_to_the_guest_until_it_is_removed() {
     let net = network(Config::customary());
     let any = HostEnd::Tcp("127.0.0.1:0".parse().unwrap());
     let guest_end = SocketAddr::new(GUEST.into(), 80);
-    let forward = net.add_forward(HostForward { from: any, guest: guest_end }).unwrap();
+    let forward = net.add_forward(&HostForward { from: any, guest: guest_end }).unwrap();
     let HostEnd::Tcp(address) = forward.from.clone() else { panic!("{forward:?}") };
     // The guest is found by ARP: it has not said a word yet.
     let client = thread::spawn(move || {
@@ -279,7 +281,7 @@ fn busy_port_is_named() {
     let net = network(Config::customary());
     let guest = SocketAddr::new(GUEST.into(), 80);
     let forward = HostForward { from: HostEnd::Tcp(address), guest };
-    let text = net.add_forward(forward).unwrap_err().to_string();
+    let text = net.add_forward(&forward).unwrap_err().to_string();
     assert!(text.contains(&address.to_string()) && text.contains("another program"), "{text}");
     let outside = HostForward {
         from: HostEnd::Udp("127.0.0.1:0".parse().unwrap()),
@@ -323,7 +325,7 @@ fn datagrams_go_out_come_back_and_come_in_by_a_forwarding() {
 
     let guest_end = SocketAddr::new(GUEST.into(), 5000);
     let any = HostEnd::Udp("127.0.0.1:0".parse().unwrap());
-    let forward = net.add_forward(HostForward { from: any, guest: guest_end }).unwrap();
+    let forward = net.add_forward(&HostForward { from: any, guest: guest_end }).unwrap();
     let HostEnd::Udp(address) = forward.from else { panic!("{forward:?}") };
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
     client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();

@@ -26,13 +26,13 @@ impl<T> Arena<T> {
     }
 
     /// How many there are.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.slots.len() - self.free.len()
     }
 
     /// Whether another one would be refused.
     pub fn is_full(&self) -> bool {
-        self.len() >= self.limit
+        self.count() >= self.limit
     }
 
     /// Adds a thing, unless there are too many.
@@ -98,7 +98,7 @@ mod tests {
         assert_eq!(arena.remove(first), None);
         assert_eq!(arena.get(second), Some(&'b'));
         arena.insert('c').unwrap();
-        assert_eq!((arena.insert('d'), arena.len()), (None, 2));
+        assert_eq!((arena.insert('d'), arena.count()), (None, 2));
         assert_eq!(arena.iter().map(|(_, thing)| *thing).collect::<String>(), "bc");
     }
 }

@@ -249,7 +249,7 @@ impl Engine {
                 Phase::Open => ConnectionKind::TcpOpen,
                 _ => ConnectionKind::TcpOpening,
             };
-            let queued = (flow.pending.len(), flow.queue.len());
+            let queued = (flow.pending.len(), flow.queue.bytes());
             let (source, destination) = (Some(flow.guest), flow.remote);
             (Some(id), Connection { kind, descriptor: None, source, destination, queued })
         });

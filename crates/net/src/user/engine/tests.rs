@@ -294,7 +294,7 @@ impl Peer {
         header.write(&mut bytes, self.port, self.to.port());
         bytes.extend(payload);
         let sum = checksum::pseudo(GUEST.into(), self.to.ip(), ip::TCP, bytes.len());
-        let sum = sum.add(&bytes).finish();
+        let sum = sum.with(&bytes).finish();
         bytes[tcp::CHECKSUM_AT..tcp::CHECKSUM_AT + 2].copy_from_slice(&sum.to_be_bytes());
         world.packet(GUEST.into(), self.to.ip(), ip::TCP, &bytes);
         world.service();
@@ -372,7 +372,7 @@ fn connection_opens_talks_and_closes() {
     assert_eq!((seen.len(), seen[0].acknowledgement), (1, peer.next));
     assert!(world.host.streams[&id].finished);
     assert_eq!(world.host.streams[&id].closed, Some(false));
-    assert_eq!((world.engine.tcp.flows.len(), world.engine.deadline()), (0, None));
+    assert_eq!((world.engine.tcp.flows.count(), world.engine.deadline()), (0, None));
 }
 
 #[test]
@@ -406,7 +406,7 @@ fn failures_of_the_host_are_told_each_in_its_way() {
             }
         }
         assert_eq!((resets == 1, codes), (reset, unreachable), "{failure:?}");
-        assert_eq!(world.engine.tcp.flows.len(), 0);
+        assert_eq!(world.engine.tcp.flows.count(), 0);
     }
 }
 
@@ -425,6 +425,24 @@ fn out_of_order_and_repeated_data_arrives_once_in_order() {
         assert!(!peer.seen(&world).is_empty(), "each is acknowledged");
     }
     assert!(world.host.streams[&id].written == data);
+}
+
+#[test]
+fn what_came_too_early_counts_once_the_gap_is_filled() {
+    let mut world = World::new(Config::customary());
+    let mut peer = Peer::new(4000);
+    let id = peer.open(&mut world);
+    let data = pattern(4000);
+    let start = peer.next;
+    for (offset, acknowledged) in [(3000, 0), (1000, 0), (2000, 0), (0, 4000)] {
+        peer.next = start + offset;
+        let from = offset as usize;
+        peer.send(&mut world, tcp::ACK, &data[from..from + 1000]);
+        let seen = peer.seen(&world);
+        assert_eq!(seen.last().unwrap().acknowledgement, start + acknowledged);
+    }
+    assert!(world.host.streams[&id].written == data);
+    assert_eq!(world.engine.kept(), (0, 0));
 }
 
 #[test]
@@ -448,7 +466,17 @@ fn lost_frames_are_sent_again() {
             world.wait(Duration::from_millis(1100));
         }
         let again: Vec<u8> = peer.seen(&world).into_iter().flat_map(|s| s.payload).collect();
-        assert!(again == data, "{} bytes", again.len());
+        if by_duplicates {
+            // Only the first, until the guest says that more is missing.
+            assert!(again == data[..1460], "{} bytes", again.len());
+            peer.expected = peer.expected.wrapping_add(1460);
+            peer.send(&mut world, tcp::ACK, &[]);
+            let next: Vec<u8> = peer.seen(&world).into_iter().flat_map(|s| s.payload).collect();
+            assert!(next == data[1460..2920], "{} bytes", next.len());
+            peer.expected = peer.expected.wrapping_sub(1460);
+        } else {
+            assert!(again == data, "{} bytes", again.len());
+        }
         peer.expected = peer.expected.wrapping_add(20_000);
         peer.send(&mut world, tcp::ACK, &[]);
         assert_eq!(world.engine.kept(), (0, 0));
@@ -663,7 +691,7 @@ fn questions_go_to_the_hosts_name_server() {
     world.engine.udp_received(id, server, &answer, &mut world.host, world.now);
     assert_eq!(world.only(ip::UDP)[udp::HEADER..], answer);
     world.wait(Duration::from_secs(30));
-    assert_eq!((world.engine.udp.flows.len(), world.host.open.0), (0, 0));
+    assert_eq!((world.engine.udp.flows.count(), world.host.open.0), (0, 0));
 }
 
 #[test]
@@ -833,7 +861,7 @@ fn hostile_frame(random: &mut Random, mac: Mac) -> Vec<u8> {
             let mut bytes = vec![0; header.length()];
             header.write(&mut bytes, 4000 + random.below(2000) as u16, 80);
             bytes.extend(payload);
-            let sum = checksum::pseudo(from, to, ip::TCP, bytes.len()).add(&bytes).finish();
+            let sum = checksum::pseudo(from, to, ip::TCP, bytes.len()).with(&bytes).finish();
             bytes[16..18].copy_from_slice(&sum.to_be_bytes());
             (ip::TCP, bytes)
         }

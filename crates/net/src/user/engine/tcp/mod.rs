@@ -101,6 +101,9 @@ impl Tcp {
         self.held = self.held.saturating_sub(count);
         if self.held < HELD_MAX {
             for id in core::mem::take(&mut self.starved) {
+                if let Some(flow) = self.flows.get_mut(id) {
+                    flow.starving = false;
+                }
                 self.schedule(id);
             }
         }
@@ -302,7 +305,7 @@ impl Engine {
     fn send_bare(&mut self, header: &Header, from: SocketAddr, to: SocketAddr, now: Instant) {
         let mut bytes = [0; tcp::HEADER];
         header.write(&mut bytes, from.port(), to.port());
-        let sum = checksum::pseudo(from.ip(), to.ip(), ip::TCP, bytes.len()).add(&bytes).finish();
+        let sum = checksum::pseudo(from.ip(), to.ip(), ip::TCP, bytes.len()).with(&bytes).finish();
         bytes[tcp::CHECKSUM_AT..tcp::CHECKSUM_AT + 2].copy_from_slice(&sum.to_be_bytes());
         self.send_packet(from.ip(), to.ip(), ip::TCP, &bytes, now);
     }
@@ -311,8 +314,8 @@ impl Engine {
         let Some(mut flow) = self.tcp.flows.remove(id) else { return };
         self.timers.cancel(Key::Tcp(id), &mut flow.alarm);
         self.tcp.by_ends.remove(&(flow.guest, flow.remote));
-        self.tcp.stored = self.tcp.stored.saturating_sub(flow.pending.len());
-        let held = flow.queue.len();
+        self.tcp.stored = self.tcp.stored.saturating_sub(flow.stored());
+        let held = flow.queue.bytes();
         flow.queue.acknowledge(held, &mut self.tcp.spare);
         self.tcp.release(held);
     }

@@ -82,7 +82,10 @@ impl Engine {
             if wants_to_read(flow) {
                 if *held >= HELD_MAX {
                     // Acknowledgements must go out even so.
-                    starved.push(id);
+                    if !flow.starving {
+                        flow.starving = true;
+                        starved.push(id);
+                    }
                     return acknowledge(flow, mac, port, scratch, now);
                 }
                 let mut buffer = spare.take();
@@ -127,7 +130,7 @@ fn wants_to_read(flow: &Flow) -> bool {
         && !flow.host_done
         && flow.unsent() == 0
         && flow.room() >= enough
-        && flow.queue.len() < FLIGHT_MAX
+        && flow.queue.bytes() < FLIGHT_MAX
 }
 
 /// The most bytes up to `most` that make no short last segment.
@@ -165,6 +168,13 @@ fn send_data(
     scratch: &mut Vec<u8>,
     now: Instant,
 ) -> Outcome {
+    if flow.resend_due && flow.queue.bytes() > 0 && flow.in_flight() > 0 {
+        return resend(flow, mac, port, scratch, now);
+    }
+    if core::mem::take(&mut flow.resend_due) {
+        // Nothing but FIN is missing.
+        flow.next = flow.unacknowledged;
+    }
     let (unsent, room) = (flow.unsent(), flow.room());
     if flow.finish_due() {
         let header = flow.header(tcp::FIN);
@@ -203,6 +213,31 @@ fn send_data(
         return Outcome::Full;
     }
     flow.took(count + usize::from(finish), &header, now);
+    flow.acknowledgements_due = 0;
+    Outcome::Again
+}
+
+/// Sends the first segment that the guest misses again. It keeps what it has behind the gap.
+fn resend(
+    flow: &mut Flow,
+    mac: Mac,
+    port: &mut Port,
+    scratch: &mut Vec<u8>,
+    now: Instant,
+) -> Outcome {
+    let ends = Ends::of(flow, mac, port.mac);
+    let mut header = flow.header(tcp::ACK);
+    header.sequence = flow.unacknowledged;
+    let length = flow.segment_bytes.min(flow.in_flight());
+    let Some((frame, _)) = flow.queue.frame(0, length, ends.length(&header), scratch) else {
+        return Outcome::Idle;
+    };
+    let offload = ends.write(frame, &header, port.granted.gives_checksum, None);
+    if !port.offer(frame, offload) {
+        return Outcome::Full;
+    }
+    flow.resend_due = false;
+    flow.took(0, &header, now);
     flow.acknowledgements_due = 0;
     Outcome::Again
 }
@@ -273,7 +308,7 @@ impl Ends {
         let segment = &mut frame[start..];
         header.write(segment, self.remote.port(), self.guest.port());
         let pseudo = checksum::pseudo(from, to, ip::TCP, length);
-        let sum = if leave_checksum { pseudo.partial() } else { pseudo.add(segment).finish() };
+        let sum = if leave_checksum { pseudo.partial() } else { pseudo.with(segment).finish() };
         segment[tcp::CHECKSUM_AT..tcp::CHECKSUM_AT + 2].copy_from_slice(&sum.to_be_bytes());
         if !leave_checksum {
             return Offload::default();
