@@ -114,10 +114,12 @@ fn an_indirect_table_is_followed() {
     assert_eq!(guest.bytes(data + 32, 4), b"zyxw");
 }
 
+type Offence = (&'static str, fn(&mut Guest));
+
 /// Each breaks the rules in one way; the device asks for a reset and does nothing more.
 #[test]
 fn a_driver_that_breaks_the_rules_must_reset() {
-    let breaks: &[(&str, fn(&mut Guest))] = &[
+    let breaks: &[Offence] = &[
         ("a head outside the table", |guest| guest.offer(0, 64)),
         ("a loop", |guest| {
             let table = guest.rings[0].descriptors;
