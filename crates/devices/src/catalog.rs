@@ -45,6 +45,7 @@ pub const MODELS: &[&[Model]] = &[
     models::CONSOLE,
     models::BALLOON,
     models::INPUT,
+    models::GPU,
     models::VSOCK,
 ];
 

@@ -3,6 +3,7 @@
 mod balloon;
 mod blk;
 mod console;
+mod gpu;
 mod input;
 mod net;
 mod rng;
@@ -30,6 +31,8 @@ pub const CONSOLE: &[Model] = console::MODELS;
 pub const BALLOON: &[Model] = balloon::MODELS;
 /// Keyboards, mice, tablets.
 pub const INPUT: &[Model] = input::MODELS;
+/// Graphics cards.
+pub const GPU: &[Model] = gpu::MODELS;
 /// Sockets to the host.
 pub const VSOCK: &[Model] = vsock::MODELS;
 
