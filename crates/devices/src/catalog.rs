@@ -29,12 +29,13 @@ use device::pci::{Bus, Connection, Layout, PciFunction};
 use device::{DefaultValue, Device, Io, Properties, Property, PropertyKind};
 use memory::{PAGE_SIZE, Ram};
 
-use crate::debug;
 use crate::pci::{BRIDGE_MODELS, ROOT_PORT_MODELS};
 use crate::surroundings::Surroundings;
+use crate::{ahci, ata, debug};
 
 /// Every model, in the order of their names' files.
-pub const MODELS: &[&[Model]] = &[BRIDGE_MODELS, ROOT_PORT_MODELS, debug::MODELS];
+pub const MODELS: &[&[Model]] =
+    &[BRIDGE_MODELS, ROOT_PORT_MODELS, ahci::MODELS, ata::MODELS, debug::MODELS];
 
 /// Finds a model by its name.
 #[must_use]

@@ -7,6 +7,8 @@ pub mod catalog;
 pub mod surroundings;
 
 pub mod acpi_pm;
+pub mod ahci;
+pub mod ata;
 pub mod debug;
 pub mod fw_cfg;
 pub mod i440fx;

@@ -92,7 +92,7 @@ impl Machine {
                 OfferedBus::new(BusKind::Isa, "isa.0".to_owned(), Arc::new(())),
             ],
         );
-        for part in &config.parts {
+        for part in config.board.own_parts().iter().chain(&config.parts) {
             parts.plug(part)?;
         }
         _ = tables.set(facts_maker(&config, &pci, sizes));
