@@ -9,6 +9,7 @@ pub mod surroundings;
 pub mod acpi_pm;
 pub mod ahci;
 pub mod ata;
+pub mod cfi01;
 pub mod debug;
 pub mod fw_cfg;
 pub mod i440fx;

@@ -7,6 +7,7 @@ use accel::jit::{Entry, JitMachine};
 use accel::{Board, Chipset, Processors};
 use device::{Clock, Device, HostClock, Inputs, Io, Screens, Timers, ones};
 use devices::catalog::{BusKind, OfferedBus};
+use devices::cfi01::Flash;
 use devices::fw_cfg::FwCfg;
 use devices::lapic::{self, Apics};
 use devices::serial::SerialPort;
@@ -33,6 +34,7 @@ pub struct Machine {
     chips: Chips,
     pci: Arc<HostBridge>,
     fw_cfg: Arc<FwCfg>,
+    flash: Vec<Arc<Flash>>,
     parts: Mutex<Parts>,
     memory: Arc<AddressSpace>,
     /// What the machine starts itself, where there is no firmware.
@@ -59,7 +61,8 @@ impl Machine {
         let ports = Arc::new(AddressSpace::new());
         let (ram, sizes) = add_ram(&memory, &config)?;
         let rom = config.boot.rom.as_deref().map(|rom| firmware::map_rom(&memory, rom));
-        let rom = rom.transpose()?;
+        let flash = firmware::map_flash(&memory, &config.boot.flash)?;
+        let rom = rom.transpose()?.or_else(|| flash.first().map(|flash| flash.contents()));
         let chips = Chips::new(&config, &requests, &clock, &timers, &processors);
         chips.map(&memory, &ports);
         ports.add(Region::new("post", 0x80, 1, Owner::Io(Arc::new(PostCode))));
@@ -116,6 +119,7 @@ impl Machine {
             chips,
             pci,
             fw_cfg,
+            flash,
             parts: Mutex::new(parts),
             memory,
             direct,
@@ -225,6 +229,7 @@ impl Machine {
         self.chips.reset();
         self.pci.reset();
         self.fw_cfg.reset();
+        self.flash.iter().for_each(|flash| flash.reset());
         self.parts.lock().reset();
         if let Some(kernel) = &self.direct {
             // It was placed once, so it fits again.

@@ -74,6 +74,12 @@ pub fn firmware(name: &str) -> Option<Vec<u8>> {
 /// A disk in memory.
 pub struct MemoryDisk(pub Mutex<Vec<u8>>);
 
+impl MemoryDisk {
+    pub fn node(bytes: Vec<u8>) -> Arc<dyn block::Node> {
+        Arc::new(Self(Mutex::new(bytes)))
+    }
+}
+
 impl block::Node for MemoryDisk {
     fn driver(&self) -> &'static str {
         "memory"

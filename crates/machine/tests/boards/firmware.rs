@@ -1,11 +1,9 @@
 //! Firmware from Debian's packages on our boards.
 
-mod rig;
-
 use std::sync::Arc;
 
+use crate::rig::{MemoryDisk, Rig, boot_disk, firmware, part, text};
 use machine::BoardKind;
-use rig::{Rig, boot_disk, firmware, part, text};
 
 #[test]
 fn seabios_looks_for_something_to_boot_on_both_boards() {
@@ -31,6 +29,23 @@ fn a_boot_sector_runs_from_a_disk() {
         let serial = Arc::clone(&rig.serial);
         let (log, ..) = rig.run(move |_, _| serial.wait_for("the boot sector speaks"));
         assert!(log.contains("Booting from Hard Disk"), "{board:?}: {log}");
-        println!("{log}");
+    }
+}
+
+#[test]
+fn ovmf_comes_to_its_shell() {
+    let code = firmware("OVMF/OVMF_CODE_4M.fd");
+    let variables = firmware("OVMF/OVMF_VARS_4M.fd");
+    let (Some(code), Some(variables)) = (code, variables) else {
+        tests::skip!("OVMF was not fetched");
+    };
+    for board in [BoardKind::Q35] {
+        let mut rig = Rig::new(board, Vec::new());
+        rig.config.boot.rom = None;
+        let node = |bytes: &Vec<u8>| MemoryDisk::node(bytes.clone());
+        rig.config.boot.flash = [Some(node(&code)), Some(node(&variables))];
+        let serial = Arc::clone(&rig.serial);
+        let (_, console, _) = rig.run(move |_, _| serial.wait_for("Shell>"));
+        assert!(console.contains("UEFI Interactive Shell"), "{console}");
     }
 }

@@ -1,9 +1,7 @@
 //! Debian's kernel, started directly, on our boards.
 
-mod rig;
-
+use crate::rig::Rig;
 use machine::BoardKind;
-use rig::Rig;
 
 const LIST_PCI: &str = "for d in /sys/bus/pci/devices/*; do echo PCI ${d##*/} \
     $(/bin/busybox cat $d/vendor $d/device $d/class $d/irq); done";
@@ -18,7 +16,6 @@ fn the_kernel_sees_the_chipset_on_pci() {
             tests::skip!("the kernel or busybox was not fetched");
         };
         let console = rig.run_to_end();
-        println!("{console}");
         for function in expected {
             assert!(console.contains(&format!("PCI {function}")), "{function}:\n{console}");
         }
