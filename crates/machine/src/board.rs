@@ -63,7 +63,8 @@ impl Machine {
         let rom = config.boot.rom.as_deref().map(|rom| firmware::map_rom(&memory, rom));
         let flash = firmware::map_flash(&memory, &config.boot.flash)?;
         let rom = rom.transpose()?.or_else(|| flash.first().map(|flash| flash.contents()));
-        let chips = Chips::new(&config, &requests, &clock, &timers, &processors);
+        let inputs = Arc::new(Inputs::default());
+        let chips = Chips::new(&config, &requests, &clock, &timers, &processors, &inputs);
         chips.map(&memory, &ports);
         ports.add(Region::new("post", 0x80, 1, Owner::Io(Arc::new(PostCode))));
         let pci = HostBridge::new(config.board, &memory, &ports, (&ram, rom), &chips);
@@ -82,7 +83,7 @@ impl Machine {
             power: Arc::clone(&requests) as _,
             events: Arc::clone(&config.events),
             screens: Arc::new(Screens::default()),
-            inputs: Arc::new(Inputs::default()),
+            inputs,
             firmware: Arc::clone(&config.firmware_files),
             backends: Arc::clone(&config.backends),
             ram_bytes: config.ram_bytes,

@@ -167,7 +167,7 @@ impl Rig {
             firmware_files: Arc::new(Installed),
             events: Arc::new(NoEvents),
             serial: Some(Arc::clone(&serial) as Arc<dyn machine::SerialOutput>),
-            i8042: false,
+            i8042: true,
             hpet: false,
             uuid: [7; 16],
             smbios: Smbios::default(),
