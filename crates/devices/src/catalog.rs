@@ -25,17 +25,17 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
-use device::pci::{Bus, Connection, Layout, PciFunction};
+use device::pci::{Bus, Layout, PciFunction};
 use device::{DefaultValue, Device, Io, Properties, Property, PropertyKind};
 use memory::{PAGE_SIZE, Ram};
 
 use crate::pci::{BRIDGE_MODELS, ROOT_PORT_MODELS};
 use crate::surroundings::Surroundings;
-use crate::{ahci, ata, debug};
+use crate::{ahci, ata, debug, vga};
 
 /// Every model, in the order of their names' files.
 pub const MODELS: &[&[Model]] =
-    &[BRIDGE_MODELS, ROOT_PORT_MODELS, ahci::MODELS, ata::MODELS, debug::MODELS];
+    &[BRIDGE_MODELS, ROOT_PORT_MODELS, ahci::MODELS, ata::MODELS, debug::MODELS, vga::MODELS];
 
 /// Finds a model by its name.
 #[must_use]
@@ -363,8 +363,6 @@ pub struct Controls {
     pub drive: Option<Arc<dyn DriveControl>>,
     /// It is a network card.
     pub link: Option<Arc<dyn LinkControl>>,
-    /// Its PCI registers, for listings.
-    pub pci: Option<Arc<Connection>>,
 }
 
 /// A memory balloon.

@@ -25,3 +25,4 @@ pub mod piix;
 pub mod ps2;
 pub mod q35;
 pub mod serial;
+pub mod vga;

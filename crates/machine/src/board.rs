@@ -6,9 +6,9 @@ use std::time::Duration;
 use accel::jit::{Entry, JitMachine};
 use accel::{Board, Chipset, Processors};
 use device::{Clock, Device, HostClock, Inputs, Io, Screens, Timers, ones};
-use devices::catalog::{BusKind, OfferedBus};
+use devices::catalog::{BusKind, Category, OfferedBus};
 use devices::cfi01::Flash;
-use devices::fw_cfg::FwCfg;
+use devices::fw_cfg::{FwCfg, Source};
 use devices::lapic::{self, Apics};
 use devices::serial::SerialPort;
 use devices::surroundings::Surroundings;
@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 
 use crate::acpi::{self, Com, Facts};
 use crate::boot::{BootError, Kernel, Placed};
+use crate::boot_order;
 use crate::chips::Chips;
 use crate::config::{BoardKind, Config, MachineError, PROCESSORS_MAX, Part};
 use crate::firmware::{self, Tables};
@@ -98,6 +99,10 @@ impl Machine {
         );
         for part in config.board.own_parts().iter().chain(&config.parts) {
             parts.plug(part)?;
+        }
+        let kernel_rom = config.boot.kernel.as_ref().map(|_| firmware::LINUX_ROM);
+        if let Some(order) = boot_order::lines(&parts, kernel_rom) {
+            fw_cfg.with_files(|files| files.add("bootorder", Source::Bytes(order)));
         }
         _ = tables.set(facts_maker(&config, &pci, sizes));
         let direct = config.boot.kernel.clone().filter(|_| !config.boot.has_firmware());
@@ -288,7 +293,13 @@ fn facts_maker(
 ) -> Box<dyn Fn() -> Facts + Send + Sync> {
     let (processors, hpet, i8042) = (config.processors, config.hpet, config.i8042);
     let serial: Vec<Com> = config.serial.iter().map(|_| Com { port: 0x3f8, irq: 4 }).collect();
-    let vga = false;
+    let shows_vga = |part: &Part| {
+        // A screen that answers at the old addresses.
+        let model = devices::catalog::model(&part.model);
+        let is_display = model.is_some_and(|model| model.category == Category::Display);
+        is_display && !matches!(part.model.as_str(), "bochs-display" | "secondary-vga")
+    };
+    let vga = config.parts.iter().any(shows_vga);
     let pci = Arc::clone(pci);
     Box::new(move || {
         let (chipset, ecam) = pci.chipset();

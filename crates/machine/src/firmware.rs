@@ -12,6 +12,9 @@ use crate::boot::memory_map;
 use crate::config::{Config, MachineError};
 use crate::smbios;
 
+/// The option ROM by which a BIOS starts a kernel out of fw_cfg.
+pub const LINUX_ROM: &str = "linuxboot_dma.bin";
+
 /// Where a system ROM ends.
 const FOUR_GIB: u64 = 1 << 32;
 const ROM_UNIT: usize = 64 << 10;
@@ -112,6 +115,12 @@ fn add(files: &mut Files, name: &str, source: Source) -> Result<(), MachineError
 
 fn add_boot(files: &mut Files, config: &Config) -> Result<(), MachineError> {
     let boot = &config.boot;
+    if boot.kernel.is_some()
+        && boot.rom.is_some()
+        && let Some(rom) = config.firmware_files.load(LINUX_ROM)
+    {
+        add(files, &format!("genroms/{LINUX_ROM}"), Source::Bytes(rom))?;
+    }
     let retry = boot.retry_ms.unwrap_or(u32::MAX);
     add(files, "etc/boot-fail-wait", Source::Bytes(retry.to_le_bytes().to_vec()))?;
     if boot.menu_ms > 0 {

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::rig::{MemoryDisk, Rig, boot_disk, firmware, part, text};
-use machine::BoardKind;
+use machine::{BoardKind, Picture};
+use parking_lot::Mutex;
 
 #[test]
 fn seabios_looks_for_something_to_boot_on_both_boards() {
@@ -47,5 +48,45 @@ fn ovmf_comes_to_its_shell() {
         let serial = Arc::clone(&rig.serial);
         let (_, console, _) = rig.run(move |_, _| serial.wait_for("Shell>"));
         assert!(console.contains("UEFI Interactive Shell"), "{console}");
+    }
+}
+
+#[test]
+fn seabios_writes_on_the_screen() {
+    let Some(rom) = firmware("seabios/bios-256k.bin") else {
+        tests::skip!("SeaBIOS was not fetched");
+    };
+    for board in [BoardKind::Pc, BoardKind::Q35] {
+        let mut rig = Rig::new(board, rom.clone());
+        rig.config.parts.push(part("VGA", &[]));
+        let (debug, picture) = (Arc::clone(&rig.debug), Arc::new(Mutex::new(Picture::default())));
+        let seen = Arc::clone(&picture);
+        rig.run(move |machine, _| {
+            let shown = debug.wait_for("No bootable device");
+            machine.screens().all()[0].1.refresh(&mut seen.lock(), false);
+            shown
+        });
+        let picture = picture.lock();
+        assert_eq!((picture.width, picture.height), (720, 400), "{board:?}: text mode");
+        let lit = picture.pixels.iter().filter(|pixel| **pixel != 0).count();
+        assert!(lit > 1000, "{board:?}: {lit} pixels are lit");
+    }
+}
+
+#[test]
+fn seabios_starts_the_kernel_that_it_is_given() {
+    let Some(rom) = firmware("seabios/bios-256k.bin") else {
+        tests::skip!("SeaBIOS was not fetched");
+    };
+    for board in [BoardKind::Pc, BoardKind::Q35] {
+        let Some(mut rig) = Rig::kernel(board, "echo started by $((6 * 7)) firmware") else {
+            tests::skip!("the kernel or busybox was not fetched");
+        };
+        rig.config.boot.rom = Some(rom.clone());
+        rig.config.processors = 4;
+        let console = rig.run_to_end();
+        assert!(console.contains("started by 42 firmware"), "{board:?}: {console}");
+        assert!(console.contains("DMI: "), "{board:?}: {console}");
+        assert!(console.contains("Total of 4 processors activated"), "{board:?}: {console}");
     }
 }
