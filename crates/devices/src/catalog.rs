@@ -31,11 +31,20 @@ use memory::{PAGE_SIZE, Ram};
 
 use crate::pci::{BRIDGE_MODELS, ROOT_PORT_MODELS};
 use crate::surroundings::Surroundings;
-use crate::{ahci, ata, debug, vga};
+use crate::{ahci, ata, debug, ide, vga};
 
 /// Every model, in the order of their names' files.
-pub const MODELS: &[&[Model]] =
-    &[BRIDGE_MODELS, ROOT_PORT_MODELS, ahci::MODELS, ata::MODELS, debug::MODELS, vga::MODELS];
+pub const MODELS: &[&[Model]] = &[
+    // PCI's own
+    BRIDGE_MODELS,
+    ROOT_PORT_MODELS,
+    // chips
+    ahci::MODELS,
+    ata::MODELS,
+    debug::MODELS,
+    ide::MODELS,
+    vga::MODELS,
+];
 
 /// Finds a model by its name.
 #[must_use]

@@ -17,6 +17,7 @@ pub mod i8042;
 pub mod i8254;
 pub mod i8259;
 pub mod ich9;
+pub mod ide;
 pub mod ioapic;
 pub mod lapic;
 pub mod mc146818;

@@ -42,7 +42,7 @@ impl BoardKind {
             Part { model: model.to_owned(), id: Some("ide".to_owned()), bus: None, properties }
         };
         match self {
-            Self::Pc => Vec::new(),
+            Self::Pc => vec![disks("piix3-ide", 1, 1)],
             Self::Q35 => vec![disks("ich9-ahci", 31, 2)],
         }
     }

@@ -22,7 +22,7 @@ fn a_boot_sector_runs_from_a_disk() {
     let Some(rom) = firmware("seabios/bios-256k.bin") else {
         tests::skip!("SeaBIOS was not fetched");
     };
-    for board in [BoardKind::Q35] {
+    for board in [BoardKind::Pc, BoardKind::Q35] {
         let mut rig = Rig::new(board, rom.clone());
         let disk = boot_disk("the boot sector speaks\n");
         rig.config.backends.drives.insert("disk", disk as Arc<dyn block::Node>);
