@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use accel::Processors;
 use device::pci::MsiSink;
-use device::{Clock, Device, HostClock, Io, IrqLine, IrqSink, Power, Timers};
+use device::{Clock, Device, HostClock, Inputs, Io, IrqLine, IrqSink, Power, Timers};
 use devices::acpi_pm::AcpiPm;
+use devices::i8042::I8042;
 use devices::i8254::{Pit, Port61};
 use devices::i8259::{Elcr, Pair, PicPorts};
 use devices::ioapic::{self, IoApic};
@@ -35,6 +36,7 @@ pub struct Chips {
     pub lines: Arc<IsaLines>,
     pub reset_control: Arc<ResetControl>,
     port92: Arc<Port92>,
+    pub i8042: Option<Arc<I8042>>,
 }
 
 /// The sixteen old interrupt lines. They reach the 8259 pair and the I/O APIC; PCI's share of a
@@ -127,6 +129,7 @@ impl Chips {
         host_clock: &Arc<HostClock>,
         timers: &Arc<Timers>,
         processors: &Processors,
+        inputs: &Inputs,
     ) -> Self {
         let clock: Arc<dyn Clock> = Arc::clone(host_clock) as _;
         let cpus = processors
@@ -148,6 +151,7 @@ impl Chips {
         Self {
             pit: Pit::new(Arc::clone(&clock), timers, irq(0)),
             cmos: Cmos::new(Arc::clone(&clock), timers, irq(8), config.clock_offset_s),
+            i8042: config.i8042.then(|| I8042::new([irq(1), irq(12)], Arc::clone(&power), inputs)),
             pm: AcpiPm::new(clock, irq(SCI), power),
             serial: config.serial.clone().map(|output| SerialPort::new(irq(4), output)),
             reset_control: Arc::new(ResetControl::new(Arc::clone(requests))),
@@ -177,6 +181,13 @@ impl Chips {
         add("port61", 0x61, 1, Arc::new(Port61::new(&self.pit)));
         add("rtc", 0x70, 2, Arc::clone(&self.cmos) as _);
         add("port92", 0x92, 1, Arc::clone(&self.port92) as _);
+        if let Some(i8042) = &self.i8042 {
+            // Data and status, with another chip's port between them.
+            for (name, start, offset) in [("i8042-data", 0x60, 0), ("i8042-command", 0x64, 4)] {
+                let owner = Owner::Io(Arc::clone(i8042) as Arc<dyn Io>);
+                ports.add(Region::new(name, start, 1, owner).with_offset(offset));
+            }
+        }
         if let Some(serial) = &self.serial {
             add("com1", 0x3f8, 8, Arc::clone(serial) as _);
         }
@@ -192,6 +203,9 @@ impl Chips {
         self.pm.reset();
         self.reset_control.reset();
         self.port92.reset();
+        if let Some(i8042) = &self.i8042 {
+            i8042.reset();
+        }
         if let Some(serial) = &self.serial {
             serial.reset();
         }
