@@ -3,3 +3,4 @@
 mod firmware;
 mod linux;
 mod rig;
+mod virtio;

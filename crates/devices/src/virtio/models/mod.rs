@@ -145,8 +145,7 @@ fn class_function(
 
 /// A function that offers nothing more than these controls.
 fn built(function: &Arc<VirtioPci>, controls: Controls) -> Built {
-    let pci = Some(function.shared_connection());
-    Built::pci(function).with_controls(Controls { pci, ..controls })
+    Built::pci(function).with_controls(controls)
 }
 
 #[cfg(test)]

@@ -1,7 +1,5 @@
 //! Debian's kernel with its own virtio drivers, on both boards.
 
-mod rig;
-
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -11,11 +9,11 @@ use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::rig::{Log, Rig, boot_disk, firmware, part, text};
 use device::{Stream, StreamPeer};
 use machine::{BoardKind, Boot, Kernel, Machine, Part, PropertyValue};
 use net::{Backend, Capabilities, Card, Offload};
 use parking_lot::Mutex;
-use rig::{Log, Rig, part, text};
 
 const MODULES: &[&str] = &[
     "drivers/virtio/virtio.ko",
@@ -245,7 +243,7 @@ fn check(name: &str, board: BoardKind, legacy: bool) {
     rig.config.backends.streams.insert("port", Arc::clone(&far) as Arc<dyn Stream>);
     rig.config.parts = parts(&socket, legacy);
     let serial = Arc::clone(&rig.serial);
-    let (_, console, _) = rig.run(|machine| drive(machine, &far, &serial, &socket));
+    let (_, console, _) = rig.run(|machine, _| drive(machine, &far, &serial, &socket));
     println!("{console}");
 
     let part = folder.join("part");
@@ -276,4 +274,24 @@ fn debian_drives_every_device_on_q35() {
 #[test]
 fn debian_drives_legacy_devices_on_pc() {
     check("virtio-pc", BoardKind::Pc, true);
+}
+
+#[test]
+fn seabios_boots_from_a_virtio_disk() {
+    let Some(rom) = firmware("seabios/bios-256k.bin") else {
+        tests::skip!("SeaBIOS was not fetched");
+    };
+    for (board, model) in [
+        (BoardKind::Pc, "virtio-blk-pci"),
+        (BoardKind::Q35, "virtio-blk-pci-transitional"),
+        (BoardKind::Q35, "virtio-blk-pci-non-transitional"),
+    ] {
+        let mut rig = Rig::new(board, rom.clone());
+        let disk = boot_disk("booted from virtio\n");
+        rig.config.backends.drives.insert("disk", disk as Arc<dyn block::Node>);
+        rig.config.parts.push(part(model, &[("drive", text("disk"))]));
+        let serial = Arc::clone(&rig.serial);
+        let (log, ..) = rig.run(move |_, _| serial.wait_for("booted from virtio"));
+        assert!(log.contains("Booting from Hard Disk"), "{model} on {board:?}: {log}");
+    }
 }
