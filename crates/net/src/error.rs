@@ -26,6 +26,9 @@ pub enum Error {
         /// The network.
         network: String,
     },
+    /// A link that carries too little.
+    #[error("The MTU {0} is too small: IPv6 needs 1280")]
+    Mtu(u16),
     /// Both IP versions are switched off.
     #[error("Neither IPv4 nor IPv6 is enabled: a user-mode network needs one of them")]
     NoProtocol,

@@ -6,8 +6,12 @@
 pub mod cable;
 pub mod dhcp;
 pub mod dns;
+pub mod dump;
 pub mod error;
+pub mod hub;
 pub mod packet;
+pub mod socket;
+pub mod tap;
 pub mod user;
 
 pub use cable::{Backend, Capabilities, Card, Offload, Segmentation};

@@ -211,7 +211,8 @@ mod tests {
     #[test]
     fn malformed_messages_are_refused() {
         let good = message().bytes();
-        let cases: [(&str, fn(&mut Vec<u8>)); 5] = [
+        type Spoil = fn(&mut Vec<u8>);
+        let cases: [(&str, Spoil); 5] = [
             ("operation", |b| b[0] = 3),
             ("hardware", |b| b[1] = 6),
             ("cookie", |b| b[236] = 0),

@@ -176,7 +176,7 @@ mod tests {
         let question = Question { name: "host.example".into(), kind: A, class: 1 };
         assert_eq!(message.question, Some(question));
         let record = Record::address("host.example", IpAddr::from([1, 2, 3, 4]), 60);
-        let answer = message.answer(NO_ERROR, &[record.clone()], 512);
+        let answer = message.answer(NO_ERROR, core::slice::from_ref(&record), 512);
         let read = Message::read(&answer).unwrap();
         assert!(read.is_response && !read.truncated && read.identification == 7);
         assert_eq!(answer[answer.len() - 4..], [1, 2, 3, 4]);

@@ -24,12 +24,12 @@ pub fn servers(text: &str) -> Vec<SocketAddr> {
 /// The domains that a resolv.conf searches; the last line of its kind counts.
 #[must_use]
 pub fn search(text: &str) -> Vec<String> {
-    let lines = text.lines().filter_map(|line| {
+    let mut lines = text.lines().filter_map(|line| {
         let mut words = line.split_whitespace();
         let first = words.next()?;
         matches!(first, "search" | "domain").then(|| words.map(str::to_owned).collect())
     });
-    lines.last().unwrap_or_default()
+    lines.next_back().unwrap_or_default()
 }
 
 #[cfg(test)]

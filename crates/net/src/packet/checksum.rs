@@ -10,7 +10,7 @@ pub struct Sum(u64);
 impl Sum {
     /// Adds bytes; only the last piece may have an odd length.
     #[must_use]
-    pub fn add(self, bytes: &[u8]) -> Self {
+    pub fn with(self, bytes: &[u8]) -> Self {
         // Independent lanes: the compiler turns them into vector additions.
         let mut lanes = [0_u64; 8];
         let mut blocks = bytes.chunks_exact(32);
@@ -32,7 +32,7 @@ impl Sum {
 
     /// Adds one word.
     #[must_use]
-    pub fn add_word(self, word: u16) -> Self {
+    pub fn with_word(self, word: u16) -> Self {
         Self(fold_once(self.0) + u64::from(u16::from_ne_bytes(word.to_be_bytes())))
     }
 
@@ -61,20 +61,24 @@ fn fold_once(sum: u64) -> u64 {
 /// The checksum of `bytes`; 0 when they include a right one.
 #[must_use]
 pub fn internet(bytes: &[u8]) -> u16 {
-    Sum::default().add(bytes).finish()
+    Sum::default().with(bytes).finish()
 }
 
 /// The sum of the pseudo header that TCP, UDP and `ICMPv6` include.
 #[must_use]
 pub fn pseudo(source: IpAddr, destination: IpAddr, protocol: u8, length: usize) -> Sum {
     let sum = match (source, destination) {
-        (IpAddr::V4(from), IpAddr::V4(to)) => Sum::default().add(&from.octets()).add(&to.octets()),
-        (IpAddr::V6(from), IpAddr::V6(to)) => Sum::default().add(&from.octets()).add(&to.octets()),
+        (IpAddr::V4(from), IpAddr::V4(to)) => {
+            Sum::default().with(&from.octets()).with(&to.octets())
+        }
+        (IpAddr::V6(from), IpAddr::V6(to)) => {
+            Sum::default().with(&from.octets()).with(&to.octets())
+        }
         // A packet has one family; mixed ends cannot be written by this crate's builders.
         _ => Sum::default(),
     };
     let length = u32::try_from(length).unwrap_or(u32::MAX);
-    sum.add(&length.to_be_bytes()).add_word(u16::from(protocol))
+    sum.with(&length.to_be_bytes()).with_word(u16::from(protocol))
 }
 
 #[cfg(test)]
@@ -104,6 +108,6 @@ mod tests {
     #[test]
     fn example_of_the_rfc() {
         let bytes = [0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7];
-        assert_eq!(Sum::default().add(&bytes).partial(), 0xddf2);
+        assert_eq!(Sum::default().with(&bytes).partial(), 0xddf2);
     }
 }

@@ -77,7 +77,7 @@ fn kinds(family: IpAddr) -> (u8, u8) {
 #[must_use]
 pub fn checksum_is_right(packet: &Packet<'_>) -> bool {
     let bytes = packet.payload;
-    sum(packet.source, packet.destination, bytes.len()).add(bytes).finish() == 0
+    sum(packet.source, packet.destination, bytes.len()).with(bytes).finish() == 0
 }
 
 fn sum(source: IpAddr, destination: IpAddr, length: usize) -> checksum::Sum {
@@ -90,7 +90,7 @@ fn sum(source: IpAddr, destination: IpAddr, length: usize) -> checksum::Sum {
 
 /// Stores the checksum of a message whose checksum field is still 0.
 pub fn finish(bytes: &mut [u8], source: IpAddr, destination: IpAddr) {
-    let sum = sum(source, destination, bytes.len()).add(bytes).finish();
+    let sum = sum(source, destination, bytes.len()).with(bytes).finish();
     bytes[2..4].copy_from_slice(&sum.to_be_bytes());
 }
 

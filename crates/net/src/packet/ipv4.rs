@@ -110,7 +110,8 @@ mod tests {
 
     #[test]
     fn malformed_headers_are_refused() {
-        let cases: [(&str, fn(&mut Vec<u8>)); 5] = [
+        type Spoil = fn(&mut Vec<u8>);
+        let cases: [(&str, Spoil); 5] = [
             ("version", |b| b[0] = 0x65),
             ("header shorter than 20", |b| b[0] = 0x44),
             ("header longer than the packet", |b| b[0] = 0x4f),

@@ -66,7 +66,7 @@ impl<'a> Segment<'a> {
         let options = bytes.get(HEADER..length)?;
         if !trusted {
             let sum = checksum::pseudo(packet.source, packet.destination, ip::TCP, bytes.len());
-            if sum.add(bytes).finish() != 0 {
+            if sum.with(bytes).finish() != 0 {
                 return None;
             }
         }
@@ -174,7 +174,7 @@ mod tests {
         assert!(Segment::read(&packet(&bytes), false).is_none(), "no checksum yet");
         let view = packet(&bytes);
         let sum = checksum::pseudo(view.source, view.destination, ip::TCP, bytes.len());
-        let sum = sum.add(&bytes).finish();
+        let sum = sum.with(&bytes).finish();
         bytes[CHECKSUM_AT..CHECKSUM_AT + 2].copy_from_slice(&sum.to_be_bytes());
         let view = packet(&bytes);
         let read = Segment::read(&view, false).unwrap();

@@ -35,7 +35,7 @@ impl<'a> Datagram<'a> {
         let absent = be16(bytes, CHECKSUM_AT)? == 0 && packet.source.is_ipv4();
         if !trusted && !absent {
             let sum = checksum::pseudo(packet.source, packet.destination, ip::UDP, length);
-            if sum.add(bytes).finish() != 0 {
+            if sum.with(bytes).finish() != 0 {
                 return None;
             }
         }
@@ -64,6 +64,6 @@ pub fn bytes(source: SocketAddr, destination: SocketAddr, payload: &[u8]) -> Vec
 
 /// A computed 0 is sent as its other form, because 0 means that there is no checksum.
 fn checksum_of(source: IpAddr, destination: IpAddr, bytes: &[u8]) -> u16 {
-    let sum = checksum::pseudo(source, destination, ip::UDP, bytes.len()).add(bytes).finish();
+    let sum = checksum::pseudo(source, destination, ip::UDP, bytes.len()).with(bytes).finish();
     if sum == 0 { 0xffff } else { sum }
 }

@@ -31,6 +31,8 @@ pub struct Config {
     pub tftp_name: Option<String>,
     /// Where the host lists its name servers.
     pub resolv_conf: PathBuf,
+    /// Name servers to use instead of the listed ones; none: those that are listed.
+    pub name_servers: Vec<SocketAddr>,
     /// The largest IP packet that the guest's link carries.
     pub mtu: u16,
     /// Services that the guest finds at addresses of its own network.
@@ -87,6 +89,8 @@ pub enum ForwardTarget {
 
 /// The router's address on the link.
 pub(crate) const ROUTER_LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2);
+/// What IPv6 asks of every link (RFC 8200 section 5).
+const MTU_MIN: u16 = 1280;
 /// How many clients DHCP serves.
 const DHCP_CLIENTS: u32 = 16;
 
@@ -107,6 +111,7 @@ impl Config {
             tftp_root: None,
             tftp_name: None,
             resolv_conf: PathBuf::from("/etc/resolv.conf"),
+            name_servers: Vec::new(),
             mtu: 1500,
             guest_forwards: Vec::new(),
         }
@@ -119,6 +124,9 @@ impl Config {
     pub fn check(&self) -> Result<()> {
         if self.ipv4.is_none() && self.ipv6.is_none() {
             return Err(Error::NoProtocol);
+        }
+        if self.mtu < MTU_MIN {
+            return Err(Error::Mtu(self.mtu));
         }
         if let Some(v4) = &self.ipv4 {
             v4.check()?;

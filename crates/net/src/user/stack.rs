@@ -123,7 +123,7 @@ impl UserNet {
         let mut net =
             Self { shared: Arc::clone(&shared), forwards: Mutex::default(), thread: None, info };
         for forward in forwards {
-            net.add_checked(&config, forward.clone())?;
+            net.add_checked(&config, forward)?;
         }
         let runner = Runner::new(config, epoll, shared);
         let thread = thread::Builder::new().name("usernet".to_owned()).spawn(|| runner.run());
@@ -136,7 +136,7 @@ impl UserNet {
     ///
     /// # Errors
     /// The port is busy or may not be used.
-    pub fn add_forward(&self, forward: HostForward) -> Result<HostForward> {
+    pub fn add_forward(&self, forward: &HostForward) -> Result<HostForward> {
         let mut forwards = self.forwards.lock();
         if forwards.list.iter().any(|(_, other)| other.from == forward.from) {
             return Err(Error::ForwardExists(forward.from.to_string()));
@@ -151,7 +151,7 @@ impl UserNet {
         Ok(forward)
     }
 
-    fn add_checked(&self, config: &Config, forward: HostForward) -> Result<HostForward> {
+    fn add_checked(&self, config: &Config, forward: &HostForward) -> Result<HostForward> {
         let guest = forward.guest.ip();
         if !config.is_in_network(guest) || config.is_ours(guest) {
             return Err(Error::ForwardTarget(forward.guest));

@@ -203,6 +203,7 @@ impl Engine {
 
     /// Serves connections. `true`: call again soon, after looking at what has come in.
     pub fn service(&mut self, outside: &mut dyn Outside, now: Instant) -> bool {
+        self.tcp_flush(outside, now);
         self.tcp_service(outside, now)
     }
 
@@ -248,7 +249,7 @@ impl Engine {
                 Phase::Open => ConnectionKind::TcpOpen,
                 _ => ConnectionKind::TcpOpening,
             };
-            let queued = (flow.pending.len(), flow.queue.len());
+            let queued = (flow.pending.len(), flow.queue.bytes());
             let (source, destination) = (Some(flow.guest), flow.remote);
             (Some(id), Connection { kind, descriptor: None, source, destination, queued })
         });

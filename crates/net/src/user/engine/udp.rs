@@ -53,7 +53,7 @@ struct Forward {
 
 impl Udp {
     /// Nothing.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             flows: Arena::new(FLOWS_MAX),
             by_guest: HashMap::new(),
@@ -156,7 +156,7 @@ impl Engine {
             // A name server may have an address of the other family.
             let is_v4 = guest.is_ipv4();
             let mut opened = outside.udp_open(id, is_v4);
-            if opened == Err(Failure::Exhausted) && self.udp.flows.len() > 1 {
+            if opened == Err(Failure::Exhausted) && self.udp.flows.count() > 1 {
                 self.udp_make_room_but(id, outside);
                 opened = outside.udp_open(id, is_v4);
             }

@@ -7,7 +7,6 @@ mod streams;
 
 use core::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::PathBuf;
 
 use rustix::event::epoll;
 use rustix::io::Errno;
@@ -36,6 +35,8 @@ pub struct Sockets {
     forwards: Vec<(u32, OwnedFd, HostForward)>,
     files: Files,
     resolver: Resolver,
+    /// Instead of the resolver's.
+    name_servers: Vec<SocketAddr>,
     targets: Vec<ForwardTarget>,
 }
 
@@ -49,7 +50,8 @@ impl Sockets {
             pings: Datagrams::default(),
             forwards: Vec::new(),
             files: Files::new(config.tftp_root.clone()),
-            resolver: Resolver::new(PathBuf::from(&config.resolv_conf)),
+            resolver: Resolver::new(config.resolv_conf.clone()),
+            name_servers: config.name_servers.clone(),
             targets: config.guest_forwards.iter().map(|f| f.to.clone()).collect(),
         }
     }
@@ -197,7 +199,11 @@ impl Outside for Sockets {
     }
 
     fn name_servers(&mut self) -> Vec<SocketAddr> {
-        self.resolver.servers()
+        if self.name_servers.is_empty() {
+            self.resolver.servers()
+        } else {
+            self.name_servers.clone()
+        }
     }
 }
 

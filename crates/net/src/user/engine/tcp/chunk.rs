@@ -53,7 +53,7 @@ pub struct Unacknowledged {
 
 impl Unacknowledged {
     /// How many bytes there are.
-    pub fn len(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.length
     }
 
@@ -157,7 +157,7 @@ mod tests {
             frame[..54].fill(0xee);
             queue.acknowledge(acknowledge, &mut spare);
             acknowledged += acknowledge;
-            assert_eq!(queue.len(), all.len() - acknowledged);
+            assert_eq!(queue.bytes(), all.len() - acknowledged);
         }
         assert!(queue.frame(0, 10, 54, &mut scratch).is_none());
     }

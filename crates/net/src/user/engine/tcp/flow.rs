@@ -77,6 +77,8 @@ pub struct Flow {
     promised: u32,
     /// From the guest, for the host.
     pub pending: VecDeque<u8>,
+    /// `pending` is to be written when all that came at once was seen.
+    pub flush_due: bool,
     /// The guest has no more to say.
     pub guest_done: bool,
     /// And the host was told so.
@@ -90,6 +92,8 @@ pub struct Flow {
     pub readable: bool,
     /// The host's end is closed or broken: read until that shows.
     pub hung_up: bool,
+    /// In the list of connections that wait until less is held.
+    pub starving: bool,
     /// In the list of connections to be served.
     pub scheduled: bool,
 
@@ -145,12 +149,14 @@ impl Flow {
             expected: 0,
             promised: 0,
             pending: VecDeque::new(),
+            flush_due: false,
             guest_done: false,
             finish_told: false,
             acknowledgements_due: 0,
             start_due: false,
             readable: false,
             hung_up: false,
+            starving: false,
             scheduled: false,
             duplicates: 0,
             recover: first,
@@ -177,7 +183,7 @@ impl Flow {
 
     /// Queued bytes that are to be sent.
     pub fn unsent(&self) -> usize {
-        self.queue.len().saturating_sub(self.in_flight())
+        self.queue.bytes().saturating_sub(self.in_flight())
     }
 
     /// What the guest still takes.
@@ -187,7 +193,7 @@ impl Flow {
 
     /// FIN is to be sent now: everything before it was.
     pub fn finish_due(&self) -> bool {
-        let all_sent = self.in_flight() == self.queue.len();
+        let all_sent = self.in_flight() == self.queue.bytes();
         self.phase == Phase::Open && self.host_done && !self.finished && all_sent
     }
 
@@ -298,8 +304,8 @@ impl Flow {
         let mut freed = 0;
         if acknowledged > 0 {
             let count = usize::try_from(acknowledged).unwrap_or(0);
-            freed = count.min(self.queue.len());
-            self.finished |= count > self.queue.len();
+            freed = count.min(self.queue.bytes());
+            self.finished |= count > self.queue.bytes();
             self.unacknowledged = header.acknowledgement;
             if distance(self.next, self.unacknowledged) > 0 {
                 self.next = self.unacknowledged;

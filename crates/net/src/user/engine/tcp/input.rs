@@ -8,6 +8,10 @@ use crate::packet::ip::Packet;
 use crate::packet::tcp::{self, Segment};
 use crate::user::engine::outside::{Outside, Transfer};
 
+/// Shorter payloads are gathered until all that came at once was seen: one call to the host
+/// then takes what a guest without segmentation offload sends in many segments.
+const GATHERED_MAX: usize = 16 << 10;
+
 impl Engine {
     /// Takes a segment of the guest.
     pub(in crate::user::engine) fn tcp_input(
@@ -66,7 +70,11 @@ impl Engine {
         let Some(flow) = self.tcp.flows.get_mut(id) else { return true };
         let (new, finish) = flow.cut(&segment.header, segment.payload);
         let mut rest = new;
-        while !rest.is_empty() && flow.pending.is_empty() {
+        if new.len() <= GATHERED_MAX && !new.is_empty() && !flow.flush_due {
+            flow.flush_due = true;
+            self.tcp.unflushed.push(id);
+        }
+        while new.len() > GATHERED_MAX && !rest.is_empty() && flow.pending.is_empty() {
             match outside.tcp_write(id, rest) {
                 Transfer::Bytes(count) => rest = &rest[count.min(rest.len())..],
                 Transfer::Later => break,
@@ -114,6 +122,20 @@ impl Engine {
         self.rearm_tcp(id);
     }
 
+    /// Writes what was gathered.
+    pub(in crate::user::engine) fn tcp_flush(&mut self, outside: &mut dyn Outside, now: Instant) {
+        for at in 0..self.tcp.unflushed.len() {
+            let id = self.tcp.unflushed[at];
+            if let Some(flow) = self.tcp.flows.get_mut(id) {
+                flow.flush_due = false;
+            }
+            if !self.tcp_drain(id, outside) {
+                self.tcp_abort(id, outside, now);
+            }
+        }
+        self.tcp.unflushed.clear();
+    }
+
     /// Writes what waits for the host. `false`: the host's side is broken.
     fn tcp_drain(&mut self, id: Id, outside: &mut dyn Outside) -> bool {
         let Some(flow) = self.tcp.flows.get_mut(id) else { return true };
@@ -133,7 +155,7 @@ impl Engine {
         }
         if flow.pending.is_empty() {
             // The buffer of a connection that was slow once is not kept for its whole life.
-            flow.pending.shrink_to(0);
+            flow.pending.shrink_to(GATHERED_MAX);
             if flow.guest_done && !flow.finish_told {
                 flow.finish_told = true;
                 outside.tcp_finish(id);

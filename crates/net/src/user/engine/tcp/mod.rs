@@ -39,6 +39,8 @@ pub struct Tcp {
     pub(super) flows: Arena<Flow>,
     by_ends: HashMap<(SocketAddr, SocketAddr), Id>,
     ready: VecDeque<Id>,
+    /// Connections with gathered bytes for the host.
+    unflushed: Vec<Id>,
     /// Connections that wait until less is held.
     starved: Vec<Id>,
     spare: Spare,
@@ -57,6 +59,7 @@ impl Tcp {
             flows: Arena::new(FLOWS_MAX),
             by_ends: HashMap::new(),
             ready: VecDeque::new(),
+            unflushed: Vec::new(),
             starved: Vec::new(),
             spare: Spare::default(),
             scratch: Vec::new(),
@@ -98,6 +101,9 @@ impl Tcp {
         self.held = self.held.saturating_sub(count);
         if self.held < HELD_MAX {
             for id in core::mem::take(&mut self.starved) {
+                if let Some(flow) = self.flows.get_mut(id) {
+                    flow.starving = false;
+                }
                 self.schedule(id);
             }
         }
@@ -299,7 +305,7 @@ impl Engine {
     fn send_bare(&mut self, header: &Header, from: SocketAddr, to: SocketAddr, now: Instant) {
         let mut bytes = [0; tcp::HEADER];
         header.write(&mut bytes, from.port(), to.port());
-        let sum = checksum::pseudo(from.ip(), to.ip(), ip::TCP, bytes.len()).add(&bytes).finish();
+        let sum = checksum::pseudo(from.ip(), to.ip(), ip::TCP, bytes.len()).with(&bytes).finish();
         bytes[tcp::CHECKSUM_AT..tcp::CHECKSUM_AT + 2].copy_from_slice(&sum.to_be_bytes());
         self.send_packet(from.ip(), to.ip(), ip::TCP, &bytes, now);
     }
@@ -309,7 +315,7 @@ impl Engine {
         self.timers.cancel(Key::Tcp(id), &mut flow.alarm);
         self.tcp.by_ends.remove(&(flow.guest, flow.remote));
         self.tcp.stored = self.tcp.stored.saturating_sub(flow.pending.len());
-        let held = flow.queue.len();
+        let held = flow.queue.bytes();
         flow.queue.acknowledge(held, &mut self.tcp.spare);
         self.tcp.release(held);
     }
@@ -331,7 +337,7 @@ impl Engine {
             self.rearm_tcp(id);
             return;
         }
-        let was_heard = heard > flow.waiting_since();
+        let was_heard = heard >= flow.waiting_since();
         if !flow.retry(was_heard, now) {
             self.tcp_abort(id, outside, now);
             return;

@@ -82,7 +82,10 @@ impl Engine {
             if wants_to_read(flow) {
                 if *held >= HELD_MAX {
                     // Acknowledgements must go out even so.
-                    starved.push(id);
+                    if !flow.starving {
+                        flow.starving = true;
+                        starved.push(id);
+                    }
                     return acknowledge(flow, mac, port, scratch, now);
                 }
                 let mut buffer = spare.take();
@@ -127,7 +130,7 @@ fn wants_to_read(flow: &Flow) -> bool {
         && !flow.host_done
         && flow.unsent() == 0
         && flow.room() >= enough
-        && flow.queue.len() < FLIGHT_MAX
+        && flow.queue.bytes() < FLIGHT_MAX
 }
 
 /// The most bytes up to `most` that make no short last segment.
@@ -273,7 +276,7 @@ impl Ends {
         let segment = &mut frame[start..];
         header.write(segment, self.remote.port(), self.guest.port());
         let pseudo = checksum::pseudo(from, to, ip::TCP, length);
-        let sum = if leave_checksum { pseudo.partial() } else { pseudo.add(segment).finish() };
+        let sum = if leave_checksum { pseudo.partial() } else { pseudo.with(segment).finish() };
         segment[tcp::CHECKSUM_AT..tcp::CHECKSUM_AT + 2].copy_from_slice(&sum.to_be_bytes());
         if !leave_checksum {
             return Offload::default();

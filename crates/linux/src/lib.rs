@@ -1,0 +1,3 @@
+//! Safe wrappers over the operating system, for what well-kept crates do not wrap.
+
+pub mod tap;
