@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 use crate::rig::{Log, Rig, boot_disk, firmware, part, text};
 use device::{Stream, StreamPeer};
 use machine::{BoardKind, Boot, Kernel, Machine, Part, PropertyValue};
+use net::user::{Config, HostEnd, HostForward, UserNet};
 use net::{Backend, Capabilities, Card, Offload};
 use parking_lot::Mutex;
 
@@ -34,11 +36,14 @@ const MODULES: &[&str] = &[
     "net/vmw_vsock/vmw_vsock_virtio_transport.ko",
 ];
 
-/// What the guest does: each line proves a device.
-const SCRIPT: &str = r#"
+const START: &str = r#"
 b=/bin/busybox
 $b mount -t proc proc /proc; $b mount -t sysfs sysfs /sys; $b mount -t devtmpfs dev /dev
 for m in MODULES; do $b insmod /$m || echo "insmod $m failed"; done
+"#;
+
+/// What the guest does: each line proves a device.
+const SCRIPT: &str = r#"
 echo "size $($b cat /sys/block/vda/size) serial $($b cat /sys/block/vda/serial)"
 $b md5sum /dev/vda
 $b dd if=/dev/urandom of=/dev/vda bs=64k count=32 seek=64 conv=fsync 2>/dev/null
@@ -114,8 +119,8 @@ impl Backend for Pinged {
     }
 }
 
-/// The kernel, and an initial RAM disk with the drivers.
-fn kernel(folder: &Path) -> Option<Kernel> {
+/// The kernel, and an initial RAM disk with the drivers and this script.
+fn kernel(folder: &Path, script: &str) -> Option<Kernel> {
     let busybox = tests::asset("busybox-amd64/bin/busybox")?;
     let image = tests::asset_file("kernel-12/boot", "vmlinuz")?;
     let modules = tests::asset("kernel-12/lib/modules")?;
@@ -123,7 +128,7 @@ fn kernel(folder: &Path) -> Option<Kernel> {
     let files: Vec<PathBuf> = MODULES.iter().map(|module| modules.join(module)).collect();
     let names: Vec<_> =
         files.iter().filter_map(|file| Some(file.file_name()?.to_string_lossy())).collect();
-    let script = SCRIPT.replace("MODULES", &names.join(" "));
+    let script = START.replace("MODULES", &names.join(" ")) + script;
     let initrd = folder.join("initrd");
     tests::initramfs::write_with(&initrd, &busybox, &script, &files).ok()?;
     Some(Kernel {
@@ -221,7 +226,7 @@ fn md5(path: &Path, busybox: &Path) -> String {
 
 fn check(name: &str, board: BoardKind, legacy: bool) {
     let folder = tests::scratch(name);
-    let Some(kernel) = kernel(&folder) else {
+    let Some(kernel) = kernel(&folder, SCRIPT) else {
         tests::skip!("the Debian 12 kernel or busybox was not fetched");
     };
     let busybox = tests::asset("busybox-amd64/bin/busybox").expect("the kernel's RAM disk has it");
@@ -294,4 +299,104 @@ fn seabios_boots_from_a_virtio_disk() {
         let (log, ..) = rig.run(move |_, _| serial.wait_for("booted from virtio"));
         assert!(log.contains("Booting from Hard Disk"), "{model} on {board:?}: {log}");
     }
+}
+
+/// DHCP, then data both ways; the packets tell whether segmentation was left to the far end.
+const TRANSFER: &str = r#"
+echo '#!/bin/busybox sh
+[ "$1" = bound ] && /bin/busybox ip addr add $ip/24 dev eth0 &&
+/bin/busybox ip route add default via $router' > /dhcp; $b chmod 755 /dhcp
+$b ip link set eth0 up
+$b udhcpc -i eth0 -n -q -s /dhcp 2>&1
+packets() { $b cat /sys/class/net/eth0/statistics/$1_packets; }
+echo "sum $($b nc 10.0.2.2 DOWN < /dev/null | $b md5sum)"
+r=$(packets rx)
+$b time -f "down %e s" $b nc 10.0.2.2 DOWN < /dev/null > /dev/null
+echo "received $(($(packets rx) - r)) packets"
+$b dd if=/dev/zero of=/dev/data bs=64k count=256 2>/dev/null
+t=$(packets tx)
+$b httpd -h /dev
+echo "serving"
+$b nc 10.0.2.2 UP < /dev/null
+echo "transmitted $(($(packets tx) - t)) packets"
+echo "all done"
+$b sleep 1000
+"#;
+
+const TRANSFER_BYTES: usize = 16 << 20;
+
+/// Fetches the guest's file: its bytes, and those of the header.
+fn fetch(forward: &HostForward) -> usize {
+    let HostEnd::Tcp(address) = forward.from else { return 0 };
+    let mut socket = TcpStream::connect(address).expect("the forwarding listens");
+    socket.write_all(b"GET /data HTTP/1.0\r\n\r\n").expect("it takes the request");
+    let mut all = Vec::new();
+    socket.read_to_end(&mut all).expect("it answers");
+    all.len()
+}
+
+fn transfer(name: &str, offloads: bool) {
+    let listen = || TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let (down, up) = (listen(), listen());
+    let port = |listener: &TcpListener| listener.local_addr().expect("it is bound").port();
+    let script =
+        TRANSFER.replace("DOWN", &port(&down).to_string()).replace("UP", &port(&up).to_string());
+    let folder = tests::scratch(name);
+    let Some(kernel) = kernel(&folder, &script) else {
+        tests::skip!("the Debian 12 kernel or busybox was not fetched");
+    };
+    let data: Vec<u8> = (0..TRANSFER_BYTES as u32).map(|at| (at ^ at >> 11) as u8).collect();
+    let busybox = tests::asset("busybox-amd64/bin/busybox").expect("the kernel's RAM disk has it");
+    let sent = folder.join("sent");
+    fs::write(&sent, &data).expect("the folder is ours");
+    let sum = md5(&sent, &busybox);
+    thread::spawn(move || {
+        for socket in down.incoming().take(2) {
+            socket.and_then(|mut socket| socket.write_all(&data)).expect("the guest reads");
+        }
+    });
+    let mut rig = Rig::new(BoardKind::Q35, Vec::new());
+    let user = UserNet::new(Config::customary(), &[]).expect("it needs no rights");
+    let forward = HostForward {
+        from: HostEnd::Tcp("127.0.0.1:0".parse().expect("an address")),
+        guest: "10.0.2.15:80".parse().expect("an address"),
+    };
+    let forward = user.add_forward(&forward).expect("a port is free");
+    rig.config.backends.networks.insert("net", user);
+    rig.config.boot = Boot { kernel: Some(kernel), ..Boot::default() };
+    let switch = |name| (name, PropertyValue::Bool(offloads));
+    let properties = [("netdev", text("net")), switch("csum"), switch("guest_csum")];
+    rig.config.parts = vec![part("virtio-net-pci", &properties)];
+    let serial = Arc::clone(&rig.serial);
+    let mut seconds = 0.0;
+    let (_, console, _) = rig.run(|_, _| {
+        (0..3).any(|_| serial.wait_for("serving")) && {
+            let start = Instant::now();
+            let got = fetch(&forward);
+            seconds = start.elapsed().as_secs_f64();
+            drop(up.accept());
+            got > TRANSFER_BYTES && serial.wait_for("all done")
+        }
+    });
+    println!("{console}up {seconds:.2} s");
+    assert!(console.contains(&format!("sum {sum}")), "{console}");
+    let packets = |word: &str| {
+        let rest = console.split(word).nth(1).and_then(|rest| rest.split_whitespace().next());
+        rest.and_then(|count| count.parse::<usize>().ok()).expect("the guest has counted")
+    };
+    // Each of them carries 1460 bytes without offloads.
+    for word in ["received ", "transmitted "] {
+        let many = packets(word) >= TRANSFER_BYTES / 1460;
+        assert_eq!(many, !offloads, "{word}: {console}");
+    }
+}
+
+#[test]
+fn large_frames_go_both_ways_through_the_user_network() {
+    transfer("virtio-net-offloads", true);
+}
+
+#[test]
+fn frames_are_cut_where_the_driver_wants_no_large_ones() {
+    transfer("virtio-net-plain", false);
 }
