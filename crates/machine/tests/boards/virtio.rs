@@ -10,9 +10,9 @@ use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::rig::{Log, Rig, boot_disk, firmware, part, text};
+use crate::rig::{Log, MemoryDisk, Rig, boot_disk, firmware, part, text};
 use device::{Stream, StreamPeer};
-use machine::{BoardKind, Boot, Kernel, Machine, Part, PropertyValue};
+use machine::{BoardKind, Boot, Kernel, Machine, Part, Picture, PropertyValue};
 use net::user::{Config, HostEnd, HostForward, UserNet};
 use net::{Backend, Capabilities, Card, Offload};
 use parking_lot::Mutex;
@@ -399,4 +399,48 @@ fn large_frames_go_both_ways_through_the_user_network() {
 #[test]
 fn frames_are_cut_where_the_driver_wants_no_large_ones() {
     transfer("virtio-net-plain", false);
+}
+
+/// Runs until the guest shows more than a few pixels in this size.
+fn wait_for_picture(rig: Rig, size: (u32, u32)) -> Picture {
+    let picture = Arc::new(Mutex::new(Picture::default()));
+    let seen = Arc::clone(&picture);
+    rig.run(move |machine, _| {
+        let screen = Arc::clone(&machine.screens().all()[0].1);
+        eventually(|| {
+            let mut picture = seen.lock();
+            screen.refresh(&mut picture, false);
+            let lit = picture.pixels.iter().filter(|pixel| **pixel != 0).count();
+            (picture.width, picture.height) == size && lit > 1000
+        })
+    });
+    Arc::into_inner(picture).expect("nobody else looks").into_inner()
+}
+
+#[test]
+fn seabios_writes_on_a_virtio_vga_screen() {
+    let Some(rom) = firmware("seabios/bios-256k.bin") else {
+        tests::skip!("SeaBIOS was not fetched");
+    };
+    let mut rig = Rig::new(BoardKind::Q35, rom);
+    rig.config.parts.push(part("virtio-vga", &[]));
+    wait_for_picture(rig, (720, 400));
+}
+
+#[test]
+fn ovmf_draws_on_virtio_screens() {
+    let code = firmware("OVMF/OVMF_CODE_4M.fd");
+    let variables = firmware("OVMF/OVMF_VARS_4M.fd");
+    let (Some(code), Some(variables)) = (code, variables) else {
+        tests::skip!("OVMF was not fetched");
+    };
+    for model in ["virtio-gpu-pci", "virtio-vga"] {
+        let mut rig = Rig::new(BoardKind::Q35, Vec::new());
+        rig.config.boot.rom = None;
+        let node = |bytes: &Vec<u8>| MemoryDisk::node(bytes.clone());
+        rig.config.boot.flash = [Some(node(&code)), Some(node(&variables))];
+        rig.config.parts.push(part(model, &[]));
+        let picture = wait_for_picture(rig, (1280, 800));
+        assert_eq!(picture.pixels.len(), 1280 * 800, "{model}");
+    }
 }

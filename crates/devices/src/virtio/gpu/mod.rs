@@ -62,6 +62,12 @@ impl Gpu {
         Arc::new(Self { config, state: Mutex::default() })
     }
 
+    /// Whether the driver shows a picture.
+    #[must_use]
+    pub fn is_showing(&self) -> bool {
+        self.state.lock().shown.is_some()
+    }
+
     fn size(&self, state: &State) -> (u32, u32) {
         state.wanted.unwrap_or(self.config.size)
     }

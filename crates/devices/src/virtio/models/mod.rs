@@ -103,6 +103,16 @@ fn class_function(
     device: Arc<dyn VirtioDevice>,
     rom: Option<&str>,
 ) -> Result<Arc<VirtioPci>, BuildError> {
+    finished_function(request, variant, class, device, |layout| request.rom(layout, rom))
+}
+
+fn finished_function(
+    request: &Request<'_>,
+    variant: Variant,
+    class: u32,
+    device: Arc<dyn VirtioDevice>,
+    finish: impl FnOnce(&mut Layout) -> Result<(), BuildError>,
+) -> Result<Arc<VirtioPci>, BuildError> {
     let properties = request.properties;
     for (name, reason) in
         [("packed", "packed rings are not supported"), ("iommu_platform", "there is no IOMMU")]
@@ -140,7 +150,7 @@ fn class_function(
         event_index: properties.bool("event_idx"),
     };
     let options = PciOptions { modern, legacy, vectors, class, express, rings };
-    VirtioPci::new(device, &options, |layout: &mut Layout| request.rom(layout, rom))
+    VirtioPci::new(device, &options, finish)
 }
 
 /// A function that offers nothing more than these controls.
