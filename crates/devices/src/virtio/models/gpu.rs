@@ -67,8 +67,11 @@ fn build(request: &Request<'_>) -> Result<Built, BuildError> {
     Ok(built(&function, Controls::default()))
 }
 
-/// Where video memory is; virtio's own registers lie behind others.
+/// Where video memory is, and VGA's registers for firmware that uses no ports. Virtio's own
+/// registers lie behind other BARs.
 const VIDEO_BAR: u8 = 0;
+/// See above.
+const REGISTERS_BAR: u8 = 2;
 /// A VGA card.
 const VGA_CLASS: u32 = 0x03_0000;
 
@@ -86,6 +89,7 @@ fn build_vga(request: &Request<'_>) -> Result<Built, BuildError> {
         finished_function(request, Variant::NonTransitional, VGA_CLASS, device, |layout| {
             let owner = Owner::Ram(Arc::clone(vga.memory()));
             layout.bar(VIDEO_BAR, BarKind::Prefetchable32, mib << 20, owner);
+            layout.bar(REGISTERS_BAR, BarKind::Memory32, 0x1000, vga.bar());
             vga.declare(layout);
             request.rom(layout, Some("vgabios-virtio.bin"))
         })?;
