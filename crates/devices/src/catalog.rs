@@ -31,7 +31,7 @@ use memory::{PAGE_SIZE, Ram};
 
 use crate::pci::{BRIDGE_MODELS, ROOT_PORT_MODELS};
 use crate::surroundings::Surroundings;
-use crate::{ahci, ata, debug, ide, vga};
+use crate::{ahci, ata, debug, ide, pvpanic, vga};
 
 /// Every model, in the order of their names' files.
 pub const MODELS: &[&[Model]] = &[
@@ -43,6 +43,7 @@ pub const MODELS: &[&[Model]] = &[
     ata::MODELS,
     debug::MODELS,
     ide::MODELS,
+    pvpanic::MODELS,
     vga::MODELS,
 ];
 
