@@ -32,7 +32,7 @@ use memory::{PAGE_SIZE, Ram};
 use crate::pci::{BRIDGE_MODELS, ROOT_PORT_MODELS};
 use crate::surroundings::Surroundings;
 use crate::virtio::models;
-use crate::{ahci, ata, debug, ide, vga};
+use crate::{ahci, ata, debug, ide, pvpanic, vga};
 
 /// Every model, in the order of their names' files.
 pub const MODELS: &[&[Model]] = &[
@@ -44,6 +44,7 @@ pub const MODELS: &[&[Model]] = &[
     ata::MODELS,
     debug::MODELS,
     ide::MODELS,
+    pvpanic::MODELS,
     vga::MODELS,
     // virtio
     models::BLK,

@@ -6,6 +6,7 @@ use accel::Processors;
 use device::pci::MsiSink;
 use device::{Clock, Device, HostClock, Inputs, Io, IrqLine, IrqSink, Power, Timers};
 use devices::acpi_pm::AcpiPm;
+use devices::hpet::{self, Hpet, LegacyGate};
 use devices::i8042::I8042;
 use devices::i8254::{Pit, Port61};
 use devices::i8259::{Elcr, Pair, PicPorts};
@@ -23,6 +24,10 @@ use crate::resets::{Port92, ResetControl};
 
 /// The interrupt of ACPI's events.
 const SCI: u32 = 9;
+/// Inputs of the I/O APIC that the HPET can use: those of the timer and the clock, and PCI's.
+const HPET_ROUTES: u32 = 0xff_0104;
+/// Where PCI has none of its own.
+const HPET_ROUTES_OLD: u32 = 0x104;
 
 /// What is on every board.
 pub struct Chips {
@@ -37,6 +42,7 @@ pub struct Chips {
     pub reset_control: Arc<ResetControl>,
     port92: Arc<Port92>,
     pub i8042: Option<Arc<I8042>>,
+    hpet: Option<Arc<Hpet>>,
 }
 
 /// The sixteen old interrupt lines. They reach the 8259 pair and the I/O APIC; PCI's share of a
@@ -148,9 +154,20 @@ impl Chips {
         });
         let irq = |pin| IrqLine::new(Arc::clone(&lines) as Arc<dyn IrqSink>, pin);
         let power: Arc<dyn Power> = Arc::clone(requests) as _;
+        let gate = LegacyGate::new(Arc::clone(&lines) as Arc<dyn IrqSink>);
+        let old = |pin| IrqLine::new(Arc::clone(&gate) as Arc<dyn IrqSink>, pin);
+        let routes = match config.board {
+            BoardKind::Pc => HPET_ROUTES_OLD,
+            BoardKind::Q35 => HPET_ROUTES,
+        };
+        let hpet = config.hpet.then(|| {
+            let inputs = Arc::clone(&ioapic) as Arc<dyn IrqSink>;
+            Hpet::new(Arc::clone(&clock), timers, Arc::clone(&gate), inputs, routes)
+        });
         Self {
-            pit: Pit::new(Arc::clone(&clock), timers, irq(0)),
-            cmos: Cmos::new(Arc::clone(&clock), timers, irq(8), config.clock_offset_s),
+            hpet,
+            pit: Pit::new(Arc::clone(&clock), timers, old(0)),
+            cmos: Cmos::new(Arc::clone(&clock), timers, old(8), config.clock_offset_s),
             i8042: config.i8042.then(|| I8042::new([irq(1), irq(12)], Arc::clone(&power), inputs)),
             pm: AcpiPm::new(clock, irq(SCI), power),
             serial: config.serial.clone().map(|output| SerialPort::new(irq(4), output)),
@@ -170,6 +187,10 @@ impl Chips {
         for (name, start, chip) in [("lapic", lapic::BASE, lapic), ("ioapic", ioapic::BASE, ioapic)]
         {
             memory.add(Region::new(name, start, 0x1000, Owner::Io(chip)).with_priority(2));
+        }
+        if let Some(hpet) = &self.hpet {
+            let owner = Owner::Io(Arc::clone(hpet) as Arc<dyn Io>);
+            memory.add(Region::new("hpet", hpet::BASE, hpet::BYTES, owner).with_priority(2));
         }
         let add = |name: &str, start: u64, length: u64, device: Arc<dyn Io>| {
             ports.add(Region::new(name, start, length, Owner::Io(device)));
@@ -203,6 +224,9 @@ impl Chips {
         self.pm.reset();
         self.reset_control.reset();
         self.port92.reset();
+        if let Some(hpet) = &self.hpet {
+            hpet.reset();
+        }
         if let Some(i8042) = &self.i8042 {
             i8042.reset();
         }

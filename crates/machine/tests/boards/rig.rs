@@ -14,7 +14,7 @@ use machine::{
 use parking_lot::{Condvar, Mutex};
 
 /// Generous for an unoptimised build on a busy machine; a hang is what it is for.
-const RUN_MAX: Duration = Duration::from_secs(30);
+const RUN_MAX: Duration = Duration::from_secs(120);
 
 /// Bytes of the guest, as they come.
 #[derive(Default)]
@@ -168,7 +168,7 @@ impl Rig {
             events: Arc::new(NoEvents),
             serial: Some(Arc::clone(&serial) as Arc<dyn machine::SerialOutput>),
             i8042: true,
-            hpet: false,
+            hpet: true,
             uuid: [7; 16],
             smbios: Smbios::default(),
             fw_cfg: Vec::new(),
