@@ -12,6 +12,7 @@ pub mod hub;
 pub mod packet;
 pub mod socket;
 pub mod tap;
+mod unix;
 pub mod user;
 
 pub use cable::{Backend, Capabilities, Card, Offload, Segmentation};

@@ -12,6 +12,8 @@ use crate::packet::Mac;
 const OFFER: Duration = Duration::from_secs(60);
 /// An address that a client found in use is left alone this long.
 const DECLINED: Duration = Duration::from_secs(600);
+/// Leases at once, however large the range: clients can invent themselves.
+const LEASES_MAX: usize = 65_536;
 /// The longest client identity that is kept.
 const IDENTITY_BYTES_MAX: usize = 64;
 /// The longest host name that is kept.
@@ -195,6 +197,12 @@ impl Server {
         }
         // Whoever had it before has lost it, and the client has one address only.
         self.leases.retain(|_, lease| !is_of(lease, message));
+        if self.leases.len() >= LEASES_MAX && !self.leases.contains_key(&address) {
+            self.leases.retain(|_, lease| !is_over(lease, now));
+            if self.leases.len() >= LEASES_MAX {
+                return None;
+            }
+        }
         let lease = Lease {
             address,
             mac: message.mac,

@@ -16,6 +16,7 @@ use rustix::net::{
 use super::{FRAME_BYTES_MAX, Socketed};
 use crate::cable::{Backend, Capabilities, Card, Offload};
 use crate::error::{Error, Result};
+use crate::unix::BoundPath;
 
 const FLAGS: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
 
@@ -69,6 +70,8 @@ struct Shared {
     to: To,
     /// A group hears its members' own words, too: what comes from here is ours.
     own: Option<SocketAddr>,
+    /// It goes with its socket.
+    _path: Option<BoundPath>,
 }
 
 impl DgramNet {
@@ -77,6 +80,7 @@ impl DgramNet {
     /// # Errors
     /// An address that cannot be used.
     pub fn new(ends: DgramEnds) -> Result<Arc<Self>> {
+        let mut path = None;
         let (socket, to, own, info) = match ends {
             DgramEnds::Udp { local, remote } => {
                 let socket = udp(local, false)?;
@@ -92,11 +96,9 @@ impl DgramNet {
                     let path = path.clone();
                     move |error: Errno| Error::Unix { action, path, source: error.into() }
                 };
-                let at = SocketAddrUnix::new(&local).map_err(failed("bind", &local))?;
                 let to = SocketAddrUnix::new(&remote).map_err(failed("send to", &remote))?;
-                let socket = net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, FLAGS, None)
-                    .map_err(failed("make", &local))?;
-                net::bind(&socket, &at).map_err(failed("bind", &local))?;
+                let (socket, bound) = crate::unix::bind(&local, SocketType::DGRAM)?;
+                path = Some(bound);
                 let info = format!("type=dgram,unix={}", remote.display());
                 (socket, To::Unix(to), None, info)
             }
@@ -110,7 +112,7 @@ impl DgramNet {
         };
         let base = Socketed::new()?;
         base.set_link(true);
-        let shared = Arc::new(Shared { base, socket, to, own });
+        let shared = Arc::new(Shared { base, socket, to, own, _path: path });
         let served = Arc::clone(&shared);
         let thread = thread::Builder::new()
             .name("netdgram".to_owned())

@@ -19,6 +19,7 @@ use rustix::net::{
 use super::{FRAME_BYTES_MAX, Socketed};
 use crate::cable::{Backend, Capabilities, Card, Offload};
 use crate::error::{Error, Result};
+use crate::unix::BoundPath;
 
 const FLAGS: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
 const LENGTH: usize = 4;
@@ -80,7 +81,8 @@ struct Line {
 /// How the next connection is made.
 enum Source {
     Connect(Address, Option<Duration>),
-    Listen(OwnedFd),
+    /// The path goes with its listener.
+    Listen(OwnedFd, #[expect(dead_code, reason = "removes the path")] Option<BoundPath>),
     Once(Option<OwnedFd>),
 }
 
@@ -101,8 +103,8 @@ impl StreamNet {
                 (Source::Connect(address, again), info)
             }
             StreamEnd::Listen(address) => {
-                let (socket, bound) = listen(&address)?;
-                (Source::Listen(socket), format!("type=stream,listening on {bound}"))
+                let (socket, bound, path) = listen(&address)?;
+                (Source::Listen(socket, path), format!("type=stream,listening on {bound}"))
             }
             StreamEnd::Descriptor(socket) => {
                 rustix::io::ioctl_fionbio(&socket, true).map_err(|error| Error::Host {
@@ -227,7 +229,7 @@ impl Shared {
                     Err(_) => self.pause((*again)?),
                 }
             },
-            Source::Listen(listener) => loop {
+            Source::Listen(listener, _) => loop {
                 self.wait(&*listener, PollFlags::IN, None);
                 if self.base.is_stopped() {
                     return None;
@@ -367,7 +369,7 @@ fn connect(address: &Address) -> Result<OwnedFd> {
 }
 
 /// Listens; returns the address with its true port.
-fn listen(address: &Address) -> Result<(OwnedFd, Address)> {
+fn listen(address: &Address) -> Result<(OwnedFd, Address, Option<BoundPath>)> {
     match address {
         Address::Tcp(at) => {
             let failed = |error: Errno| Error::Listen {
@@ -381,16 +383,13 @@ fn listen(address: &Address) -> Result<(OwnedFd, Address)> {
             net::bind(&socket, at).map_err(failed)?;
             net::listen(&socket, 1).map_err(failed)?;
             let bound = net::getsockname(&socket).map_err(failed)?;
-            Ok((socket, Address::Tcp(SocketAddr::try_from(bound).map_err(failed)?)))
+            let bound = SocketAddr::try_from(bound).map_err(failed)?;
+            Ok((socket, Address::Tcp(bound), None))
         }
         Address::Unix(path) => {
-            let failed = unix(path, "listen on");
-            let at = SocketAddrUnix::new(path).map_err(&failed)?;
-            let socket = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, FLAGS, None)
-                .map_err(&failed)?;
-            net::bind(&socket, &at).map_err(&failed)?;
-            net::listen(&socket, 1).map_err(&failed)?;
-            Ok((socket, address.clone()))
+            let (socket, bound) = crate::unix::bind(path, SocketType::STREAM)?;
+            net::listen(&socket, 1).map_err(unix(path, "listen on"))?;
+            Ok((socket, address.clone(), Some(bound)))
         }
     }
 }

@@ -6,9 +6,10 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
+use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
 
 use crate::error::{Error, Result};
+use crate::unix::BoundPath;
 
 const FLAGS: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
 /// Connections that the host keeps until they are accepted.
@@ -42,15 +43,15 @@ impl HostEnd {
     }
 
     /// Takes the port. Returns the end with its true port.
-    pub(super) fn listen(&self) -> Result<(OwnedFd, Self)> {
+    pub(super) fn listen(&self) -> Result<(OwnedFd, Self, Option<BoundPath>)> {
         match self {
             Self::Tcp(address) => {
                 let (socket, bound) = bind(*address, SocketType::STREAM, "tcp")?;
-                Ok((socket, Self::Tcp(bound)))
+                Ok((socket, Self::Tcp(bound), None))
             }
             Self::Udp(address) => {
                 let (socket, bound) = bind(*address, SocketType::DGRAM, "udp")?;
-                Ok((socket, Self::Udp(bound)))
+                Ok((socket, Self::Udp(bound), None))
             }
             Self::Unix(path) => {
                 let failed = |source: rustix::io::Errno| Error::Unix {
@@ -58,12 +59,9 @@ impl HostEnd {
                     path: path.clone(),
                     source: source.into(),
                 };
-                let address = SocketAddrUnix::new(path).map_err(failed)?;
-                let socket = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, FLAGS, None)
-                    .map_err(failed)?;
-                net::bind(&socket, &address).map_err(failed)?;
+                let (socket, bound) = crate::unix::bind(path, SocketType::STREAM)?;
                 net::listen(&socket, BACKLOG).map_err(failed)?;
-                Ok((socket, self.clone()))
+                Ok((socket, self.clone(), Some(bound)))
             }
         }
     }

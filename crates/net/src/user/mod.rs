@@ -7,10 +7,13 @@ pub mod config;
 pub mod engine;
 mod forward;
 mod inbox;
+mod limit;
 mod run;
 mod sockets;
 mod stack;
 mod token;
+
+pub use limit::raise_descriptor_limit;
 
 pub use config::{Config, ForwardTarget, GuestForward, Ipv4Config, Ipv6Config};
 pub use forward::{HostEnd, HostForward};

@@ -18,6 +18,7 @@ use super::run::Runner;
 use super::token::Token;
 use crate::cable::{Backend, Capabilities, Card, Offload};
 use crate::error::{Error, Result};
+use crate::unix::BoundPath;
 
 /// How long an answer of the network's thread is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -35,8 +36,15 @@ pub struct UserNet {
 
 #[derive(Default)]
 struct Forwards {
-    list: Vec<(u32, HostForward)>,
+    list: Vec<Entry>,
     next: u32,
+}
+
+struct Entry {
+    number: u32,
+    forward: HostForward,
+    /// It goes with its forwarding.
+    _path: Option<BoundPath>,
 }
 
 /// What the network's thread shares with all others.
@@ -138,14 +146,14 @@ impl UserNet {
     /// The port is busy or may not be used.
     pub fn add_forward(&self, forward: &HostForward) -> Result<HostForward> {
         let mut forwards = self.forwards.lock();
-        if forwards.list.iter().any(|(_, other)| other.from == forward.from) {
+        if forwards.list.iter().any(|other| other.forward.from == forward.from) {
             return Err(Error::ForwardExists(forward.from.to_string()));
         }
-        let (socket, from) = forward.from.listen()?;
+        let (socket, from, path) = forward.from.listen()?;
         let forward = HostForward { from, guest: forward.guest };
         let number = forwards.next;
         forwards.next += 1;
-        forwards.list.push((number, forward.clone()));
+        forwards.list.push(Entry { number, forward: forward.clone(), _path: path });
         let command = Command::Forward { number, socket, forward: forward.clone() };
         self.shared.command(command);
         Ok(forward)
@@ -165,9 +173,9 @@ impl UserNet {
     /// There is no such forwarding.
     pub fn remove_forward(&self, from: &HostEnd) -> Result<()> {
         let mut forwards = self.forwards.lock();
-        let at = forwards.list.iter().position(|(_, forward)| forward.from == *from);
+        let at = forwards.list.iter().position(|entry| entry.forward.from == *from);
         let at = at.ok_or_else(|| Error::NoForward(from.to_string()))?;
-        let (number, _) = forwards.list.remove(at);
+        let number = forwards.list.remove(at).number;
         self.shared.command(Command::Unforward { number });
         Ok(())
     }
@@ -175,7 +183,7 @@ impl UserNet {
     /// The forwardings, in the order in which they were made.
     #[must_use]
     pub fn forwards(&self) -> Vec<HostForward> {
-        self.forwards.lock().list.iter().map(|(_, forward)| forward.clone()).collect()
+        self.forwards.lock().list.iter().map(|entry| entry.forward.clone()).collect()
     }
 
     /// The connections, as they are now.

@@ -1,8 +1,8 @@
 //! One TCP connection of the guest, which ends here: the half of it that faces the guest.
 //!
 //! The link to the guest neither loses nor reorders, but the guest may: so everything sent is
-//! kept until acknowledged and can be sent again, from the first missing byte on. What comes out
-//! of order is dropped and asked for again.
+//! kept until acknowledged and can be sent again, and what comes too early is kept until what is
+//! missing before it has come.
 
 use core::net::SocketAddr;
 use std::collections::VecDeque;
@@ -22,13 +22,18 @@ pub const SEGMENT_BYTES: u16 = 65_495;
 const SEGMENT_BYTES_UNSAID: u16 = 536;
 /// Smaller segments are an attack on whoever must send them.
 const SEGMENT_BYTES_MIN: u16 = 64;
-/// The first wait for an acknowledgement; it doubles.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// The first wait for an answer to a start (RFC 6298 section 2); it doubles.
+const START_PATIENCE: Duration = Duration::from_secs(1);
+/// The first wait for an acknowledgement; it doubles. The guest is a few microseconds away, but
+/// it may be translated, and the host may be busy.
+const PATIENCE: Duration = Duration::from_millis(300);
 /// After so many waits a guest is given up: 2 minutes for data, 1 minute for a start.
-const RETRIES_MAX: u8 = 7;
+const RETRIES_MAX: u8 = 8;
 const START_RETRIES_MAX: u8 = 5;
 /// RFC 5681 section 3.2.
 const DUPLICATES: u8 = 3;
+/// Segments that are kept while one before them is missing.
+const LATER_MAX: usize = 512;
 
 /// How far a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +82,8 @@ pub struct Flow {
     promised: u32,
     /// From the guest, for the host.
     pub pending: VecDeque<u8>,
+    /// From the guest, with a gap before them: where they start, in their order.
+    later: VecDeque<(u32, Vec<u8>)>,
     /// `pending` is to be written when all that came at once was seen.
     pub flush_due: bool,
     /// The guest has no more to say.
@@ -100,6 +107,10 @@ pub struct Flow {
     duplicates: u8,
     /// While numbers before this are acknowledged, duplicates say nothing new.
     recover: u32,
+    /// Up to `recover`, each acknowledgement shows the next gap (RFC 6582).
+    recovering: bool,
+    /// The first unacknowledged segment is to be sent again, alone.
+    pub resend_due: bool,
     retries: u8,
     since: Instant,
     /// When to send again.
@@ -149,6 +160,7 @@ impl Flow {
             expected: 0,
             promised: 0,
             pending: VecDeque::new(),
+            later: VecDeque::new(),
             flush_due: false,
             guest_done: false,
             finish_told: false,
@@ -160,6 +172,8 @@ impl Flow {
             scheduled: false,
             duplicates: 0,
             recover: first,
+            recovering: false,
+            resend_due: false,
             retries: 0,
             since: now,
             alarm: Alarm::default(),
@@ -210,7 +224,10 @@ impl Flow {
             Phase::SynReceived | Phase::SynSent => self.start_due,
             Phase::Open => {
                 let sendable = self.unsent() > 0 || (self.readable && !self.host_done);
-                self.acknowledgements_due > 0 || self.finish_due() || (sendable && self.room() > 0)
+                self.acknowledgements_due > 0
+                    || self.resend_due
+                    || self.finish_due()
+                    || (sendable && self.room() > 0)
             }
         }
     }
@@ -311,13 +328,16 @@ impl Flow {
                 self.next = self.unacknowledged;
             }
             self.progress(now);
+            self.recovering &= distance(self.unacknowledged, self.recover) > 0;
+            self.resend_due = self.recovering;
         } else if acknowledged == 0 {
             let repeated = is_bare && window == self.window && self.in_flight() > 0;
             self.duplicates = if repeated { self.duplicates.saturating_add(1) } else { 0 };
             let news = distance(self.recover, self.unacknowledged) >= 0;
             if self.duplicates == DUPLICATES && news {
                 self.recover = self.highest;
-                self.next = self.unacknowledged;
+                self.recovering = true;
+                self.resend_due = true;
             }
             if self.in_flight() == 0 {
                 // The guest lives and takes nothing, or has just made room: no reason to give up.
@@ -328,6 +348,41 @@ impl Flow {
             self.window = window;
         }
         (Verdict::Go, freed)
+    }
+
+    /// Keeps a payload that came too early; returns how many bytes. `stored` are kept already,
+    /// over all connections.
+    pub fn keep_for_later(&mut self, header: &Header, payload: &[u8], stored: usize) -> usize {
+        let ahead = distance(self.expected, header.sequence);
+        let Some(start) = usize::try_from(ahead).ok().filter(|start| *start > 0) else { return 0 };
+        let space = usize::try_from(distance(self.expected, self.promised)).unwrap_or(0);
+        let fits = start + payload.len() <= space
+            && self.later.len() < LATER_MAX
+            && stored + payload.len() <= super::STORED_MAX;
+        if payload.is_empty() || !fits || self.guest_done {
+            return 0;
+        }
+        let expected = self.expected;
+        let at = self.later.partition_point(|(other, _)| distance(expected, *other) < ahead);
+        let known = self.later.get(at);
+        if known.is_some_and(|(s, b)| *s == header.sequence && b.len() >= payload.len()) {
+            return 0;
+        }
+        self.later.insert(at, (header.sequence, payload.to_vec()));
+        payload.len()
+    }
+
+    /// The first that came too early and now has no gap before it, and how many of its bytes
+    /// came otherwise.
+    pub fn take_later(&mut self) -> Option<(Vec<u8>, usize)> {
+        let (sequence, _) = self.later.front()?;
+        let known = usize::try_from(distance(*sequence, self.expected)).ok()?;
+        self.later.pop_front().map(|(_, bytes)| (bytes, known))
+    }
+
+    /// Bytes from the guest that are kept.
+    pub fn stored(&self) -> usize {
+        self.pending.len() + self.later.iter().map(|(_, bytes)| bytes.len()).sum::<usize>()
     }
 
     /// The part of a payload that is new, and whether FIN behind it counts.
@@ -404,7 +459,8 @@ impl Flow {
                 self.in_flight() > 0 || (sendable && self.room() == 0)
             }
         };
-        waiting.then(|| self.since + PATIENCE * (1 << self.retries.min(RETRIES_MAX)))
+        let patience = if self.phase == Phase::Open { PATIENCE } else { START_PATIENCE };
+        waiting.then(|| self.since + patience * (1 << self.retries.min(RETRIES_MAX)))
     }
 
     /// Nothing was heard for too long. `false`: the guest is given up. `was_heard`: other
@@ -422,6 +478,8 @@ impl Flow {
         self.start_due = starting;
         self.next = self.unacknowledged;
         self.recover = self.highest;
+        self.recovering = false;
+        self.resend_due = false;
         true
     }
 

@@ -68,28 +68,14 @@ impl Engine {
     /// Passes a payload on to the host. `false`: the host's side is broken.
     fn tcp_payload(&mut self, id: Id, segment: &Segment<'_>, outside: &mut dyn Outside) -> bool {
         let Some(flow) = self.tcp.flows.get_mut(id) else { return true };
+        let stored = self.tcp.stored;
+        self.tcp.stored += flow.keep_for_later(&segment.header, segment.payload, stored);
         let (new, finish) = flow.cut(&segment.header, segment.payload);
-        let mut rest = new;
-        if new.len() <= GATHERED_MAX && !new.is_empty() && !flow.flush_due {
-            flow.flush_due = true;
-            self.tcp.unflushed.push(id);
+        let Some(taken) = self.tcp_accept(id, new, outside) else { return false };
+        if taken == new.len() && !new.is_empty() && !self.tcp_accept_later(id, outside) {
+            return false;
         }
-        while new.len() > GATHERED_MAX && !rest.is_empty() && flow.pending.is_empty() {
-            match outside.tcp_write(id, rest) {
-                Transfer::Bytes(count) => rest = &rest[count.min(rest.len())..],
-                Transfer::Later => break,
-                Transfer::End | Transfer::Failed => return false,
-            }
-        }
-        // What the host does not take now waits here, within the window that was promised and
-        // within the bound of all connections; what is beyond is not acknowledged.
-        let space = (RECEIVE_MAX - flow.pending.len().min(RECEIVE_MAX))
-            .min(STORED_MAX.saturating_sub(self.tcp.stored));
-        let kept = rest.len().min(space);
-        flow.pending.extend(&rest[..kept]);
-        self.tcp.stored += kept;
-        let taken = new.len() - rest.len() + kept;
-        flow.expected = flow.expected.wrapping_add(u32::try_from(taken).unwrap_or(0));
+        let Some(flow) = self.tcp.flows.get_mut(id) else { return true };
         if finish && taken == new.len() {
             flow.expected = flow.expected.wrapping_add(1);
             flow.guest_done = true;
@@ -99,6 +85,46 @@ impl Engine {
             outside.tcp_finish(id);
         }
         true
+    }
+
+    /// Takes what had come too early, as far as there is no gap before it any more.
+    fn tcp_accept_later(&mut self, id: Id, outside: &mut dyn Outside) -> bool {
+        loop {
+            let Some(flow) = self.tcp.flows.get_mut(id) else { return true };
+            let Some((bytes, known)) = flow.take_later() else { return true };
+            self.tcp.stored = self.tcp.stored.saturating_sub(bytes.len());
+            if known < bytes.len() && self.tcp_accept(id, &bytes[known..], outside).is_none() {
+                return false;
+            }
+        }
+    }
+
+    /// Takes the next bytes of a connection; how many. `None`: the host's side is broken.
+    fn tcp_accept(&mut self, id: Id, new: &[u8], outside: &mut dyn Outside) -> Option<usize> {
+        let Some(flow) = self.tcp.flows.get_mut(id) else { return Some(0) };
+        let mut rest = new;
+        if new.len() <= GATHERED_MAX && !new.is_empty() && !flow.flush_due {
+            flow.flush_due = true;
+            self.tcp.unflushed.push(id);
+        }
+        while new.len() > GATHERED_MAX && !rest.is_empty() && flow.pending.is_empty() {
+            match outside.tcp_write(id, rest) {
+                Transfer::Bytes(count) => rest = &rest[count.min(rest.len())..],
+                Transfer::Later => break,
+                Transfer::End | Transfer::Failed => return None,
+            }
+        }
+        // What the host does not take now waits here, within the window that was promised and
+        // within the bound of all connections; what is beyond is not acknowledged.
+        let space = RECEIVE_MAX
+            .saturating_sub(flow.pending.len())
+            .min(STORED_MAX.saturating_sub(self.tcp.stored));
+        let kept = rest.len().min(space);
+        flow.pending.extend(&rest[..kept]);
+        self.tcp.stored += kept;
+        let taken = new.len() - rest.len() + kept;
+        flow.expected = flow.expected.wrapping_add(u32::try_from(taken).unwrap_or(0));
+        Some(taken)
     }
 
     /// The host's side of a connection has news.

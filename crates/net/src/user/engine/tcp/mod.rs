@@ -314,7 +314,7 @@ impl Engine {
         let Some(mut flow) = self.tcp.flows.remove(id) else { return };
         self.timers.cancel(Key::Tcp(id), &mut flow.alarm);
         self.tcp.by_ends.remove(&(flow.guest, flow.remote));
-        self.tcp.stored = self.tcp.stored.saturating_sub(flow.pending.len());
+        self.tcp.stored = self.tcp.stored.saturating_sub(flow.stored());
         let held = flow.queue.bytes();
         flow.queue.acknowledge(held, &mut self.tcp.spare);
         self.tcp.release(held);

@@ -168,6 +168,13 @@ fn send_data(
     scratch: &mut Vec<u8>,
     now: Instant,
 ) -> Outcome {
+    if flow.resend_due && flow.queue.bytes() > 0 && flow.in_flight() > 0 {
+        return resend(flow, mac, port, scratch, now);
+    }
+    if core::mem::take(&mut flow.resend_due) {
+        // Nothing but FIN is missing.
+        flow.next = flow.unacknowledged;
+    }
     let (unsent, room) = (flow.unsent(), flow.room());
     if flow.finish_due() {
         let header = flow.header(tcp::FIN);
@@ -206,6 +213,31 @@ fn send_data(
         return Outcome::Full;
     }
     flow.took(count + usize::from(finish), &header, now);
+    flow.acknowledgements_due = 0;
+    Outcome::Again
+}
+
+/// Sends the first segment that the guest misses again. It keeps what it has behind the gap.
+fn resend(
+    flow: &mut Flow,
+    mac: Mac,
+    port: &mut Port,
+    scratch: &mut Vec<u8>,
+    now: Instant,
+) -> Outcome {
+    let ends = Ends::of(flow, mac, port.mac);
+    let mut header = flow.header(tcp::ACK);
+    header.sequence = flow.unacknowledged;
+    let length = flow.segment_bytes.min(flow.in_flight());
+    let Some((frame, _)) = flow.queue.frame(0, length, ends.length(&header), scratch) else {
+        return Outcome::Idle;
+    };
+    let offload = ends.write(frame, &header, port.granted.gives_checksum, None);
+    if !port.offer(frame, offload) {
+        return Outcome::Full;
+    }
+    flow.resend_due = false;
+    flow.took(0, &header, now);
     flow.acknowledgements_due = 0;
     Outcome::Again
 }
