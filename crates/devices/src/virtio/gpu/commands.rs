@@ -106,7 +106,7 @@ impl Gpu {
     }
 }
 
-fn resource<'a>(state: &'a mut State, id: u32) -> Result<&'a mut Resource, u32> {
+fn resource(state: &mut State, id: u32) -> Result<&mut Resource, u32> {
     state.resources.get_mut(&id).ok_or(spec::ERROR_RESOURCE)
 }
 

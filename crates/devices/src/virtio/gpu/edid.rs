@@ -14,7 +14,8 @@ pub fn edid(width: u32, height: u32) -> [u8; EDID_BYTES] {
     let mut edid = [0; EDID_BYTES];
     edid[..8].copy_from_slice(&[0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0]);
     // The maker in three letters of five bits ("HST"), the product, and the version 1.4.
-    let maker = (u16::from(b'H') - 64) << 10 | (u16::from(b'S') - 64) << 5 | u16::from(b'T') - 64;
+    let letter = |letter: u8| u16::from(letter - b'@');
+    let maker = letter(b'H') << 10 | letter(b'S') << 5 | letter(b'T');
     edid[8..10].copy_from_slice(&maker.to_be_bytes());
     edid[10..12].copy_from_slice(&1_u16.to_le_bytes());
     edid[16..20].copy_from_slice(&[1, 34, 1, 4]); // first week of 2024
