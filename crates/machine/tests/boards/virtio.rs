@@ -247,6 +247,7 @@ fn check(name: &str, board: BoardKind, legacy: bool) {
     rig.config.backends.networks.insert("net", Arc::new(Pinged::default()));
     rig.config.backends.streams.insert("port", Arc::clone(&far) as Arc<dyn Stream>);
     rig.config.parts = parts(&socket, legacy);
+    rig.config.processors = if legacy { 1 } else { 2 };
     let serial = Arc::clone(&rig.serial);
     let (_, console, _) = rig.run(|machine, _| drive(machine, &far, &serial, &socket));
     println!("{console}");
