@@ -25,26 +25,35 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
-use device::pci::{Bus, Connection, Layout, PciFunction};
+use device::pci::{Bus, Layout, PciFunction};
 use device::{DefaultValue, Device, Io, Properties, Property, PropertyKind};
 use memory::{PAGE_SIZE, Ram};
 
-use crate::debug;
 use crate::pci::{BRIDGE_MODELS, ROOT_PORT_MODELS};
 use crate::surroundings::Surroundings;
 use crate::virtio::models;
+use crate::{ahci, ata, debug, ide, pvpanic, vga};
 
 /// Every model, in the order of their names' files.
 pub const MODELS: &[&[Model]] = &[
+    // PCI's own
     BRIDGE_MODELS,
     ROOT_PORT_MODELS,
+    // chips
+    ahci::MODELS,
+    ata::MODELS,
     debug::MODELS,
+    ide::MODELS,
+    pvpanic::MODELS,
+    vga::MODELS,
+    // virtio
     models::BLK,
     models::NET,
     models::RNG,
     models::CONSOLE,
     models::BALLOON,
     models::INPUT,
+    models::GPU,
     models::VSOCK,
 ];
 
@@ -374,8 +383,6 @@ pub struct Controls {
     pub drive: Option<Arc<dyn DriveControl>>,
     /// It is a network card.
     pub link: Option<Arc<dyn LinkControl>>,
-    /// Its PCI registers, for listings.
-    pub pci: Option<Arc<Connection>>,
 }
 
 /// A memory balloon.

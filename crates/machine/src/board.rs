@@ -6,8 +6,9 @@ use std::time::Duration;
 use accel::jit::{Entry, JitMachine};
 use accel::{Board, Chipset, Processors};
 use device::{Clock, Device, HostClock, Inputs, Io, Screens, Timers, ones};
-use devices::catalog::{BusKind, OfferedBus};
-use devices::fw_cfg::FwCfg;
+use devices::catalog::{BusKind, Category, OfferedBus};
+use devices::cfi01::Flash;
+use devices::fw_cfg::{FwCfg, Source};
 use devices::lapic::{self, Apics};
 use devices::surroundings::Surroundings;
 use memory::{AddressSpace, Owner, Ram, RamError, Region};
@@ -15,6 +16,7 @@ use parking_lot::Mutex;
 
 use crate::acpi::{self, Com, Facts};
 use crate::boot::{BootError, Kernel, Placed};
+use crate::boot_order;
 use crate::chips::Chips;
 use crate::config::{BoardKind, Config, MachineError, PROCESSORS_MAX, Part};
 use crate::firmware::{self, Tables};
@@ -33,6 +35,7 @@ pub struct Machine {
     chips: Chips,
     pci: Arc<HostBridge>,
     fw_cfg: Arc<FwCfg>,
+    flash: Vec<Arc<Flash>>,
     parts: Arc<Mutex<Parts>>,
     memory: Arc<AddressSpace>,
     /// What the machine starts itself, where there is no firmware.
@@ -59,8 +62,10 @@ impl Machine {
         let ports = Arc::new(AddressSpace::new());
         let (ram, sizes) = add_ram(&memory, &config)?;
         let rom = config.boot.rom.as_deref().map(|rom| firmware::map_rom(&memory, rom));
-        let rom = rom.transpose()?;
-        let chips = Chips::new(&config, &requests, &clock, &timers, &processors);
+        let flash = firmware::map_flash(&memory, &config.boot.flash)?;
+        let rom = rom.transpose()?.or_else(|| flash.first().map(|flash| flash.contents()));
+        let inputs = Arc::new(Inputs::default());
+        let chips = Chips::new(&config, &requests, &clock, &timers, &processors, &inputs);
         chips.map(&memory, &ports);
         ports.add(Region::new("post", 0x80, 1, Owner::Io(Arc::new(PostCode))));
         let pci = HostBridge::new(config.board, &memory, &ports, (&ram, rom), &chips);
@@ -79,7 +84,7 @@ impl Machine {
             power: Arc::clone(&requests) as _,
             events: Arc::clone(&config.events),
             screens: Arc::new(Screens::default()),
-            inputs: Arc::new(Inputs::default()),
+            inputs,
             firmware: Arc::clone(&config.firmware_files),
             backends: Arc::clone(&config.backends),
             ram_bytes: config.ram_bytes,
@@ -92,8 +97,12 @@ impl Machine {
                 OfferedBus::new(BusKind::Isa, "isa.0".to_owned(), Arc::new(())),
             ],
         );
-        for part in &config.parts {
+        for part in config.board.own_parts().iter().chain(&config.parts) {
             parts.plug(part)?;
+        }
+        let kernel_rom = config.boot.kernel.as_ref().map(|_| firmware::LINUX_ROM);
+        if let Some(order) = boot_order::lines(&parts, kernel_rom) {
+            fw_cfg.with_files(|files| files.add("bootorder", Source::Bytes(order)));
         }
         _ = tables.set(facts_maker(&config, &pci, sizes));
         let direct = config.boot.kernel.clone().filter(|_| !config.boot.has_firmware());
@@ -114,8 +123,7 @@ impl Machine {
             let parts = Arc::clone(&parts);
             Box::new(move |running| parts.lock().set_running(running))
         };
-        let control =
-            RunControl::new(&processors, &clock, &requests, set_running, config.actions);
+        let control = RunControl::new(&processors, &clock, &requests, set_running, config.actions);
         Ok(Self {
             requests,
             clock,
@@ -123,6 +131,7 @@ impl Machine {
             chips,
             pci,
             fw_cfg,
+            flash,
             parts,
             memory,
             direct,
@@ -242,6 +251,7 @@ impl Machine {
             self.chips.reset();
             self.pci.reset();
             self.fw_cfg.reset();
+            self.flash.iter().for_each(|flash| flash.reset());
             self.parts.lock().reset();
             if let Some(kernel) = &self.direct {
                 // It was placed once, so it fits again.
@@ -299,7 +309,13 @@ fn facts_maker(
 ) -> Box<dyn Fn() -> Facts + Send + Sync> {
     let (processors, hpet, i8042) = (config.processors, config.hpet, config.i8042);
     let serial: Vec<Com> = config.serial.iter().map(|_| Com { port: 0x3f8, irq: 4 }).collect();
-    let vga = false;
+    let shows_vga = |part: &Part| {
+        // A screen that answers at the old addresses.
+        let model = devices::catalog::model(&part.model);
+        let is_display = model.is_some_and(|model| model.category == Category::Display);
+        is_display && !matches!(part.model.as_str(), "bochs-display" | "secondary-vga")
+    };
+    let vga = config.parts.iter().any(shows_vga);
     let pci = Arc::clone(pci);
     Box::new(move || {
         let (chipset, ecam) = pci.chipset();

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use accel::Processors;
 use device::pci::MsiSink;
-use device::{Clock, Device, HostClock, Io, IrqLine, IrqSink, Power, Timers};
+use device::{Clock, Device, HostClock, Inputs, Io, IrqLine, IrqSink, Power, Timers};
 use devices::acpi_pm::AcpiPm;
+use devices::hpet::{self, Hpet, LegacyGate};
+use devices::i8042::I8042;
 use devices::i8254::{Pit, Port61};
 use devices::i8259::{Elcr, Pair, PicPorts};
 use devices::ioapic::{self, IoApic};
@@ -22,6 +24,10 @@ use crate::resets::{Port92, ResetControl};
 
 /// The interrupt of ACPI's events.
 const SCI: u32 = 9;
+/// Inputs of the I/O APIC that the HPET can use: those of the timer and the clock, and PCI's.
+const HPET_ROUTES: u32 = 0xff_0104;
+/// Where PCI has none of its own.
+const HPET_ROUTES_OLD: u32 = 0x104;
 
 /// What is on every board.
 pub struct Chips {
@@ -35,6 +41,8 @@ pub struct Chips {
     pub lines: Arc<IsaLines>,
     pub reset_control: Arc<ResetControl>,
     port92: Arc<Port92>,
+    pub i8042: Option<Arc<I8042>>,
+    hpet: Option<Arc<Hpet>>,
 }
 
 /// The sixteen old interrupt lines. They reach the 8259 pair and the I/O APIC; PCI's share of a
@@ -127,6 +135,7 @@ impl Chips {
         host_clock: &Arc<HostClock>,
         timers: &Arc<Timers>,
         processors: &Processors,
+        inputs: &Inputs,
     ) -> Self {
         let clock: Arc<dyn Clock> = Arc::clone(host_clock) as _;
         let cpus = processors
@@ -145,9 +154,21 @@ impl Chips {
         });
         let irq = |pin| IrqLine::new(Arc::clone(&lines) as Arc<dyn IrqSink>, pin);
         let power: Arc<dyn Power> = Arc::clone(requests) as _;
+        let gate = LegacyGate::new(Arc::clone(&lines) as Arc<dyn IrqSink>);
+        let old = |pin| IrqLine::new(Arc::clone(&gate) as Arc<dyn IrqSink>, pin);
+        let routes = match config.board {
+            BoardKind::Pc => HPET_ROUTES_OLD,
+            BoardKind::Q35 => HPET_ROUTES,
+        };
+        let hpet = config.hpet.then(|| {
+            let inputs = Arc::clone(&ioapic) as Arc<dyn IrqSink>;
+            Hpet::new(Arc::clone(&clock), timers, Arc::clone(&gate), inputs, routes)
+        });
         Self {
-            pit: Pit::new(Arc::clone(&clock), timers, irq(0)),
-            cmos: Cmos::new(Arc::clone(&clock), timers, irq(8), config.clock_offset_s),
+            hpet,
+            pit: Pit::new(Arc::clone(&clock), timers, old(0)),
+            cmos: Cmos::new(Arc::clone(&clock), timers, old(8), config.clock_offset_s),
+            i8042: config.i8042.then(|| I8042::new([irq(1), irq(12)], Arc::clone(&power), inputs)),
             pm: AcpiPm::new(clock, irq(SCI), power),
             serial: config.serial.clone().map(|output| SerialPort::new(irq(4), output)),
             reset_control: Arc::new(ResetControl::new(Arc::clone(requests))),
@@ -167,6 +188,10 @@ impl Chips {
         {
             memory.add(Region::new(name, start, 0x1000, Owner::Io(chip)).with_priority(2));
         }
+        if let Some(hpet) = &self.hpet {
+            let owner = Owner::Io(Arc::clone(hpet) as Arc<dyn Io>);
+            memory.add(Region::new("hpet", hpet::BASE, hpet::BYTES, owner).with_priority(2));
+        }
         let add = |name: &str, start: u64, length: u64, device: Arc<dyn Io>| {
             ports.add(Region::new(name, start, length, Owner::Io(device)));
         };
@@ -177,6 +202,13 @@ impl Chips {
         add("port61", 0x61, 1, Arc::new(Port61::new(&self.pit)));
         add("rtc", 0x70, 2, Arc::clone(&self.cmos) as _);
         add("port92", 0x92, 1, Arc::clone(&self.port92) as _);
+        if let Some(i8042) = &self.i8042 {
+            // Data and status, with another chip's port between them.
+            for (name, start, offset) in [("i8042-data", 0x60, 0), ("i8042-command", 0x64, 4)] {
+                let owner = Owner::Io(Arc::clone(i8042) as Arc<dyn Io>);
+                ports.add(Region::new(name, start, 1, owner).with_offset(offset));
+            }
+        }
         if let Some(serial) = &self.serial {
             add("com1", 0x3f8, 8, Arc::clone(serial) as _);
         }
@@ -192,6 +224,12 @@ impl Chips {
         self.pm.reset();
         self.reset_control.reset();
         self.port92.reset();
+        if let Some(hpet) = &self.hpet {
+            hpet.reset();
+        }
+        if let Some(i8042) = &self.i8042 {
+            i8042.reset();
+        }
         if let Some(serial) = &self.serial {
             serial.reset();
         }

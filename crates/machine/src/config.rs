@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use accel::TranslatorOptions;
-use device::{EventSink, Properties, Stream};
+use device::{EventSink, Properties, PropertyValue, Stream};
 use devices::catalog::BuildError;
 use devices::surroundings::{Backends, Firmware as FirmwareFiles};
 use memory::RamError;
@@ -31,6 +31,19 @@ impl BoardKind {
         match self {
             Self::Pc => "pci.0",
             Self::Q35 => "pcie.0",
+        }
+    }
+
+    /// Devices that are soldered to the board, and are rows of the catalog all the same.
+    pub(crate) fn own_parts(self) -> Vec<Part> {
+        let disks = |model: &str, slot, function| {
+            let mut properties = Properties::default();
+            properties.set("addr", PropertyValue::PciAddress(slot, function));
+            Part { model: model.to_owned(), id: Some("ide".to_owned()), bus: None, properties }
+        };
+        match self {
+            Self::Pc => vec![disks("piix3-ide", 1, 1)],
+            Self::Q35 => vec![disks("ich9-ahci", 31, 2)],
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use devices::cfi01::{BLOCK_BYTES, Flash, FlashError};
 use devices::fw_cfg::{self, DmaPorts, Files, FwCfg, SelectorPorts, Source, key};
 use devices::mc146818::Cmos;
 use memory::{AddressSpace, Owner, Ram, Region};
@@ -10,6 +11,9 @@ use crate::acpi::{self, Facts, Image};
 use crate::boot::memory_map;
 use crate::config::{Config, MachineError};
 use crate::smbios;
+
+/// The option ROM by which a BIOS starts a kernel out of fw_cfg.
+pub const LINUX_ROM: &str = "linuxboot_dma.bin";
 
 /// Where a system ROM ends.
 const FOUR_GIB: u64 = 1 << 32;
@@ -28,6 +32,32 @@ pub fn map_rom(memory: &AddressSpace, bytes: &[u8]) -> Result<Arc<Ram>, MachineE
     let start = FOUR_GIB - rom.len();
     memory.add(Region::new("bios", start, rom.len(), Owner::Rom(Arc::clone(&rom))));
     Ok(rom)
+}
+
+/// The flash chips, one below the other, and the contents of the uppermost.
+pub fn map_flash(
+    memory: &Arc<AddressSpace>,
+    nodes: &[Option<Arc<dyn block::Node>>; 2],
+) -> Result<Vec<Arc<Flash>>, MachineError> {
+    const BYTES_MAX: u64 = 8 << 20;
+    let (mut chips, mut end) = (Vec::new(), FOUR_GIB);
+    for (number, node) in nodes.iter().enumerate() {
+        let Some(node) = node else { continue };
+        let bytes = node.size();
+        let fits = bytes > 0 && bytes.is_multiple_of(BLOCK_BYTES);
+        if !fits || FOUR_GIB - end + bytes > BYTES_MAX {
+            return Err(MachineError::FlashSize { number, bytes });
+        }
+        end -= bytes;
+        let name = format!("system.flash{number}");
+        chips.push(Flash::new(&name, Arc::clone(node), memory, end).map_err(
+            |error| match error {
+                FlashError::Ram(error) => MachineError::Ram(error),
+                FlashError::Read(source) => MachineError::Flash { number, source },
+            },
+        )?);
+    }
+    Ok(chips)
 }
 
 /// How tables are made when firmware asks for them: after it has set up PCI.
@@ -85,6 +115,12 @@ fn add(files: &mut Files, name: &str, source: Source) -> Result<(), MachineError
 
 fn add_boot(files: &mut Files, config: &Config) -> Result<(), MachineError> {
     let boot = &config.boot;
+    if boot.kernel.is_some()
+        && boot.rom.is_some()
+        && let Some(rom) = config.firmware_files.load(LINUX_ROM)
+    {
+        add(files, &format!("genroms/{LINUX_ROM}"), Source::Bytes(rom))?;
+    }
     let retry = boot.retry_ms.unwrap_or(u32::MAX);
     add(files, "etc/boot-fail-wait", Source::Bytes(retry.to_le_bytes().to_vec()))?;
     if boot.menu_ms > 0 {

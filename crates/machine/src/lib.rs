@@ -6,6 +6,7 @@
 mod acpi;
 mod boot;
 mod board;
+mod boot_order;
 mod chips;
 mod config;
 mod firmware;
@@ -20,7 +21,11 @@ pub use accel::TranslatorOptions;
 pub use board::Machine;
 pub use boot::{BootError, Kernel};
 pub use config::{BoardKind, Boot, Config, MachineError, PROCESSORS_MAX, Part, PartError};
-pub use device::{DeviceEvent, EventSink, NoEvents, Properties, PropertyValue};
+pub use device::{
+    Axis, Button, Cursor, DeviceEvent, EventSink, InputDevice, InputEvent, Inputs, NoEvents,
+    Picture, Properties, PropertyKind, PropertyValue, Rectangle, Screen, Screens, Stream,
+    StreamEvent, StreamPeer,
+};
 pub use devices::{catalog, surroundings};
 pub use main_loop::{End, Request, Requests};
 pub use parts::Plugged;

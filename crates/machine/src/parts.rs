@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use device::Device;
-use device::pci::{Address, Bus, spec};
+use device::pci::{Address, Bus, Connection, spec};
 use device::{Properties, PropertyValue};
 use devices::catalog::{
     self, Attachment, Built, BusKind, Controls, Model, OfferedBus, PciPlace, Request,
@@ -71,6 +71,12 @@ impl Parts {
     /// A device by its name.
     pub fn find(&self, id: &str) -> Option<&Plugged> {
         self.plugged.iter().find(|plugged| plugged.id == id)
+    }
+
+    /// The device that has opened a bus; none for the board's own.
+    pub fn owner_of(&self, bus: &str) -> Option<&Plugged> {
+        let known = self.buses.iter().find(|known| known.offered.name == bus)?;
+        self.find(known.owner.as_deref()?)
     }
 
     /// Plugs a part in, and says under which name.
@@ -207,6 +213,15 @@ fn first_slot(bus: &Bus) -> u8 {
 }
 
 impl Plugged {
+    /// Its PCI registers, on PCI.
+    #[must_use]
+    pub fn pci_connection(&self) -> Option<&Connection> {
+        match &self.attachment {
+            Attachment::Pci(function) => Some(function.connection()),
+            _ => None,
+        }
+    }
+
     fn attach(
         &mut self,
         bus: Option<&Arc<Bus>>,
@@ -236,7 +251,6 @@ impl Plugged {
                     source,
                 })?;
                 self.address = Some(address);
-                self.controls.pci = None;
             }
             (Attachment::Isa(isa), _) => {
                 let add = |space: &AddressSpace, list: &[(u64, u64, Arc<dyn device::Io>)]| {

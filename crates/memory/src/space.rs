@@ -203,6 +203,12 @@ impl Change<'_> {
         });
     }
 
+    /// What stands behind a region.
+    #[must_use]
+    pub fn owner(&self, id: RegionId) -> Option<Owner> {
+        self.regions.get(id.0)?.as_ref().map(|region| region.owner.clone())
+    }
+
     /// Puts another region in the place of one.
     pub fn replace(&mut self, id: RegionId, region: Region) {
         if let Some(Some(present)) = self.regions.get_mut(id.0) {

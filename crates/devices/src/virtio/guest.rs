@@ -14,6 +14,7 @@ use super::transport::RingOptions;
 /// A guest's memory and the device in its only slot.
 pub struct Guest {
     pub ram: Arc<Ram>,
+    pub memory: Arc<AddressSpace>,
     pub mmio: Arc<VirtioMmio>,
     pub irq: Arc<RecordedIrq>,
     pub rings: Vec<DriverRing>,
@@ -61,7 +62,7 @@ impl Guest {
         let options = RingOptions { indirect: true, event_index: true };
         let mmio = VirtioMmio::new(device, Arc::clone(&memory), line, options);
         memory.add(Region::new("slot", 1 << 32, 0x200, Owner::Io(Arc::clone(&mmio) as _)));
-        Self { ram, mmio, irq, rings: Vec::new(), free: 0x10_0000 }
+        Self { ram, memory, mmio, irq, rings: Vec::new(), free: 0x10_0000 }
     }
 
     /// A guest whose driver wants these features and is ready.

@@ -179,7 +179,6 @@ impl Input {
                     *light = event >> 32 != 0;
                 }
             }
-            drop(reader);
             queue.push(chain, 0);
         }
     }

@@ -279,12 +279,18 @@ impl VirtioDevice for Balloon {
     }
 
     fn write_config(&self, offset: usize, bytes: &[u8]) {
-        let Ok(bytes) = <[u8; 4]>::try_from(bytes) else { return };
-        if offset != CONFIG_ACTUAL {
-            return;
-        }
-        let pages = u32::from_le_bytes(bytes);
-        let changed = std::mem::replace(&mut self.state.lock().actual, pages) != pages;
+        let changed = {
+            let mut state = self.state.lock();
+            let mut pages = state.actual.to_le_bytes();
+            // Legacy drivers write byte by byte.
+            let place = offset.checked_sub(CONFIG_ACTUAL);
+            let Some(place) = place.and_then(|at| pages.get_mut(at..at + bytes.len())) else {
+                return;
+            };
+            place.copy_from_slice(bytes);
+            let pages = u32::from_le_bytes(pages);
+            std::mem::replace(&mut state.actual, pages) != pages
+        };
         if changed {
             let event = DeviceEvent::BalloonChanged { bytes: self.actual() };
             self.config.events.event(&self.config.id, event);

@@ -62,7 +62,11 @@ fn inflated_pages_leave_the_host() {
     guest.write(0x104, 4);
     assert_eq!(balloon.actual(), 60 * PAGE_SIZE);
     assert_eq!(*told.0.lock(), [DeviceEvent::BalloonChanged { bytes: 60 * PAGE_SIZE }]);
+    assert_eq!(guest.read(0x104), 4);
     guest.request(1, &[Part::Out(&pages)]);
+    guest.mmio_write_byte(0x105, 0xff);
+    guest.mmio_write_byte(0x105, 0);
+    assert_eq!(balloon.actual(), 60 * PAGE_SIZE, "legacy drivers write byte by byte");
     guest.write(0x70, 0);
     assert_eq!(balloon.actual(), PAGES * PAGE_SIZE);
 }

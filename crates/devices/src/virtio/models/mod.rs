@@ -3,6 +3,7 @@
 mod balloon;
 mod blk;
 mod console;
+mod gpu;
 mod input;
 mod net;
 mod rng;
@@ -30,6 +31,8 @@ pub const CONSOLE: &[Model] = console::MODELS;
 pub const BALLOON: &[Model] = balloon::MODELS;
 /// Keyboards, mice, tablets.
 pub const INPUT: &[Model] = input::MODELS;
+/// Graphics cards.
+pub const GPU: &[Model] = gpu::MODELS;
 /// Sockets to the host.
 pub const VSOCK: &[Model] = vsock::MODELS;
 
@@ -100,6 +103,16 @@ fn class_function(
     device: Arc<dyn VirtioDevice>,
     rom: Option<&str>,
 ) -> Result<Arc<VirtioPci>, BuildError> {
+    finished_function(request, variant, class, device, |layout| request.rom(layout, rom))
+}
+
+fn finished_function(
+    request: &Request<'_>,
+    variant: Variant,
+    class: u32,
+    device: Arc<dyn VirtioDevice>,
+    finish: impl FnOnce(&mut Layout) -> Result<(), BuildError>,
+) -> Result<Arc<VirtioPci>, BuildError> {
     let properties = request.properties;
     for (name, reason) in
         [("packed", "packed rings are not supported"), ("iommu_platform", "there is no IOMMU")]
@@ -137,13 +150,12 @@ fn class_function(
         event_index: properties.bool("event_idx"),
     };
     let options = PciOptions { modern, legacy, vectors, class, express, rings };
-    VirtioPci::new(device, &options, |layout: &mut Layout| request.rom(layout, rom))
+    VirtioPci::new(device, &options, finish)
 }
 
 /// A function that offers nothing more than these controls.
 fn built(function: &Arc<VirtioPci>, controls: Controls) -> Built {
-    let pci = Some(function.shared_connection());
-    Built::pci(function).with_controls(Controls { pci, ..controls })
+    Built::pci(function).with_controls(controls)
 }
 
 #[cfg(test)]

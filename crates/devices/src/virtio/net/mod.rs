@@ -216,10 +216,10 @@ impl VirtioDevice for Net {
         let mut state = self.state.lock();
         // Drivers of the modern kind send an order instead.
         let legacy = state.features & feature::VERSION_1 == 0;
-        if let Some(address) = state.filter.address.get_mut(offset..offset + bytes.len()) {
-            if legacy {
-                address.copy_from_slice(bytes);
-            }
+        if let Some(address) = state.filter.address.get_mut(offset..offset + bytes.len())
+            && legacy
+        {
+            address.copy_from_slice(bytes);
         }
     }
 
@@ -276,7 +276,7 @@ impl VirtioDevice for Net {
         let control = if several { self.pairs_max() * 2 } else { 2 };
         if queue == control {
             self.control();
-        } else if queue % 2 == 0 {
+        } else if queue.is_multiple_of(2) {
             let receiver = self.receivers.get(usize::from(queue / 2));
             if receiver.is_some_and(|receiver| receiver.lock().stop_waiting()) {
                 self.config.backend.room();

@@ -135,12 +135,6 @@ impl VirtioPci {
         Ok(Arc::new(Self { registers, connection, window }))
     }
 
-    /// Its registers on the bus.
-    #[must_use]
-    pub fn shared_connection(&self) -> Arc<Connection> {
-        Arc::clone(&self.connection)
-    }
-
     /// The device behind it.
     #[must_use]
     pub fn device(&self) -> &Arc<dyn VirtioDevice> {

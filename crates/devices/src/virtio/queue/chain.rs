@@ -47,6 +47,12 @@ impl Chain {
         &self.segments[self.readable..]
     }
 
+    /// The guest's memory, for what a request names beside its own buffers.
+    #[must_use]
+    pub fn memory(&self) -> &FlatView {
+        &self.view
+    }
+
     /// Bytes that the device reads.
     #[must_use]
     pub fn readable_bytes(&self) -> u64 {

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use memory::{FlatView, Listener};
 use parking_lot::Mutex;
 
 use crate::virtio::device::{Driver, Kind, VirtioDevice, feature};
@@ -114,10 +115,12 @@ fn an_indirect_table_is_followed() {
     assert_eq!(guest.bytes(data + 32, 4), b"zyxw");
 }
 
+type Offence = (&'static str, fn(&mut Guest));
+
 /// Each breaks the rules in one way; the device asks for a reset and does nothing more.
 #[test]
 fn a_driver_that_breaks_the_rules_must_reset() {
-    let breaks: &[(&str, fn(&mut Guest))] = &[
+    let breaks: &[Offence] = &[
         ("a head outside the table", |guest| guest.offer(0, 64)),
         ("a loop", |guest| {
             let table = guest.rings[0].descriptors;
@@ -174,6 +177,24 @@ fn one(guest: &mut Guest, address: u64, bytes: u32, flags: u16) {
     let table = guest.rings[0].descriptors;
     guest.descriptor(table, address, bytes, flags, 0);
     guest.offer(0, 0);
+}
+
+/// A translator must hear of code that a device overwrites.
+#[test]
+fn what_is_written_is_announced_before_it_is_given_back() {
+    struct Heard(Mutex<Vec<(u64, u64)>>);
+    impl Listener for Heard {
+        fn changed(&self, _before: &FlatView, _after: &FlatView) {}
+        fn written(&self, start: u64, bytes: u64) {
+            self.0.lock().push((start, bytes));
+        }
+    }
+    let mut guest = Guest::ready(Arc::new(Mirror::default()), 0);
+    let heard = Arc::new(Heard(Mutex::default()));
+    guest.memory.listen(Arc::clone(&heard) as Arc<dyn Listener>);
+    guest.request(0, &[Part::Out(b"abcde"), Part::In(3), Part::In(64)]);
+    let heard = heard.0.lock();
+    assert_eq!(heard.iter().map(|(_, bytes)| *bytes).collect::<Vec<_>>(), [3, 2]);
 }
 
 #[test]

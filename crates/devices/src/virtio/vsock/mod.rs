@@ -20,6 +20,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
@@ -34,6 +35,8 @@ pub const GUEST_CONTEXT_MIN: u64 = 3;
 const QUEUE_SIZE: u16 = 128;
 /// Events that are taken from the kernel at a time.
 const EVENTS_MAX: usize = 64;
+/// How long programs of the host wait when the system has no descriptor for them.
+const EXHAUSTED_WAIT: Duration = Duration::from_millis(50);
 
 /// Why there can be no such device.
 #[derive(Debug, thiserror::Error)]
@@ -129,26 +132,33 @@ impl Shared {
                 // Without events there are no connections; nothing else depends on this thread.
                 Err(_) => return,
             }
+            let mut exhausted = false;
             let mut hub = self.hub.lock();
             for event in &events {
                 match event.data.u64() {
-                    LISTENER => self.accept(&mut hub),
+                    LISTENER => exhausted |= !self.accept(&mut hub),
                     WAKE if hub.quits => return,
                     WAKE => {}
                     id => hub.ready(id, event.flags),
                 }
             }
             hub.pump();
+            drop(hub);
+            if exhausted {
+                thread::sleep(EXHAUSTED_WAIT);
+            }
         }
     }
 
-    fn accept(&self, hub: &mut Hub) {
-        // One at a time: the listener stays ready while there are more.
-        if let Ok((socket, _)) = self.listener.accept()
-            && socket.set_nonblocking(true).is_ok()
-        {
-            hub.greet(socket);
+    /// Takes a program that has connected; the listener stays ready while there are more. False
+    /// when the system has no descriptor left.
+    fn accept(&self, hub: &mut Hub) -> bool {
+        match self.listener.accept() {
+            Ok((socket, _)) if socket.set_nonblocking(true).is_ok() => hub.greet(socket),
+            Ok(_) => {}
+            Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
         }
+        true
     }
 }
 

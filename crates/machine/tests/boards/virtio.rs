@@ -1,9 +1,8 @@
 //! Debian's kernel with its own virtio drivers, on both boards.
 
-mod rig;
-
 use std::fs;
 use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,11 +10,12 @@ use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::rig::{Log, MemoryDisk, Rig, boot_disk, firmware, part, text};
 use device::{Stream, StreamPeer};
-use machine::{BoardKind, Boot, Kernel, Machine, Part, PropertyValue};
+use machine::{BoardKind, Boot, Kernel, Machine, Part, Picture, PropertyValue};
+use net::user::{Config, HostEnd, HostForward, UserNet};
 use net::{Backend, Capabilities, Card, Offload};
 use parking_lot::Mutex;
-use rig::{Log, Rig, part, text};
 
 const MODULES: &[&str] = &[
     "drivers/virtio/virtio.ko",
@@ -36,11 +36,14 @@ const MODULES: &[&str] = &[
     "net/vmw_vsock/vmw_vsock_virtio_transport.ko",
 ];
 
-/// What the guest does: each line proves a device.
-const SCRIPT: &str = r#"
+const START: &str = r#"
 b=/bin/busybox
 $b mount -t proc proc /proc; $b mount -t sysfs sysfs /sys; $b mount -t devtmpfs dev /dev
 for m in MODULES; do $b insmod /$m || echo "insmod $m failed"; done
+"#;
+
+/// What the guest does: each line proves a device.
+const SCRIPT: &str = r#"
 echo "size $($b cat /sys/block/vda/size) serial $($b cat /sys/block/vda/serial)"
 $b md5sum /dev/vda
 $b dd if=/dev/urandom of=/dev/vda bs=64k count=32 seek=64 conv=fsync 2>/dev/null
@@ -116,8 +119,8 @@ impl Backend for Pinged {
     }
 }
 
-/// The kernel, and an initial RAM disk with the drivers.
-fn kernel(folder: &Path) -> Option<Kernel> {
+/// The kernel, and an initial RAM disk with the drivers and this script.
+fn kernel(folder: &Path, script: &str) -> Option<Kernel> {
     let busybox = tests::asset("busybox-amd64/bin/busybox")?;
     let image = tests::asset_file("kernel-12/boot", "vmlinuz")?;
     let modules = tests::asset("kernel-12/lib/modules")?;
@@ -125,7 +128,7 @@ fn kernel(folder: &Path) -> Option<Kernel> {
     let files: Vec<PathBuf> = MODULES.iter().map(|module| modules.join(module)).collect();
     let names: Vec<_> =
         files.iter().filter_map(|file| Some(file.file_name()?.to_string_lossy())).collect();
-    let script = SCRIPT.replace("MODULES", &names.join(" "));
+    let script = START.replace("MODULES", &names.join(" ")) + script;
     let initrd = folder.join("initrd");
     tests::initramfs::write_with(&initrd, &busybox, &script, &files).ok()?;
     Some(Kernel {
@@ -223,7 +226,7 @@ fn md5(path: &Path, busybox: &Path) -> String {
 
 fn check(name: &str, board: BoardKind, legacy: bool) {
     let folder = tests::scratch(name);
-    let Some(kernel) = kernel(&folder) else {
+    let Some(kernel) = kernel(&folder, SCRIPT) else {
         tests::skip!("the Debian 12 kernel or busybox was not fetched");
     };
     let busybox = tests::asset("busybox-amd64/bin/busybox").expect("the kernel's RAM disk has it");
@@ -244,8 +247,9 @@ fn check(name: &str, board: BoardKind, legacy: bool) {
     rig.config.backends.networks.insert("net", Arc::new(Pinged::default()));
     rig.config.backends.streams.insert("port", Arc::clone(&far) as Arc<dyn Stream>);
     rig.config.parts = parts(&socket, legacy);
+    rig.config.processors = if legacy { 1 } else { 2 };
     let serial = Arc::clone(&rig.serial);
-    let (_, console, _) = rig.run(|machine| drive(machine, &far, &serial, &socket));
+    let (_, console, _) = rig.run(|machine, _| drive(machine, &far, &serial, &socket));
     println!("{console}");
 
     let part = folder.join("part");
@@ -276,4 +280,168 @@ fn debian_drives_every_device_on_q35() {
 #[test]
 fn debian_drives_legacy_devices_on_pc() {
     check("virtio-pc", BoardKind::Pc, true);
+}
+
+#[test]
+fn seabios_boots_from_a_virtio_disk() {
+    let Some(rom) = firmware("seabios/bios-256k.bin") else {
+        tests::skip!("SeaBIOS was not fetched");
+    };
+    for (board, model) in [
+        (BoardKind::Pc, "virtio-blk-pci"),
+        (BoardKind::Q35, "virtio-blk-pci-transitional"),
+        (BoardKind::Q35, "virtio-blk-pci-non-transitional"),
+    ] {
+        let mut rig = Rig::new(board, rom.clone());
+        let disk = boot_disk("booted from virtio\n");
+        rig.config.backends.drives.insert("disk", disk as Arc<dyn block::Node>);
+        rig.config.parts.push(part(model, &[("drive", text("disk"))]));
+        let serial = Arc::clone(&rig.serial);
+        let (log, ..) = rig.run(move |_, _| serial.wait_for("booted from virtio"));
+        assert!(log.contains("Booting from Hard Disk"), "{model} on {board:?}: {log}");
+    }
+}
+
+/// DHCP, then data both ways; the packets tell whether segmentation was left to the far end.
+const TRANSFER: &str = r#"
+echo '#!/bin/busybox sh
+[ "$1" = bound ] && /bin/busybox ip addr add $ip/24 dev eth0 &&
+/bin/busybox ip route add default via $router' > /dhcp; $b chmod 755 /dhcp
+$b ip link set eth0 up
+$b udhcpc -i eth0 -n -q -s /dhcp 2>&1
+packets() { $b cat /sys/class/net/eth0/statistics/$1_packets; }
+echo "sum $($b nc 10.0.2.2 DOWN < /dev/null | $b md5sum)"
+r=$(packets rx)
+$b time -f "down %e s" $b nc 10.0.2.2 DOWN < /dev/null > /dev/null
+echo "received $(($(packets rx) - r)) packets"
+$b dd if=/dev/zero of=/dev/data bs=64k count=256 2>/dev/null
+t=$(packets tx)
+$b httpd -h /dev
+echo "serving"
+$b nc 10.0.2.2 UP < /dev/null
+echo "transmitted $(($(packets tx) - t)) packets"
+echo "all done"
+$b sleep 1000
+"#;
+
+const TRANSFER_BYTES: usize = 16 << 20;
+
+/// Fetches the guest's file: its bytes, and those of the header.
+fn fetch(forward: &HostForward) -> usize {
+    let HostEnd::Tcp(address) = forward.from else { return 0 };
+    let mut socket = TcpStream::connect(address).expect("the forwarding listens");
+    socket.write_all(b"GET /data HTTP/1.0\r\n\r\n").expect("it takes the request");
+    let mut all = Vec::new();
+    socket.read_to_end(&mut all).expect("it answers");
+    all.len()
+}
+
+fn transfer(name: &str, offloads: bool) {
+    let listen = || TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let (down, up) = (listen(), listen());
+    let port = |listener: &TcpListener| listener.local_addr().expect("it is bound").port();
+    let script =
+        TRANSFER.replace("DOWN", &port(&down).to_string()).replace("UP", &port(&up).to_string());
+    let folder = tests::scratch(name);
+    let Some(kernel) = kernel(&folder, &script) else {
+        tests::skip!("the Debian 12 kernel or busybox was not fetched");
+    };
+    let data: Vec<u8> = (0..TRANSFER_BYTES as u32).map(|at| (at ^ at >> 11) as u8).collect();
+    let busybox = tests::asset("busybox-amd64/bin/busybox").expect("the kernel's RAM disk has it");
+    let sent = folder.join("sent");
+    fs::write(&sent, &data).expect("the folder is ours");
+    let sum = md5(&sent, &busybox);
+    thread::spawn(move || {
+        for socket in down.incoming().take(2) {
+            socket.and_then(|mut socket| socket.write_all(&data)).expect("the guest reads");
+        }
+    });
+    let mut rig = Rig::new(BoardKind::Q35, Vec::new());
+    let user = UserNet::new(Config::customary(), &[]).expect("it needs no rights");
+    let forward = HostForward {
+        from: HostEnd::Tcp("127.0.0.1:0".parse().expect("an address")),
+        guest: "10.0.2.15:80".parse().expect("an address"),
+    };
+    let forward = user.add_forward(&forward).expect("a port is free");
+    rig.config.backends.networks.insert("net", user);
+    rig.config.boot = Boot { kernel: Some(kernel), ..Boot::default() };
+    let switch = |name| (name, PropertyValue::Bool(offloads));
+    let properties = [("netdev", text("net")), switch("csum"), switch("guest_csum")];
+    rig.config.parts = vec![part("virtio-net-pci", &properties)];
+    let serial = Arc::clone(&rig.serial);
+    let mut seconds = 0.0;
+    let (_, console, _) = rig.run(|_, _| {
+        (0..3).any(|_| serial.wait_for("serving")) && {
+            let start = Instant::now();
+            let got = fetch(&forward);
+            seconds = start.elapsed().as_secs_f64();
+            drop(up.accept());
+            got > TRANSFER_BYTES && serial.wait_for("all done")
+        }
+    });
+    println!("{console}up {seconds:.2} s");
+    assert!(console.contains(&format!("sum {sum}")), "{console}");
+    let packets = |word: &str| {
+        let rest = console.split(word).nth(1).and_then(|rest| rest.split_whitespace().next());
+        rest.and_then(|count| count.parse::<usize>().ok()).expect("the guest has counted")
+    };
+    // Each of them carries 1460 bytes without offloads.
+    for word in ["received ", "transmitted "] {
+        let many = packets(word) >= TRANSFER_BYTES / 1460;
+        assert_eq!(many, !offloads, "{word}: {console}");
+    }
+}
+
+#[test]
+fn large_frames_go_both_ways_through_the_user_network() {
+    transfer("virtio-net-offloads", true);
+}
+
+#[test]
+fn frames_are_cut_where_the_driver_wants_no_large_ones() {
+    transfer("virtio-net-plain", false);
+}
+
+/// Runs until the guest shows more than a few pixels in this size.
+fn wait_for_picture(rig: Rig, size: (u32, u32)) -> Picture {
+    let picture = Arc::new(Mutex::new(Picture::default()));
+    let seen = Arc::clone(&picture);
+    rig.run(move |machine, _| {
+        let screen = Arc::clone(&machine.screens().all()[0].1);
+        eventually(|| {
+            let mut picture = seen.lock();
+            screen.refresh(&mut picture, false);
+            let lit = picture.pixels.iter().filter(|pixel| **pixel != 0).count();
+            (picture.width, picture.height) == size && lit > 1000
+        })
+    });
+    Arc::into_inner(picture).expect("nobody else looks").into_inner()
+}
+
+#[test]
+fn seabios_writes_on_a_virtio_vga_screen() {
+    let Some(rom) = firmware("seabios/bios-256k.bin") else {
+        tests::skip!("SeaBIOS was not fetched");
+    };
+    let mut rig = Rig::new(BoardKind::Q35, rom);
+    rig.config.parts.push(part("virtio-vga", &[]));
+    wait_for_picture(rig, (720, 400));
+}
+
+#[test]
+fn ovmf_draws_on_virtio_screens() {
+    let code = firmware("OVMF/OVMF_CODE_4M.fd");
+    let variables = firmware("OVMF/OVMF_VARS_4M.fd");
+    let (Some(code), Some(variables)) = (code, variables) else {
+        tests::skip!("OVMF was not fetched");
+    };
+    for model in ["virtio-gpu-pci", "virtio-vga"] {
+        let mut rig = Rig::new(BoardKind::Q35, Vec::new());
+        rig.config.boot.rom = None;
+        let node = |bytes: &Vec<u8>| MemoryDisk::node(bytes.clone());
+        rig.config.boot.flash = [Some(node(&code)), Some(node(&variables))];
+        rig.config.parts.push(part(model, &[]));
+        let picture = wait_for_picture(rig, (1280, 800));
+        assert_eq!(picture.pixels.len(), 1280 * 800, "{model}");
+    }
 }

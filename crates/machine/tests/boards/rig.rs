@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use device::{Stream, StreamPeer};
 use machine::surroundings::{Backends, Firmware};
 use machine::{
-    BoardKind, Boot, Config, End, Machine, NoEvents, Part, Properties, PropertyValue, Request,
-    Smbios, TranslatorOptions,
+    Actions, BoardKind, Boot, Cause, Config, End, Kernel, Machine, NoEvents, Part, Properties,
+    PropertyValue, Request, Smbios, TranslatorOptions,
 };
 use parking_lot::{Condvar, Mutex};
 
 /// Generous for an unoptimised build on a busy machine; a hang is what it is for.
-const RUN_MAX: Duration = Duration::from_secs(20);
+const RUN_MAX: Duration = Duration::from_secs(120);
 
 /// Bytes of the guest, as they come.
 #[derive(Default)]
@@ -31,12 +31,6 @@ impl Stream for Log {
     }
 
     fn attach(&self, _peer: Weak<dyn StreamPeer>) {}
-}
-
-impl machine::SerialOutput for Log {
-    fn send(&self, byte: u8) {
-        self.write(&[byte]);
-    }
 }
 
 impl Log {
@@ -69,6 +63,65 @@ impl Firmware for Installed {
 /// A file of the packages' data folder.
 pub fn firmware(name: &str) -> Option<Vec<u8>> {
     fs::read(tests::asset(&format!("qemu-system-10/usr/share/{name}"))?).ok()
+}
+
+/// A disk in memory.
+pub struct MemoryDisk(pub Mutex<Vec<u8>>);
+
+impl MemoryDisk {
+    pub fn node(bytes: Vec<u8>) -> Arc<dyn block::Node> {
+        Arc::new(Self(Mutex::new(bytes)))
+    }
+}
+
+impl block::Node for MemoryDisk {
+    fn driver(&self) -> &'static str {
+        "memory"
+    }
+
+    fn filename(&self) -> String {
+        String::new()
+    }
+
+    fn size(&self) -> u64 {
+        self.0.lock().len() as u64
+    }
+
+    fn writable(&self) -> bool {
+        true
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> block::Result<()> {
+        let at = offset as usize;
+        buffer.copy_from_slice(&self.0.lock()[at..at + buffer.len()]);
+        Ok(())
+    }
+
+    fn write_at(&self, data: &[u8], offset: u64) -> block::Result<()> {
+        let at = offset as usize;
+        self.0.lock()[at..at + data.len()].copy_from_slice(data);
+        Ok(())
+    }
+
+    fn flush(&self) -> block::Result<()> {
+        Ok(())
+    }
+}
+
+/// A disk whose boot sector writes `text` to the serial port, which it sets up by itself, and then
+/// stops.
+pub fn boot_disk(text: &str) -> Arc<MemoryDisk> {
+    let mut disk = vec![0; 1 << 20];
+    // mov si, text; cld; next: lodsb; test al, al; jz stop; mov dx, 0x3f8; out dx, al; jmp next;
+    // stop: cli; hlt
+    let code = [
+        0xbe, 0x40, 0x7c, 0xfc, 0xac, 0x84, 0xc0, 0x74, 0x06, 0xba, 0xf8, 0x03, 0xee, 0xeb, 0xf5,
+        0xfa, 0xf4, 0xeb, 0xfc,
+    ];
+    disk[..code.len()].copy_from_slice(&code);
+    disk[0x40..0x40 + text.len()].copy_from_slice(text.as_bytes());
+    disk[510..512].copy_from_slice(&[0x55, 0xaa]);
+    Arc::new(MemoryDisk(Mutex::new(disk)))
 }
 
 /// A machine to be.
@@ -107,36 +160,73 @@ impl Rig {
             backends,
             firmware_files: Arc::new(Installed),
             events: Arc::new(NoEvents),
-            serial: Some(Arc::clone(&serial) as Arc<dyn machine::SerialOutput>),
-            i8042: false,
-            hpet: false,
+            serial: Some(Arc::clone(&serial) as Arc<dyn Stream>),
+            i8042: true,
+            hpet: true,
             uuid: [7; 16],
             smbios: Smbios::default(),
             fw_cfg: Vec::new(),
             clock_offset_s: 0,
-            reset_ends: false,
+            actions: Actions { reset_is_shutdown: false, shutdown_pauses: false },
             translator: TranslatorOptions { cache_bytes: 32 << 20, ..TranslatorOptions::detect() },
         };
         Self { config, debug, serial }
     }
 
+    /// A Debian kernel with busybox and this init script, started directly. None without assets.
+    pub fn kernel(board: BoardKind, script: &str) -> Option<Self> {
+        let busybox = tests::asset("busybox-amd64/bin/busybox")?;
+        let image = fs::read(tests::asset_file("kernel-12/boot", "vmlinuz")?).ok()?;
+        let folder = tests::scratch(&format!("machine-{board:?}-{}", script.len()));
+        let path = folder.join("initrd");
+        let whole = format!(
+            "/bin/busybox mount -t proc proc /proc\n/bin/busybox mount -t sysfs sysfs /sys\n\
+             {script}\n/bin/busybox poweroff -f"
+        );
+        tests::initramfs::write(&path, &busybox, &whole).ok()?;
+        let initrd = fs::read(&path).ok()?;
+        _ = fs::remove_dir_all(folder);
+        let command_line = "console=ttyS0 panic=-1".to_owned();
+        let mut rig = Self::new(board, Vec::new());
+        rig.config.boot.rom = None;
+        rig.config.boot.kernel = Some(Kernel { image, initrd, command_line });
+        Some(rig)
+    }
+
+    /// Runs until the machine ends by itself: what was on the serial port.
+    pub fn run_to_end(self) -> String {
+        let (_, serial, end) = self.run(|_, has_ended| {
+            let until = Instant::now() + RUN_MAX;
+            while !has_ended() && Instant::now() < until {
+                thread::sleep(Duration::from_millis(20));
+            }
+            has_ended()
+        });
+        assert_eq!(end, End::Shutdown, "{serial}");
+        serial
+    }
+
     /// Runs until the debug console shows a text: all of it.
     pub fn run_until(self, wanted: &str) -> String {
         let (debug, shown) = (Arc::clone(&self.debug), wanted.to_owned());
-        self.run(move |_| debug.wait_for(&shown)).0
+        self.run(move |_, _| debug.wait_for(&shown)).0
     }
 
     /// Runs until `done` returns: the debug console, the serial one, and the end.
-    pub fn run(self, done: impl FnOnce(&Machine) -> bool) -> (String, String, End) {
+    pub fn run(
+        self,
+        done: impl FnOnce(&Machine, &dyn Fn() -> bool) -> bool,
+    ) -> (String, String, End) {
         let machine = Machine::new(self.config).expect("the machine can be built");
         let requests = machine.requests();
+        machine.control().resume();
         let machine = Arc::new(machine);
         let running = {
             let machine = Arc::clone(&machine);
             thread::spawn(move || machine.run())
         };
-        let in_time = done(&machine);
-        requests.put(Request::Quit);
+        let in_time = done(&machine, &|| running.is_finished());
+        requests.put(Request::Quit(Cause::HostQuit));
         let end = running.join().expect("the machine ends without a panic");
         let (debug, serial) = (self.debug.text(), self.serial.text());
         assert!(in_time, "not in time; debug console:\n{debug}\nserial:\n{serial}");
