@@ -31,7 +31,7 @@ use memory::{PAGE_SIZE, Ram};
 
 use crate::pci::{BRIDGE_MODELS, ROOT_PORT_MODELS};
 use crate::surroundings::Surroundings;
-use crate::{ahci, ata, debug, ide, pvpanic, vga};
+use crate::{ahci, ata, debug, ide, pvpanic, usb, vga, xhci};
 
 /// Every model, in the order of their names' files.
 pub const MODELS: &[&[Model]] = &[
@@ -44,7 +44,9 @@ pub const MODELS: &[&[Model]] = &[
     debug::MODELS,
     ide::MODELS,
     pvpanic::MODELS,
+    usb::MODELS,
     vga::MODELS,
+    xhci::MODELS,
 ];
 
 /// Finds a model by its name.

@@ -60,7 +60,8 @@ impl Machine {
         let processors = Arc::new(Processors::new(config.processors));
         let memory = Arc::new(AddressSpace::new());
         let ports = Arc::new(AddressSpace::new());
-        let (ram, sizes) = add_ram(&memory, &config)?;
+        let dma = Arc::new(AddressSpace::new());
+        let (ram, sizes) = add_ram(&[&memory, &dma], &config)?;
         let rom = config.boot.rom.as_deref().map(|rom| firmware::map_rom(&memory, rom));
         let flash = firmware::map_flash(&memory, &config.boot.flash)?;
         let rom = rom.transpose()?.or_else(|| flash.first().map(|flash| flash.contents()));
@@ -68,11 +69,11 @@ impl Machine {
         let chips = Chips::new(&config, &requests, &clock, &timers, &processors, &inputs);
         chips.map(&memory, &ports);
         ports.add(Region::new("post", 0x80, 1, Owner::Io(Arc::new(PostCode))));
-        let pci = HostBridge::new(config.board, &memory, &ports, (&ram, rom), &chips);
+        let pci = HostBridge::new(config.board, (&memory, &ports, &dma), (&ram, rom), &chips);
         let pci = Arc::new(pci);
         firmware::set_cmos(&chips.cmos, &config, sizes);
         let tables = Tables::default();
-        let fw_cfg = FwCfg::new(firmware::files(&config, sizes, &tables)?, Arc::clone(&memory));
+        let fw_cfg = FwCfg::new(firmware::files(&config, sizes, &tables)?, Arc::clone(&dma));
         firmware::map_fw_cfg(&fw_cfg, &ports);
         let surroundings = Surroundings {
             memory: Arc::clone(&memory),
@@ -271,16 +272,20 @@ fn low_end(board: BoardKind, bytes: u64) -> u64 {
     if bytes <= most { bytes } else { otherwise }
 }
 
-/// RAM below the holes, and the rest above 4 GiB: the sizes of both.
-fn add_ram(memory: &AddressSpace, config: &Config) -> Result<(Arc<Ram>, (u64, u64)), RamError> {
+/// RAM below the holes, and the rest above 4 GiB, in what processors and in what devices see: the
+/// sizes of both parts. Devices see RAM alone: one that could reach the registers of another, or
+/// its own, could be led in circles.
+fn add_ram(spaces: &[&AddressSpace], config: &Config) -> Result<(Arc<Ram>, (u64, u64)), RamError> {
     let bytes = config.ram_bytes;
     let ram = Arc::new(Ram::new("pc.ram", bytes)?);
     let low = low_end(config.board, bytes);
-    memory.add(Region::new("ram-below-4g", 0, low, Owner::Ram(Arc::clone(&ram))));
     let high = bytes - low;
-    if high > 0 {
-        let region = Region::new("ram-above-4g", FOUR_GIB, high, Owner::Ram(Arc::clone(&ram)));
-        memory.add(region.with_offset(low));
+    for space in spaces {
+        space.add(Region::new("ram-below-4g", 0, low, Owner::Ram(Arc::clone(&ram))));
+        if high > 0 {
+            let region = Region::new("ram-above-4g", FOUR_GIB, high, Owner::Ram(Arc::clone(&ram)));
+            space.add(region.with_offset(low));
+        }
     }
     Ok((ram, (low, high)))
 }

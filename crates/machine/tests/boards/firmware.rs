@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::rig::{MemoryDisk, Rig, boot_disk, firmware, part, text};
-use machine::{BoardKind, Picture};
+use machine::{BoardKind, Part, Picture, PropertyValue};
 use parking_lot::Mutex;
 
 #[test]
@@ -89,4 +89,27 @@ fn seabios_starts_the_kernel_that_it_is_given() {
         assert!(console.contains("DMI: "), "{board:?}: {console}");
         assert!(console.contains("Total of 4 processors activated"), "{board:?}: {console}");
     }
+}
+
+#[test]
+fn seabios_finds_a_usb_keyboard_behind_a_root_port() {
+    let Some(rom) = firmware("seabios/bios-256k.bin") else {
+        tests::skip!("SeaBIOS was not fetched");
+    };
+    let mut rig = Rig::new(BoardKind::Q35, rom);
+    let on = |part: Part, id: &str, bus: &str| Part {
+        id: Some(id.to_owned()),
+        bus: Some(bus.to_owned()),
+        ..part
+    };
+    let fifteen = PropertyValue::Unsigned(15);
+    let ports = [("p2", fifteen.clone()), ("p3", fifteen)];
+    rig.config.parts.extend([
+        on(part("pcie-root-port", &[]), "port", "pcie.0"),
+        on(part("qemu-xhci", &ports), "usb", "port"),
+        on(part("usb-tablet", &[]), "tablet", "usb.0"),
+        on(part("usb-kbd", &[]), "keyboard", "usb.0"),
+    ]);
+    let log = rig.run_until("No bootable device");
+    assert!(log.contains("USB keyboard initialized"), "{log}");
 }
