@@ -49,7 +49,7 @@ pub struct Machine {
 
 impl Machine {
     /// Builds the machine and puts firmware, or the kernel, into its memory.
-    pub fn new(config: Config) -> Result<Self, MachineError> {
+    pub fn new(mut config: Config) -> Result<Self, MachineError> {
         check(&config)?;
         let requests = Requests::new();
         let clock = Arc::new(HostClock::new());
@@ -75,38 +75,15 @@ impl Machine {
         let tables = Tables::default();
         let fw_cfg = FwCfg::new(firmware::files(&config, sizes, &tables)?, Arc::clone(&dma));
         firmware::map_fw_cfg(&fw_cfg, &ports);
-        let surroundings = Surroundings {
-            memory: Arc::clone(&memory),
-            ports: Arc::clone(&ports),
-            clock: Arc::clone(&clock) as Arc<dyn Clock>,
-            timers: Arc::clone(&timers),
-            isa_irqs: Arc::clone(&chips.lines) as _,
-            pci: Some(Arc::clone(pci.root())),
-            power: Arc::clone(&requests) as _,
-            events: Arc::clone(&config.events),
-            screens: Arc::new(Screens::default()),
-            inputs,
-            firmware: Arc::clone(&config.firmware_files),
-            backends: Arc::clone(&config.backends),
-            ram_bytes: config.ram_bytes,
-        };
-        let root_bus = config.board.root_bus().to_owned();
-        let mut parts = Parts::new(
-            surroundings,
-            vec![
-                OfferedBus::pci(Arc::clone(&pci.bus), root_bus),
-                OfferedBus::new(BusKind::Isa, "isa.0".to_owned(), Arc::new(())),
-            ],
-        );
-        for part in config.board.own_parts().iter().chain(&config.parts) {
-            parts.plug(part)?;
-        }
+        let around = (&memory, &ports, &clock, &timers);
+        let surroundings = surroundings(&config, around, &chips, &pci, &requests, inputs);
+        let parts = plug_parts(&config, surroundings, &pci)?;
         let kernel_rom = config.boot.kernel.as_ref().map(|_| firmware::LINUX_ROM);
         if let Some(order) = boot_order::lines(&parts, kernel_rom) {
             fw_cfg.with_files(|files| files.add("bootorder", Source::Bytes(order)));
         }
         _ = tables.set(facts_maker(&config, &pci, sizes));
-        let direct = config.boot.kernel.clone().filter(|_| !config.boot.has_firmware());
+        let direct = if config.boot.has_firmware() { None } else { config.boot.kernel.take() };
         let entry = match &direct {
             Some(kernel) => Some(start_kernel(kernel, &memory, &pci, &tables, sizes)?),
             None => None,
@@ -260,6 +237,57 @@ fn check(config: &Config) -> Result<(), MachineError> {
         return Err(MachineError::NothingToBoot);
     }
     Ok(())
+}
+
+/// What the machine offers to its devices.
+fn surroundings(
+    config: &Config,
+    (memory, ports, clock, timers): (
+        &Arc<AddressSpace>,
+        &Arc<AddressSpace>,
+        &Arc<HostClock>,
+        &Arc<Timers>,
+    ),
+    chips: &Chips,
+    pci: &HostBridge,
+    requests: &Arc<Requests>,
+    inputs: Arc<Inputs>,
+) -> Surroundings {
+    Surroundings {
+        memory: Arc::clone(memory),
+        ports: Arc::clone(ports),
+        clock: Arc::clone(clock) as Arc<dyn Clock>,
+        timers: Arc::clone(timers),
+        isa_irqs: Arc::clone(&chips.lines) as _,
+        pci: Some(Arc::clone(pci.root())),
+        power: Arc::clone(requests) as _,
+        events: Arc::clone(&config.events),
+        screens: Arc::new(Screens::default()),
+        inputs,
+        firmware: Arc::clone(&config.firmware_files),
+        backends: Arc::clone(&config.backends),
+        ram_bytes: config.ram_bytes,
+    }
+}
+
+/// The board's own parts and those that were asked for.
+fn plug_parts(
+    config: &Config,
+    surroundings: Surroundings,
+    pci: &HostBridge,
+) -> Result<Parts, MachineError> {
+    let root_bus = config.board.root_bus().to_owned();
+    let mut parts = Parts::new(
+        surroundings,
+        vec![
+            OfferedBus::pci(Arc::clone(&pci.bus), root_bus),
+            OfferedBus::new(BusKind::Isa, "isa.0".to_owned(), Arc::new(())),
+        ],
+    );
+    for part in config.board.own_parts().iter().chain(&config.parts) {
+        parts.plug(part)?;
+    }
+    Ok(parts)
 }
 
 /// Where RAM below 4 GiB ends. Above are PCI's windows and the chips; a machine with more RAM than

@@ -89,7 +89,7 @@ impl Parts {
             |source| MachineError::Part { id: id.clone(), model: part.model.clone(), source };
         self.try_plug(part, &id).map_err(|source| {
             self.surroundings.backends.release(&id);
-            failed(source)
+            failed(Box::new(source))
         })?;
         Ok(id)
     }

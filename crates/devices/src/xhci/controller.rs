@@ -169,7 +169,7 @@ const PROPERTIES: &[Property] = &[
 
 /// The controller's row.
 pub const MODELS: &[Model] = &[Model {
-    name: "qemu-xhci",
+    name: "xhci",
     description: "",
     category: Category::Usb,
     bus: BusKind::Pci,

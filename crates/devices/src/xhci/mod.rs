@@ -1,7 +1,7 @@
 //! The USB 3 host controller with the register interface of xHCI 1.0. Specification: Intel xHCI
 //! for USB, revision 1.2.
 //!
-//! `-device qemu-xhci,p2=15,p3=15,id=usb`
+//! The model `xhci`, for `-device ...-xhci,p2=15,p3=15,id=usb`.
 
 mod controller;
 mod events;

@@ -176,13 +176,13 @@ impl Xhci {
             0x78 => self.config,
             PORTS_AT..RUNTIME => {
                 let port = ((at - PORTS_AT) / 16) as usize;
-                let status = self.ports.get(port).filter(|_| at % 16 == 0);
+                let status = self.ports.get(port).filter(|_| at.is_multiple_of(16));
                 status.copied().unwrap_or(0)
             }
-            RUNTIME => (now_ns / 125_000) as u32 & 0x3fff, // microframes
             RUNTIME..DOORBELLS => {
                 let interrupter = at.checked_sub(RUNTIME + 0x20).map(|at| (at / 32, at % 32));
-                interrupter.map_or(0, |(number, register)| {
+                let microframes = if at == RUNTIME { now_ns / 125_000 } else { 0 };
+                interrupter.map_or(microframes as u32 & 0x3fff, |(number, register)| {
                     let interrupter = self.interrupters.get(number as usize);
                     interrupter.map_or(0, |interrupter| interrupter.read(register))
                 })
@@ -227,7 +227,7 @@ impl Xhci {
             0x70 => self.contexts = low(self.contexts, !63),
             0x74 => self.contexts = high(self.contexts),
             0x78 => self.config = value & 0xff,
-            PORTS_AT..RUNTIME if at % 16 == 0 => {
+            PORTS_AT..RUNTIME if at.is_multiple_of(16) => {
                 self.write_port(memory, ((at - PORTS_AT) / 16) as usize, value);
             }
             RUNTIME..DOORBELLS => {
