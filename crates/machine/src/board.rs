@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use accel::jit::{Entry, JitMachine};
 use accel::{Board, Chipset, Processors};
-use device::{Clock, Device, HostClock, Inputs, Io, Screens, Timers, ones};
+use device::{Clock, Device, DeviceEvent, EventSink, HostClock, Inputs, Io, Screens, Timers, ones};
 use devices::catalog::{BusKind, Category, OfferedBus};
 use devices::cfi01::Flash;
 use devices::fw_cfg::{FwCfg, Source};
@@ -23,7 +23,7 @@ use crate::config::{BoardKind, Config, MachineError, PROCESSORS_MAX, Part};
 use crate::firmware::{self, Tables};
 use crate::host_bridge::{HostBridge, PM_BASE};
 use crate::main_loop::{End, Request, Requests};
-use crate::parts::{Parts, Plugged};
+use crate::parts::{Parts, Plugged, Unplug};
 
 const FOUR_GIB: u64 = 1 << 32;
 
@@ -45,6 +45,7 @@ pub struct Machine {
     processors: Arc<Processors>,
     vcpus: JitMachine,
     reset_ends: bool,
+    events: Arc<dyn EventSink>,
 }
 
 impl Machine {
@@ -112,6 +113,7 @@ impl Machine {
             processors,
             vcpus,
             reset_ends: config.reset_ends,
+            events: config.events,
         })
     }
 
@@ -160,6 +162,15 @@ impl Machine {
         self.parts.lock().plug(part)
     }
 
+    /// Takes a part out with the guest's consent, where its bus has a way to ask.
+    pub fn request_unplug(&self, id: &str) -> Unplug {
+        let done = self.parts.lock().request_unplug(id);
+        if done == Unplug::Done {
+            self.events.event(id, DeviceEvent::Unplugged);
+        }
+        done
+    }
+
     /// Takes a part out at once, without asking the guest. False when there is none of the name.
     pub fn unplug(&self, id: &str) -> bool {
         self.parts.lock().unplug(id)
@@ -175,6 +186,8 @@ impl Machine {
             let next_ns = self.timers.next_ns();
             let sleep = next_ns.map(|next_ns| Duration::from_nanos(next_ns.saturating_sub(now_ns)));
             let requests = self.requests.wait(sleep);
+            let gone = self.parts.lock().collect_unplugged();
+            gone.iter().for_each(|id| self.events.event(id, DeviceEvent::Unplugged));
             if let Some(end) = requests.into_iter().find_map(|request| self.serve(request)) {
                 break end;
             }
