@@ -82,7 +82,7 @@ fn four_cpus_work_in_parallel() {
     let Some((code, console)) = boot("four-cpus", "kernel-12", &["-smp", "4"], &script) else {
         tests::skip!("the Debian 12 kernel or busybox was not fetched");
     };
-    assert!(console.contains("\n4\r\n"), "all four CPUs are there: {console}");
+    assert!(console.lines().any(|line| line == "4"), "all four CPUs are there: {console}");
     assert_eq!(console.matches("loop 300").count(), 4, "{console}");
     assert_eq!(code, 0);
 }
@@ -93,7 +93,8 @@ fn debian_13_boots_to_busybox_on_two_cpus() {
     let Some((code, console)) = boot("debian-13", "kernel-13", &["-smp", "2"], &script) else {
         tests::skip!("the Debian 13 kernel or busybox was not fetched");
     };
-    assert!(console.contains("\n2\r\n") && console.contains("Power down"), "{console}");
+    let counted = console.lines().any(|line| line == "2");
+    assert!(counted && console.contains("Power down"), "{console}");
     assert_eq!(code, 0);
 }
 

@@ -10,6 +10,8 @@ pub trait Power: Send + Sync {
     fn exit(&self, code: u8);
     /// The machine is to stand still: a device cannot go on.
     fn stop(&self);
+    /// The guest has let go of a device that was to be taken out.
+    fn unplugged(&self);
 }
 
 /// Nobody's switch, for tests.
@@ -24,4 +26,6 @@ impl Power for NoPower {
     fn exit(&self, _code: u8) {}
 
     fn stop(&self) {}
+
+    fn unplugged(&self) {}
 }

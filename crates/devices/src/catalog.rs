@@ -32,7 +32,7 @@ use memory::{PAGE_SIZE, Ram};
 use crate::pci::{BRIDGE_MODELS, ROOT_PORT_MODELS};
 use crate::surroundings::Surroundings;
 use crate::virtio::models;
-use crate::{ahci, ata, debug, ide, pvpanic, vga};
+use crate::{ahci, ata, debug, ide, pvpanic, usb, vga, xhci};
 
 /// Every model, in the order of their names' files.
 pub const MODELS: &[&[Model]] = &[
@@ -45,6 +45,7 @@ pub const MODELS: &[&[Model]] = &[
     debug::MODELS,
     ide::MODELS,
     pvpanic::MODELS,
+    usb::MODELS,
     vga::MODELS,
     // virtio
     models::BLK,
@@ -55,6 +56,7 @@ pub const MODELS: &[&[Model]] = &[
     models::INPUT,
     models::GPU,
     models::VSOCK,
+    xhci::MODELS,
 ];
 
 /// Finds a model by its name.

@@ -28,5 +28,7 @@ pub mod ps2;
 pub mod pvpanic;
 pub mod q35;
 pub mod serial;
+pub mod usb;
 pub mod vga;
 pub mod virtio;
+pub mod xhci;

@@ -7,7 +7,7 @@ use machine::{MachineError, PartError};
 pub fn machine(error: MachineError, typed: &[String]) -> anyhow::Error {
     match error {
         MachineError::Part { id, model, source } => {
-            let text = part(&model, source);
+            let text = part(&model, *source);
             // The option is found by what it names; two of the same model may be confused.
             let named = |option: &&String| {
                 option.contains(&id) || option.contains(&format!("-device {model}"))

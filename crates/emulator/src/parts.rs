@@ -21,6 +21,8 @@ const ALIASES: &[(&str, &str)] = &[
     ("virtio-mouse", "virtio-mouse-pci"),
     ("virtio-tablet", "virtio-tablet-pci"),
     ("virtio-9p", "virtio-9p-pci"),
+    ("qemu-xhci", "xhci"),
+    ("nec-usb-xhci", "xhci"),
     ("ahci", "ich9-ahci"),
     ("e1000-82540em", "e1000"),
 ];

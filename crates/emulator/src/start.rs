@@ -40,6 +40,8 @@ pub fn run(options: Options) -> Result<End> {
     }
     let passed = Arc::new(Passed::default());
     passed.inherit();
+    // Every connection of a user-mode network costs a descriptor.
+    net::user::raise_descriptor_limit();
     let reactor = Reactor::new().context("cannot start the event loop")?;
     // The machine's inbox exists only once the machine does, and consoles exist before.
     let inbox: Arc<Mutex<Option<Arc<Requests>>>> = Arc::default();

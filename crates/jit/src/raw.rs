@@ -86,6 +86,11 @@ impl BlockPointer {
         self.requests().fetch_or(what, Ordering::SeqCst);
     }
 
+    /// Whether something is asked, which stays so.
+    pub fn is_asked(self, what: u32) -> bool {
+        self.requests().load(Ordering::SeqCst) & what != 0
+    }
+
     /// What was asked, once.
     pub fn take_requests(self) -> u32 {
         if self.requests().load(Ordering::Relaxed) == 0 {

@@ -421,7 +421,14 @@ impl<F: FrontEnd> Context<F> {
                 raw::host_store(host, bytes, value);
                 self.engine.invalidate(physical, physical + u64::from(bytes));
             }
-            Place::Device(physical) => self.bus().write(physical, bytes, value),
+            Place::Device(physical) => {
+                self.bus().write(physical, bytes, value);
+                // A register may change the map (flash shows its status instead of its contents),
+                // and the next instruction must see it: a flush asked of all is due here at once.
+                if self.block.is_asked(BlockPointer::REQUEST_FLUSH) {
+                    View { context: self }.flush_tlb(None, None);
+                }
+            }
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use accel::jit::{Entry, JitMachine};
 use accel::{Board, Chipset, Processors};
-use device::{Clock, Device, HostClock, Inputs, Io, Screens, Timers, ones};
+use device::{Clock, Device, DeviceEvent, EventSink, HostClock, Inputs, Io, Screens, Timers, ones};
 use devices::catalog::{BusKind, Category, OfferedBus};
 use devices::cfi01::Flash;
 use devices::fw_cfg::{FwCfg, Source};
@@ -22,7 +22,7 @@ use crate::config::{BoardKind, Config, MachineError, PROCESSORS_MAX, Part};
 use crate::firmware::{self, Tables};
 use crate::host_bridge::{HostBridge, PM_BASE};
 use crate::main_loop::{End, Request, Requests};
-use crate::parts::{Parts, Plugged};
+use crate::parts::{Parts, Plugged, Unplug};
 use crate::run_state::{Actions, Cause, MachineEvent, RunControl, RunState};
 
 const FOUR_GIB: u64 = 1 << 32;
@@ -45,11 +45,12 @@ pub struct Machine {
     processors: Arc<Processors>,
     vcpus: JitMachine,
     control: Arc<RunControl>,
+    events: Arc<dyn EventSink>,
 }
 
 impl Machine {
     /// Builds the machine and puts firmware, or the kernel, into its memory.
-    pub fn new(config: Config) -> Result<Self, MachineError> {
+    pub fn new(mut config: Config) -> Result<Self, MachineError> {
         check(&config)?;
         let requests = Requests::new();
         let clock = Arc::new(HostClock::new());
@@ -60,7 +61,8 @@ impl Machine {
         let processors = Arc::new(Processors::new(config.processors));
         let memory = Arc::new(AddressSpace::new());
         let ports = Arc::new(AddressSpace::new());
-        let (ram, sizes) = add_ram(&memory, &config)?;
+        let dma = Arc::new(AddressSpace::new());
+        let (ram, sizes) = add_ram(&[&memory, &dma], &config)?;
         let rom = config.boot.rom.as_deref().map(|rom| firmware::map_rom(&memory, rom));
         let flash = firmware::map_flash(&memory, &config.boot.flash)?;
         let rom = rom.transpose()?.or_else(|| flash.first().map(|flash| flash.contents()));
@@ -68,44 +70,21 @@ impl Machine {
         let chips = Chips::new(&config, &requests, &clock, &timers, &processors, &inputs);
         chips.map(&memory, &ports);
         ports.add(Region::new("post", 0x80, 1, Owner::Io(Arc::new(PostCode))));
-        let pci = HostBridge::new(config.board, &memory, &ports, (&ram, rom), &chips);
+        let pci = HostBridge::new(config.board, (&memory, &ports, &dma), (&ram, rom), &chips);
         let pci = Arc::new(pci);
         firmware::set_cmos(&chips.cmos, &config, sizes);
         let tables = Tables::default();
-        let fw_cfg = FwCfg::new(firmware::files(&config, sizes, &tables)?, Arc::clone(&memory));
+        let fw_cfg = FwCfg::new(firmware::files(&config, sizes, &tables)?, Arc::clone(&dma));
         firmware::map_fw_cfg(&fw_cfg, &ports);
-        let surroundings = Surroundings {
-            memory: Arc::clone(&memory),
-            ports: Arc::clone(&ports),
-            clock: Arc::clone(&clock) as Arc<dyn Clock>,
-            timers: Arc::clone(&timers),
-            isa_irqs: Arc::clone(&chips.lines) as _,
-            pci: Some(Arc::clone(pci.root())),
-            power: Arc::clone(&requests) as _,
-            events: Arc::clone(&config.events),
-            screens: Arc::new(Screens::default()),
-            inputs,
-            firmware: Arc::clone(&config.firmware_files),
-            backends: Arc::clone(&config.backends),
-            ram_bytes: config.ram_bytes,
-        };
-        let root_bus = config.board.root_bus().to_owned();
-        let mut parts = Parts::new(
-            surroundings,
-            vec![
-                OfferedBus::pci(Arc::clone(&pci.bus), root_bus),
-                OfferedBus::new(BusKind::Isa, "isa.0".to_owned(), Arc::new(())),
-            ],
-        );
-        for part in config.board.own_parts().iter().chain(&config.parts) {
-            parts.plug(part)?;
-        }
+        let around = (&memory, &ports, &clock, &timers);
+        let surroundings = surroundings(&config, around, &chips, &pci, &requests, inputs);
+        let parts = plug_parts(&config, surroundings, &pci)?;
         let kernel_rom = config.boot.kernel.as_ref().map(|_| firmware::LINUX_ROM);
         if let Some(order) = boot_order::lines(&parts, kernel_rom) {
             fw_cfg.with_files(|files| files.add("bootorder", Source::Bytes(order)));
         }
         _ = tables.set(facts_maker(&config, &pci, sizes));
-        let direct = config.boot.kernel.clone().filter(|_| !config.boot.has_firmware());
+        let direct = if config.boot.has_firmware() { None } else { config.boot.kernel.take() };
         let entry = match &direct {
             Some(kernel) => Some(start_kernel(kernel, &memory, &pci, &tables, sizes)?),
             None => None,
@@ -140,6 +119,7 @@ impl Machine {
             processors,
             vcpus,
             control,
+            events: config.events,
         })
     }
 
@@ -189,6 +169,15 @@ impl Machine {
         self.parts.lock().plug(part)
     }
 
+    /// Takes a part out with the guest's consent, where its bus has a way to ask.
+    pub fn request_unplug(&self, id: &str) -> Unplug {
+        let done = self.parts.lock().request_unplug(id);
+        if done == Unplug::Done {
+            self.events.event(id, DeviceEvent::Unplugged);
+        }
+        done
+    }
+
     /// Takes a part out at once, without asking the guest. False when there is none of the name.
     pub fn unplug(&self, id: &str) -> bool {
         self.parts.lock().unplug(id)
@@ -203,6 +192,8 @@ impl Machine {
             let next_ns = self.timers.next_ns().filter(|_| self.clock.is_running());
             let sleep = next_ns.map(|next_ns| Duration::from_nanos(next_ns.saturating_sub(now_ns)));
             let requests = self.requests.wait(sleep);
+            let gone = self.parts.lock().collect_unplugged();
+            gone.iter().for_each(|id| self.events.event(id, DeviceEvent::Unplugged));
             if let Some(end) = requests.into_iter().find_map(|request| self.serve(request)) {
                 break end;
             }
@@ -277,6 +268,57 @@ fn check(config: &Config) -> Result<(), MachineError> {
     Ok(())
 }
 
+/// What the machine offers to its devices.
+fn surroundings(
+    config: &Config,
+    (memory, ports, clock, timers): (
+        &Arc<AddressSpace>,
+        &Arc<AddressSpace>,
+        &Arc<HostClock>,
+        &Arc<Timers>,
+    ),
+    chips: &Chips,
+    pci: &HostBridge,
+    requests: &Arc<Requests>,
+    inputs: Arc<Inputs>,
+) -> Surroundings {
+    Surroundings {
+        memory: Arc::clone(memory),
+        ports: Arc::clone(ports),
+        clock: Arc::clone(clock) as Arc<dyn Clock>,
+        timers: Arc::clone(timers),
+        isa_irqs: Arc::clone(&chips.lines) as _,
+        pci: Some(Arc::clone(pci.root())),
+        power: Arc::clone(requests) as _,
+        events: Arc::clone(&config.events),
+        screens: Arc::new(Screens::default()),
+        inputs,
+        firmware: Arc::clone(&config.firmware_files),
+        backends: Arc::clone(&config.backends),
+        ram_bytes: config.ram_bytes,
+    }
+}
+
+/// The board's own parts and those that were asked for.
+fn plug_parts(
+    config: &Config,
+    surroundings: Surroundings,
+    pci: &HostBridge,
+) -> Result<Parts, MachineError> {
+    let root_bus = config.board.root_bus().to_owned();
+    let mut parts = Parts::new(
+        surroundings,
+        vec![
+            OfferedBus::pci(Arc::clone(&pci.bus), root_bus),
+            OfferedBus::new(BusKind::Isa, "isa.0".to_owned(), Arc::new(())),
+        ],
+    );
+    for part in config.board.own_parts().iter().chain(&config.parts) {
+        parts.plug(part)?;
+    }
+    Ok(parts)
+}
+
 /// Where RAM below 4 GiB ends. Above are PCI's windows and the chips; a machine with more RAM than
 /// fits gives PCI a larger window.
 fn low_end(board: BoardKind, bytes: u64) -> u64 {
@@ -287,16 +329,20 @@ fn low_end(board: BoardKind, bytes: u64) -> u64 {
     if bytes <= most { bytes } else { otherwise }
 }
 
-/// RAM below the holes, and the rest above 4 GiB: the sizes of both.
-fn add_ram(memory: &AddressSpace, config: &Config) -> Result<(Arc<Ram>, (u64, u64)), RamError> {
+/// RAM below the holes, and the rest above 4 GiB, in what processors and in what devices see: the
+/// sizes of both parts. Devices see RAM alone: one that could reach the registers of another, or
+/// its own, could be led in circles.
+fn add_ram(spaces: &[&AddressSpace], config: &Config) -> Result<(Arc<Ram>, (u64, u64)), RamError> {
     let bytes = config.ram_bytes;
     let ram = Arc::new(Ram::new("pc.ram", bytes)?);
     let low = low_end(config.board, bytes);
-    memory.add(Region::new("ram-below-4g", 0, low, Owner::Ram(Arc::clone(&ram))));
     let high = bytes - low;
-    if high > 0 {
-        let region = Region::new("ram-above-4g", FOUR_GIB, high, Owner::Ram(Arc::clone(&ram)));
-        memory.add(region.with_offset(low));
+    for space in spaces {
+        space.add(Region::new("ram-below-4g", 0, low, Owner::Ram(Arc::clone(&ram))));
+        if high > 0 {
+            let region = Region::new("ram-above-4g", FOUR_GIB, high, Owner::Ram(Arc::clone(&ram)));
+            space.add(region.with_offset(low));
+        }
     }
     Ok((ram, (low, high)))
 }

@@ -190,7 +190,7 @@ pub enum MachineError {
         /// Its model.
         model: String,
         /// Why not.
-        source: PartError,
+        source: Box<PartError>,
     },
 }
 

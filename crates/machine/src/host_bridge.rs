@@ -35,18 +35,18 @@ pub struct HostBridge {
 }
 
 impl HostBridge {
-    /// The bridges of this board, plugged into its root bus.
+    /// The bridges of this board, plugged into its root bus, between memory, ports, and what
+    /// devices see of memory.
     pub fn new(
         kind: BoardKind,
-        memory: &Arc<AddressSpace>,
-        ports: &Arc<AddressSpace>,
+        (memory, ports, dma): (&Arc<AddressSpace>, &Arc<AddressSpace>, &Arc<AddressSpace>),
         (ram, rom): (&Arc<Ram>, Option<Arc<Ram>>),
         chips: &Chips,
     ) -> Self {
         let root = Arc::new(Root {
             memory: Arc::clone(memory),
             ports: Arc::clone(ports),
-            dma: Arc::clone(memory),
+            dma: Arc::clone(dma),
             msi: Arc::new(Messages(Arc::clone(&chips.apics))) as Arc<dyn MsiSink>,
         });
         let lines = Arc::clone(&chips.lines) as Arc<dyn OldLines>;

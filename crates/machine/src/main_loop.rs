@@ -97,4 +97,8 @@ impl Power for Requests {
     fn stop(&self) {
         self.put(Request::Stop);
     }
+
+    fn unplugged(&self) {
+        self.wake();
+    }
 }

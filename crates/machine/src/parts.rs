@@ -35,6 +35,19 @@ pub struct Plugged {
     regions: (Vec<RegionId>, Vec<RegionId>),
 }
 
+/// What came of the wish to take a device out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unplug {
+    /// It is gone.
+    Done,
+    /// The guest was asked; the event `Unplugged` comes when it has let go.
+    Asked,
+    /// Its bus has no way to ask.
+    NotHotpluggable,
+    /// No device has the name.
+    NoSuchDevice,
+}
+
 /// A bus with what others need to plug into it.
 struct KnownBus {
     offered: OfferedBus,
@@ -89,7 +102,7 @@ impl Parts {
             |source| MachineError::Part { id: id.clone(), model: part.model.clone(), source };
         self.try_plug(part, &id).map_err(|source| {
             self.surroundings.backends.release(&id);
-            failed(source)
+            failed(Box::new(source))
         })?;
         Ok(id)
     }
@@ -184,6 +197,34 @@ impl Parts {
         plugged.detach(bus.and_then(|known| known.offered.pci.as_ref()), &self.surroundings);
         self.surroundings.backends.release(id);
         true
+    }
+
+    /// Asks the guest to let go of a device, where it must be asked; others go at once.
+    pub fn request_unplug(&mut self, id: &str) -> Unplug {
+        let Some(plugged) = self.find(id) else { return Unplug::NoSuchDevice };
+        if plugged.address.is_none() {
+            self.unplug(id);
+            return Unplug::Done;
+        }
+        let parent = self.owner_of(&plugged.bus).and_then(|parent| match &parent.attachment {
+            Attachment::Pci(function) => Some(Arc::clone(function)),
+            _ => None,
+        });
+        if parent.is_some_and(|parent| parent.ask_to_unplug_child()) {
+            return Unplug::Asked;
+        }
+        Unplug::NotHotpluggable
+    }
+
+    /// Takes out what guests have let go of: the names.
+    pub fn collect_unplugged(&mut self) -> Vec<String> {
+        let gone = |plugged: &&Plugged| {
+            plugged.pci_connection().is_some_and(|connection| connection.place().is_none())
+        };
+        let names: Vec<String> =
+            self.plugged.iter().filter(gone).map(|plugged| plugged.id.clone()).collect();
+        names.iter().for_each(|id| _ = self.unplug(id));
+        names
     }
 
     /// Resets what no PCI bus resets.

@@ -45,7 +45,7 @@ pub struct Root {
     pub memory: Arc<AddressSpace>,
     /// Where port BARs are mapped.
     pub ports: Arc<AddressSpace>,
-    /// What functions access: RAM, and each other.
+    /// What functions access: RAM. Not each other, or a guest could lead them in circles.
     pub dma: Arc<AddressSpace>,
     /// Where interrupt messages go.
     pub msi: Arc<dyn MsiSink>,

@@ -58,7 +58,7 @@ fn power_of_two(bytes: u64, least: u64) -> u64 {
 ///
 /// A device's constructor reads like its data sheet:
 ///
-/// ```ignore
+/// ```text
 /// let mut layout = Layout::new(IDENTITY);
 /// layout.bar(0, BarKind::Memory32, 0x1000, Owner::Io(registers));
 /// layout.interrupt_pin(1);

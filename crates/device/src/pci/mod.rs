@@ -67,6 +67,11 @@ pub trait PciFunction: Device {
     /// Something was plugged into the bus below.
     fn child_plugged(&self) {}
 
+    /// The system is to let go of what is plugged in below. False: there is no way to ask.
+    fn ask_to_unplug_child(&self) -> bool {
+        false
+    }
+
     /// The bus below, of a bridge.
     fn secondary(&self) -> Option<&Arc<Bus>> {
         None

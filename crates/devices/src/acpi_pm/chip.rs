@@ -64,8 +64,8 @@ impl Chip {
                 2 => self.enable = self.enable & 0xff00 | byte16,
                 3 => self.enable = self.enable & 0xff | byte16 << 8,
                 4 => {
-                    self.control =
-                        self.control & 0xff00 | byte16 & !ENABLED | self.control & ENABLED
+                    let kept = self.control & (0xff00 | ENABLED);
+                    self.control = kept | byte16 & !ENABLED;
                 }
                 5 => {
                     let high = byte16 << 8;

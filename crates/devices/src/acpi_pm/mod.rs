@@ -134,6 +134,8 @@ mod tests {
         fn exit(&self, _code: u8) {}
 
         fn stop(&self) {}
+
+        fn unplugged(&self) {}
     }
 
     fn fixture() -> (Arc<AcpiPm>, Arc<RecordedIrq>, Arc<Offs>, Arc<StoppedClock>) {

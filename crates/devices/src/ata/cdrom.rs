@@ -377,7 +377,7 @@ impl Cdrom {
         const CD_BLOCKS_MAX: u64 = 450_000;
         let current = match self.blocks() {
             0 => 0,
-            ..=CD_BLOCKS_MAX => CD_ROM,
+            1..=CD_BLOCKS_MAX => CD_ROM,
             _ => DVD_ROM,
         };
         let mut bytes = vec![0, 0, 0, 0, 0, 0, 0, current];

@@ -85,7 +85,7 @@ impl Disk {
             (66, 120),
             (67, 120),
             (68, 120),
-            (69, 0x4020), // a trimmed sector reads as it likes... as zeros
+            (69, 0x4020), // a trimmed sector reads as zeros
             (75, 31),     // queue depth less one
             (76, 0x0106), // queuing, both lower speeds
             (80, 0x01f0),
@@ -169,7 +169,7 @@ impl Disk {
             0xca | 0xcb => self.write(task, false, How::Dma),
             0x35 | 0x3d => self.write(task, true, How::Dma),
             0x61 => self.write(&queued, true, How::Queued),
-            0x40 | 0x41 | 0x42 => match self.range(task, task.command == 0x42) {
+            0x40..=0x42 => match self.range(task, task.command == 0x42) {
                 Some(_) => Action::Done,
                 None => Action::Fail(ERROR_NOT_FOUND | ERROR_ABORT),
             },

@@ -155,11 +155,10 @@ impl Device for Flash {
         state.shows_array = true;
         if let Some(id) = self.region.get() {
             let contents = Arc::clone(&self.contents);
-            self.memory.update(|change| match change.owner(*id) {
-                Some(Owner::Io(registers)) => {
+            self.memory.update(|change| {
+                if let Some(Owner::Io(registers)) = change.owner(*id) {
                     change.set_owner(*id, Owner::RomDevice(contents, registers));
                 }
-                _ => {}
             });
         }
     }

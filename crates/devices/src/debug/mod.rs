@@ -151,6 +151,8 @@ mod tests {
         }
 
         fn stop(&self) {}
+
+        fn unplugged(&self) {}
     }
 
     #[test]

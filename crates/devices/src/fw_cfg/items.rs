@@ -63,15 +63,20 @@ const FILES_MAX: usize = 0x1000;
 /// A name with its zero.
 const NAME_BYTES: usize = 56;
 
+/// Makes an item's bytes.
+pub type Maker = Box<dyn Fn() -> Vec<u8> + Send + Sync>;
+/// Hears of bytes that firmware has written.
+pub type Told = Box<dyn Fn(&[u8]) + Send + Sync>;
+
 /// Where the bytes of an item come from.
 pub enum Source {
     /// They are here.
     Bytes(Vec<u8>),
     /// They are made when firmware selects the item, for they say how it has set up the machine.
     /// Always as many as said; shorter results are filled up with zeros.
-    Made(usize, Box<dyn Fn() -> Vec<u8> + Send + Sync>),
+    Made(usize, Maker),
     /// Firmware writes them: the bytes as they are before, and who is told of the new ones.
-    Written(Vec<u8>, Box<dyn Fn(&[u8]) + Send + Sync>),
+    Written(Vec<u8>, Told),
 }
 
 impl Source {

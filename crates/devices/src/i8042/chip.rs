@@ -237,7 +237,7 @@ mod tests {
                 6..10 => _ = chip.write_command(byte),
                 10 => chip.keyboard.key((seed >> 30 & 0x1ff) as u16, seed & 1 << 20 != 0),
                 11 => {
-                    chip.mouse.move_by((seed >> 8) as i32, (seed >> 16) as i32, (seed >> 4) as i32)
+                    chip.mouse.move_by((seed >> 8) as i32, (seed >> 16) as i32, (seed >> 4) as i32);
                 }
                 12 => chip.mouse.report(),
                 _ => _ = chip.read_data(),

@@ -134,7 +134,7 @@ impl IdeChannel {
     /// Reads a register of the command block (not the data port).
     pub fn read(&mut self, slots: &Slots, at: u64) -> u8 {
         if slots.get(0).is_none() && slots.get(1).is_none() {
-            return 0xff; // nobody pulls the lines
+            return 0; // pull-downs on an empty cable say that nobody is busy
         }
         let old = usize::from(self.control & CONTROL_HIGH != 0);
         match at {
@@ -246,7 +246,7 @@ impl IdeChannel {
                 self.offer(vec![0; (u64::from(now) * SECTOR) as usize], flow);
             }
             Action::Read { lba, sectors, .. } => {
-                self.wait_for_master(memory, slots, Pending::Read { lba, sectors })
+                self.wait_for_master(memory, slots, Pending::Read { lba, sectors });
             }
             Action::Write { lba, sectors, .. } => {
                 self.wait_for_master(memory, slots, Pending::Write { lba, sectors });

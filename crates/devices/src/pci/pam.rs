@@ -96,7 +96,7 @@ impl Pam {
             for (index, (id, (start, bytes))) in self.regions.iter().zip(SEGMENTS).enumerate() {
                 let nibble = match index {
                     0 => registers[0] >> 4,
-                    _ => registers[(index + 1) / 2] >> (4 * ((index + 1) % 2)),
+                    _ => registers[index.div_ceil(2)] >> (4 * ((index + 1) % 2)),
                 };
                 let owner = match (nibble & (READ | WRITE), self.rom_at(start)) {
                     (0, Some((rom, at))) => Some((Owner::Rom(rom), at)),

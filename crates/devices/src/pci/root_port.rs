@@ -7,7 +7,7 @@ use std::sync::Arc;
 use device::pci::{
     Address, Bus, Connection, ExpressKind, Identity, Layout, PciFunction, Place, spec,
 };
-use device::{DefaultValue, Device, Property, PropertyKind};
+use device::{DefaultValue, Device, Power, Property, PropertyKind};
 
 use super::RED_HAT;
 use super::bridge::{BridgeWindows, PciBridge};
@@ -36,6 +36,7 @@ pub struct RootPort {
     /// Where the express capability is.
     express: u16,
     hotplug: bool,
+    power: Arc<dyn Power>,
 }
 
 impl RootPort {
@@ -66,15 +67,9 @@ impl RootPort {
     }
 
     /// Asks the system to let go of what is in the slot, as a person who presses its button.
-    pub fn press_attention(&self) {
+    fn press_attention(&self) {
         self.put(SLOT_STATUS, self.half(SLOT_STATUS) | ATTENTION);
         self.interrupt();
-    }
-
-    /// Whether devices may come and go.
-    #[must_use]
-    pub fn has_hotplug(&self) -> bool {
-        self.hotplug
     }
 
     fn interrupt(&self) {
@@ -98,20 +93,22 @@ impl PciFunction for RootPort {
     }
 
     fn config_write(&self, at: u16, size: u8, value: u32) {
-        let before = self.half(SLOT_CONTROL);
         self.connection.config_write(at, size, value);
         PciBridge::follow(&self.connection, &self.below, at, size);
-        if !self.hotplug || at.abs_diff(self.express + SLOT_CONTROL) > 4 {
+        let end = at.saturating_add(u16::from(size));
+        let slot = self.express + SLOT_CONTROL;
+        if !self.hotplug || end <= slot || at >= slot + 4 {
             return;
         }
         let control = self.half(SLOT_CONTROL);
-        if control != before {
+        if at < slot + 2 {
             // Commands take no time here. The light that goes out together with the power is how
             // a system says that it has let go.
             self.put(SLOT_STATUS, self.half(SLOT_STATUS) | 1 << 4);
             let off = control & POWER_LIGHT == POWER_LIGHT_OFF && control & POWER_OFF != 0;
             if off && self.below.unplug(Address::slot(0)).is_some() {
                 self.presence_changed(true);
+                self.power.unplugged();
             }
         }
         self.interrupt();
@@ -128,6 +125,13 @@ impl PciFunction for RootPort {
 
     fn child_plugged(&self) {
         self.presence_changed(true);
+    }
+
+    fn ask_to_unplug_child(&self) -> bool {
+        if self.hotplug {
+            self.press_attention();
+        }
+        self.hotplug
     }
 }
 
@@ -155,7 +159,9 @@ fn build(request: &Request<'_>) -> Result<Built, BuildError> {
     let connection = layout.build();
     let root = request.surroundings.pci.as_ref().ok_or(BuildError::NoBus)?;
     let below = Bus::below_bridge(Arc::clone(root), true);
-    let port = Arc::new(RootPort { connection, below: Arc::clone(&below), express, hotplug });
+    let power = Arc::clone(&request.surroundings.power);
+    let port = RootPort { connection, below: Arc::clone(&below), express, hotplug, power };
+    let port = Arc::new(port);
     Ok(Built::pci(&port).with_bus(OfferedBus::pci(below, request.id.to_owned())))
 }
 

@@ -147,7 +147,7 @@ impl Dispi {
         registers[LINE] = registers[LINE].max(registers[WIDTH]);
         let bytes = u64::from(registers[DEPTH].max(8)).div_ceil(8);
         let line = u64::from(registers[LINE]) * bytes;
-        let lines = if line == 0 { 0 } else { (self.memory_bytes / line).min(0xffff) };
+        let lines = self.memory_bytes.checked_div(line).unwrap_or(0).min(0xffff);
         let registers = &mut self.registers;
         registers[LINES] = lines as u16;
         registers[HEIGHT] = registers[HEIGHT].min(lines as u16);

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use device::{PropertyKind, PropertyValue};
-use machine::Plugged;
 use machine::catalog::{self, Controls, Model};
+use machine::{Plugged, Unplug};
 use qemu_compat::qmp::server::Refusal;
 use serde_json::{Map, Value, json};
 
@@ -53,16 +53,18 @@ fn no_device(id: &str) -> Refusal {
     Refusal::of("DeviceNotFound", format!("Device '{id}' not found"))
 }
 
-/// `device_del`. The guest is not asked: nothing that is built has a latch that it could hold.
+/// `device_del`: the guest is asked where it could hold the device fast; the event comes when the
+/// device is gone.
 pub fn remove(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
     let id = text(arguments, "id");
     let id = id.rsplit('/').next().unwrap_or(id);
-    if !emulator.machine.unplug(id) {
-        return Err(no_device(id));
+    match emulator.machine.request_unplug(id) {
+        Unplug::NoSuchDevice => Err(no_device(id)),
+        Unplug::NotHotpluggable => {
+            Err(failed(format!("Bus of device '{id}' does not support hotplugging")))
+        }
+        Unplug::Done | Unplug::Asked => Ok(json!({})),
     }
-    let data = json!({"device": id, "path": format!("/machine/peripheral/{id}")});
-    emulator.monitors.event("DEVICE_DELETED", data);
-    Ok(json!({}))
 }
 
 /// How a property's type is called.

@@ -18,8 +18,8 @@ fn with_length(opcode: &[u8], body: &[u8]) -> Term {
         0..=0x3e => term.push(length as u8 + 1),
         _ => {
             let extra = match length {
-                ..=0xffd => 1,
-                ..=0xf_fffc => 2,
+                0x3f..=0xffd => 1,
+                0xffe..=0xf_fffc => 2,
                 _ => 3,
             };
             let whole = length + 1 + extra;

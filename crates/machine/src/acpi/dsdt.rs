@@ -71,7 +71,15 @@ pub fn definitions(facts: &Facts) -> Vec<u8> {
         aml::name("\\_S5", aml::package(&[zero(), zero(), zero(), zero()])),
         aml::name("\\PICF", zero()),
         aml::method("\\_PIC", 1, &[aml::store(aml::arg(0), aml::path("PICF"))]),
-        aml::scope("\\_SB", &[pci_root(facts), processors(facts.processors), hpet(facts.hpet)]),
+        aml::scope(
+            "\\_SB",
+            &[
+                pci_root(facts),
+                processors(facts.processors),
+                hpet(facts.hpet),
+                reserved(facts.ecam),
+            ],
+        ),
     ])
 }
 
@@ -87,6 +95,14 @@ fn hpet(there: bool) -> Term {
             aml::name("_CRS", aml::resources(&[aml::memory(0xfed0_0000, 0x400)])),
         ],
     )
+}
+
+/// What the board itself takes: without this, systems do not trust configuration space in memory.
+fn reserved(ecam: Option<(u64, u64)>) -> Term {
+    let Some((start, bytes)) = ecam else { return Vec::new() };
+    let resources = aml::resources(&[aml::memory(start as u32, bytes as u32)]);
+    let id = aml::name("_HID", aml::eisa_id("PNP0C02"));
+    aml::device("MRES", &[id, aml::name("_UID", aml::int(1)), aml::name("_CRS", resources)])
 }
 
 fn processors(count: usize) -> Term {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::rig::{MemoryDisk, Rig, boot_disk, firmware, part, text};
-use machine::{BoardKind, Picture};
+use machine::{BoardKind, Part, Picture, PropertyValue};
 use parking_lot::Mutex;
 
 #[test]
@@ -40,14 +40,29 @@ fn ovmf_comes_to_its_shell() {
     let (Some(code), Some(variables)) = (code, variables) else {
         tests::skip!("OVMF was not fetched");
     };
-    for board in [BoardKind::Q35] {
+    for board in [BoardKind::Q35, BoardKind::Pc] {
         let mut rig = Rig::new(board, Vec::new());
         rig.config.boot.rom = None;
-        let node = |bytes: &Vec<u8>| MemoryDisk::node(bytes.clone());
-        rig.config.boot.flash = [Some(node(&code)), Some(node(&variables))];
+        let store = Arc::new(MemoryDisk(Mutex::new(variables.clone())));
+        let kept = Arc::clone(&store) as Arc<dyn block::Node>;
+        rig.config.boot.flash = [Some(MemoryDisk::node(code.clone())), Some(kept)];
         let serial = Arc::clone(&rig.serial);
         let (_, console, _) = rig.run(move |_, _| serial.wait_for("Shell>"));
-        assert!(console.contains("UEFI Interactive Shell"), "{console}");
+        assert!(console.contains("UEFI Interactive Shell"), "{board:?}: {console}");
+        assert_ne!(*store.0.lock(), variables, "{board:?}: the boot order was stored");
+    }
+}
+
+#[test]
+fn a_reset_starts_the_firmware_again() {
+    let Some(rom) = firmware("seabios/bios-256k.bin") else {
+        tests::skip!("SeaBIOS was not fetched");
+    };
+    for board in [BoardKind::Pc, BoardKind::Q35] {
+        let mut rig = Rig::new(board, rom.clone());
+        rig.config.boot.retry_ms = Some(1);
+        let debug = Arc::clone(&rig.debug);
+        rig.run(move |_, _| debug.wait_for_times("SeaBIOS (version", 6));
     }
 }
 
@@ -89,4 +104,27 @@ fn seabios_starts_the_kernel_that_it_is_given() {
         assert!(console.contains("DMI: "), "{board:?}: {console}");
         assert!(console.contains("Total of 4 processors activated"), "{board:?}: {console}");
     }
+}
+
+#[test]
+fn seabios_finds_a_usb_keyboard_behind_a_root_port() {
+    let Some(rom) = firmware("seabios/bios-256k.bin") else {
+        tests::skip!("SeaBIOS was not fetched");
+    };
+    let mut rig = Rig::new(BoardKind::Q35, rom);
+    let on = |part: Part, id: &str, bus: &str| Part {
+        id: Some(id.to_owned()),
+        bus: Some(bus.to_owned()),
+        ..part
+    };
+    let fifteen = PropertyValue::Unsigned(15);
+    let ports = [("p2", fifteen.clone()), ("p3", fifteen)];
+    rig.config.parts.extend([
+        on(part("pcie-root-port", &[]), "port", "pcie.0"),
+        on(part("xhci", &ports), "usb", "port"),
+        on(part("usb-tablet", &[]), "tablet", "usb.0"),
+        on(part("usb-kbd", &[]), "keyboard", "usb.0"),
+    ]);
+    let log = rig.run_until("No bootable device");
+    assert!(log.contains("USB keyboard initialized"), "{log}");
 }

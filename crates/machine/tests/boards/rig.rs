@@ -40,9 +40,14 @@ impl Log {
 
     /// Waits for a text. False when it has not come in time.
     pub fn wait_for(&self, wanted: &str) -> bool {
+        self.wait_for_times(wanted, 1)
+    }
+
+    /// Waits until a text has come so many times.
+    pub fn wait_for_times(&self, wanted: &str, times: usize) -> bool {
         let end = Instant::now() + RUN_MAX;
         let mut text = self.text.lock();
-        while !String::from_utf8_lossy(&text).contains(wanted) {
+        while String::from_utf8_lossy(&text).matches(wanted).count() < times {
             if self.grown.wait_until(&mut text, end).timed_out() {
                 return false;
             }

@@ -222,10 +222,15 @@ impl Job<'_> {
     fn helper(&mut self, index: u32, op: &Op) {
         self.clobber_flags();
         for (operand, offset) in [(op.a, 0), (op.b, 8), (op.c, 16)] {
+            let place = Mem::gs(block::ARGUMENTS + offset);
             if operand.is_some() {
                 let register = self.gpr(operand);
-                self.c.asm.store(8, Mem::gs(block::ARGUMENTS + offset), register);
+                self.c.asm.store(8, place, register);
                 self.c.gprs.unlock();
+            } else {
+                // A helper with fewer arguments than it could have reads zeros, not what the last
+                // slow access has left there.
+                self.c.asm.store_imm(8, place, 0);
             }
         }
         self.detach_state();
