@@ -5,3 +5,5 @@ mod machine;
 mod linux_user;
 mod images;
 mod daemon;
+mod launch;
+mod monitor;

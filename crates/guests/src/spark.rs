@@ -13,7 +13,7 @@ use crate::debian::{Archive, Listed, Mirror, sum};
 use crate::{AGENT, GuestError, Progress, Result};
 
 /// Counted up when the recipe changes, so that what was made before is made again.
-const RECIPE: u32 = 2;
+const RECIPE: u32 = 4;
 
 /// The kernel's modules that a guest of ours needs; what they depend on follows from them.
 const MODULES: &[&str] = &[
@@ -200,12 +200,32 @@ fn ordered(modules: &BTreeMap<String, Vec<u8>>) -> Vec<String> {
     order
 }
 
+/// The names under which busybox is a program: they stand in it one behind the other.
+fn applets(busybox: &[u8]) -> Vec<String> {
+    const FIRST: &[u8] = b"[\0[[\0";
+    let at = busybox.windows(FIRST.len()).position(|window| window == FIRST);
+    let list = at.map_or(&[][..], |at| &busybox[at..]);
+    let name = |name: &[u8]| {
+        let sound = |sign: &u8| sign.is_ascii_alphanumeric() || b"-_.[".contains(sign);
+        let good = !name.is_empty() && name.len() < 32 && name.iter().all(sound);
+        good.then(|| String::from_utf8_lossy(name).into_owned())
+    };
+    let mut names: Vec<String> = list.split(|byte| *byte == 0).map_while(name).collect();
+    names.retain(|name| name != "busybox"); // which is the program itself
+    // Without them nothing starts.
+    for needed in ["sh", "setsid"] {
+        if !names.iter().any(|known| known == needed) {
+            names.push(needed.to_owned());
+        }
+    }
+    names
+}
+
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\n";
 const PROFILE: &str = "export PS1='\\u@\\h:\\w\\$ '\nexport PATH=/usr/local/sbin:/usr/local/bin:\
 /usr/sbin:/usr/bin:/sbin:/bin\n";
 /// What is left to be done when the agent listens.
 const RC: &str = "\
-/bin/busybox --install -s /bin
 hostname -F /etc/hostname 2>/dev/null
 ip link set lo up
 for card in /sys/class/net/e*; do
@@ -256,7 +276,7 @@ fn contents(modules: &BTreeMap<String, Vec<u8>>, busybox: &[u8]) -> Vec<u8> {
     archive.device("dev/null", (1, 3));
     archive.file("init", 0o755, AGENT);
     archive.file("bin/busybox", 0o755, busybox);
-    for name in ["sh", "setsid"] {
+    for name in applets(busybox) {
         archive.link(&format!("bin/{name}"), "busybox");
     }
     let mut list = String::new();
@@ -280,6 +300,13 @@ fn contents(modules: &BTreeMap<String, Vec<u8>>, busybox: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn applets_are_found_in_the_program() {
+        let program = b"junk\0[\0[[\0busybox\0ls\0setsid\0sh\0\0more\0";
+        assert_eq!(applets(program), ["[", "[[", "ls", "setsid", "sh"]);
+        assert_eq!(applets(b"none"), ["sh", "setsid"]);
+    }
 
     #[test]
     fn modules_come_after_what_they_need() {

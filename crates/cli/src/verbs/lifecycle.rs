@@ -103,7 +103,9 @@ fn stop_machine(
     let mut line = Line::new();
     guests::Progress::step(&mut line, &format!("Stopping {}", machine.name()));
     let began = Instant::now();
-    while connection.any_machine(machine.name())?.state == State::Running {
+    // A guest that has gone off stands still for a moment before its process ends.
+    let is_off = |state| matches!(state, State::Stopped | State::Deleted);
+    while !is_off(connection.any_machine(machine.name())?.state) {
         if began.elapsed() > OFF_PATIENCE {
             let failure = Failure::new(format!("'{}' does not go off", machine.name()));
             let hint = format!("'hostel stop --force {}' pulls the plug", machine.name());

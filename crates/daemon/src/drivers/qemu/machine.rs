@@ -54,6 +54,8 @@ struct Shared {
     went: Condvar,
     /// A handler ends the machine and reports that itself.
     ending: AtomicBool,
+    /// The guest has gone off, and its process is about to end.
+    guest_off: AtomicBool,
     /// The next shutdown of the guest is a reboot.
     rebooting: AtomicBool,
     /// STOP and RESUME events that answer our own commands.
@@ -99,6 +101,7 @@ impl Machine {
             gone: Mutex::new(false),
             went: Condvar::new(),
             ending: AtomicBool::new(false),
+            guest_off: AtomicBool::new(false),
             rebooting: AtomicBool::new(false),
             own_stops: AtomicI32::new(0),
             own_resumes: AtomicI32::new(0),
@@ -243,7 +246,11 @@ impl Shared {
         self.ports.lock().drain(..).for_each(ports::give_back);
         *self.gone.lock() = true;
         self.went.notify_all();
-        if !self.ending.load(Ordering::Relaxed) {
+        // Only now: whoever hears that a domain is off may start it again, with the same disks.
+        if self.guest_off.load(Ordering::Relaxed) {
+            let (reason, detail) = (state::shutoff::SHUTDOWN, lifecycle::stopped::SHUTDOWN);
+            (self.reporter)(Report::Stopped { reason, detail });
+        } else if !self.ending.load(Ordering::Relaxed) {
             let (reason, detail) = (state::shutoff::CRASHED, lifecycle::stopped::FAILED);
             (self.reporter)(Report::Stopped { reason, detail });
         }
@@ -314,6 +321,10 @@ impl Shared {
     }
 
     fn stopped(&self) {
+        // A guest that has gone off stands still too, which is no news any more.
+        if self.ending.load(Ordering::Relaxed) {
+            return;
+        }
         if !take_one(&self.own_stops) && !self.rebooting.load(Ordering::Relaxed) {
             let (reason, detail) = (state::paused::UNKNOWN, lifecycle::suspended::PAUSED);
             (self.reporter)(Report::Paused { reason, detail });
@@ -340,10 +351,9 @@ impl Shared {
         let by_guest = event.data["guest"] == true;
         let detail = if by_guest { lifecycle::shutdown::GUEST } else { lifecycle::shutdown::HOST };
         (self.reporter)(Report::ShuttingDown(detail));
+        self.guest_off.store(true, Ordering::Relaxed);
         self.ending.store(true, Ordering::Relaxed);
-        let (reason, detail) = (state::shutoff::SHUTDOWN, lifecycle::stopped::SHUTDOWN);
         monitor.send("quit", None);
-        (self.reporter)(Report::Stopped { reason, detail });
     }
 }
 

@@ -1,0 +1,200 @@
+//! `hostel launch` and the verbs around it: the first minutes of a newcomer, without any privilege.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// A user with a home of its own, and the daemon that is started for it.
+struct User {
+    home: PathBuf,
+}
+
+impl User {
+    fn new(name: &str) -> Self {
+        // Paths of sockets are short.
+        let home = std::env::temp_dir().join(format!("h-{name}-{}", std::process::id()));
+        fs::create_dir_all(&home).unwrap();
+        Self { home }
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = tests::hostel();
+        command.args(words).env("HOME", &self.home).env_remove("XDG_RUNTIME_DIR");
+        command.env_remove("XDG_STATE_HOME").env_remove("XDG_CACHE_HOME");
+        command
+    }
+
+    fn run(&self, words: &[&str]) -> Output {
+        self.command(words).stdin(Stdio::null()).output().expect("hostel starts")
+    }
+
+    /// Runs what must succeed: its standard output.
+    fn good(&self, words: &[&str]) -> String {
+        let output = self.run(words);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{words:?}: {errors}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Runs what must fail: the exit code, and what it says.
+    fn bad(&self, words: &[&str]) -> (i32, String) {
+        let output = self.run(words);
+        assert!(!output.status.success(), "{words:?}");
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code().unwrap_or(-1), errors)
+    }
+}
+
+impl Drop for User {
+    fn drop(&mut self) {
+        _ = self.run(&["delete", "--all", "--purge"]);
+        // The daemon was started with this home, and no other process was.
+        for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let Ok(environment) = fs::read(entry.path().join("environ")) else { continue };
+            let mark = format!("HOME={}\0", self.home.display());
+            let is_ours = environment.windows(mark.len()).any(|window| window == mark.as_bytes());
+            if let (true, Some(number)) = (is_ours, entry.file_name().to_str()) {
+                _ = Command::new("kill").arg(number).status();
+            }
+        }
+        _ = fs::remove_dir_all(&self.home);
+    }
+}
+
+/// A port that nobody has now.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn has_mirror() -> bool {
+    let lists = fs::read_dir("/etc/apt/sources.list.d").into_iter().flatten().flatten();
+    let texts = lists.filter_map(|entry| fs::read_to_string(entry.path()).ok());
+    let list = fs::read_to_string("/etc/apt/sources.list").unwrap_or_default();
+    texts.chain([list]).any(|text| text.contains("/debian"))
+}
+
+#[test]
+fn the_first_minutes_of_a_newcomer() {
+    if !has_mirror() {
+        tests::skip!("there is no Debian package source");
+    }
+    let user = User::new("new");
+    let port = free_port();
+    let forward = format!("{port}:80");
+    assert_eq!(user.good(&["list"]), "No machines. 'hostel launch' makes one.\n");
+    let launched = user.good(&["launch", "--name", "web", "--memory", "256M", "--port", &forward]);
+    assert_eq!(launched, "Launched: web\n");
+    // Streams, arguments and exit codes go through as they are.
+    assert_eq!(user.good(&["exec", "web", "--", "echo", "a  b", "$HOME"]), "a  b $HOME\n");
+    assert_eq!(
+        user.bad(&["exec", "web", "--", "sh", "-c", "echo no >&2; exit 7"]),
+        (7, "no\n".into())
+    );
+    let (code, said) = user.bad(&["exec", "web", "nonsense"]);
+    assert!(code == 127 && said.contains("nonsense"), "{code} {said}");
+    let data: Vec<u8> = (0..200_000_u32).map(|number| (number * 7) as u8).collect();
+    let mut cat = user.command(&["exec", "web", "cat"]);
+    let mut cat = cat.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut input = cat.stdin.take().unwrap();
+    let sent = data.clone();
+    let writer = std::thread::spawn(move || input.write_all(&sent));
+    let output = cat.wait_with_output().unwrap();
+    writer.join().unwrap().unwrap();
+    assert!(output.stdout == data, "binary data comes back as it was");
+    // Files both ways.
+    let file = user.home.join("file");
+    fs::write(&file, &data).unwrap();
+    user.good(&["transfer", file.to_str().unwrap(), "web:/root/"]);
+    let back = user.home.join("back");
+    user.good(&["transfer", "web:/root/file", back.to_str().unwrap()]);
+    assert!(fs::read(&back).unwrap() == data, "the file is the same on its way back");
+    // A service of the guest on a port of the host.
+    user.good(&["wait", "web", "reachable", "--timeout", "60"]);
+    let serve = "mkdir -p /www; echo hello from inside > /www/index.html; httpd -h /www -p 80";
+    user.good(&["exec", "web", "--", "sh", "-c", serve]);
+    let mut connection = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    connection.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    connection.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    let mut page = String::new();
+    connection.read_to_string(&mut page).unwrap();
+    assert!(page.ends_with("hello from inside\n"), "{page}");
+    let list: String = user.good(&["list", "--format", "json"]);
+    assert!(list.contains("\"10.0.2.15\"") && list.contains("\"Running\""), "{list}");
+    // What was changed is there after a restart.
+    user.good(&["restart", "web"]);
+    assert_eq!(user.good(&["exec", "web", "cat", "/www/index.html"]), "hello from inside\n");
+    let (code, said) = user.bad(&["launch", "--name", "web"]);
+    assert!(code == 1 && said.contains("There is a machine 'web' already"), "{said}");
+    // Deleted, brought back, deleted for good.
+    user.good(&["delete", "web"]);
+    assert!(user.bad(&["start", "web"]).1.contains("hostel recover web"));
+    user.good(&["recover", "web"]);
+    user.good(&["start", "web"]);
+    assert_eq!(user.good(&["exec", "web", "cat", "/www/index.html"]), "hello from inside\n");
+    user.good(&["delete", "web"]);
+    user.good(&["purge"]);
+    assert_eq!(user.good(&["list"]), "No machines. 'hostel launch' makes one.\n");
+    let disks = fs::read_dir(user.home.join(".local/state/hostel/disks")).unwrap();
+    assert_eq!(disks.count(), 0, "nothing is left of it");
+}
+
+#[test]
+fn a_shell_is_a_terminal_of_its_own() {
+    let (true, Some(script)) = (has_mirror(), tests::program("script")) else {
+        tests::skip!("there is no Debian package source, or no 'script'");
+    };
+    let user = User::new("tty");
+    // The machine is made because it is not there.
+    let hostel = tests::hostel_path();
+    let line = format!("{} shell", hostel.display());
+    let mut shell = Command::new(script)
+        .args(["-qec", &line, "/dev/null"])
+        .env("HOME", &user.home)
+        .env_remove("XDG_RUNTIME_DIR")
+        .env("TERM", "vt220")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = shell.stdin.take().unwrap();
+    let mut output = shell.stdout.take().unwrap();
+    let mut seen = String::new();
+    let mut bytes = [0; 4096];
+    let until = Instant::now() + Duration::from_secs(240);
+    while !seen.contains("root@primary") {
+        let count = output.read(&mut bytes).unwrap();
+        assert!(count > 0 && Instant::now() < until, "no prompt: {seen}");
+        seen.push_str(&String::from_utf8_lossy(&bytes[..count]));
+    }
+    input.write_all(b"tty; stty size; exit 5\n").unwrap();
+    output.read_to_string(&mut seen).unwrap();
+    assert!(seen.contains("/dev/pts/"), "{seen}");
+    assert_eq!(shell.wait().unwrap().code(), Some(5), "{seen}");
+}
+
+#[test]
+fn mistakes_get_one_clear_error_and_leave_nothing() {
+    let user = User::new("bad");
+    for (words, code, text) in [
+        (&["launch", "--name", "a b"][..], 1, "cannot be the name of a machine"),
+        (&["launch", "nonsense"], 1, "There is no image 'nonsense'"),
+        (&["launch", "--memory", "8M"], 1, "too little memory"),
+        (&["launch", "--disk", "1M"], 1, "too small a disk"),
+        (&["launch", "--memory", "much"], 1, "is no size"),
+        (&["info", "nobody"], 2, "There is no machine 'nobody'"),
+        (&["exec", "nobody", "true"], 2, "There is no machine 'nobody'"),
+        (&["frobnicate"], 1, "no applet or command 'frobnicate'"),
+    ] {
+        let (found, said) = user.bad(words);
+        assert!(said.contains(text) && found == code, "{words:?}: {found} {said}");
+    }
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let forward = format!("{}:80", taken.local_addr().unwrap().port());
+    let (_, said) = user.bad(&["launch", "--port", &forward]);
+    assert!(said.contains("cannot be had") && said.contains("hint:"), "{said}");
+    assert_eq!(user.good(&["list"]), "No machines. 'hostel launch' makes one.\n");
+    assert!(!user.home.join(".local/state/hostel/disks").exists());
+}
