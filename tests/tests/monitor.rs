@@ -1,7 +1,9 @@
 //! QMP and the devices behind it: a machine that is steered from outside.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed, wherever it is")]
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -54,7 +56,7 @@ impl Machine {
         serde_json::from_str(&line).unwrap()
     }
 
-    fn ask(&mut self, command: &str, arguments: Value) -> Value {
+    fn ask(&mut self, command: &str, arguments: &Value) -> Value {
         let text = json!({"execute": command, "arguments": arguments}).to_string();
         self.reader.get_mut().write_all(text.as_bytes()).unwrap();
         loop {
@@ -66,14 +68,16 @@ impl Machine {
         }
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "callers write the arguments in place")]
     fn good(&mut self, command: &str, arguments: Value) -> Value {
-        let answer = self.ask(command, arguments);
+        let answer = self.ask(command, &arguments);
         assert!(answer.get("return").is_some(), "{command}: {answer}");
         answer["return"].clone()
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "callers write the arguments in place")]
     fn bad(&mut self, command: &str, arguments: Value) -> String {
-        let answer = self.ask(command, arguments);
+        let answer = self.ask(command, &arguments);
         answer["error"]["desc"].as_str().unwrap_or_else(|| panic!("{command}: {answer}")).to_owned()
     }
 
@@ -219,7 +223,7 @@ fn the_reference_virsh_manages_a_machine_of_our_emulator() {
     let folder = std::env::temp_dir().join(format!("v-{}", std::process::id()));
     fs::create_dir_all(&folder).unwrap();
     let emulator = folder.join("qemu-system-x86_64");
-    std::os::unix::fs::symlink(tests::hostel_path(), &emulator).unwrap();
+    symlink(tests::hostel_path(), &emulator).unwrap();
     let place = |name: &str| folder.join(name).display().to_string();
     let mut daemon = tests::hostel()
         .args(["daemon", "--session", "--socket-dir", &place("s"), "--state-dir", &place("t")])

@@ -21,6 +21,22 @@ pub const CLAIMS: &[Claim] = &[
         test: "executable::an_unknown_applet_is_refused_with_the_nearest_name",
     },
     Claim {
+        what: "`hostel launch`, exec, transfer, ports, restart, delete, recover, without root or KVM",
+        test: "launch::the_first_minutes_of_a_newcomer",
+    },
+    Claim {
+        what: "`hostel shell` is a terminal in a machine that is made for it",
+        test: "launch::a_shell_is_a_terminal_of_its_own",
+    },
+    Claim {
+        what: "libvirt's virsh manages a machine of our emulator through our daemon",
+        test: "monitor::the_reference_virsh_manages_a_machine_of_our_emulator",
+    },
+    Claim {
+        what: "QMP plugs disks and network cards into a running machine and out of it",
+        test: "monitor::devices_come_and_go_with_their_back_ends",
+    },
+    Claim {
         what: "Debian 12's kernel boots to busybox on the translator, and powers off",
         test: "machine::debian_12_boots_to_busybox_and_powers_off",
     },

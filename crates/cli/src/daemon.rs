@@ -3,6 +3,7 @@
 use std::env;
 use std::fs;
 use std::io::{self, Read, Write};
+use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -86,7 +87,7 @@ fn emulator(places: &Places) -> io::Result<PathBuf> {
     let program = env::current_exe()?;
     if fs::read_link(&link).ok().as_ref() != Some(&program) {
         let beside = folder.join(format!("link-{}", std::process::id()));
-        std::os::unix::fs::symlink(&program, &beside)?;
+        symlink(&program, &beside)?;
         fs::rename(&beside, &link)?;
     }
     Ok(link)

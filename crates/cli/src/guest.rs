@@ -24,7 +24,7 @@ impl Session {
         let mut stream = UnixStream::connect(socket)?;
         stream.set_read_timeout(Some(patience))?;
         stream.set_write_timeout(Some(patience))?;
-        write!(stream, "CONNECT {}\n", agent::PORT)?;
+        writeln!(stream, "CONNECT {}", agent::PORT)?;
         // `OK` and a number; byte by byte, for what follows is not ours to take.
         let mut line = Vec::new();
         while line.last() != Some(&b'\n') {

@@ -7,13 +7,19 @@ use parking_lot::Mutex;
 
 use crate::character::Descriptors;
 
+/// A descriptor of a set, with a remark of whoever added it.
+type Member = (OwnedFd, Option<String>);
+
+/// The members of a set as they are shown: numbers and remarks.
+pub type Shown = Vec<(i32, Option<String>)>;
+
 /// Passed descriptors. A name that is a number means an inherited one.
 #[derive(Default)]
 pub struct Passed {
     named: Mutex<BTreeMap<String, OwnedFd>>,
     inherited: Mutex<BTreeSet<i32>>,
     /// By the set's number: descriptors with a remark each.
-    sets: Mutex<BTreeMap<u64, Vec<(OwnedFd, Option<String>)>>>,
+    sets: Mutex<BTreeMap<u64, Vec<Member>>>,
 }
 
 impl Passed {
@@ -61,9 +67,9 @@ impl Passed {
     }
 
     /// All sets.
-    pub fn sets(&self) -> Vec<(u64, Vec<(i32, Option<String>)>)> {
+    pub fn sets(&self) -> Vec<(u64, Shown)> {
         let sets = self.sets.lock();
-        let numbers = |descriptors: &Vec<(OwnedFd, Option<String>)>| {
+        let numbers = |descriptors: &Vec<Member>| {
             let each = descriptors.iter();
             each.map(|(descriptor, opaque)| (descriptor.as_raw_fd(), opaque.clone())).collect()
         };

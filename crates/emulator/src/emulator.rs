@@ -128,6 +128,15 @@ pub fn connect_streams(
     Ok(())
 }
 
+/// Gives streams free that were used by devices which are gone.
+pub fn free_streams(backends: &Backends) {
+    for name in backends.streams.names() {
+        if backends.streams.user(&name).is_none() {
+            backends.streams.remove(&name);
+        }
+    }
+}
+
 /// Carries what devices tell to the monitors.
 pub struct DeviceEvents(pub Arc<Monitors>);
 

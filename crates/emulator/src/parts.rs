@@ -102,7 +102,6 @@ pub fn read(
         Value::Number(number) => number.to_string(),
         _ => String::new(),
     };
-    let integer = || format!("Parameter '{name}' expects integer");
     let not_taken = || format!("Property '{}.{name}' doesn't take value '{typed}'", model.name);
     Ok(Some(match declared.kind {
         PropertyKind::Bool => {
@@ -114,30 +113,10 @@ pub fn read(
             "off" | "false" | "0" => PropertyValue::Bool(false),
             _ => return Err(format!("Parameter '{name}' does not accept value '{typed}'")),
         },
-        PropertyKind::Unsigned(bits) => {
-            let number = values::c_number(&typed).ok_or_else(integer)?;
-            if bits < 64 && number >> bits != 0 {
-                return Err(format!("Parameter '{name}' expects uint{bits}_t"));
-            }
-            PropertyValue::Unsigned(number)
-        }
-        PropertyKind::Signed(_) => {
-            let digits = typed.strip_prefix('-');
-            let number = values::c_number(digits.unwrap_or(&typed)).ok_or_else(integer)?;
-            let number = i64::try_from(number).map_err(|_| integer())?;
-            PropertyValue::Signed(if digits.is_some() { -number } else { number })
-        }
-        PropertyKind::Size => PropertyValue::Unsigned(
-            values::size(name, &typed, 0).map_err(|error| error.to_string())?,
-        ),
-        PropertyKind::BootIndex => {
-            let number = typed.parse::<i64>().map_err(|_| integer())?;
-            match u64::try_from(number) {
-                Ok(number) => PropertyValue::Unsigned(number),
-                Err(_) if number == -1 => return Ok(None),
-                Err(_) => return Err("Invalid bootindex value".to_owned()),
-            }
-        }
+        PropertyKind::Unsigned(_)
+        | PropertyKind::Signed(_)
+        | PropertyKind::Size
+        | PropertyKind::BootIndex => return number(declared, &typed),
         PropertyKind::Choice(words) => {
             if !words.contains(&typed.as_str()) {
                 return Err(format!("Parameter '{name}' does not accept value '{typed}'"));
@@ -169,6 +148,38 @@ pub fn read(
         | PropertyKind::Network
         | PropertyKind::Stream
         | PropertyKind::Link(_) => PropertyValue::Text(typed),
+    }))
+}
+
+/// A number of the declared kind.
+fn number(declared: &Property, typed: &str) -> Result<Option<PropertyValue>, String> {
+    let name = declared.name;
+    let integer = || format!("Parameter '{name}' expects integer");
+    Ok(Some(match declared.kind {
+        PropertyKind::Unsigned(bits) => {
+            let number = values::c_number(typed).ok_or_else(integer)?;
+            if bits < 64 && number >> bits != 0 {
+                return Err(format!("Parameter '{name}' expects uint{bits}_t"));
+            }
+            PropertyValue::Unsigned(number)
+        }
+        PropertyKind::Size => PropertyValue::Unsigned(
+            values::size(name, typed, 0).map_err(|error| error.to_string())?,
+        ),
+        PropertyKind::BootIndex => {
+            let number = typed.parse::<i64>().map_err(|_| integer())?;
+            match u64::try_from(number) {
+                Ok(number) => PropertyValue::Unsigned(number),
+                Err(_) if number == -1 => return Ok(None),
+                Err(_) => return Err("Invalid bootindex value".to_owned()),
+            }
+        }
+        _ => {
+            let digits = typed.strip_prefix('-');
+            let number = values::c_number(digits.unwrap_or(typed)).ok_or_else(integer)?;
+            let number = i64::try_from(number).map_err(|_| integer())?;
+            PropertyValue::Signed(if digits.is_some() { -number } else { number })
+        }
     }))
 }
 

@@ -16,6 +16,7 @@ pub fn run(arguments: &[OsString]) -> ExitCode {
     let word = word.to_string_lossy();
     match applets::find(&word) {
         Some(applet) => (applet.run)(applet.name, &[OsString::from("--help")]),
+        None if cli::is_verb(&word) => cli::run(&word, &[OsString::from("--help")]),
         None => {
             eprintln!("error: There is no help page for '{word}'");
             eprintln!("  hint: 'hostel --help' lists the applets");
@@ -26,7 +27,11 @@ pub fn run(arguments: &[OsString]) -> ExitCode {
 
 /// What someone sees who types `hostel` and nothing else.
 pub fn newcomer() -> String {
-    format!("{}\nStart with 'hostel --help'.\n", HEAD.trim_end())
+    format!(
+        "{HEAD}  hostel shell       a shell in a virtual machine, made in seconds if there is none\n  \
+         hostel launch      one more machine\n  hostel list        what there is\n  \
+         hostel --help      everything else\n"
+    )
 }
 
 const HEAD: &str = "Hostel: the Linux virtualization stack in one program.\n\n";
@@ -34,10 +39,15 @@ const HEAD: &str = "Hostel: the Linux virtualization stack in one program.\n\n";
 /// The whole page.
 fn page() -> String {
     let mut page = String::from(HEAD);
-    page.push_str("Usage: hostel APPLET [ARGUMENT...]\n");
+    page.push_str("Usage: hostel VERB [ARGUMENT...]\n");
+    page.push_str("       hostel APPLET [ARGUMENT...]\n");
     page.push_str(
         "       APPLET [ARGUMENT...]          through a link made by 'hostel link DIR'\n",
     );
+    page.push_str("\nVirtual machines, the friendly way:\n");
+    for (verb, summary) in cli::VERBS {
+        _ = writeln!(page, "  {verb:<22} {summary}");
+    }
     for layer in Layer::ALL {
         let rows: Vec<_> = APPLETS.iter().filter(|applet| applet.layer == layer).collect();
         if rows.is_empty() {
@@ -52,7 +62,7 @@ fn page() -> String {
     for (usage, summary) in OWN_COMMANDS {
         _ = writeln!(page, "  {usage:<22} {summary}");
     }
-    page.push_str("\n'hostel APPLET --help' shows an applet's own options.\n");
+    page.push_str("\n'hostel VERB --help' and 'hostel APPLET --help' show their own options.\n");
     page.push_str("Exit codes are those of the applet; an unknown applet ends with 1.\n");
     page
 }

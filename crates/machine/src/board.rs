@@ -98,10 +98,7 @@ impl Machine {
         let vcpus = JitMachine::start(&board, &processors, entry, config.translator)
             .map_err(MachineError::Translator)?;
         let parts = Arc::new(Mutex::new(parts));
-        let set_running = {
-            let parts = Arc::clone(&parts);
-            Box::new(move |running| parts.lock().set_running(running))
-        };
+        let set_running = set_running(&parts);
         let control = RunControl::new(&processors, &clock, &requests, set_running, config.actions);
         Ok(Self {
             requests,
@@ -252,6 +249,12 @@ impl Machine {
             self.processors.reset();
         });
     }
+}
+
+/// Tells the parts that the machine goes on, or stands still.
+fn set_running(parts: &Arc<Mutex<Parts>>) -> Box<dyn Fn(bool) + Send + Sync> {
+    let parts = Arc::clone(parts);
+    Box::new(move |running| parts.lock().set_running(running))
 }
 
 fn check(config: &Config) -> Result<(), MachineError> {

@@ -23,6 +23,8 @@ const FENCES: &[Fence] = &[
             "crates/hostel/",
             // libvirt's own name for a driver, a program and an error domain.
             "crates/libvirt_compat/",
+            // The definitions it writes are libvirt's, and the disks are made by the image tool.
+            "crates/cli/",
             // User mode is itself an applet: its name, options and environment are QEMU's.
             "crates/linux_user/",
             // What disk images, NBD exports and firmware call things by: formats, not surfaces.

@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, symlink};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -155,7 +155,7 @@ impl Pty {
         }
         rustix::io::ioctl_fionbio(&controller, true)?;
         if let Some(link) = link {
-            std::os::unix::fs::symlink(&name, link)?;
+            symlink(&name, link)?;
         }
         let pty = Arc::new(Self {
             line: Line::new(reactor),

@@ -87,8 +87,17 @@ struct Entry {
     kind: Kind,
     stream: Arc<dyn Stream>,
     mux: Option<Arc<Mux>>,
-    /// Devices that use it.
-    users: usize,
+    /// How often the stream is held here; whatever is above are its users.
+    own: usize,
+}
+
+impl Entry {
+    fn is_used(&self) -> bool {
+        match &self.mux {
+            Some(mux) => Arc::strong_count(mux) > 1,
+            None => Arc::strong_count(&self.stream) > self.own,
+        }
+    }
 }
 
 /// All character devices.
@@ -135,7 +144,8 @@ impl Characters {
             Kind::Pty(pty) => Some(pty.name().to_owned()),
             _ => None,
         };
-        let entry = Entry { kind, stream, mux, users: 0 };
+        let own = Arc::strong_count(&stream);
+        let entry = Entry { kind, stream, mux, own };
         self.entries.lock().insert(character.id.clone(), entry);
         Ok(pty)
     }
@@ -214,23 +224,14 @@ impl Characters {
 
     /// The stream for one more device.
     pub fn use_by_device(&self, id: &str) -> Result<Arc<dyn Stream>, CharacterError> {
-        let mut entries = self.entries.lock();
+        let entries = self.entries.lock();
         let missing = || CharacterError::NotFound { id: id.to_owned() };
-        let entry = entries.get_mut(id).ok_or_else(missing)?;
+        let entry = entries.get(id).ok_or_else(missing)?;
         let busy = || CharacterError::Busy { id: id.to_owned() };
-        let stream: Arc<dyn Stream> = match &entry.mux {
-            Some(mux) => mux.front().ok_or_else(busy)?,
-            None if entry.users > 0 => return Err(busy()),
-            None => Arc::clone(&entry.stream),
-        };
-        entry.users += 1;
-        Ok(stream)
-    }
-
-    /// A device that used the stream has gone.
-    pub fn release(&self, id: &str) {
-        if let Some(entry) = self.entries.lock().get_mut(id) {
-            entry.users = entry.users.saturating_sub(1);
+        match &entry.mux {
+            Some(mux) => Ok(mux.front().ok_or_else(busy)?),
+            None if entry.is_used() => Err(busy()),
+            None => Ok(Arc::clone(&entry.stream)),
         }
     }
 
@@ -239,7 +240,7 @@ impl Characters {
         let mut entries = self.entries.lock();
         match entries.get(id) {
             None => Err(CharacterError::NotFound { id: id.to_owned() }),
-            Some(entry) if entry.users > 0 => Err(CharacterError::Busy { id: id.to_owned() }),
+            Some(entry) if entry.is_used() => Err(CharacterError::Busy { id: id.to_owned() }),
             Some(_) => {
                 entries.remove(id);
                 Ok(())
@@ -270,7 +271,7 @@ impl Characters {
                 Some(_) => "mux".to_owned(),
                 None => filename,
             };
-            (id.clone(), filename, entry.users > 0)
+            (id.clone(), filename, entry.is_used())
         });
         shown.collect()
     }

@@ -136,7 +136,7 @@ impl StreamPeer for Mux {
     fn room(&self) -> usize {
         // While the device is slow, commands still get through: one byte at a time.
         let held = self.state.lock().held.len();
-        if held < 256 { 256 - held } else { 0 }
+        256_usize.saturating_sub(held)
     }
 
     fn receive(&self, bytes: &[u8]) {
@@ -197,7 +197,28 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
-    use crate::character::ring::Ring;
+
+    /// A keyboard.
+    #[derive(Default)]
+    struct Keys(Mutex<Option<Weak<dyn StreamPeer>>>);
+
+    impl Stream for Keys {
+        fn write(&self, bytes: &[u8]) -> usize {
+            bytes.len()
+        }
+
+        fn attach(&self, peer: Weak<dyn StreamPeer>) {
+            *self.0.lock() = Some(peer);
+        }
+    }
+
+    impl Keys {
+        fn send(&self, bytes: &[u8]) {
+            let peer = self.0.lock().as_ref().and_then(Weak::upgrade).unwrap();
+            assert!(peer.room() >= bytes.len());
+            peer.receive(bytes);
+        }
+    }
 
     #[derive(Default)]
     struct Taker {
@@ -218,7 +239,7 @@ mod tests {
 
     #[test]
     fn keys_go_to_the_focus_and_wait_for_room() {
-        let ring = Arc::new(Ring::new(4096));
+        let ring = Arc::new(Keys::default());
         let quits = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&quits);
         let mux = Mux::new(Arc::clone(&ring) as _, move || {

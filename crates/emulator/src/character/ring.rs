@@ -10,13 +10,12 @@ use parking_lot::Mutex;
 pub struct Ring {
     bytes_max: usize,
     bytes: Mutex<VecDeque<u8>>,
-    peer: Mutex<Option<Weak<dyn StreamPeer>>>,
 }
 
 impl Ring {
     /// An empty ring.
     pub fn new(bytes_max: usize) -> Self {
-        Self { bytes_max, bytes: Mutex::default(), peer: Mutex::default() }
+        Self { bytes_max, bytes: Mutex::default() }
     }
 
     /// Takes what the guest said, at most so many bytes.
@@ -24,15 +23,6 @@ impl Ring {
         let mut bytes = self.bytes.lock();
         let count = bytes.len().min(bytes_max);
         bytes.drain(..count).collect()
-    }
-
-    /// Says something to the guest: how much of it was taken.
-    pub fn send(&self, bytes: &[u8]) -> usize {
-        let peer = self.peer.lock().as_ref().and_then(Weak::upgrade);
-        let Some(peer) = peer else { return 0 };
-        let count = peer.room().min(bytes.len());
-        peer.receive(&bytes[..count]);
-        count
     }
 }
 
@@ -48,9 +38,8 @@ impl Stream for Ring {
         bytes.len()
     }
 
-    fn attach(&self, peer: Weak<dyn StreamPeer>) {
-        *self.peer.lock() = Some(peer);
-    }
+    // Nothing ever comes from a ring.
+    fn attach(&self, _peer: Weak<dyn StreamPeer>) {}
 }
 
 #[cfg(test)]

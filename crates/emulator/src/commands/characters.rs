@@ -7,7 +7,7 @@ use qemu_compat::system::character;
 use serde_json::{Value, json};
 
 use super::{Answer, Arguments, Command, plain, refusal, text};
-use crate::emulator::Emulator;
+use crate::emulator::{Emulator, free_streams};
 
 pub const COMMANDS: &[Command] = &[
     plain("query-chardev", "{}", "[ChardevInfo]", list),
@@ -37,6 +37,7 @@ fn add(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
 }
 
 fn remove(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
+    free_streams(&emulator.backends);
     emulator.characters.remove(text(arguments, "id")).map_err(refusal)?;
     Ok(json!({}))
 }

@@ -9,7 +9,7 @@ use qemu_compat::qmp::server::Refusal;
 use serde_json::{Map, Value, json};
 
 use super::{Answer, Arguments, Command, flag, plain, text};
-use crate::emulator::{Emulator, connect_streams};
+use crate::emulator::{Emulator, connect_streams, free_streams};
 use crate::options::Asked;
 use crate::{errors, objects, parts};
 
@@ -43,6 +43,7 @@ pub fn add(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
     {
         return Err(failed(format!("Duplicate device ID '{id}'")));
     }
+    free_streams(&emulator.backends);
     connect_streams(&mut part, &emulator.characters, &emulator.backends).map_err(failed)?;
     let plugged = emulator.machine.plug(&part);
     plugged.map_err(|error| failed(format!("{:#}", errors::machine(error, &[]))))?;
@@ -151,7 +152,7 @@ enum Place<'a> {
     /// `/machine/peripheral`, `/machine/peripheral-anon`, `/machine/unattached`.
     Folder(&'a str),
     Device(&'a str),
-    Processor(u32),
+    Processor,
 }
 
 fn place(path: &str) -> Option<Place<'_>> {
@@ -163,7 +164,8 @@ fn place(path: &str) -> Option<Place<'_>> {
         "/peripheral" | "/peripheral-anon" | "/unattached" => Place::Folder(&path[1..]),
         _ => {
             if let Some(number) = path.strip_prefix("/unattached/device[") {
-                return Some(Place::Processor(number.strip_suffix(']')?.parse().ok()?));
+                let number: Option<u32> = number.strip_suffix(']')?.parse().ok();
+                return number.map(|_| Place::Processor);
             }
             let name = path
                 .strip_prefix("/peripheral/")
@@ -212,7 +214,7 @@ fn list(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
             }
             Ok::<_, Refusal>(Value::from(list))
         })?,
-        Place::Processor(_) => json!([entry("type", "string")]),
+        Place::Processor => json!([entry("type", "string")]),
     })
 }
 
@@ -224,7 +226,7 @@ fn get(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
     let (path, property) = (text(arguments, "path"), text(arguments, "property"));
     match (place(path).ok_or_else(|| no_path(path))?, property) {
         (Place::Machine, "type") => Ok(format!("{}-machine", emulator.options.board.name).into()),
-        (Place::Processor(_), "type") => {
+        (Place::Processor, "type") => {
             Ok(format!("{}-x86_64-cpu", emulator.options.board.processor).into())
         }
         (Place::Folder(_), "type") => Ok("container".into()),

@@ -175,47 +175,55 @@ impl Board {
                 ));
             }
         }
-        let given = sockets.max(1) * cores.max(1) * threads.max(1);
-        if maximum == 0 {
-            maximum = if count > 0 { count.max(given) } else { given };
-        }
-        if count == 0 {
-            count = maximum;
-        }
-        // Like newer QEMU, cores are what is missing first, then sockets, then threads.
-        if threads == 0 {
-            threads = 1;
-        }
-        match (sockets, cores) {
-            (0, 0) => (sockets, cores) = (1, maximum / threads),
-            (0, _) => sockets = maximum / (cores * threads),
-            (_, 0) => cores = maximum / (sockets * threads),
-            _ => {}
-        }
-        let product = sockets * cores * threads;
-        if product != maximum {
-            return Err(format!(
-                "Invalid CPU topology: product of the hierarchy must match maxcpus: sockets \
-                 ({sockets}) * cores ({cores}) * threads ({threads}) != maxcpus ({maximum})"
-            ));
-        }
-        if maximum < count {
-            return Err(format!(
-                "Invalid CPU topology: maxcpus must be equal to or greater than smp: sockets \
-                 ({sockets}) * cores ({cores}) * threads ({threads}) == maxcpus ({maximum}) < \
-                 smp_cpus ({count})"
-            ));
-        }
-        let small = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
-        self.topology = Topology {
-            count: small(count),
-            maximum: small(maximum),
-            sockets: small(sockets),
-            cores: small(cores),
-            threads: small(threads),
-        };
+        self.topology = complete_topology((count, maximum), (sockets, cores, threads))?;
         Ok(())
     }
+}
+
+/// Fills in what was not said, and holds it against what was.
+fn complete_topology(
+    (mut count, mut maximum): (u64, u64),
+    (mut sockets, mut cores, mut threads): (u64, u64, u64),
+) -> Result<Topology, Refusal> {
+    let given = sockets.max(1) * cores.max(1) * threads.max(1);
+    if maximum == 0 {
+        maximum = if count > 0 { count.max(given) } else { given };
+    }
+    if count == 0 {
+        count = maximum;
+    }
+    // Like newer QEMU, cores are what is missing first, then sockets, then threads.
+    if threads == 0 {
+        threads = 1;
+    }
+    match (sockets, cores) {
+        (0, 0) => (sockets, cores) = (1, maximum / threads),
+        (0, _) => sockets = maximum / (cores * threads),
+        (_, 0) => cores = maximum / (sockets * threads),
+        _ => {}
+    }
+    let product = sockets * cores * threads;
+    if product != maximum {
+        return Err(format!(
+            "Invalid CPU topology: product of the hierarchy must match maxcpus: sockets \
+             ({sockets}) * cores ({cores}) * threads ({threads}) != maxcpus ({maximum})"
+        ));
+    }
+    if maximum < count {
+        return Err(format!(
+            "Invalid CPU topology: maxcpus must be equal to or greater than smp: sockets \
+             ({sockets}) * cores ({cores}) * threads ({threads}) == maxcpus ({maximum}) < \
+             smp_cpus ({count})"
+        ));
+    }
+    let small = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+    Ok(Topology {
+        count: small(count),
+        maximum: small(maximum),
+        sockets: small(sockets),
+        cores: small(cores),
+        threads: small(threads),
+    })
 }
 
 fn uuid(text: &str) -> Option<[u8; 16]> {

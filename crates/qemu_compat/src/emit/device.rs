@@ -208,14 +208,7 @@ pub fn device_arguments(device: &Device) -> Vec<Value> {
         Kind::Random { .. } => {
             object(&[("driver", "virtio-rng-pci".into()), ("rng", format!("obj{id}").into())])
         }
-        Kind::Vsock { context, socket } => {
-            let mut arguments = object(&[("driver", "vhost-vsock-pci".into())]);
-            arguments.insert("guest-cid".into(), (*context).into());
-            if let Some(socket) = socket {
-                arguments.insert("path".into(), socket.as_str().into());
-            }
-            arguments
-        }
+        Kind::Vsock { context, socket } => vsock(*context, socket.as_deref()),
         Kind::Watchdog { model, .. } => object(&[("driver", model.as_str().into())]),
         Kind::Panic => object(&[("driver", "pvpanic".into())]),
         Kind::Vnc(_) | Kind::NoAudio => return Vec::new(),
@@ -229,6 +222,15 @@ pub fn device_arguments(device: &Device) -> Vec<Value> {
     }
     extra.insert(0, Value::Object(arguments));
     extra
+}
+
+fn vsock(context: u64, socket: Option<&str>) -> Map<String, Value> {
+    let mut arguments = object(&[("driver", "vhost-vsock-pci".into())]);
+    arguments.insert("guest-cid".into(), context.into());
+    if let Some(socket) = socket {
+        arguments.insert("path".into(), socket.into());
+    }
+    arguments
 }
 
 fn bridge(model: &str, chassis: u32, port: Option<u32>) -> Map<String, Value> {
