@@ -13,7 +13,7 @@ use std::time::Duration;
 use agent::FrameKind;
 use parking_lot::Mutex;
 use rustix::mount::{MountFlags, mount};
-use rustix::process::{Pid, WaitOptions, waitpid};
+use rustix::process::{Pid, WaitId, WaitIdOptions, WaitOptions, waitid, waitpid};
 use rustix::system::{RebootCommand, reboot};
 use rustix::time::{ClockId, Timespec, clock_settime};
 use serde_json::json;
@@ -153,16 +153,24 @@ impl Started {
     }
 }
 
-/// Orphans come to the first process when they end.
+/// Orphans come to the first process when they end. Sleeps until somebody does.
 fn reap() {
+    const PAUSE: Duration = Duration::from_millis(200);
+    let look = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
     loop {
-        thread::sleep(Duration::from_secs(1));
-        let own = OWN.lock();
-        for process in zombies() {
-            if !own.contains(&process.as_raw_nonzero().get()) {
-                _ = waitpid(Some(process), WaitOptions::NOHANG);
+        if !matches!(waitid(WaitId::All, look), Ok(Some(_))) {
+            thread::sleep(Duration::from_secs(1)); // no children at all, for now
+            continue;
+        }
+        {
+            let own = OWN.lock();
+            for process in zombies() {
+                if !own.contains(&process.as_raw_nonzero().get()) {
+                    _ = waitpid(Some(process), WaitOptions::NOHANG);
+                }
             }
         }
+        thread::sleep(PAUSE); // whoever started another one is about to ask
     }
 }
 
