@@ -208,6 +208,15 @@ fn devices_come_and_go_with_their_back_ends() {
     let usernet = json!({"command-line": "info usernet"});
     let shown = machine.good("human-monitor-command", usernet);
     assert!(shown.as_str().unwrap().contains("HOST_FORWARD"), "{shown}");
+    let place = machine.folder.join("wire");
+    let wire = json!({"type": "stream", "id": "w", "server": true,
+        "addr": {"type": "unix", "path": place}});
+    machine.good("netdev_add", wire);
+    drop(UnixStream::connect(&place).unwrap());
+    machine.good("netdev_add", json!({"type": "hubport", "id": "h", "hubid": 1}));
+    let said = machine.bad("netdev_add", json!({"type": "vde", "id": "v"}));
+    assert_eq!(said, "network backend 'vde' is not built in Hostel");
+    machine.good("netdev_del", json!({"id": "w"}));
     for wrong in [json!({"id": 1}), json!({}), json!({"id": "x", "y": 1})] {
         machine.bad("device_del", wrong);
     }

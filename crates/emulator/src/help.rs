@@ -86,7 +86,7 @@ pub fn of_option(option: &str, value: &str) -> Option<String> {
             Some(format!("Available chardev backend types: \n{lines}"))
         }
         "netdev" if asks => {
-            let kinds = ["user", "tap", "socket", "stream", "dgram", "hubport"];
+            let kinds = ["bridge", "dgram", "hubport", "socket", "stream", "tap", "user"];
             let lines: String = kinds.iter().map(|kind| format!("{kind}\n")).collect();
             Some(format!("Available netdev backend types:\n{lines}"))
         }

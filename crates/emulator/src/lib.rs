@@ -19,6 +19,7 @@ mod parts;
 mod reactor;
 mod sandbox;
 mod start;
+mod wires;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

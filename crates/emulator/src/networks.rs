@@ -1,10 +1,12 @@
 //! Network back ends by name: `-netdev`, `-nic`, `netdev_add`.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use machine::surroundings::Backends;
+use net::hub::Hub;
 use net::user::{
     Config, ForwardTarget, GuestForward, HostEnd, HostForward, Ipv4Config, Ipv6Config, UserNet,
 };
@@ -12,10 +14,15 @@ use parking_lot::Mutex;
 use qemu_compat::system::values;
 use serde_json::{Map, Value};
 
+use crate::character::Descriptors;
+use crate::wires;
+
 /// All of them.
 pub struct Networks {
     backends: Arc<Backends>,
     users: Mutex<BTreeMap<String, User>>,
+    hubs: Mutex<BTreeMap<i64, Arc<Hub>>>,
+    descriptors: Arc<dyn Descriptors>,
 }
 
 /// A user-mode network, and the guest that forwardings lead to unless they name one.
@@ -28,8 +35,25 @@ pub struct User {
 type Result<T> = std::result::Result<T, String>;
 
 impl Networks {
-    pub fn new(backends: &Arc<Backends>) -> Self {
-        Self { backends: Arc::clone(backends), users: Mutex::default() }
+    pub fn new(backends: &Arc<Backends>, descriptors: Arc<dyn Descriptors>) -> Self {
+        let backends = Arc::clone(backends);
+        Self { backends, users: Mutex::default(), hubs: Mutex::default(), descriptors }
+    }
+
+    /// A port of a hub, which is made with its first port. Another back end may join through it.
+    fn hub_port(&self, members: &mut Members) -> Result<Arc<dyn net::Backend>> {
+        let number = members.needed("hubid")?;
+        let number = number.parse().map_err(|_| "Parameter 'hubid' expects a number")?;
+        let mut hubs = self.hubs.lock();
+        let hub = match hubs.entry(number) {
+            Entry::Occupied(hub) => hub.into_mut(),
+            Entry::Vacant(place) => place.insert(Hub::new().map_err(|error| full(&error))?),
+        };
+        if let Some(name) = members.text("netdev") {
+            let joined = self.backends.networks.get(&name);
+            hub.join(&joined.ok_or_else(|| format!("netdev '{name}' not found"))?);
+        }
+        Ok(hub.port())
     }
 
     /// Makes one from its members.
@@ -51,8 +75,32 @@ impl Networks {
                 self.users.lock().insert(id.clone(), user);
                 network
             }
-            "tap" | "bridge" | "socket" | "stream" | "dgram" | "hubport" | "vhost-user"
-            | "vhost-vdpa" | "vde" | "l2tpv3" | "af-xdp" | "passt" => {
+            "tap" | "bridge" => {
+                let tap = wires::tap(&kind, &mut members, &*self.descriptors)?;
+                members.finish()?;
+                tap
+            }
+            "stream" => {
+                let stream = wires::stream(&mut members, &*self.descriptors)?;
+                members.finish()?;
+                stream
+            }
+            "dgram" => {
+                let dgram = wires::dgram(&mut members, &*self.descriptors)?;
+                members.finish()?;
+                dgram
+            }
+            "socket" => {
+                let socket = wires::socket(&mut members, &*self.descriptors)?;
+                members.finish()?;
+                socket
+            }
+            "hubport" => {
+                let port = self.hub_port(&mut members)?;
+                members.finish()?;
+                port
+            }
+            "vhost-user" | "vhost-vdpa" | "vde" | "l2tpv3" | "af-xdp" | "passt" => {
                 return Err(format!("network backend '{kind}' is not built in Hostel"));
             }
             other => return Err(format!("Parameter 'type' does not accept value '{other}'")),
@@ -107,10 +155,10 @@ pub fn full(error: &dyn std::error::Error) -> String {
 }
 
 /// What was asked for, each to be used once.
-struct Members(Map<String, Value>);
+pub struct Members(Map<String, Value>);
 
 impl Members {
-    fn text(&mut self, name: &str) -> Option<String> {
+    pub fn text(&mut self, name: &str) -> Option<String> {
         match self.0.shift_remove(name)? {
             Value::String(text) => Some(text),
             Value::Bool(true) => Some("on".to_owned()),
@@ -119,11 +167,11 @@ impl Members {
         }
     }
 
-    fn needed(&mut self, name: &str) -> Result<String> {
+    pub fn needed(&mut self, name: &str) -> Result<String> {
         self.text(name).ok_or_else(|| format!("Parameter '{name}' is missing"))
     }
 
-    fn switch(&mut self, name: &str, default: bool) -> Result<bool> {
+    pub fn switch(&mut self, name: &str, default: bool) -> Result<bool> {
         let text = self.text(name);
         text.map_or(Ok(default), |text| values::switch(name, &text))
             .map_err(|error| error.to_string())
@@ -148,7 +196,15 @@ impl Members {
         text.parse().map(Some).map_err(|_| format!("Parameter '{name}' expects {what}"))
     }
 
-    fn finish(self) -> Result<()> {
+    /// The members of a nested object.
+    pub fn below(&mut self, name: &str) -> Option<Self> {
+        match self.0.shift_remove(name)? {
+            Value::Object(map) => Some(Self(map)),
+            _ => None,
+        }
+    }
+
+    pub fn finish(self) -> Result<()> {
         match self.0.keys().next() {
             Some(name) => Err(format!("Invalid parameter '{name}'")),
             None => Ok(()),

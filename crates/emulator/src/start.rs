@@ -57,7 +57,7 @@ pub fn run(options: Options) -> Result<End> {
     let backends: Arc<Backends> = Arc::default();
     let assembly = Assembly {
         blocks: Blocks::new(&backends),
-        networks: Networks::new(&backends),
+        networks: Networks::new(&backends, Arc::clone(&passed) as _),
         monitors: Arc::default(),
         characters,
         backends,
