@@ -3,5 +3,6 @@
 mod executable;
 mod machine;
 mod linux_user;
+mod screen;
 mod images;
 mod daemon;

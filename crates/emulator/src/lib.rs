@@ -11,14 +11,18 @@ mod emulator;
 mod errors;
 mod firmware;
 mod help;
+mod keys;
 mod monitor;
 mod networks;
 mod objects;
 mod options;
 mod parts;
+mod picture;
 mod reactor;
 mod sandbox;
+mod screens;
 mod start;
+mod typist;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

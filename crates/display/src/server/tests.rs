@@ -249,7 +249,7 @@ fn who_does_not_share_is_alone_or_stays_out() {
 
 #[test]
 fn hostile_clients_do_no_harm_and_nobody_is_kept_waiting() {
-    let rig = rig(false, Sharing::AllowExclusive, false);
+    let rig = rig(false, Sharing::Ignore, false);
     let mut numbers = Numbers(0xabcd_ef01);
     for round in 0..200 {
         let stream = std::net::TcpStream::connect(&rig.address).unwrap();
@@ -264,9 +264,11 @@ fn hostile_clients_do_no_harm_and_nobody_is_kept_waiting() {
         }
         _ = socket.write(&bytes); // it may have hung up
     }
-    let mut viewer = Viewer::connect(&rig.address, None).unwrap();
-    assert!(viewer.look(PATIENCE).is_ok());
-    drop(viewer);
+    // Those before may have taken all places; they give them back.
+    until(|| {
+        let viewer = Viewer::connect(&rig.address, None);
+        viewer.is_ok_and(|mut viewer| viewer.look(PATIENCE).is_ok())
+    });
     until(|| rig.server.clients().is_empty());
 }
 
