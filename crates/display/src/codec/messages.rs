@@ -25,9 +25,9 @@ pub mod encoding {
     /// Whether the pointer is absolute.
     pub const POINTER_TYPE: i32 = -257;
     /// Keys with their scan codes.
-    pub const QEMU_KEY: i32 = -258;
+    pub const SCAN_KEYS: i32 = -258;
     /// The keyboard's lights.
-    pub const QEMU_LEDS: i32 = -261;
+    pub const LIGHTS: i32 = -261;
     /// The screen's size and layout, which the client may ask to change.
     pub const EXTENDED_DESKTOP_SIZE: i32 = -308;
     /// Marks in the stream that the other side sends back.

@@ -32,8 +32,8 @@ impl Abilities {
             cursor: has(encoding::CURSOR),
             cursor_alpha: has(encoding::CURSOR_ALPHA),
             pointer_type: has(encoding::POINTER_TYPE),
-            scan_keys: has(encoding::QEMU_KEY),
-            lights: has(encoding::QEMU_LEDS),
+            scan_keys: has(encoding::SCAN_KEYS),
+            lights: has(encoding::LIGHTS),
             fences: has(encoding::FENCE),
             continuous: has(encoding::CONTINUOUS_UPDATES),
         }

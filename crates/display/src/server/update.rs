@@ -179,7 +179,7 @@ impl Writer {
         let mut count = 0;
         let nowhere = Rect { x: 0, y: 0, width: 0, height: 0 };
         if task.news.scan_keys {
-            encode::head(nowhere, encoding::QEMU_KEY, out);
+            encode::head(nowhere, encoding::SCAN_KEYS, out);
             count += 1;
         }
         if task.news.pointer_type {
@@ -188,7 +188,7 @@ impl Writer {
             count += 1;
         }
         if let (true, Some(lights)) = (task.news.lights, screen.lights) {
-            encode::head(Rect { width: 1, height: 1, ..nowhere }, encoding::QEMU_LEDS, out);
+            encode::head(Rect { width: 1, height: 1, ..nowhere }, encoding::LIGHTS, out);
             out.push(lights & 7);
             count += 1;
         }

@@ -329,9 +329,9 @@ impl Conversation {
             }
             encoding::CURSOR => Event::Pointer(decode::cursor(bytes, rect, &self.format)?),
             encoding::CURSOR_ALPHA => Event::Pointer(attempt!(decode::cursor_alpha(bytes, rect)?)),
-            encoding::QEMU_LEDS => Event::Lights(bytes.u8()?),
+            encoding::LIGHTS => Event::Lights(bytes.u8()?),
             encoding::POINTER_TYPE => Event::Absolute(x != 0),
-            encoding::QEMU_KEY => Event::ScanKeys,
+            encoding::SCAN_KEYS => Event::ScanKeys,
             _ => {
                 if rect.pixels() > 0 && rect.intersect(self.frame.area()) != Some(rect) {
                     return Some(Err(bad("rectangle")));

@@ -83,8 +83,8 @@ impl Viewer {
             encoding::EXTENDED_DESKTOP_SIZE,
             encoding::CURSOR,
             encoding::CURSOR_ALPHA,
-            encoding::QEMU_KEY,
-            encoding::QEMU_LEDS,
+            encoding::SCAN_KEYS,
+            encoding::LIGHTS,
             encoding::FENCE,
             encoding::CONTINUOUS_UPDATES,
         ]);

@@ -155,7 +155,7 @@ pub fn dump_line(emulator: &Arc<Emulator>, line: &str) -> Result<String, String>
         match (word, names.clone().next()) {
             ("-f", _) => match words.next() {
                 Some(format @ ("ppm" | "png")) => {
-                    _ = arguments.insert("format".into(), format.into())
+                    _ = arguments.insert("format".into(), format.into());
                 }
                 format => return Err(format!("invalid format '{}'", format.unwrap_or_default())),
             },

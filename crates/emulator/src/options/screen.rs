@@ -85,10 +85,6 @@ fn vnc(value: &str) -> Result<VncOption, Refusal> {
         screen: None,
     };
     let pairs = pairs(value, "vnc")?;
-    let number = |name: &str, value: &str| -> Result<u16, Refusal> {
-        let number = parsed(values::unsigned(name, value))?;
-        u16::try_from(number).map_err(|_| format!("Parameter '{name}' is out of range"))
-    };
     let (mut to, mut websocket) = (0, None);
     let mut place = None;
     for (key, value) in &pairs {
@@ -133,11 +129,21 @@ fn vnc(value: &str) -> Result<VncOption, Refusal> {
             Some(Place::Tcp { host: bare(host), port, last })
         }
     };
-    option.web = match websocket.as_deref() {
+    option.web = web(websocket.as_deref(), &option.place, display)?;
+    Ok(option)
+}
+
+/// Where browsers come in: at a port, at a place of its own, or beside the display.
+fn web(
+    value: Option<&str>,
+    main: &Option<Place>,
+    display: Option<u16>,
+) -> Result<Option<Place>, Refusal> {
+    Ok(match value {
         None | Some("off") => None,
         Some("on" | "") => {
             let number = display.ok_or("websocket=on needs a display number")?;
-            Some(web_place(&option.place, WEB_PORT_BASE + number))
+            Some(web_place(main, WEB_PORT_BASE + number))
         }
         Some(port) => match (port.strip_prefix("unix:"), port.rsplit_once(':')) {
             (Some(path), _) => Some(Place::Unix(path.to_owned())),
@@ -145,10 +151,14 @@ fn vnc(value: &str) -> Result<VncOption, Refusal> {
                 let port = number("websocket", port)?;
                 Some(Place::Tcp { host: bare(host), port, last: port })
             }
-            (None, None) => Some(web_place(&option.place, number("websocket", port)?)),
+            (None, None) => Some(web_place(main, number("websocket", port)?)),
         },
-    };
-    Ok(option)
+    })
+}
+
+fn number(name: &str, value: &str) -> Result<u16, Refusal> {
+    let number = parsed(values::unsigned(name, value))?;
+    u16::try_from(number).map_err(|_| format!("Parameter '{name}' is out of range"))
 }
 
 fn web_place(main: &Option<Place>, port: u16) -> Place {
