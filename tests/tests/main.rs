@@ -3,6 +3,7 @@
 mod executable;
 mod machine;
 mod linux_user;
+mod screen;
 mod images;
 mod daemon;
 mod launch;

@@ -80,6 +80,11 @@ pub trait Screen: Send + Sync {
         None
     }
 
+    /// Whether [`Screen::suggest_size`] can reach the guest.
+    fn can_resize(&self) -> bool {
+        false
+    }
+
     /// The viewer would like this size. An adapter that can tell its guest does.
     fn suggest_size(&self, width: u32, height: u32) {
         _ = (width, height);

@@ -14,6 +14,8 @@ use crate::descriptors::Passed;
 use crate::monitor::Monitors;
 use crate::networks::Networks;
 use crate::options::Options;
+use crate::screens::Vnc;
+use crate::typist::Typist;
 
 /// The running emulator.
 pub struct Emulator {
@@ -26,6 +28,8 @@ pub struct Emulator {
     pub characters: Arc<Characters>,
     pub passed: Arc<Passed>,
     pub monitors: Arc<Monitors>,
+    pub vnc: Vnc,
+    pub typist: Typist,
     /// A `quit` was answered: what follows is the end.
     pub quit_after_answer: Mutex<bool>,
 }

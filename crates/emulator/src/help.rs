@@ -53,8 +53,14 @@ Options that are built; QEMU's others are refused by name:
 -bios file      set the filename for the BIOS
 -boot [order=drives][,menu=on|off][,strict=on|off]
 -L path         set the directory for the BIOS
--display none, -nographic, -vga none
-                no screen
+-display none, -nographic
+                no screen on this machine
+-display vnc=<display>[,<optargs>], -vnc <display>[,<optargs>]
+                show the screen by VNC: host:d or unix:path, with to=, password=,
+                websocket=, share=, display=
+-vga [std|virtio|none]
+                select video card type
+-k en-us        use keyboard layout
 -nodefaults     don't create default devices
 -no-user-config
                 no configuration file is read in any case
@@ -90,7 +96,7 @@ pub fn of_option(option: &str, value: &str) -> Option<String> {
             let lines: String = kinds.iter().map(|kind| format!("{kind}\n")).collect();
             Some(format!("Available netdev backend types:\n{lines}"))
         }
-        "display" if asks => Some("Available display backend types:\nnone\n".to_owned()),
+        "display" if asks => Some("Available display backend types:\nnone\nvnc\n".to_owned()),
         _ => None,
     }
 }

@@ -24,9 +24,11 @@ use crate::help;
 use crate::monitor::{HmpMonitor, Monitors, QmpMonitor};
 use crate::networks::Networks;
 use crate::objects;
-use crate::options::{Asked, ClockBase, Mode, Options};
+use crate::options::{Asked, Card, ClockBase, Mode, Options};
 use crate::parts;
 use crate::reactor::Reactor;
+use crate::screens::Vnc;
+use crate::typist::Typist;
 
 /// The system ROM of boards without flash.
 const BIOS: &str = "bios-256k.bin";
@@ -66,6 +68,7 @@ pub fn run(options: Options) -> Result<End> {
     let machine = assembly.build(&streams)?;
     *inbox.lock() = Some(machine.requests());
     let Assembly { options, characters, backends, blocks, networks, monitors } = assembly;
+    let vnc = Vnc::start(&options, &machine, &monitors)?;
     let emulator = Arc::new(Emulator {
         machine,
         backends,
@@ -74,6 +77,8 @@ pub fn run(options: Options) -> Result<End> {
         characters,
         passed,
         monitors,
+        vnc,
+        typist: Typist::default(),
         quit_after_answer: Mutex::default(),
         options,
     });
@@ -110,12 +115,9 @@ fn refuse_unbuilt(options: &Options) -> Result<()> {
         ("-d", run.log_items.is_some()),
         ("-gdb", run.debugger.is_some()),
         ("-add-fd", !run.descriptors.is_empty()),
-        ("-vnc", !options.vnc.is_empty()),
         ("-debugcon", options.debug_console.is_some()),
         ("-smbios", !options.smbios.is_empty()),
         ("-usb", options.usb),
-        ("-display", options.display.as_deref().is_some_and(|display| display != "none")),
-        ("-vga", options.vga.as_deref().is_some_and(|card| card != "none")),
         ("-accel thread=single", options.accelerator.single_thread),
     ];
     if let Some((name, _)) = asked.iter().find(|(_, asked)| *asked) {
@@ -239,7 +241,7 @@ struct Assembly {
 impl Assembly {
     fn build(&self, streams: &Streams) -> Result<Machine> {
         let options = &self.options;
-        let mut devices: Vec<Asked> = Vec::new();
+        let mut devices: Vec<Asked> = self.card().into_iter().collect();
         for asked in &options.objects {
             objects::add(&self.backends, &asked.members, options)
                 .map_err(|error| about(asked, error))?;
@@ -283,6 +285,32 @@ impl Assembly {
             bail!("more than one serial port is not built in Hostel");
         }
         self.machine(all, serials.into_iter().next().flatten(), flash)
+    }
+
+    /// The graphics card that is there without `-device`.
+    fn card(&self) -> Option<Asked> {
+        let options = &self.options;
+        let is_card = |asked: &Asked| {
+            let driver = asked.members.get("driver").and_then(|driver| driver.as_str());
+            driver.is_some_and(|driver| ["VGA", "virtio-vga"].contains(&driver))
+        };
+        let model = match options.card {
+            Card::None => return None,
+            Card::Model(model) => model,
+            Card::Default => {
+                let is_unwanted = options.nodefaults
+                    || options.nographic
+                    || options.board.name == boards::NONE
+                    || options.devices.iter().any(is_card);
+                if is_unwanted {
+                    return None;
+                }
+                "VGA"
+            }
+        };
+        let mut members = serde_json::Map::new();
+        members.insert("driver".into(), model.into());
+        Some(Asked { typed: format!("-vga {model}"), members })
     }
 
     /// `-nic` and `-net`, and the card that nobody asked for is left out: a network is asked for.

@@ -7,7 +7,7 @@ use net::user::ConnectionKind;
 use qemu_compat::system::character;
 use serde_json::Map;
 
-use super::{Answer, Arguments, Command, plain, run, text};
+use super::{Answer, Arguments, Command, input, plain, run, screen, text};
 use crate::emulator::Emulator;
 use crate::networks::User;
 use crate::{QEMU_VERSION, monitor, networks};
@@ -43,6 +43,7 @@ const fn row(
 }
 
 const ROWS: &[Row] = &[
+    row(&["change"], "vnc password [password]", "change the password", screen::change),
     row(&["chardev-add"], "args", "add chardev", add_character),
     row(&["chardev-remove"], "id", "remove chardev", remove_character),
     row(&["cont", "c"], "", "resume emulation", |emulator, _| silent(run::resume, emulator)),
@@ -60,7 +61,22 @@ const ROWS: &[Row] = &[
         remove_forward,
     ),
     row(&["info"], "[subcommand]", "show various information about the system state", info),
+    row(&["mouse_button"], "state", "change mouse button state (1=L, 2=M, 4=R)", input::buttons),
+    row(&["mouse_move"], "dx dy [dz]", "send mouse move events", input::mouse_move),
     row(&["quit", "q"], "", "quit the emulator", |emulator, _| silent(run::quit, emulator)),
+    row(
+        &["screendump"],
+        "filename [-f format] [device [head]]",
+        "save screen from head 'head' of display device 'device' in specified format 'format' as \
+         image 'filename'",
+        screen::dump_line,
+    ),
+    row(
+        &["sendkey"],
+        "keys [hold_ms]",
+        "send keys to the VM (e.g. 'sendkey ctrl-alt-f1')",
+        input::send_line,
+    ),
     row(&["stop", "s"], "", "stop emulation", |emulator, _| silent(run::stop, emulator)),
     row(&["system_powerdown"], "", "send system power down event", |emulator, _| {
         silent(run::power_down, emulator)
@@ -72,12 +88,14 @@ const INFO: &[Row] = &[
     row(&["chardev"], "", "show the character devices", info_characters),
     row(&["cpus"], "", "show infos for each CPU", info_processors),
     row(&["kvm"], "", "show KVM information", |_, _| Ok("kvm support: not compiled\n".into())),
+    row(&["mice"], "", "show which guest mouse is receiving events", input::info_mice),
     row(&["name"], "", "show the current VM name", info_name),
     row(&["network"], "", "show the network state", info_network),
     row(&["usernet"], "", "show user network stack connection states", info_usernet),
     row(&["status"], "", "show the current VM status", info_status),
     row(&["uuid"], "", "show the current VM UUID", info_uuid),
     row(&["version"], "", "show the version of QEMU", |_, _| Ok(version())),
+    row(&["vnc"], "", "show the vnc server status", screen::info_vnc),
 ];
 
 /// Runs a line and gives what it prints.

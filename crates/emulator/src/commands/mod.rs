@@ -8,8 +8,10 @@ mod characters;
 mod descriptors;
 mod devices;
 mod identity;
+mod input;
 mod run;
-mod schema;
+pub mod schema;
+mod screen;
 
 use std::sync::{Arc, OnceLock};
 
@@ -67,6 +69,8 @@ const FAMILIES: &[&[Command]] = &[
     characters::COMMANDS,
     devices::COMMANDS,
     descriptors::COMMANDS,
+    screen::COMMANDS,
+    input::COMMANDS,
     hmp::COMMANDS,
 ];
 

@@ -73,6 +73,50 @@ struct BalloonInfo { actual: int }
 struct ObjectPropertyInfo { name: str, type: str, description?: str, default-value?: any }
 struct ObjectTypeInfo { name: str, abstract?: bool, parent?: str }
 struct MemoryInfo { base-memory: int, plugged-memory?: int }
+enum QKeyCode { shift, shift_r, alt, alt_r, ctrl, ctrl_r, menu, esc, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0,
+    minus, equal, backspace, tab, q, w, e, r, t, y, u, i, o, p, bracket_left, bracket_right, ret,
+    a, s, d, f, g, h, j, k, l, semicolon, apostrophe, grave_accent, backslash, z, x, c, v, b, n,
+    m, comma, dot, slash, asterisk, spc, caps_lock, f1, f2, f3, f4, f5, f6, f7, f8, f9, f10,
+    num_lock, scroll_lock, kp_divide, kp_multiply, kp_subtract, kp_add, kp_enter, kp_decimal,
+    sysrq, kp_0, kp_1, kp_2, kp_3, kp_4, kp_5, kp_6, kp_7, kp_8, kp_9, less, f11, f12, print,
+    home, pgup, pgdn, end, left, up, down, right, insert, delete, stop, again, props, undo, front,
+    copy, open, paste, find, cut, lf, help, meta_l, meta_r, compose, pause, ro, hiragana, henkan,
+    yen, muhenkan, katakanahiragana, kp_comma, kp_equals, power, sleep, wake, audionext,
+    audioprev, audiostop, audioplay, audiomute, volumeup, volumedown, mediaselect, mail,
+    calculator, computer, ac_home, ac_back, ac_forward, ac_refresh, ac_bookmarks, lang1, lang2,
+    f13, f14, f15, f16, f17, f18, f19, f20, f21, f22, f23, f24 }
+enum KeyValueKind { number, qcode }
+struct IntWrapper { data: int }
+struct QKeyCodeWrapper { data: QKeyCode }
+union KeyValue (type) { type: KeyValueKind } { number: IntWrapper, qcode: QKeyCodeWrapper }
+enum InputButton { left, middle, right, wheel-up, wheel-down, side, extra, wheel-left,
+    wheel-right }
+enum InputAxis { x, y }
+struct InputKeyEvent { key: KeyValue, down: bool }
+struct InputBtnEvent { button: InputButton, down: bool }
+struct InputMoveEvent { axis: InputAxis, value: int }
+struct InputKeyEventWrapper { data: InputKeyEvent }
+struct InputBtnEventWrapper { data: InputBtnEvent }
+struct InputMoveEventWrapper { data: InputMoveEvent }
+enum InputEventKind { key, btn, rel, abs }
+union InputEvent (type) { type: InputEventKind } { key: InputKeyEventWrapper,
+    btn: InputBtnEventWrapper, rel: InputMoveEventWrapper, abs: InputMoveEventWrapper }
+struct MouseInfo { name: str, index: int, current: bool, absolute: bool }
+enum ImageFormat { ppm, png }
+enum DisplayProtocol { vnc, spice }
+enum SetPasswordAction { keep, fail, disconnect }
+enum DisplayReloadType { vnc }
+enum NetworkAddressFamily { ipv4, ipv6, unix, vsock, unknown }
+enum VncPrimaryAuth { none, vnc }
+struct VncBasicInfo { host: str, service: str, family: NetworkAddressFamily, websocket: bool }
+struct VncServerInfo { host: str, service: str, family: NetworkAddressFamily, websocket: bool,
+    auth?: str }
+struct VncServerInfo2 { host: str, service: str, family: NetworkAddressFamily, websocket: bool,
+    auth: VncPrimaryAuth }
+struct VncInfo { enabled: bool, host?: str, family?: NetworkAddressFamily, service?: str,
+    auth?: str, clients?: [VncBasicInfo] }
+struct VncInfo2 { id: str, server: [VncServerInfo2], clients: [VncBasicInfo],
+    auth: VncPrimaryAuth, display?: str }
 ";
 
 pub const EVENTS: &[(&str, &str)] = &[
@@ -93,6 +137,9 @@ pub const EVENTS: &[(&str, &str)] = &[
     ("GUEST_PANICKED", "{ action: str }"),
     ("NIC_RX_FILTER_CHANGED", "{ name?: str, path: str }"),
     ("RTC_CHANGE", "{ offset: int, qom-path: str }"),
+    ("VNC_CONNECTED", "{ server: VncServerInfo, client: VncBasicInfo }"),
+    ("VNC_DISCONNECTED", "{ server: VncServerInfo, client: VncBasicInfo }"),
+    ("VNC_INITIALIZED", "{ server: VncServerInfo, client: VncBasicInfo }"),
     ("VSERPORT_CHANGE", "{ id: str, open: bool }"),
     ("WATCHDOG", "{ action: str }"),
 ];

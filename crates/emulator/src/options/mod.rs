@@ -4,6 +4,7 @@ mod accelerator;
 mod board;
 mod monitors;
 mod run;
+mod screen;
 
 use std::ffi::OsString;
 
@@ -17,6 +18,7 @@ pub use accelerator::Accelerator;
 pub use board::Board;
 pub use monitors::{Mode, MonitorOption};
 pub use run::{ClockBase, RunOptions};
+pub use screen::{Card, Place, VncOption};
 
 /// What the command line asks for.
 pub enum Action {
@@ -63,9 +65,10 @@ pub struct Options {
     pub objects: Vec<Asked>,
     /// `driver`, `property`, `value`.
     pub globals: Vec<(String, String, String)>,
-    pub display: Option<String>,
-    pub vga: Option<String>,
-    pub vnc: Vec<String>,
+    /// `-display none`.
+    pub has_no_display: bool,
+    pub card: Card,
+    pub vnc: Vec<VncOption>,
     pub nics: Vec<Asked>,
     pub firmware_config: Vec<Asked>,
     pub smbios: Vec<Asked>,
@@ -119,8 +122,8 @@ impl Options {
             drives: Vec::new(),
             objects: Vec::new(),
             globals: Vec::new(),
-            display: None,
-            vga: None,
+            has_no_display: false,
+            card: Card::Default,
             vnc: Vec::new(),
             nics: Vec::new(),
             firmware_config: Vec::new(),
@@ -144,9 +147,7 @@ impl Options {
             "nodefaults" => self.nodefaults = true,
             "no-user-config" => {} // no configuration file is read in any case
             "usb" => self.usb = true,
-            "display" => self.display = Some(text()),
-            "vga" => self.vga = Some(text()),
-            "vnc" => self.vnc.push(text()),
+            "display" | "vga" | "vnc" | "k" => self.screen(name, value)?,
             "chardev" => self.characters.push(parsed(character::parse(value))?),
             "serial" => {
                 let id = format!("serial{}", self.serials.len());
@@ -218,7 +219,7 @@ impl Options {
             // Without a screen of the host's, the serial port is what there is to see.
             match (self.nographic, uses_stdio) {
                 (true, false) => self.serials.push(stdio(true)),
-                (false, false) if self.display.as_deref() == Some("none") => {}
+                (false, false) if self.has_no_display || !self.vnc.is_empty() => {}
                 (_, true) => {}
                 (false, false) => self.serials.push(stdio(false)),
             }

@@ -168,6 +168,10 @@ impl Screen for Gpu {
         state.cursor.clone().map(|cursor| (cursor, state.cursor_at))
     }
 
+    fn can_resize(&self) -> bool {
+        true
+    }
+
     fn suggest_size(&self, width: u32, height: u32) {
         let mut state = self.state.lock();
         let size = (width.clamp(1, SIDE_MAX), height.clamp(1, SIDE_MAX));

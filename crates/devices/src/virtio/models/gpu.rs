@@ -147,6 +147,10 @@ impl Screen for VirtioVga {
         self.gpu.cursor()
     }
 
+    fn can_resize(&self) -> bool {
+        true
+    }
+
     fn suggest_size(&self, width: u32, height: u32) {
         self.gpu.suggest_size(width, height);
     }

@@ -1,0 +1,41 @@
+//! What a client understands.
+
+use crate::codec::encoding;
+use crate::encode;
+
+/// The list that a client sends, read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Abilities {
+    /// The encoding that it likes best of those that are known here.
+    pub encoding: i32,
+    pub copies: bool,
+    pub resizes: bool,
+    pub resizes_extended: bool,
+    pub cursor: bool,
+    pub cursor_alpha: bool,
+    pub pointer_type: bool,
+    pub scan_keys: bool,
+    pub lights: bool,
+    pub fences: bool,
+    pub continuous: bool,
+}
+
+impl Abilities {
+    pub fn of(list: &[i32]) -> Self {
+        let has = |number: i32| list.contains(&number);
+        let best = list.iter().copied().find(|number| encode::is_known(*number));
+        Self {
+            encoding: best.unwrap_or(encoding::RAW),
+            copies: has(encoding::COPY_RECT),
+            resizes: has(encoding::DESKTOP_SIZE),
+            resizes_extended: has(encoding::EXTENDED_DESKTOP_SIZE),
+            cursor: has(encoding::CURSOR),
+            cursor_alpha: has(encoding::CURSOR_ALPHA),
+            pointer_type: has(encoding::POINTER_TYPE),
+            scan_keys: has(encoding::SCAN_KEYS),
+            lights: has(encoding::LIGHTS),
+            fences: has(encoding::FENCE),
+            continuous: has(encoding::CONTINUOUS_UPDATES),
+        }
+    }
+}
