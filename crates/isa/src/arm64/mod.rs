@@ -40,13 +40,13 @@ mod system;
 mod memory;
 mod memory_vector;
 mod atomic;
-//mod fp;
-//mod fp_convert;
-//mod simd_arithmetic;
-//mod simd_copy;
-//mod simd_fp;
-//mod simd_rest;
-//mod crypto;
+mod fp;
+mod fp_convert;
+mod simd_arithmetic;
+mod simd_copy;
+mod simd_fp;
+mod simd_rest;
+mod crypto;
 mod dead_flags;
 mod helpers;
 mod state;
@@ -70,13 +70,13 @@ const CHAPTERS: &[&[Row]] = &[
     memory::ROWS,
     memory_vector::ROWS,
     atomic::ROWS,
-    //fp::ROWS,
-    //fp_convert::ROWS,
-    //simd_arithmetic::ROWS,
-    //simd_copy::ROWS,
-    //simd_fp::ROWS,
-    //simd_rest::ROWS,
-    //crypto::ROWS,
+    fp::ROWS,
+    fp_convert::ROWS,
+    simd_arithmetic::ROWS,
+    simd_copy::ROWS,
+    simd_fp::ROWS,
+    simd_rest::ROWS,
+    crypto::ROWS,
 ];
 
 /// FPCR.DN in a block's mode: every NaN result is the default one.

@@ -1,6 +1,9 @@
 //! What is computed in Rust: the rare, and what the host has no instructions for.
 
+mod float;
+mod integer;
 mod memory;
+mod sha;
 mod vector;
 
 use super::state::State;
@@ -18,6 +21,8 @@ pub const STORE_PAIR: usize = 3;
 pub const STRUCTURES: usize = 4;
 /// A vector instruction from state to state: the instruction; gives sticky exceptions as in MXCSR.
 pub const VECTOR: usize = 5;
+/// SHA-1, SHA-256, PMULL of bytes: the instruction.
+pub const SHA: usize = 6;
 
 /// In the order of their numbers.
 pub const HELPERS: &[Helper<State>] = &[
@@ -27,6 +32,7 @@ pub const HELPERS: &[Helper<State>] = &[
     Helper { name: "store_pair", call: memory::store_pair, fp: false },
     Helper { name: "structures", call: memory::structures, fp: false },
     Helper { name: "vector", call: vector_call, fp: true },
+    Helper { name: "sha", call: sha::sha, fp: false },
 ];
 
 pub use vector::computes;
