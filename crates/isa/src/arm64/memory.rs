@@ -166,6 +166,9 @@ impl Lift<'_> {
         let offset = signed_bits(word, 20, 12);
         match index {
             Index::Offset => self.access(access, base, offset, word),
+            Index::Post | Index::Pre if matches!(access, Access::Prefetch) => {
+                self.undefined(word);
+            }
             Index::Post | Index::Pre => {
                 let at = if index == Index::Pre { offset } else { 0 };
                 let moved = self.ir.add_imm(base, offset.into());

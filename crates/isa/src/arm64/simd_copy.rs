@@ -74,7 +74,12 @@ impl Lift<'_> {
 
     fn move_out(&mut self, word: u32, signed: bool) {
         let Some((size, index)) = self.lane_field(word) else { return };
-        let to = if bit(word, 30) { Type::I64 } else { Type::I32 };
+        let wide = bit(word, 30);
+        let allocated = if signed { size < 2 || size == 2 && wide } else { wide == (size == 3) };
+        if !allocated {
+            return self.undefined(word);
+        }
+        let to = if wide { Type::I64 } else { Type::I32 };
         let vector = self.v(rn(word));
         let lane = self.ir.lane_get(Type::integer(1 << size), vector, index);
         let value = if signed { self.ir.sext(to, lane) } else { self.ir.zext(Type::I64, lane) };

@@ -71,6 +71,7 @@ impl Lift<'_> {
                 let odd = self.ir.lanes1(SHR_U[size + 1], a, 8 << size);
                 self.ir.lanes2(ADD[size + 1], even, odd)
             }
+            (0b01010, true, _) => return self.undefined(word),
             (0b01000..=0b01011, _, _) => self.with_zero(opcode, unsigned, size, a),
             (0b10011, true, 0..=2) => {
                 let wide = self.widen(a, size, true, full);
@@ -150,7 +151,7 @@ impl Lift<'_> {
     fn scalar_two(&mut self, word: u32) {
         let (opcode, unsigned) = (bits(word, 16, 12), bit(word, 29));
         let size = bits(word, 23, 22) as usize;
-        if matches!(opcode, 0b01000..=0b01011) && size == 3 {
+        if matches!(opcode, 0b01000..=0b01011) && size == 3 && (opcode, unsigned) != (0b01010, true) {
             let a = self.v(rn(word));
             let value = self.with_zero(opcode, unsigned, 3, a);
             return self.set_v_half(rd(word), value, false);
