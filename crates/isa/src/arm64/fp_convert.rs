@@ -78,9 +78,8 @@ impl Lift<'_> {
     }
 
     fn fixed_to_fp(&mut self, word: u32, code: Code) {
-        let (Some(format), Some(fraction)) = (self.formatted(word), self.fraction(word)) else {
-            return;
-        };
+        let Some(format) = self.formatted(word) else { return };
+        let Some(fraction) = self.fraction(word) else { return };
         if format == Format::Half {
             return self.vector_helper(word);
         }
@@ -95,9 +94,8 @@ impl Lift<'_> {
 
     /// Scaled in double precision, where only a double's own range could be left.
     fn fp_to_fixed(&mut self, word: u32, code: Code) {
-        let (Some(format), Some(fraction)) = (self.formatted(word), self.fraction(word)) else {
-            return;
-        };
+        let Some(format) = self.formatted(word) else { return };
+        let Some(fraction) = self.fraction(word) else { return };
         let rule = self.rule();
         let mut a = self.number(rn(word), format);
         if format != Format::Double {

@@ -78,6 +78,12 @@ impl Lift<'_> {
         self.choose_bits(replace, b, a)
     }
 
+    /// The destination as an operand, as `fp_operands` gives the others.
+    fn old_operand(&mut self, word: u32) -> Value {
+        let old = self.v(rd(word));
+        if bit(word, 30) { old } else { self.low_half(old) }
+    }
+
     fn fused_lanes(&mut self, a: Value, b: Value, c: Value, double: usize, minus: bool) -> Value {
         let a = if minus { self.flip_sign(a, double) } else { a };
         let rule = self.packed_rule();
@@ -139,7 +145,7 @@ impl Lift<'_> {
             (_, false, 0b11000) => self.packed_min_max(MAX[double], a, b, true),
             (_, true, 0b11000) => self.packed_min_max(MIN[double], a, b, true),
             (false, _, 0b11001) => {
-                let old = self.v(rd(word));
+                let old = self.old_operand(word);
                 self.fused_lanes(a, b, old, double, minus)
             }
             (false, false, 0b11010) => self.packed2(ADD[double], a, b),
@@ -181,7 +187,7 @@ impl Lift<'_> {
         let value = match (bits(word, 15, 12), bit(word, 29)) {
             (0b1001, false) => self.packed2(MUL[double], a, b),
             (opcode @ (0b0001 | 0b0101), false) => {
-                let old = self.v(rd(word));
+                let old = self.old_operand(word);
                 self.fused_lanes(a, b, old, double, opcode == 0b0101)
             }
             _ => return self.vector_helper(word),

@@ -151,7 +151,8 @@ impl Lift<'_> {
     fn scalar_two(&mut self, word: u32) {
         let (opcode, unsigned) = (bits(word, 16, 12), bit(word, 29));
         let size = bits(word, 23, 22) as usize;
-        if matches!(opcode, 0b01000..=0b01011) && size == 3 && (opcode, unsigned) != (0b01010, true) {
+        if matches!(opcode, 0b01000..=0b01011) && size == 3 && (opcode, unsigned) != (0b01010, true)
+        {
             let a = self.v(rn(word));
             let value = self.with_zero(opcode, unsigned, 3, a);
             return self.set_v_half(rd(word), value, false);

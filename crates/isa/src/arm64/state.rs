@@ -117,6 +117,7 @@ pub const LAYOUT: Layout = Layout {
         pin_v(16),
         pin_v(17),
         pin_v(18),
+        pin_v(31),
     ],
     relaxed: &[FLAGS],
 };

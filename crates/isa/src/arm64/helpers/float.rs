@@ -3,6 +3,7 @@
 use rustc_apfloat::ieee::{Double, Half, Single};
 use rustc_apfloat::{Float, FloatConvert, Round, Status, StatusAnd};
 
+use super::estimate;
 use super::vector::{Class, Lanes, class};
 use crate::arm64::state::State;
 use crate::table::bits;
@@ -90,9 +91,18 @@ enum Operation {
 macro_rules! with_format {
     ($format:expr, $F:ident => $body:expr) => {
         match $format.size {
-            1 => { type $F = Half; $body }
-            2 => { type $F = Single; $body }
-            _ => { type $F = Double; $body }
+            1 => {
+                type $F = Half;
+                $body
+            }
+            2 => {
+                type $F = Single;
+                $body
+            }
+            _ => {
+                type $F = Double;
+                $body
+            }
         }
     };
 }
@@ -129,7 +139,8 @@ impl Unit {
         let number = matches!(operation, Op::MinNumber | Op::MaxNumber);
         let (mut a, mut b) = (a, b);
         if number && !f.is_signalling(a) && !f.is_signalling(b) {
-            let low = if operation == Op::MinNumber { f.infinity() } else { f.infinity() | f.sign() };
+            let low =
+                if operation == Op::MinNumber { f.infinity() } else { f.infinity() | f.sign() };
             if f.is_nan(a) && !f.is_nan(b) {
                 a = low;
             } else if f.is_nan(b) && !f.is_nan(a) {
@@ -205,7 +216,8 @@ impl Unit {
     }
 
     fn compare(&mut self, f: Format, operation: Operation, a: u64, b: u64) -> u64 {
-        let absolute = matches!(operation, Operation::GreaterEqual(true) | Operation::Greater(true));
+        let absolute =
+            matches!(operation, Operation::GreaterEqual(true) | Operation::Greater(true));
         let (a, b) = if absolute { (f.magnitude(a), f.magnitude(b)) } else { (a, b) };
         if f.is_nan(a) || f.is_nan(b) {
             let quiet = operation == Operation::Equal;
@@ -238,7 +250,15 @@ impl Unit {
         })
     }
 
-    fn to_integer(&mut self, f: Format, a: u64, round: Round, unsigned: bool, width: u32, fraction: u32) -> u64 {
+    fn to_integer(
+        &mut self,
+        f: Format,
+        a: u64,
+        round: Round,
+        unsigned: bool,
+        width: u32,
+        fraction: u32,
+    ) -> u64 {
         if f.is_nan(a) {
             self.status |= Status::INVALID_OP;
             return 0;
@@ -290,6 +310,54 @@ impl Unit {
                 FloatConvert::<T>::convert_r(F::from_bits(a.into()), round, &mut lost);
             self.note(result).to_bits() as u64
         }))
+    }
+
+    /// FRECPE, FRSQRTE.
+    fn estimate(&mut self, f: Format, a: u64, root: bool) -> u64 {
+        if let Some(nan) = self.nan(f, &[a]) {
+            return nan;
+        }
+        let (sign, magnitude) = (a & f.sign(), f.magnitude(a));
+        if magnitude == 0 {
+            self.status |= Status::DIV_BY_ZERO;
+            return sign | f.infinity();
+        }
+        if root && sign != 0 {
+            return self.invalid(f);
+        }
+        if magnitude == f.infinity() {
+            return sign;
+        }
+        let exponent = (magnitude >> f.fraction) as i64;
+        let fraction = magnitude << (52 - f.fraction) & ((1 << 52) - 1);
+        let bias = (1i64 << (f.width() - f.fraction - 2)) - 1;
+        if root {
+            let (exponent, fraction) = estimate::root(exponent, fraction, bias);
+            return (exponent as u64) << f.fraction | fraction >> (52 - f.fraction);
+        }
+        if magnitude < 1 << (f.fraction - 2) {
+            self.status |= Status::OVERFLOW | Status::INEXACT;
+            let up = match self.round {
+                Round::TowardZero => false,
+                Round::TowardPositive => sign == 0,
+                Round::TowardNegative => sign != 0,
+                _ => true,
+            };
+            return sign | if up { f.infinity() } else { f.infinity() - 1 };
+        }
+        let (exponent, fraction) = estimate::reciprocal(exponent, fraction, bias);
+        sign | (exponent as u64) << f.fraction | fraction >> (52 - f.fraction)
+    }
+
+    /// FRECPX.
+    fn exponent(&mut self, f: Format, a: u64) -> u64 {
+        if let Some(nan) = self.nan(f, &[a]) {
+            return nan;
+        }
+        let exponent = a & f.infinity();
+        let lowest = 1 << f.fraction;
+        let exponent = if exponent == 0 { f.infinity() - lowest } else { exponent ^ f.infinity() };
+        a & f.sign() | exponent
     }
 
     /// MXCSR's sticky bits.
@@ -371,18 +439,21 @@ fn same(state: &mut State, unit: &mut Unit, word: u32) -> Option<()> {
         _ => return None,
     };
     let compares = matches!(operation, Op::Equal | Op::GreaterEqual(_) | Op::Greater(_));
-    let scalar_ok = compares
-        || matches!(operation, Op::MulExtended | Op::ReciprocalStep(_) | Op::Distance);
+    let scalar_ok =
+        compares || matches!(operation, Op::MulExtended | Op::ReciprocalStep(_) | Op::Distance);
     if bits(word, 28, 28) == 1 && !scalar_ok {
         return None;
     }
-    let (d, a, b) = (bits(word, 4, 0), Lanes::of(state, bits(word, 9, 5)), Lanes::of(state, bits(word, 20, 16)));
+    let (d, a, b) = (
+        bits(word, 4, 0),
+        Lanes::of(state, bits(word, 9, 5)),
+        Lanes::of(state, bits(word, 20, 16)),
+    );
     let old = Lanes::of(state, d);
     let mut result = Lanes::default();
     for lane in 0..lanes {
         let (x, y) = if pairwise {
-            let (from, at) =
-                if lane < lanes / 2 { (a, 2 * lane) } else { (b, 2 * lane - lanes) };
+            let (from, at) = if lane < lanes / 2 { (a, 2 * lane) } else { (b, 2 * lane - lanes) };
             (from.get(format.size, at), from.get(format.size, at + 1))
         } else {
             (a.get(format.size, lane), b.get(format.size, lane))
@@ -451,7 +522,10 @@ fn reduce(state: &mut State, unit: &mut Unit, word: u32) -> Option<()> {
     let a = Lanes::of(state, bits(word, 9, 5));
     let mut values: Vec<u64> = (0..lanes).map(|lane| a.get(format.size, lane)).collect();
     while values.len() > 1 {
-        values = values.chunks(2).map(|pair| unit.compute(format, operation, pair[0], pair[1], 0)).collect();
+        values = values
+            .chunks(2)
+            .map(|pair| unit.compute(format, operation, pair[0], pair[1], 0))
+            .collect();
     }
     let mut result = Lanes::default();
     result.set(format.size, 0, values[0]);
@@ -474,7 +548,18 @@ fn two(state: &mut State, unit: &mut Unit, word: u32) -> Option<()> {
         let x = a.get(f.size, lane);
         let value = match (opcode, unsigned, high) {
             (0b01100..=0b01110, _, true) => with_zero(unit, f, opcode, unsigned, x)?,
-            (0b01111, unsigned, true) if !scalar => if unsigned { x ^ f.sign() } else { f.magnitude(x) },
+            (0b01111, unsigned, true) if !scalar => {
+                if unsigned {
+                    x ^ f.sign()
+                } else {
+                    f.magnitude(x)
+                }
+            }
+            (0b11100, unsigned, true) if !scalar && f.size == 2 => {
+                estimate::integer(x as u32, unsigned).into()
+            }
+            (0b11101, root, true) => unit.estimate(f, x, root),
+            (0b11111, false, true) if scalar => unit.exponent(f, x),
             (0b11010..=0b11100, _, _) if (opcode, high) != (0b11100, true) => {
                 let round = conversion_round(opcode, high);
                 unit.to_integer(f, x, round, unsigned, f.width(), 0)
@@ -529,11 +614,13 @@ fn with_zero(unit: &mut Unit, f: Format, opcode: u32, unsigned: bool, x: u64) ->
 
 /// FCVTL, FCVTN.
 fn change_format(state: &mut State, unit: &mut Unit, word: u32) -> Option<()> {
+    if bits(word, 29, 29) == 1 && bits(word, 16, 12) == 0b10110 && bits(word, 23, 22) == 1 {
+        return narrow_odd(state, unit, word);
+    }
     if bits(word, 28, 28) == 1 || bits(word, 29, 29) == 1 || bits(word, 23, 23) == 1 {
         return None;
     }
-    let (narrow, wide) =
-        if bits(word, 22, 22) == 1 { (SINGLE, DOUBLE) } else { (HALF, SINGLE) };
+    let (narrow, wide) = if bits(word, 22, 22) == 1 { (SINGLE, DOUBLE) } else { (HALF, SINGLE) };
     let (d, a) = (bits(word, 4, 0), Lanes::of(state, bits(word, 9, 5)));
     let lanes = 8 >> narrow.size;
     let upper = lanes * bits(word, 30, 30);
@@ -551,6 +638,30 @@ fn change_format(state: &mut State, unit: &mut Unit, word: u32) -> Option<()> {
             let value = unit.convert(wide, narrow, a.get(wide.size, lane));
             result.set(narrow.size, lane + upper, value);
         }
+    }
+    result.write(state, d);
+    Some(())
+}
+
+/// FCVTXN: what is lost shows in the last bit.
+fn narrow_odd(state: &mut State, unit: &mut Unit, word: u32) -> Option<()> {
+    let (d, a) = (bits(word, 4, 0), Lanes::of(state, bits(word, 9, 5)));
+    let scalar = bits(word, 28, 28) == 1;
+    let (lanes, upper) = if scalar { (1, 0) } else { (2, 2 * bits(word, 30, 30)) };
+    let mut result = Lanes::default();
+    if upper > 0 {
+        result = Lanes(Lanes::of(state, d).0 & u128::from(u64::MAX));
+    }
+    for lane in 0..lanes {
+        let before = std::mem::replace(&mut unit.status, Status::OK);
+        unit.round = Round::TowardZero;
+        let value = unit.convert(DOUBLE, SINGLE, a.get(3, lane));
+        let odd = u64::from(unit.status.contains(Status::INEXACT));
+        if odd == 1 && SINGLE.magnitude(value) == SINGLE.infinity() - 1 {
+            unit.status |= Status::OVERFLOW;
+        }
+        unit.status |= before;
+        result.set(2, lane + upper, value | odd);
     }
     result.write(state, d);
     Some(())
@@ -606,7 +717,11 @@ fn scalar(state: &mut State, unit: &mut Unit, word: u32) -> Option<()> {
         let x = if n == 31 { 0 } else { state.x[n as usize] };
         let x = if wide { x } else { x & 0xffff_ffff };
         let fraction = if bits(word, 21, 21) == 1 { 0 } else { 64 - bits(word, 15, 10) };
-        unit.from_integer(HALF, super::vector::number(x, if wide { 64 } else { 32 }, unsigned), fraction)
+        unit.from_integer(
+            HALF,
+            super::vector::number(x, if wide { 64 } else { 32 }, unsigned),
+            fraction,
+        )
     };
     let mut result = Lanes::default();
     result.set(1, 0, value);

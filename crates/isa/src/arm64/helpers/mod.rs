@@ -1,5 +1,6 @@
 //! What is computed in Rust: the rare, and what the host has no instructions for.
 
+mod estimate;
 mod float;
 mod integer;
 mod memory;

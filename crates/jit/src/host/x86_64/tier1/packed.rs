@@ -4,6 +4,7 @@
 use isa::ir::{Encoding, Form, Lane, Op, PackedRule, Type};
 
 use super::super::asm::{Label, Mem, Rm, Xmm, cc};
+use super::super::map::SCRATCH_XMMS;
 use super::super::stubs::move_vector;
 use super::super::vcpu_block::{CONSTANTS, SAVED, TEMPORARY, constant};
 use super::{Cold, Job};
@@ -13,6 +14,7 @@ use super::{Cold, Job};
 pub struct Fix {
     from: Label,
     back: u64,
+    lane: Lane,
     /// The lanes' type.
     ty: Type,
     rule: PackedRule,
@@ -21,6 +23,8 @@ pub struct Fix {
     operands: [Option<Xmm>; 3],
     /// The last two are factors of a fused product.
     fused: bool,
+    /// Only the low lane counts.
+    scalar: bool,
 }
 
 const fn encoding(prefix: u8, map: u8, opcode: u8) -> Encoding {
@@ -64,30 +68,62 @@ impl Job<'_> {
             _ => {
                 let b = self.xmm(op.b);
                 operands[1] = Some(b);
-                self.three(row.encoding, work, a, b);
+                if !matches!(rule, PackedRule::MinMax | PackedRule::MinMaxDefault) {
+                    self.three(row.encoding, work, a, b);
+                }
             }
         }
-        let mask = self.temporary_xmm();
-        let compare = encoding(prefix(ty), 1, 0xc2);
-        if let (PackedRule::MinMax | PackedRule::MinMaxDefault, Some(b)) = (rule, operands[1]) {
-            // Zeros of either sign: or for the minimum, and for the maximum.
-            let max = matches!(lane, Lane::FMax32 | Lane::FMax64);
-            self.three(row.encoding, mask, b, a);
-            self.three(if max { AND } else { OR }, work, work, mask);
-            self.three_imm(compare, mask, a, b, UNORDERED);
-        } else {
-            self.three_imm(compare, mask, work, work, UNORDERED);
+        let kept = self.mask_register(&operands, work);
+        let mask = kept.unwrap_or_else(|| self.temporary_xmm());
+        match (rule, operands[1]) {
+            // The host's minimum calls quiet NaNs invalid, so they are looked for before it.
+            (PackedRule::MinMax | PackedRule::MinMaxDefault, Some(b)) => {
+                self.unordered(ty, mask, a, b);
+            }
+            _ => self.unordered(ty, mask, work, work),
         }
         let bits = self.temporary();
         self.clobber_flags();
         self.xmm_mask(ty, bits, mask);
+        if kept.is_some() {
+            self.keep(mask, SAVED, false);
+        }
         self.c.asm.test(4, bits, bits);
         let from = self.c.asm.jcc(cc::NE);
+        if let (PackedRule::MinMax | PackedRule::MinMaxDefault, Some(b)) = (rule, operands[1]) {
+            self.min_max_lanes(lane, work, mask, a, b);
+        }
         let back = self.c.asm.here();
         let fused = row.form == Form::Fma;
-        let fix = Fix { from, back, ty, rule, result: work, operands, fused };
+        let result = work;
+        let scalar = false;
+        let fix = Fix { from, back, lane, ty, rule, result, operands, fused, scalar };
         self.c.cold.push((0, Cold::Packed(fix)));
         self.deliver_xmm(index, work);
+    }
+
+    /// Zeros of either sign: or for the minimum, and for the maximum. `mask` is used up; `b` may
+    /// be it.
+    fn min_max_lanes(&mut self, lane: Lane, to: Xmm, mask: Xmm, a: Xmm, b: Xmm) {
+        let encoding = lane.row().encoding;
+        let max = matches!(lane, Lane::FMax32 | Lane::FMax64);
+        self.three(encoding, to, a, b);
+        self.three(encoding, mask, b, a);
+        self.three(if max { AND } else { OR }, to, to, mask);
+    }
+
+    /// A fused operation may need all scratch registers for itself: then a pinned one, whose
+    /// contents are put aside, for the mask.
+    fn mask_register(&mut self, operands: &[Option<Xmm>; 3], work: Xmm) -> Option<Xmm> {
+        let is_scratch = |x: Xmm| x >= 16 - SCRATCH_XMMS;
+        let used: u16 = operands.iter().flatten().chain([&work]).fold(0, |set, x| set | 1 << *x);
+        let scarce = (0..16).filter(|x| is_scratch(*x) && used & 1 << x != 0).count();
+        if scarce < usize::from(SCRATCH_XMMS) {
+            return None;
+        }
+        let pinned = (0..16).find(|x| !is_scratch(*x) && used & 1 << x == 0)?;
+        self.keep(pinned, SAVED, true);
+        Some(pinned)
     }
 
     /// Signs of the lanes to a general register.
@@ -107,20 +143,32 @@ impl Job<'_> {
         let from = self.c.asm.jcc(cc::P);
         let back = self.c.asm.here();
         let operands = [Some(c), Some(a), Some(b)];
-        let fix = Fix { from, back, ty, rule: PackedRule::Arm, result, operands, fused: true };
+        let (rule, lane) = (PackedRule::Arm, Lane::FMulAdd32);
+        let (fused, scalar) = (true, true);
+        let fix = Fix { from, back, lane, ty, rule, result, operands, fused, scalar };
         self.c.cold.push((0, Cold::Packed(fix)));
     }
 
     /// The code behind the block. Lanes are chosen by masks; two registers and the sticky flags
     /// are put aside.
     pub fn emit_packed_fix(&mut self, fix: &Fix) {
-        let Fix { from, back, ty, rule, result, operands, fused } = *fix;
+        let Fix { from, back, lane, ty, rule, result, operands, fused, .. } = *fix;
         self.c.asm.bind(from);
         let is_free = |x: &Xmm| *x != result && !operands.contains(&Some(*x));
         let mut free = (0..16).filter(is_free);
         let (mask, value) = (free.next().unwrap_or(0), free.next().unwrap_or(1));
         self.keep(mask, SAVED, true);
         self.keep(value, SAVED + 16, true);
+        if let (PackedRule::MinMax | PackedRule::MinMaxDefault, [Some(a), Some(b), _]) =
+            (rule, operands)
+        {
+            // Of zeros where there is a NaN.
+            self.unordered(ty, mask, a, b);
+            self.three(AND_NOT, value, mask, a);
+            self.three(AND_NOT, mask, mask, b);
+            self.min_max_lanes(lane, result, mask, value, mask);
+        }
+        // What is looked at from here on raises nothing, in lanes that do not count either.
         self.c.asm.mxcsr(3, Mem::gs(TEMPORARY));
         self.nan_lanes(fix, mask);
         self.load_constant(value, ty);
@@ -222,6 +270,17 @@ impl Job<'_> {
         self.three(AND_NOT, value, value, mask);
         self.unordered(ty, mask, addend, addend);
         self.three(AND, mask, mask, value);
+        // It is invalid, which the host leaves out: infinity less infinity there.
+        let (opcode, by) = if ty == Type::F32 { (0x72, 23) } else { (0x73, 52) };
+        self.shift_lanes(opcode, 6, value, mask, by);
+        let subtract = match (fix.scalar, ty) {
+            (true, Type::F32) => encoding(0xf3, 1, 0x5c),
+            (true, _) => encoding(0xf2, 1, 0x5c),
+            _ => encoding(prefix(ty), 1, 0x5c),
+        };
+        self.c.asm.mxcsr(2, Mem::gs(TEMPORARY));
+        self.three(subtract, value, value, value);
+        self.c.asm.mxcsr(3, Mem::gs(TEMPORARY));
         self.load_constant(value, ty);
         self.choose(ty, fix.result, mask, value, false);
     }
