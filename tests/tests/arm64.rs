@@ -17,7 +17,7 @@ const SCRATCH_BYTES: u64 = 0x4_0000;
 /// Bytes of a set of registers: X0 to X26, NZCV, FPSR, then V0 to V31 at 256.
 const SET: usize = 768;
 
-const CASES: usize = 8000;
+const CASES: usize = 4000;
 
 /// Registers the program needs for itself: input, output, and what BL writes.
 const IN: u32 = 27;
@@ -489,4 +489,30 @@ fn scalar_floats_are_those_of_the_reference() {
 #[test]
 fn vector_floats_are_those_of_the_reference() {
     check("vector FP");
+}
+
+/// Both emulators on busybox, which must say the same.
+#[test]
+fn busybox_does_the_same_as_under_the_reference() {
+    let (Some(reference), Some(busybox)) =
+        (tests::asset("bin/qemu-aarch64-static"), tests::asset("busybox-arm64/usr/bin/busybox"))
+    else {
+        tests::skip!("no reference qemu-aarch64 or busybox-arm64: run 'cargo xtask fetch'")
+    };
+    let scripts = [
+        "i=0; s=0; while [ $i -lt 500 ]; do i=$((i+1)); s=$((s+i)); done; echo $s",
+        "$0 seq 1 2000 | $0 sort -r | $0 sha256sum; $0 seq 1 999 | $0 gzip -c | $0 gzip -dc | $0 md5sum",
+        "$0 awk 'BEGIN{for(i=0;i<300;i++)s+=sin(i)*exp(i/100)/sqrt(i+1);printf \"%.17g\\n\",s}'",
+        "$0 uname -m; $0 seq 1 3000 | $0 sha512sum; trap 'echo caught' USR1; kill -USR1 $$; exit 3",
+    ];
+    for script in scripts {
+        let run = |mut command: Command| {
+            let output = command.arg(&busybox).args(["sh", "-c", script]).arg(&busybox).output();
+            let output = output.expect("the emulator starts");
+            (String::from_utf8_lossy(&output.stdout).into_owned(), output.status.code())
+        };
+        let mut ours = tests::hostel();
+        ours.arg("qemu-aarch64");
+        assert_eq!(run(ours), run(Command::new(&reference)), "{script}");
+    }
 }

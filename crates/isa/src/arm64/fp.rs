@@ -207,7 +207,9 @@ impl Lift<'_> {
     fn fp_compare_if(&mut self, word: u32) {
         let condition = self.condition(bits(word, 15, 12));
         let Some((mut a, mut b, ty)) = self.compare_operands(word, false) else { return };
-        if let Some(condition) = condition {
+        if let (Some(condition), 3) = (condition, bits(word, 23, 22)) {
+            (a, b) = (self.half_if(condition, rn(word)), self.half_if(condition, rm(word)));
+        } else if let Some(condition) = condition {
             // A comparison that is not made raises nothing: it is one of zeros.
             let zero = self.ir.constant(Type::integer(ty.bytes()), 0);
             let zero = self.ir.bits(ty, zero);
@@ -216,6 +218,18 @@ impl Lift<'_> {
         }
         let flags = self.fp_flags(bit(word, 4), a, b, ty);
         self.flags_if(condition, flags, word);
+    }
+
+    /// The half in V`n`, or zero: converting a signalling NaN would raise an exception already.
+    fn half_if(&mut self, condition: Value, n: u32) -> Value {
+        let vector = self.v(n);
+        let half = self.ir.lane_get(Type::I16, vector, 0);
+        let half = self.ir.zext(Type::I32, half);
+        let zero = self.ir.imm32(0);
+        let half = self.ir.select(condition, half, zero);
+        let half = self.ir.trunc(Type::I16, half);
+        let rule = self.rule();
+        self.ir.fconvert(Code::FFromHalf, Type::F32, half, rule)
     }
 
     fn fp_immediate(&mut self, word: u32) {

@@ -245,6 +245,18 @@ impl Lift<'_> {
         let value = match (opcode, unsigned) {
             (0b00010, true) if size == 0 => self.ir.lanes2(Lane::AvgU8, a, b),
             (0b00010, true) if size == 1 => self.ir.lanes2(Lane::AvgU16, a, b),
+            (0b00000 | 0b00010, _) if size < 3 => {
+                // a + b = 2 (a & b) + (a ^ b) = 2 (a | b) - (a ^ b)
+                let differ = self.ir.lanes2(Lane::Xor, a, b);
+                let half = self.shift_right(differ, size, 1, unsigned);
+                if opcode == 0 {
+                    let both = self.ir.lanes2(Lane::And, a, b);
+                    self.ir.lanes2(ADD[size], both, half)
+                } else {
+                    let either = self.ir.lanes2(Lane::Or, a, b);
+                    self.ir.lanes2(SUB[size], either, half)
+                }
+            }
             (0b00110, _) => self.greater(a, b, size, unsigned),
             (0b00111, _) => {
                 let less = self.greater(b, a, size, unsigned);

@@ -260,8 +260,7 @@ impl Lift<'_> {
         let zero = self.ir.constant(Type::V128, 0);
         let rule = self.packed_rule();
         let none = Value::NONE;
-        let mut round =
-            |l: &mut Self, imm: u8| l.ir.packed(ROUND[double], rule, [a, none, none], imm);
+        let round = |l: &mut Self, imm: u8| l.ir.packed(ROUND[double], rule, [a, none, none], imm);
         // imm of roundps: mode, 4 = as MXCSR says, 8 = without inexact
         let value = match (bit(word, 29), bit(word, 23), bits(word, 16, 12)) {
             (false, false, 0b11000) => round(self, 8),
@@ -279,7 +278,7 @@ impl Lift<'_> {
             (true, true, 0b01101) => self.compare(LESS_EQUAL, a, zero, double),
             (false, true, 0b01110) => self.compare(LESS, a, zero, double),
             (false, false, 0b11101) if double == 0 => self.ir.lanes1(Lane::FFrom32, a, 0),
-            (false, true, 0b11011) if double == 0 => self.to_signed_words(a),
+            (false, true, 0b11011) if double == 0 => self.signed_words(a),
             (_, false, 0b11101) => self.each_from(a, double, bit(word, 29)),
             (unsigned, high, opcode @ (0b11010..=0b11100)) => {
                 let round = match (opcode, high) {
@@ -299,7 +298,7 @@ impl Lift<'_> {
     }
 
     /// FCVTZS to 32 bits: the host gives the smallest number for what does not fit.
-    fn to_signed_words(&mut self, a: Value) -> Value {
+    fn signed_words(&mut self, a: Value) -> Value {
         let converted = self.ir.lanes1(Lane::FToZero32, a, 0);
         let limit = self.pattern(0x4f00_0000_4f00_0000); // 2^31
         let too_large = self.compare(LESS_EQUAL, limit, a, 0);

@@ -36,8 +36,7 @@ impl Lift<'_> {
     fn two(&mut self, word: u32) {
         let (opcode, unsigned) = (bits(word, 16, 12), bit(word, 29));
         let (size, full) = (bits(word, 23, 22) as usize, bit(word, 30));
-        if opcode >= 0b01100 && !matches!(opcode, 0b10010 | 0b10011 | 0b10100) || opcode == 0b10110
-        {
+        if opcode >= 0b01100 && !matches!(opcode, 0b10010..=0b10100) || opcode == 0b10110 {
             return self.two_fp(word);
         }
         let a = self.v(rn(word));
@@ -161,7 +160,7 @@ impl Lift<'_> {
     }
 
     /// Right shift by 1 to the width.
-    fn shift_right(&mut self, a: Value, size: usize, by: u32, unsigned: bool) -> Value {
+    pub(super) fn shift_right(&mut self, a: Value, size: usize, by: u32, unsigned: bool) -> Value {
         let width = 8 << size;
         if !unsigned && matches!(size, 1 | 2) {
             let lane = if size == 1 { Lane::ShrS16 } else { Lane::ShrS32 };

@@ -177,6 +177,11 @@ impl Lift<'_> {
     }
 }
 
+/// Identification registers without contents.
+fn identification(number: u32) -> Option<u64> {
+    (ID_FIRST..=ID_LAST).contains(&number).then_some(0)
+}
+
 /// Registers that always read the same; Linux lets programs read the identification ones, and
 /// those without contents as zero.
 fn fixed(number: u32) -> Option<u64> {
@@ -190,7 +195,6 @@ fn fixed(number: u32) -> Option<u64> {
         ID_AA64PFR0_EL1 => Some(PFR0),
         ID_AA64ISAR0_EL1 => Some(ISAR0),
         ID_AA64ISAR1_EL1 => Some(ISAR1),
-        ID_FIRST..=ID_LAST => Some(0),
-        _ => None,
+        _ => identification(number),
     }
 }

@@ -60,7 +60,7 @@ impl Format {
     }
 
     fn one(self) -> u64 {
-        self.infinity() / 2 & !(self.quiet() * 2 - 1) & self.infinity()
+        (self.infinity() / 2) & !(self.quiet() * 2 - 1) & self.infinity()
     }
 }
 
@@ -238,7 +238,7 @@ impl Unit {
     }
 
     /// An integer times a power of two.
-    fn from_integer(&mut self, f: Format, value: i128, fraction: u32) -> u64 {
+    fn of_integer(&mut self, f: Format, value: i128, fraction: u32) -> u64 {
         let round = self.round;
         with_format!(f, F => {
             // Wide enough for all 64-bit integers, so that only the last step rounds.
@@ -250,7 +250,7 @@ impl Unit {
         })
     }
 
-    fn to_integer(
+    fn integer_of(
         &mut self,
         f: Format,
         a: u64,
@@ -562,11 +562,11 @@ fn two(state: &mut State, unit: &mut Unit, word: u32) -> Option<()> {
             (0b11111, false, true) if scalar => unit.exponent(f, x),
             (0b11010..=0b11100, _, _) if (opcode, high) != (0b11100, true) => {
                 let round = conversion_round(opcode, high);
-                unit.to_integer(f, x, round, unsigned, f.width(), 0)
+                unit.integer_of(f, x, round, unsigned, f.width(), 0)
             }
             (0b11101, _, false) => {
                 let value = super::vector::number(x, f.width(), unsigned);
-                unit.from_integer(f, value, 0)
+                unit.of_integer(f, value, 0)
             }
             (0b11000 | 0b11001, _, _) if !scalar => {
                 let (round, inexact) = match (opcode & 1, unsigned, high) {
@@ -688,10 +688,8 @@ fn fixed(state: &mut State, unit: &mut Unit, word: u32) -> Option<()> {
     for lane in 0..lanes {
         let x = a.get(f.size, lane);
         let value = match bits(word, 15, 11) {
-            0b11100 => {
-                unit.from_integer(f, super::vector::number(x, f.width(), unsigned), fraction)
-            }
-            0b11111 => unit.to_integer(f, x, Round::TowardZero, unsigned, f.width(), fraction),
+            0b11100 => unit.of_integer(f, super::vector::number(x, f.width(), unsigned), fraction),
+            0b11111 => unit.integer_of(f, x, Round::TowardZero, unsigned, f.width(), fraction),
             _ => return None,
         };
         result.set(f.size, lane, value);
@@ -717,7 +715,7 @@ fn scalar(state: &mut State, unit: &mut Unit, word: u32) -> Option<()> {
         let x = if n == 31 { 0 } else { state.x[n as usize] };
         let x = if wide { x } else { x & 0xffff_ffff };
         let fraction = if bits(word, 21, 21) == 1 { 0 } else { 64 - bits(word, 15, 10) };
-        unit.from_integer(
+        unit.of_integer(
             HALF,
             super::vector::number(x, if wide { 64 } else { 32 }, unsigned),
             fraction,

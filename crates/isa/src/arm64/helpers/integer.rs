@@ -125,7 +125,7 @@ fn same(state: &mut State, f: Fields, qc: &mut bool) -> Option<()> {
             0b01011 => saturate(shift_by(x, count, true, width), width, unsigned, qc),
             0b01100 if f.size < 3 => x.max(y) as u64,
             0b01101 if f.size < 3 => x.min(y) as u64,
-            0b01110 if f.size < 3 => (x - y).abs() as u64,
+            0b01110 if f.size < 3 => (x - y).unsigned_abs() as u64,
             0b01111 if f.size < 3 => (was + (x - y).abs()) as u64,
             0b10000 if unsigned => (x - y) as u64,
             0b10000 => (x + y) as u64,
@@ -195,7 +195,7 @@ fn different(state: &mut State, f: Fields, qc: &mut bool) -> Option<()> {
                 continue;
             }
             0b0101 => (was + (x - y).abs()) as u64,
-            0b0111 => (x - y).abs() as u64,
+            0b0111 => (x - y).unsigned_abs() as u64,
             0b1000 => (was + x * y) as u64,
             0b1010 => (was - x * y) as u64,
             0b1100 => (x * y) as u64,
@@ -269,7 +269,7 @@ fn two(state: &mut State, f: Fields, qc: &mut bool) -> Option<()> {
             (0b01001, false) => truth(x == 0),
             (0b01001, true) => truth(x <= 0),
             (0b01010, false) => truth(x < 0),
-            (0b01011, false) => x.abs() as u64,
+            (0b01011, false) => x.unsigned_abs() as u64,
             (0b01011, true) => (-x) as u64,
             _ => return None,
         };
