@@ -93,6 +93,11 @@ fn a_riscv64_program_behaves_as_under_the_reference() {
 }
 
 #[test]
+fn an_aarch64_program_behaves_as_under_the_reference() {
+    same_as_reference("aarch64", "aarch64-linux-gnu-gcc", "qemu-aarch64-static");
+}
+
+#[test]
 fn an_x86_64_program_behaves_as_natively() {
     same_as_reference("x86_64", "gcc", "no-reference-but-the-processor");
 }

@@ -2,6 +2,7 @@
 
 mod executable;
 mod machine;
+mod arm64;
 mod linux_user;
 mod screen;
 mod images;

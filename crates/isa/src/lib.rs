@@ -7,6 +7,7 @@
 pub mod ir;
 pub mod front_end;
 pub mod table;
+pub mod arm64;
 pub mod riscv;
 pub mod x86;
 

@@ -126,3 +126,16 @@ fn lifting_folds_addresses() {
     let text = ir.to_string();
     assert!(text.contains("const I64 0x12345678"), "{text}");
 }
+
+#[test]
+fn a_field_of_31_bits_is_cut_out() {
+    // ubfx x0, x1, #0, #31; svc #0
+    let code = [0xd340_7820u32, 0xd400_0001];
+    let space = Space::User(Box::new(Everything));
+    let engine = Engine::new(isa::arm64::Arm64::default(), space, Options::detect()).unwrap();
+    let mut vcpu = Vcpu::new(&engine).unwrap();
+    vcpu.state_mut().pc = code.as_ptr() as u64;
+    vcpu.state_mut().x[1] = u64::MAX;
+    assert_eq!(vcpu.run(), Exit::Event(Event::SystemCall));
+    assert_eq!(vcpu.state().x[0], i32::MAX as u64);
+}

@@ -34,6 +34,7 @@ const EXIT_USAGE: u8 = 1;
 /// Runs the applet `qemu-ARCHITECTURE`.
 pub fn run(name: &str, arguments: &[OsString]) -> ExitCode {
     match name {
+        "qemu-aarch64" => applet::<abi::arm64::Aarch64>(name, arguments),
         "qemu-riscv64" => applet::<abi::riscv64::Riscv64>(name, arguments),
         "qemu-x86_64" => applet::<abi::x86_64::X8664>(name, arguments),
         _ => {

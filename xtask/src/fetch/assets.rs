@@ -73,6 +73,22 @@ pub const ASSETS: &[Asset] = &[
         programs: &[],
     },
     Asset {
+        name: "busybox-arm64",
+        suite: "trixie",
+        architecture: "arm64",
+        packages: &["busybox-static"],
+        closure: false,
+        programs: &[],
+    },
+    Asset {
+        name: "programs-arm64",
+        suite: "trixie",
+        architecture: "arm64",
+        packages: &["dash", "coreutils", "python3-minimal", "gawk"],
+        closure: true,
+        programs: &[],
+    },
+    Asset {
         name: "qemu-system-10",
         suite: "trixie",
         architecture: "amd64",

@@ -2,7 +2,9 @@
 
 use super::lane::Lane;
 use super::op::{AtomicOp, Code, Op};
-use super::types::{Cmp, Cond, FlagKind, FpRule, Mem, MinMaxRule, Reg, Saturate, Type, Value};
+use super::types::{
+    Cmp, Cond, FlagKind, FpRule, Mem, MinMaxRule, PackedRule, Reg, Saturate, Type, Value,
+};
 use crate::front_end::Event;
 
 /// State is cut into words of this many bytes for forwarding.
@@ -685,6 +687,13 @@ impl Ir {
         self.op(Code::Lanes, ty, lane as u16, a, b, c)
     }
 
+    /// A packed FP operation of one to three operands, or of one and `imm`, with a NaN rule.
+    pub fn packed(&mut self, lane: Lane, rule: PackedRule, operands: [Value; 3], imm: u8) -> Value {
+        let [a, b, c] = operands;
+        let value = self.op(Code::Packed, Type::V128, lane as u16 | (rule as u16) << 12, a, b, c);
+        value.with_imm(self, imm)
+    }
+
     fn lane_type(&self, lane: Lane, a: Value) -> Type {
         match lane.row().form {
             super::Form::Mask => Type::I32,
@@ -727,7 +736,7 @@ impl Ir {
 
 impl Value {
     fn with_imm(self, ir: &mut Ir, imm: u8) -> Self {
-        let form = Lane::from_aux(ir.ops[self.index()].aux).row().form;
+        let form = Lane::from_aux(ir.ops[self.index()].aux & 0xfff).row().form;
         if form_has_imm(form) {
             ir.ops[self.index()].c = Self(u32::from(imm));
         }

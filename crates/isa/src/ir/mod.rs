@@ -92,6 +92,6 @@ pub use build::Ir;
 pub use lane::{Encoding, Form, Lane, LaneRow};
 pub use op::{AtomicOp, Code, Info, Op};
 pub use types::{
-    ADJUST, CARRY, Cmp, Cond, FlagKind, FpRule, Mem, MinMaxRule, NanRule, OVERFLOW, PARITY, Reg,
-    Round, SIGN, STATUS, Saturate, Type, Value, ZERO,
+    ADJUST, CARRY, Cmp, Cond, FlagKind, FpRule, Mem, MinMaxRule, NanRule, OVERFLOW, PARITY,
+    PackedRule, Reg, Round, SIGN, STATUS, Saturate, Type, Value, ZERO,
 };

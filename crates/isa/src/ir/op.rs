@@ -39,7 +39,8 @@ impl Op {
     /// The operands that are values.
     pub fn operands(&self) -> impl Iterator<Item = Value> + use<> {
         let all = [self.a, self.b, self.c];
-        let plain_c = self.code == Code::Lanes && form_has_imm(Lane::from_aux(self.aux).row().form);
+        let plain_c = matches!(self.code, Code::Lanes | Code::Packed)
+            && form_has_imm(Lane::from_aux(self.aux & 0xfff).row().form);
         let used = self.code.info().operands & if plain_c { 0b011 } else { 0b111 };
         all.into_iter()
             .enumerate()
@@ -281,6 +282,9 @@ codes! {
 
     /// A lane operation: `aux` = `Lane`; operands as its row says.
     Lanes "lanes" 0b111 pure safe;
+    /// A packed FP operation with Arm's NaN rule or the default NaN: `aux` = `Lane`, and the rule
+    /// (`PackedRule`) in bits 12 and up. `V128` only; operands as the row says.
+    Packed "packed" 0b111 effect safe;
     /// The low lane of a vector as a scalar FP.
     Scalar "scalar" 0b001 pure safe;
     /// A vector whose low lane is the scalar FP or integer `a` and whose other lanes are zero.

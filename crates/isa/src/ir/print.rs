@@ -26,7 +26,7 @@ impl fmt::Display for Line<'_> {
             Code::Compare => write!(f, ".{:?}", Cmp::from_aux(op.aux))?,
             Code::Condition => write!(f, ".{:?}", Cond::from_aux(op.aux))?,
             Code::Flags => write!(f, ".{:?}", FlagKind::from_aux(op.aux))?,
-            Code::Lanes => write!(f, ".{:?}", Lane::from_aux(op.aux))?,
+            Code::Lanes | Code::Packed => write!(f, ".{:?}", Lane::from_aux(op.aux & 0xfff))?,
             _ if op.aux != 0 => write!(f, ".{:x}", op.aux)?,
             _ => {}
         }

@@ -567,3 +567,30 @@ impl FpRule {
         Self { round: Round::ALL[(aux & 7) as usize], nan }
     }
 }
+
+/// The NaN rule of a packed FP operation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[repr(u16)]
+pub enum PackedRule {
+    /// Arm: signalling NaNs first, then quiet, in operand order (of a fused operation: the addend
+    /// first); a new one is positive.
+    Arm,
+    /// Always the canonical NaN.
+    Default,
+    /// Of a minimum or maximum: as `Arm`, and -0 < +0.
+    MinMax,
+    /// Of a minimum or maximum: as `Default`, and -0 < +0.
+    MinMaxDefault,
+}
+
+impl PackedRule {
+    /// The rule in a `Packed` operation's `aux`.
+    pub const fn from_aux(aux: u16) -> Self {
+        match aux >> 12 {
+            0 => Self::Arm,
+            1 => Self::Default,
+            2 => Self::MinMax,
+            _ => Self::MinMaxDefault,
+        }
+    }
+}

@@ -1,4 +1,5 @@
 //! Architectures, one file each: registers, numbers, signal frames.
 
+pub mod arm64;
 pub mod riscv64;
 pub mod x86_64;

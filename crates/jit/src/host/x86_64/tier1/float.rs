@@ -165,8 +165,11 @@ impl Job<'_> {
         let lane = if op.ty == Type::F32 { Lane::FMulAddLow32 } else { Lane::FMulAddLow64 };
         let encoding = lane.row().encoding;
         self.with_rounding(rule.round, |job| job.c.asm.v3(encoding, false, work, b, Rm::Reg(c)));
-        let nan = if rule.nan == NanRule::X86 { NanRule::X86 } else { NanRule::Default };
-        self.fix_nan(nan, op.ty, work, a, b);
+        match rule.nan {
+            NanRule::Arm => self.fix_fused(op.ty, work, [a, b, c]),
+            NanRule::X86 => {}
+            _ => self.fix_nan(NanRule::Default, op.ty, work, a, b),
+        }
         self.deliver_xmm(index, work);
     }
 
@@ -608,7 +611,7 @@ impl Job<'_> {
         positive(&mut self.c.asm);
     }
 
-    fn load_nan(&mut self, ty: Type, result: Xmm) {
+    pub(super) fn load_nan(&mut self, ty: Type, result: Xmm) {
         let mem = constant_mem(constant::NAN, ty);
         super::super::stubs::move_vector(&mut self.c.asm, self.t.features, ty, result, mem, false);
     }

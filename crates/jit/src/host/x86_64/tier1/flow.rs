@@ -308,6 +308,7 @@ impl Job<'_> {
                     self.emit_slow(&slow);
                 }
                 Cold::Float(special) => self.emit_special(&special),
+                Cold::Packed(fix) => self.emit_packed_fix(&fix),
             }
         }
         for site in &self.c.sites {

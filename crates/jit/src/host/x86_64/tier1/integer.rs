@@ -646,7 +646,7 @@ impl Job<'_> {
         self.clobber_flags();
         self.copy_gpr(op.ty, result, source);
         if !signed && low == 0 && bits < 32 {
-            return self.c.asm.alu_imm(size, Alu::And, Rm::Reg(result), (1 << bits) - 1);
+            return self.c.asm.alu_imm(size, Alu::And, Rm::Reg(result), i32::MAX >> (31 - bits));
         }
         if low + bits < width {
             self.c.asm.shift_imm(size, Shift::Shl, result, width - low - bits);

@@ -12,6 +12,7 @@ mod float;
 mod flow;
 mod integer;
 mod memory;
+mod packed;
 mod registers;
 mod vector;
 
@@ -90,6 +91,8 @@ enum Cold {
     Slow(memory::Slow),
     /// A floating-point special case.
     Float(float::Special),
+    /// A NaN in a packed floating-point operation.
+    Packed(packed::Fix),
 }
 
 /// What the backward pass knows of flags values and faults behind the present operation.
@@ -584,6 +587,7 @@ impl Job<'_> {
             | Code::Bits
             | Code::FpControlPut
             | Code::FpControlGet => self.float(index, op),
+            Code::Packed => self.packed(index, op),
             Code::Lanes
             | Code::Scalar
             | Code::ZeroUpper

@@ -389,7 +389,14 @@ impl Job<'_> {
         }
     }
 
-    fn unary(&mut self, encoding: Encoding, wide: bool, to: Xmm, a: Xmm, imm: Option<u8>) {
+    pub(super) fn unary(
+        &mut self,
+        encoding: Encoding,
+        wide: bool,
+        to: Xmm,
+        a: Xmm,
+        imm: Option<u8>,
+    ) {
         // Low-lane forms with one operand take the rest from the destination's own source.
         let merge =
             matches!(encoding.prefix, 0xf2 | 0xf3) && matches!(encoding.opcode, 0x51..=0x53);
