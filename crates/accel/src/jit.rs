@@ -130,7 +130,7 @@ impl Listener for MapChanges {
         for range in before.ranges() {
             let kept = after.find(range.start).is_some_and(|other| same(range, other));
             if !kept && !matches!(range.owner, Owner::Io(_)) {
-                engine.invalidate(range.start, range.last());
+                engine.invalidate(range.start, range.last().saturating_add(1));
             }
         }
         engine.flush_tlbs();

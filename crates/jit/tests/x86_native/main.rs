@@ -7,7 +7,9 @@
 
 mod cases;
 mod native;
+mod pieces;
 mod sequences;
+mod system;
 
 use std::collections::BTreeMap;
 

@@ -13,14 +13,33 @@ const REGISTERS: [u8; 13] = [0, 1, 2, 3, 5, 8, 9, 10, 11, 12, 13, 14, 15];
 const ALL_BUT_CARRY_OVERFLOW: u64 = SIGN | ZERO | ADJUST | PARITY;
 
 /// One instruction after another.
-struct Writer<'a> {
+pub struct Writer<'a> {
     random: &'a mut Random,
     bytes: Vec<u8>,
     undefined: u64,
 }
 
-impl Writer<'_> {
-    fn below(&mut self, n: u64) -> u64 {
+impl<'a> Writer<'a> {
+    pub fn new(random: &'a mut Random) -> Self {
+        Self { random, bytes: Vec::new(), undefined: 0 }
+    }
+
+    /// What was written since the last time.
+    pub fn take(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.bytes)
+    }
+
+    /// The flags that no comparison may look at now.
+    pub fn undefined(&self) -> u64 {
+        self.undefined
+    }
+
+    /// An instruction of another kind has written them all.
+    pub fn flags_are_defined(&mut self) {
+        self.undefined = 0;
+    }
+
+    pub fn below(&mut self, n: u64) -> u64 {
         self.random.draw() % n
     }
 
@@ -78,7 +97,7 @@ impl Writer<'_> {
         }
     }
 
-    fn instruction(&mut self) {
+    pub fn instruction(&mut self) {
         let width = self.below(4);
         let byte = u8::from(width != 0);
         let (reg, memory) = (self.register(), self.below(3) == 0);
@@ -177,7 +196,7 @@ impl Writer<'_> {
 
 /// A sequence of `count` instructions.
 pub fn sequence(random: &mut Random, count: u64) -> Case {
-    let mut writer = Writer { random, bytes: Vec::new(), undefined: 0 };
+    let mut writer = Writer::new(random);
     for _ in 0..count {
         writer.instruction();
     }

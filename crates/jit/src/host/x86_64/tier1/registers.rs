@@ -137,8 +137,12 @@ impl Job<'_> {
         let register = pinned.rev().find(|host| taken & 1 << host == 0);
         let register = register.expect("an operation has few operands");
         self.c.asm.store(8, saved(register), register);
+        if self.c.borrowed == 0 {
+            // A second one joins the first one's range: until it was taken, its kept contents and
+            // the register itself were the same.
+            self.c.borrowed_since = self.c.asm.len() as u32;
+        }
         self.c.borrowed |= 1 << register;
-        self.c.borrowed_since = self.c.asm.len() as u32;
         self.c.gprs.lock(register);
         register
     }
