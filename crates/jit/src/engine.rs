@@ -16,9 +16,7 @@ use crate::host::x86_64::{Features, vcpu_block as layout};
 use crate::mapping::CodeMemory;
 use crate::raw::{self, BlockPointer};
 use crate::space::{Space, UserSpace, fault};
-use crate::translator::{
-    AddressMap, Block, BlockKey, Counters, NO_PAGE, SiteRecord, Translator,
-};
+use crate::translator::{AddressMap, Block, BlockKey, Counters, NO_PAGE, SiteRecord, Translator};
 
 /// How an engine is set up.
 #[derive(Clone, Copy, Debug)]

@@ -6,6 +6,7 @@
 //! system instructions, x87 and MMX, which have tests of their own kind.
 
 mod cases;
+mod changes;
 mod native;
 mod pieces;
 mod sequences;

@@ -53,8 +53,10 @@ pub fn sequence(random: &mut Random, count: u64) -> Sequence {
 fn between(writer: &mut Writer, pieces: &mut Vec<Piece>) {
     let displacement = writer.below(96) as u8;
     let count = 1 + writer.below(24) as u8;
-    let either =
-        |translated: &[u8], native: Vec<u8>| Piece::Either { translated: translated.to_vec(), native };
+    let either = |translated: &[u8], native: Vec<u8>| Piece::Either {
+        translated: translated.to_vec(),
+        native,
+    };
     let counted = |code: &[u8]| Piece::Both([&[0xb9, count, 0, 0, 0], code].concat());
     let back = count.wrapping_neg();
     pieces.push(match writer.below(13) {

@@ -61,6 +61,11 @@ impl<'a> Tables<'a> {
         Self { ram, next: TABLES + 1 }
     }
 
+    /// Tables that map all there is to map already, for changes.
+    pub fn again(ram: &'a Ram) -> Self {
+        Self { ram, next: RAM_PAGES }
+    }
+
     /// Maps a page for everyone and everything.
     pub fn map(&mut self, address: u64, physical: u64) {
         let mut table = TABLES * PAGE;
