@@ -203,20 +203,20 @@ fn a_return_under_single_step_traps() {
 fn no_address_is_another_modes() {
     let ram = memory();
     let mut vcpu = vcpu(&ram);
-    // jmp rbx, to hlt: often enough for the jump cache to know it
+    // jmp rbx
     ram.write(FIRST, &[0xff, 0xe3]);
     ram.write(FIRST + 0x40, &[0xf4]);
-    for _ in 0..4 {
-        assert_eq!(run(&mut vcpu, CODE, &[(RBX, CODE + 0x40)]), HALTED);
-    }
     // mov cr0, rax: another mode; jmp rbx
     ram.write(FIRST + 0x80, &[0x0f, 0x22, 0xc0, 0xff, 0xe3]);
     let task_switched = kernel_state(0).cr[0] | 1 << 3;
-    for mode in 0..8 {
+    for mode in 1..8 {
+        // Often enough for the jump cache to know it.
+        for _ in 0..4 {
+            assert_eq!(run(&mut vcpu, CODE, &[(RBX, CODE + 0x40)]), HALTED);
+        }
         let foreign = (CODE + 0x40) ^ mode << 48;
-        let registers = [(RAX, task_switched), (RBX, foreign)];
-        let exit = run(&mut vcpu, CODE + 0x80, &registers);
-        assert_eq!(exit == HALTED, mode == 0, "{foreign:#x} is not canonical");
+        let exit = run(&mut vcpu, CODE + 0x80, &[(RAX, task_switched), (RBX, foreign)]);
+        assert_ne!(exit, HALTED, "{foreign:#x} is not canonical");
     }
 }
 
