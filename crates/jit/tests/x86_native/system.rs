@@ -12,7 +12,7 @@ use jit::{Bus, Engine, Exit, HostPage, Options, Space, Vcpu};
 use crate::cases::{self, Case};
 use crate::native::{DATA_BYTES, Machine};
 use crate::pieces::{self, CLOCK, TWIN};
-use crate::{ALONE, Random, World, difference};
+use crate::{ALONE, Random, World, difference, without_avx};
 
 const PAGE: u64 = 4096;
 const RAM_PAGES: u64 = 128;
@@ -237,9 +237,23 @@ fn a_machine_agrees_with_the_host() {
 }
 
 #[test]
+fn a_machine_agrees_without_avx() {
+    sequences_agree(0x0dad_face_8765_4321, 4_000, without_avx());
+}
+
+#[test]
 fn every_encoding_agrees_in_a_machine() {
+    encodings_agree(Options::detect());
+}
+
+#[test]
+fn every_encoding_agrees_in_a_machine_without_avx() {
+    encodings_agree(without_avx());
+}
+
+fn encodings_agree(options: Options) {
     let _alone = ALONE.lock();
-    let mut bench = Bench::new(160, Options::detect());
+    let mut bench = Bench::new(160, options);
     let mut random = Random(0x5eed_5eed_5eed_5eed);
     let mut wrong = Vec::new();
     for case in cases::all() {
