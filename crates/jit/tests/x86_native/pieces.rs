@@ -36,7 +36,11 @@ pub fn sequence(random: &mut Random, count: u64) -> Sequence {
     let mut pieces = Vec::new();
     let mut writer = Writer::new(random);
     for _ in 0..count {
-        writer.instruction();
+        if writer.below(3) == 0 {
+            writer.vector()
+        } else {
+            writer.instruction()
+        }
         pieces.push(Piece::Both(writer.take()));
         if writer.below(2) == 0 {
             between(&mut writer, &mut pieces);
