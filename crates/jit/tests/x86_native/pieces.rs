@@ -37,9 +37,9 @@ pub fn sequence(random: &mut Random, count: u64) -> Sequence {
     let mut writer = Writer::new(random);
     for _ in 0..count {
         if writer.below(3) == 0 {
-            writer.vector()
+            writer.vector();
         } else {
-            writer.instruction()
+            writer.instruction();
         }
         pieces.push(Piece::Both(writer.take()));
         if writer.below(2) == 0 {

@@ -72,7 +72,7 @@ impl<'a> Tables<'a> {
         for level in (1..4).rev() {
             let entry = table + (address >> (12 + 9 * level) & 511) * 8;
             if self.ram.word(entry) == 0 {
-                self.ram.write(entry, &(self.next * PAGE | 7).to_le_bytes());
+                self.ram.write(entry, &((self.next * PAGE) | 7).to_le_bytes());
                 self.next += 1;
             }
             table = self.ram.word(entry) & !0xfff;
@@ -91,7 +91,7 @@ impl Bus for Board {
     fn page(&self, physical: u64) -> Option<HostPage> {
         (self.seen)(physical);
         let bytes = self.ram.bytes().get(physical as usize..)?;
-        (!bytes.is_empty()).then(|| HostPage { address: bytes.as_ptr() as u64, writable: true })
+        (!bytes.is_empty()).then_some(HostPage { address: bytes.as_ptr() as u64, writable: true })
     }
 
     fn read(&self, _: u64, _: u32) -> u64 {
@@ -219,7 +219,7 @@ fn sequences_agree(seed: u64, count: u64, options: Options) {
         let before = random.world(bench.machine.data_address());
         let native = bench.natively(&sequence.native, &before);
         let at = place(&mut random, sequence.translated.len());
-        if random.draw() % 4 == 0 {
+        if random.draw().is_multiple_of(4) {
             bench.vcpu.flush_tlb(None, None);
         }
         let ours = bench.translated(&sequence.translated, at, &before);

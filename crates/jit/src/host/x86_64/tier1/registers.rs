@@ -121,11 +121,12 @@ impl Job<'_> {
         let register = pinned.rev().find(|host| taken & 1 << host == 0);
         let register = register.expect("an operation has few operands");
         self.c.asm.store(8, saved(register), register);
-        if self.c.borrowed == 0 {
-            // A second one joins the first one's range: until it was taken, its kept contents and
-            // the register itself were the same.
-            self.c.borrowed_since = self.c.asm.len() as u32;
+        // One that is borrowed already has a range of its own: this one's contents are not kept in it.
+        let now = self.c.asm.len() as u32;
+        if self.c.borrowed != 0 {
+            self.c.borrows.push((self.c.borrowed_since, now, self.c.borrowed));
         }
+        self.c.borrowed_since = now;
         self.c.borrowed |= 1 << register;
         self.c.gprs.lock(register);
         register
