@@ -254,6 +254,27 @@ impl<F: FrontEnd> Engine<F> {
         Ok(Found::new(&translator, number))
     }
 
+    /// The block's code as IR, read when stores to it are noticed already.
+    fn lift(
+        &self,
+        translator: &mut Translator,
+        key: BlockKey,
+        fetch: &mut dyn Fetch,
+        insns_max: u32,
+        keep: bool,
+    ) {
+        self.guard(translator, key, keep);
+        let Translator { ir, pages, .. } = translator;
+        ir.begin(key.key.pc, 12, insns_max);
+        match &self.space {
+            Space::User(user) if keep => {
+                let mut fetch = GuardingFetch { user: &**user, pages, fetch };
+                self.front_end.translate(key.key, &mut fetch, ir);
+            }
+            _ => self.front_end.translate(key.key, fetch, ir),
+        }
+    }
+
     fn translate(
         &self,
         translator: &mut Translator,
@@ -264,16 +285,8 @@ impl<F: FrontEnd> Engine<F> {
         keep: bool,
     ) -> u32 {
         let mode_tag = translator.mode_tag(key.key.mode);
-        self.guard(translator, key, keep);
-        let Translator { ir, compiler, used, sites, faults, borrows, pages, .. } = translator;
-        ir.begin(key.key.pc, 12, insns_max);
-        match &self.space {
-            Space::User(user) if keep => {
-                let mut fetch = GuardingFetch { user: &**user, pages, fetch };
-                self.front_end.translate(key.key, &mut fetch, ir);
-            }
-            _ => self.front_end.translate(key.key, fetch, ir),
-        }
+        self.lift(translator, key, fetch, insns_max, keep);
+        let Translator { ir, compiler, used, sites, faults, borrows, .. } = translator;
         // What could not be fetched may be there the next time.
         let keep = keep && !ir.ops().iter().any(is_fetch_fault);
         let apart = !ir.ops().iter().any(goes_on);
@@ -316,11 +329,7 @@ impl<F: FrontEnd> Engine<F> {
         *used = (*used + bytes).next_multiple_of(16);
         let (start, end) = ir.code_range();
         let guest_bytes = (end - start).max(1);
-        let counters = &mut translator.counters;
-        counters.blocks += 1;
-        counters.instructions += u64::from(translator.ir.insns());
-        counters.guest_bytes += guest_bytes;
-        counters.host_bytes += bytes as u64;
+        translator.count_block(guest_bytes, bytes as u64);
         let number = translator.list.len() as u32;
         let block = Block {
             key,

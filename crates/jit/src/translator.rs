@@ -155,6 +155,14 @@ impl Translator {
         self.borrows.iter().filter(holds).fold(0, |mask, range| mask | range.2)
     }
 
+    /// Counts the block that `ir` is now.
+    pub fn count_block(&mut self, guest_bytes: u64, host_bytes: u64) {
+        self.counters.blocks += 1;
+        self.counters.instructions += u64::from(self.ir.insns());
+        self.counters.guest_bytes += guest_bytes;
+        self.counters.host_bytes += host_bytes;
+    }
+
     /// Forgets everything but the stubs.
     pub fn clear(&mut self) {
         self.used = self.stubs_end;
