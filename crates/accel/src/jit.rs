@@ -130,7 +130,7 @@ impl Listener for MapChanges {
         for range in before.ranges() {
             let kept = after.find(range.start).is_some_and(|other| same(range, other));
             if !kept && !matches!(range.owner, Owner::Io(_)) {
-                engine.invalidate(range.start, range.last());
+                engine.invalidate(range.start, range.last().saturating_add(1));
             }
         }
         engine.flush_tlbs();
@@ -350,3 +350,71 @@ impl VcpuThread {
 /// The vector of non-maskable interrupts.
 const NMI: u16 = 2;
 const _: () = assert!(NMI < exception::BP);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use memory::{Ram, Region};
+
+    /// No interrupts, no time.
+    struct Silent;
+
+    impl Chipset for Silent {
+        fn enter(&self, _: usize) {}
+
+        fn is_pending(&self, _: usize) -> bool {
+            false
+        }
+
+        fn acknowledge(&self, _: usize) -> Option<u8> {
+            None
+        }
+
+        fn read_apic(&self, _: usize, _: u32) -> u64 {
+            0
+        }
+
+        fn write_apic(&self, _: usize, _: u32, _: u64) {}
+
+        fn clock_ns(&self) -> u64 {
+            0
+        }
+
+        fn triple_fault(&self, _: usize) {}
+    }
+
+    #[test]
+    fn code_in_the_last_byte_of_a_range_that_goes_is_forgotten() {
+        let ram = |last: u8| {
+            let ram = Ram::new("code", PAGE_SIZE).expect("a page can be had");
+            assert!(ram.write(PAGE_SIZE - 1, &[last]));
+            Owner::Ram(Arc::new(ram))
+        };
+        let (halt, nothing) = (0xf4, 0x90);
+        let space = Arc::new(AddressSpace::new());
+        let code = space.add(Region::new("code", 0, PAGE_SIZE, ram(halt)));
+        let behind = Ram::new("behind", PAGE_SIZE).expect("a page can be had");
+        assert!(behind.write(0, &[halt]));
+        space.add(Region::new("behind", PAGE_SIZE, PAGE_SIZE, Owner::Ram(Arc::new(behind))));
+        let bus = BoardBus {
+            memory: CachedView::new(&space),
+            ports: CachedView::new(&Arc::new(AddressSpace::new())),
+            chipset: Arc::new(Silent),
+            entropy: AtomicU64::new(0),
+        };
+        let bus = Space::System(Box::new(bus));
+        let engine = Engine::new(X86::system(), bus, Options::detect()).expect("an engine");
+        space.listen(Arc::new(MapChanges(Arc::downgrade(&engine))));
+        let mut vcpu = Vcpu::new(&engine).expect("a vCPU");
+        let mut halts_at = || {
+            let mut state = State { pc: PAGE_SIZE - 1, ..State::default() };
+            (state.segments[CS].selector, state.segments[CS].base) = (0, 0);
+            *vcpu.state_mut() = state;
+            assert_eq!(vcpu.run(), Exit::Event(Event::Halt));
+            vcpu.state().pc
+        };
+        assert_eq!(halts_at(), PAGE_SIZE);
+        space.update(|change| change.set_owner(code, ram(nothing)));
+        assert_eq!(halts_at(), PAGE_SIZE + 1);
+    }
+}

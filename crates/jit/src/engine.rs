@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
+use isa::ir::{Code, Op};
 use isa::{Access, Event, Fetch, FrontEnd, Key, MemoryFault};
 use parking_lot::{Mutex, RwLock};
 
@@ -14,8 +15,8 @@ use crate::host::x86_64::tier1::{Mmu, Target};
 use crate::host::x86_64::{Features, vcpu_block as layout};
 use crate::mapping::CodeMemory;
 use crate::raw::{self, BlockPointer};
-use crate::space::{Space, fault};
-use crate::translator::{Block, BlockKey, Counters, SiteRecord, Translator};
+use crate::space::{Space, UserSpace, fault};
+use crate::translator::{AddressMap, Block, BlockKey, Counters, NO_PAGE, SiteRecord, Translator};
 
 /// How an engine is set up.
 #[derive(Clone, Copy, Debug)]
@@ -66,6 +67,15 @@ const UNGUARD_PAGES: u64 = 16;
 pub(crate) struct Found {
     pub host: u64,
     pub number: u32,
+    /// See `Block::apart`.
+    pub apart: bool,
+}
+
+impl Found {
+    fn new(translator: &Translator, number: u32) -> Self {
+        let block = &translator.list[number as usize];
+        Self { host: block.host, number, apart: block.apart }
+    }
 }
 
 /// The cache is full: leave the world and flush.
@@ -219,15 +229,14 @@ impl<F: FrontEnd> Engine<F> {
     ) -> Result<Found, Full> {
         let mut translator = self.translator.lock();
         if let Some(&number) = translator.blocks.get(&key) {
-            let host = translator.list[number as usize].host;
-            return Ok(Found { host, number });
+            return Ok(Found::new(&translator, number));
         }
         if translator.used + BLOCK_BYTES_MAX > self.code.bytes() {
             return Err(Full);
         }
         let number =
             self.translate(&mut translator, key, fetch, view, self.options.insns_max, true);
-        Ok(Found { host: translator.list[number as usize].host, number })
+        Ok(Found::new(&translator, number))
     }
 
     /// A block of one instruction that is used once and known to nobody.
@@ -242,7 +251,28 @@ impl<F: FrontEnd> Engine<F> {
             return Err(Full);
         }
         let number = self.translate(&mut translator, key, fetch, view, 1, false);
-        Ok(Found { host: translator.list[number as usize].host, number })
+        Ok(Found::new(&translator, number))
+    }
+
+    /// The block's code as IR, read when stores to it are noticed already.
+    fn lift(
+        &self,
+        translator: &mut Translator,
+        key: BlockKey,
+        fetch: &mut dyn Fetch,
+        insns_max: u32,
+        keep: bool,
+    ) {
+        self.guard(translator, key, keep);
+        let Translator { ir, pages, .. } = translator;
+        ir.begin(key.key.pc, 12, insns_max);
+        match &self.space {
+            Space::User(user) if keep => {
+                let mut fetch = GuardingFetch { user: &**user, pages, fetch };
+                self.front_end.translate(key.key, &mut fetch, ir);
+            }
+            _ => self.front_end.translate(key.key, fetch, ir),
+        }
     }
 
     fn translate(
@@ -255,9 +285,11 @@ impl<F: FrontEnd> Engine<F> {
         keep: bool,
     ) -> u32 {
         let mode_tag = translator.mode_tag(key.key.mode);
+        self.lift(translator, key, fetch, insns_max, keep);
         let Translator { ir, compiler, used, sites, faults, borrows, .. } = translator;
-        ir.begin(key.key.pc, 12, insns_max);
-        self.front_end.translate(key.key, fetch, ir);
+        // What could not be fetched may be there the next time.
+        let keep = keep && !ir.ops().iter().any(is_fetch_fault);
+        let apart = !ir.ops().iter().any(goes_on);
         let mmu = match self.space {
             Space::User(_) => Mmu::Identity,
             Space::System(_) => Mmu::Soft { view },
@@ -297,11 +329,7 @@ impl<F: FrontEnd> Engine<F> {
         *used = (*used + bytes).next_multiple_of(16);
         let (start, end) = ir.code_range();
         let guest_bytes = (end - start).max(1);
-        let counters = &mut translator.counters;
-        counters.blocks += 1;
-        counters.instructions += u64::from(translator.ir.insns());
-        counters.guest_bytes += guest_bytes;
-        counters.host_bytes += bytes as u64;
+        translator.count_block(guest_bytes, bytes as u64);
         let number = translator.list.len() as u32;
         let block = Block {
             key,
@@ -309,33 +337,39 @@ impl<F: FrontEnd> Engine<F> {
             host_end,
             bytes: guest_bytes,
             page_wide: translator.ir.peeked(),
+            apart,
             incoming: Vec::new(),
             alive: keep,
         };
         translator.list.push(block);
         if keep {
             translator.blocks.insert(key, number);
-            self.note_pages(translator, number, key.physical, guest_bytes);
+            self.note_pages(translator, number);
         }
         number
     }
 
-    fn note_pages(&self, translator: &mut Translator, number: u32, start: u64, bytes: u64) {
-        for page in start >> 12..=(start + bytes - 1) >> 12 {
-            let blocks = translator.pages.entry(page).or_default();
-            blocks.push(number);
-            if blocks.len() > 1 {
+    /// System mode: from now on stores to the block's pages are noticed, before its code is read.
+    /// Otherwise one in between would be lost.
+    fn guard(&self, translator: &Translator, key: BlockKey, keep: bool) {
+        let Space::System(bus) = &self.space else { return };
+        let pages = [key.physical & !0xfff, key.second];
+        for page in pages.into_iter().filter(|&page| keep && page != NO_PAGE) {
+            if translator.pages.contains_key(&(page >> 12)) {
                 continue;
             }
-            match &self.space {
-                Space::User(user) => user.protect_code(page << 12),
-                Space::System(bus) => {
-                    if let Some(host) = bus.page(page << 12) {
-                        for vcpu in self.vcpus.lock().iter() {
-                            vcpu.forbid_writes(host.address);
-                        }
-                    }
+            if let Some(host) = bus.page(page) {
+                for vcpu in self.vcpus.lock().iter() {
+                    vcpu.forbid_writes(host.address);
                 }
+            }
+        }
+    }
+
+    fn note_pages(&self, translator: &mut Translator, number: u32) {
+        for (start, end) in translator.list[number as usize].parts() {
+            for page in start >> 12..end.div_ceil(0x1000) {
+                translator.pages.entry(page).or_default().push(number);
             }
         }
     }
@@ -348,7 +382,9 @@ impl<F: FrontEnd> Engine<F> {
         else {
             return;
         };
-        if record.linkable && block.alive && record.target == block.key.key {
+        // The other page of a block on two may be another one tomorrow, as another block.
+        let on_one_page = block.key.second == NO_PAGE;
+        if record.linkable && block.alive && on_one_page && record.target == block.key.key {
             self.code.patch(record.place, block.host);
             block.incoming.push(site);
             counters.links += 1;
@@ -426,6 +462,39 @@ impl<F: FrontEnd> Fetch for UserFetch<'_, F> {
             Err(missing) => wanted - missing,
         }
     }
+}
+
+/// Guards pages of user mode before their code is read.
+struct GuardingFetch<'a> {
+    user: &'a dyn UserSpace,
+    pages: &'a AddressMap<u64, Vec<u32>>,
+    fetch: &'a mut dyn Fetch,
+}
+
+impl Fetch for GuardingFetch<'_> {
+    fn fetch(&mut self, pc: u64, bytes: &mut [u8]) -> usize {
+        if !self.pages.contains_key(&(pc >> 12)) && self.user.executable(pc) {
+            self.user.protect_code(pc & !0xfff);
+        }
+        self.fetch.fetch(pc, bytes)
+    }
+}
+
+fn is_fetch_fault(op: &Op) -> bool {
+    op.code == Code::Raise && op.aux == Event::FETCH
+}
+
+/// An exit to other translated code.
+fn goes_on(op: &Op) -> bool {
+    matches!(
+        op.code,
+        Code::Exit
+            | Code::ExitIf
+            | Code::ExitIndirect
+            | Code::Call
+            | Code::CallIndirect
+            | Code::Return
+    )
 }
 
 /// An event for a fetch that faulted.

@@ -105,14 +105,17 @@ impl BlockPointer {
             let offset = layout::JUMPS + 16 * entry;
             let host = self.atomic(offset + 8).load(Ordering::Relaxed);
             if (start..end).contains(&host) {
-                self.atomic(offset).store(u64::MAX, Ordering::Relaxed);
+                // The pc of another entry, so that none matches.
+                let nobody = !(u64::from(entry) << 1);
+                self.atomic(offset).store(nobody, Ordering::Relaxed);
             }
         }
     }
 
     /// The jump cache learns a block.
-    pub fn remember_jump(self, tag: u64, host: u64) {
-        let slot = (tag << 3) as u32 & ((16 << layout::JUMPS_BITS) - 16);
+    pub fn remember_jump(self, pc: u64, mode_tag: u64, host: u64) {
+        let (slot, tag) = ((pc << 3) as u32, pc ^ mode_tag);
+        let slot = slot & ((16 << layout::JUMPS_BITS) - 16);
         let offset = layout::JUMPS + slot;
         self.atomic(offset + 8).store(host, Ordering::Relaxed);
         self.atomic(offset).store(tag, Ordering::Release);

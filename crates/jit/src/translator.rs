@@ -1,7 +1,7 @@
 //! The translator's books: blocks, exits, faults, pages. One lock guards them all.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 
 use isa::Key;
 use isa::ir::Ir;
@@ -13,9 +13,19 @@ use crate::host::x86_64::tier1::Compiler;
 pub struct BlockKey {
     /// Guest physical address of the first instruction (user mode: its address).
     pub physical: u64,
+    /// System mode: the physical page into which an instruction at the end of the first one
+    /// reaches, for it need not be the next; else `NO_PAGE`.
+    pub second: u64,
     /// Virtual address and mode.
     pub key: Key,
 }
+
+/// No page.
+pub const NO_PAGE: u64 = u64::MAX;
+
+/// From this offset in a page on, an instruction may reach into the next one: the longest have 15
+/// bytes. Blocks that begin before it end on their page.
+pub const TAIL: u64 = 0x1000 - 14;
 
 /// A translated block.
 pub struct Block {
@@ -28,10 +38,25 @@ pub struct Block {
     pub bytes: u64,
     /// Depends on all code of its page.
     pub page_wide: bool,
+    /// Has only exits that lead out of translated code: neither calls nor returns come of it.
+    pub apart: bool,
     /// Sites that jump here.
     pub incoming: Vec<u32>,
     /// Still in the map.
     pub alive: bool,
+}
+
+impl Block {
+    /// Where its code lies: start and end in its page or pages, and what reaches into a page that
+    /// is elsewhere.
+    pub fn parts(&self) -> [(u64, u64); 2] {
+        let (start, end) = (self.key.physical, self.key.physical + self.bytes);
+        let border = (start | 0xfff) + 1;
+        if self.key.second == NO_PAGE || end <= border {
+            return [(start, end), (0, 0)];
+        }
+        [(start, border), (self.key.second, self.key.second + (end - border))]
+    }
 }
 
 /// A direct exit.
@@ -63,7 +88,8 @@ impl Hasher for AddressHasher {
     }
 }
 
-type AddressMap<K, V> = HashMap<K, V, BuildHasherDefault<AddressHasher>>;
+/// A map by address.
+pub type AddressMap<K, V> = HashMap<K, V, BuildHasherDefault<AddressHasher>>;
 
 /// See the module.
 #[derive(Default)]
@@ -81,8 +107,10 @@ pub struct Translator {
     pub faults: Vec<(u32, u64)>,
     /// Where pinned registers lie in the block's `GPR_SAVE`: from, to (offsets), bit set.
     pub borrows: Vec<(u32, u32, u16)>,
-    /// Modes seen; their index tells them apart in jump caches.
-    pub modes: Vec<u64>,
+    /// The mode whose tag is zero: the first, and in user mode mostly the only one.
+    pub first_mode: Option<u64>,
+    /// Makes the other modes' tags, so that no guest can name an address that is another mode's.
+    pub secret: RandomState,
     /// Blocks by 4 KiB page of guest code.
     pub pages: AddressMap<u64, Vec<u32>>,
     pub counters: Counters,
@@ -108,13 +136,10 @@ pub struct Counters {
 }
 
 impl Translator {
-    /// What to add to jump cache tags in this mode.
+    /// What tells this mode's entries in jump caches apart, by exclusive or with their pc.
     pub fn mode_tag(&mut self, mode: u64) -> u64 {
-        let index = self.modes.iter().position(|&known| known == mode).unwrap_or_else(|| {
-            self.modes.push(mode);
-            self.modes.len() - 1
-        });
-        (index as u64) << 48
+        let first = *self.first_mode.get_or_insert(mode);
+        if mode == first { 0 } else { self.secret.hash_one(mode) }
     }
 
     /// The guest instruction that host code at this offset belongs to.
@@ -128,6 +153,14 @@ impl Translator {
         let at = offset as u32;
         let holds = |range: &&(u32, u32, u16)| (range.0..range.1).contains(&at);
         self.borrows.iter().filter(holds).fold(0, |mask, range| mask | range.2)
+    }
+
+    /// Counts the block that `ir` is now.
+    pub fn count_block(&mut self, guest_bytes: u64, host_bytes: u64) {
+        self.counters.blocks += 1;
+        self.counters.instructions += u64::from(self.ir.insns());
+        self.counters.guest_bytes += guest_bytes;
+        self.counters.host_bytes += host_bytes;
     }
 
     /// Forgets everything but the stubs.
@@ -152,7 +185,8 @@ impl Translator {
                 let block = &list[number as usize];
                 let first = block.key.physical;
                 let page_wide = block.page_wide && first >> 12 == page;
-                let overlaps = page_wide || first < end && first + block.bytes > start;
+                let mut parts = block.parts().into_iter();
+                let overlaps = page_wide || parts.any(|(from, to)| from < end && to > start);
                 if overlaps {
                     taken.push(number);
                 }

@@ -8,14 +8,14 @@ use isa::{
     Access, Event, Fetch, FrontEnd, GuestMemory, Key, MemoryFault, Physical, Stop, Translation,
 };
 
-use crate::engine::{Engine, Full, UserFetch, fetch_event};
+use crate::engine::{Engine, Found, Full, UserFetch, fetch_event};
 use crate::faults;
 use crate::host::x86_64::tier1::SlowAccess;
 use crate::host::x86_64::vcpu_block::{self as layout, reason};
 use crate::mapping::Memory;
 use crate::raw::{self, BlockPointer};
 use crate::space::{Bus, Space, fault};
-use crate::translator::BlockKey;
+use crate::translator::{BlockKey, NO_PAGE, TAIL};
 
 /// Why `run` came back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,6 +40,8 @@ struct Context<F: FrontEnd> {
     stop: Cell<Option<Stop>>,
     /// The next instruction is executed alone: it writes to its own code.
     step: Cell<bool>,
+    /// The mode of the calls on the return stack.
+    returns_mode: Cell<u64>,
     /// The span of large pages that the TLB holds pieces of, in each half of the address space:
     /// forgetting a page in there forgets all, for its other pieces could be anywhere.
     large: Cell<[(u64, u64); 2]>,
@@ -74,6 +76,7 @@ impl<F: FrontEnd> Vcpu<F> {
             block,
             stop: Cell::new(None),
             step: Cell::new(false),
+            returns_mode: Cell::new(0),
             large: Cell::new(NO_LARGE),
             fetches: RefCell::new([(u64::MAX, 0); FETCH_PAGES]),
         });
@@ -222,11 +225,16 @@ impl<F: FrontEnd> Context<F> {
         self.block.set_word(layout::STATE + u32::from(F::LAYOUT.pc), pc);
     }
 
-    /// The host address of the code at the current key.
+    /// The host address of the code at the current key. Returns go straight back into code of the
+    /// mode of their call, so a new mode begins with no calls.
     fn look_up(&self) -> Result<u64, Missing> {
         let key = self.engine.front_end.key(self.state());
         let step = self.step.replace(false);
-        self.find(key, step).map(|(host, _)| host)
+        let found = self.find(key, step)?;
+        if !found.apart && self.returns_mode.replace(key.mode) != key.mode {
+            self.block.reset_returns(&self.engine.stubs);
+        }
+        Ok(found.host)
     }
 
     /// A direct exit was taken that is not linked, or stopped.
@@ -237,20 +245,20 @@ impl<F: FrontEnd> Context<F> {
             return;
         }
         let key = self.engine.front_end.key(self.state());
-        if let Ok((_, number)) = self.find(key, false) {
-            self.engine.link(site, number);
+        if let Ok(found) = self.find(key, false) {
+            self.engine.link(site, found.number);
         }
     }
 
     /// An indirect target was not in the jump cache.
     fn remember(&self) {
         let key = self.engine.front_end.key(self.state());
-        let Ok((host, number)) = self.find(key, false) else { return };
+        let Ok(found) = self.find(key, false) else { return };
         // Under the lock: who invalidates the block meanwhile clears the entry after it was made.
         let mut translator = self.engine.translator.lock();
-        if translator.list[number as usize].alive {
-            let tag = translator.mode_tag(key.mode) ^ key.pc;
-            self.block.remember_jump(tag, host);
+        if translator.list[found.number as usize].alive {
+            let tag = translator.mode_tag(key.mode);
+            self.block.remember_jump(key.pc, tag, found.host);
         }
     }
 
@@ -304,13 +312,13 @@ impl<F: FrontEnd> Context<F> {
         raw::state_ref(self.block.state())
     }
 
-    fn find(&self, key: Key, step: bool) -> Result<(u64, u32), Missing> {
+    fn find(&self, key: Key, step: bool) -> Result<Found, Missing> {
         let engine = &*self.engine;
         let view = engine.front_end.mmu_view(key.mode);
         let found = match &engine.space {
             Space::User(_) => {
                 let mut fetch = UserFetch { engine };
-                let key = BlockKey { physical: key.pc, key };
+                let key = BlockKey { physical: key.pc, second: NO_PAGE, key };
                 match step {
                     false => engine.find(key, &mut fetch, view),
                     true => engine.find_step(key, &mut fetch, view),
@@ -318,18 +326,16 @@ impl<F: FrontEnd> Context<F> {
             }
             Space::System(_) => {
                 let physical = self.fetch_address(key.pc, view).map_err(Missing::Fault)?;
-                let mut fetch = SystemFetch { context: self, view };
-                let key = BlockKey { physical, key };
+                let second = self.second_page(key.pc, view);
+                let key = BlockKey { physical, second, key };
+                let mut fetch = SystemFetch { bus: self.bus(), key };
                 match step {
                     false => engine.find(key, &mut fetch, view),
                     true => engine.find_step(key, &mut fetch, view),
                 }
             }
         };
-        match found {
-            Ok(found) => Ok((found.host, found.number)),
-            Err(Full) => Err(Missing::Full),
-        }
+        found.map_err(|Full| Missing::Full)
     }
 
     fn bus(&self) -> &dyn Bus {
@@ -355,6 +361,14 @@ impl<F: FrontEnd> Context<F> {
         let translation = self.walk(pc, Access::Execute, view)?;
         self.fetches.borrow_mut()[slot] = (page, translation.physical & !0xfff);
         Ok(translation.physical)
+    }
+
+    /// The physical page into which an instruction may reach that begins near the end of its page.
+    fn second_page(&self, pc: u64, view: u16) -> u64 {
+        if pc & 0xfff < TAIL {
+            return NO_PAGE;
+        }
+        self.fetch_address((pc | 0xfff).wrapping_add(1), view).unwrap_or(NO_PAGE)
     }
 
     fn note_large(&self, address: u64, page_bits: u8) {
@@ -387,7 +401,7 @@ impl<F: FrontEnd> Context<F> {
         Ok(match access {
             Access::Write if !page.writable => Place::Device(physical),
             Access::Write if code => Place::Code { host, physical },
-            _ => Place::Ram(host),
+            _ => Place::Ram { host, physical },
         })
     }
 
@@ -396,7 +410,7 @@ impl<F: FrontEnd> Context<F> {
             return self.load_pieces(address, bytes, view);
         }
         Ok(match self.place(address, Access::Read, view)? {
-            Place::Ram(host) | Place::Code { host, .. } => raw::host_load(host, bytes),
+            Place::Ram { host, .. } | Place::Code { host, .. } => raw::host_load(host, bytes),
             Place::Device(physical) => self.bus().read(physical, bytes),
         })
     }
@@ -416,9 +430,10 @@ impl<F: FrontEnd> Context<F> {
             return self.store_pieces(address, bytes, value, view);
         }
         match self.place(address, Access::Write, view)? {
-            Place::Ram(host) => raw::host_store(host, bytes, value),
-            Place::Code { host, physical } => {
+            Place::Ram { host, physical } | Place::Code { host, physical } => {
                 raw::host_store(host, bytes, value);
+                // Also where no code was: another vCPU may have translated what stood there until
+                // now, since we looked.
                 self.engine.invalidate(physical, physical + u64::from(bytes));
             }
             Place::Device(physical) => {
@@ -500,7 +515,7 @@ impl<F: FrontEnd> Context<F> {
             return Err(event(fault(address, Access::Unaligned)));
         }
         match self.place(address, Access::Write, view).map_err(event)? {
-            Place::Ram(_) => Ok(()),
+            Place::Ram { .. } => Ok(()),
             Place::Code { physical, .. } => {
                 let page = physical & !0xfff;
                 self.engine.invalidate(page, page + 0x1000);
@@ -541,8 +556,7 @@ impl<F: FrontEnd> Context<F> {
         let host = match &self.engine.space {
             Space::User(_) => self.user_host(address, bytes)?,
             Space::System(_) => match self.place(address, Access::Write, view)? {
-                Place::Ram(host) => host,
-                Place::Code { host, physical } => {
+                Place::Ram { host, physical } | Place::Code { host, physical } => {
                     code = Some(physical);
                     host
                 }
@@ -553,7 +567,8 @@ impl<F: FrontEnd> Context<F> {
             16 => raw::host_cas_wide(host, old, new),
             _ => u128::from(raw::host_cas(host, bytes, old as u64, new as u64)),
         };
-        // Now, or another vCPU could translate the old code in between.
+        // Now, or another vCPU could translate the old code in between; it may have done so even if
+        // there was none before.
         if let Some(physical) = code {
             self.engine.invalidate(physical, physical + u64::from(bytes));
         }
@@ -587,7 +602,7 @@ impl<F: FrontEnd> Context<F> {
 /// What stands at an address.
 enum Place {
     /// RAM at a host address.
-    Ram(u64),
+    Ram { host: u64, physical: u64 },
     /// RAM that code was translated from.
     Code { host: u64, physical: u64 },
     /// A device, or ROM that is written.
@@ -653,7 +668,7 @@ impl<F: FrontEnd> GuestMemory for View<'_, F> {
             let piece = rest.len().min((0x1000 - (at & 0xfff)) as usize);
             let (now, later) = rest.split_at_mut(piece);
             match self.context.place(at, Access::Read, view)? {
-                Place::Ram(host) | Place::Code { host, .. } => raw::host_read(host, now),
+                Place::Ram { host, .. } | Place::Code { host, .. } => raw::host_read(host, now),
                 Place::Device(physical) => {
                     for (address, byte) in (physical..).zip(now) {
                         *byte = self.context.bus().read(address, 1) as u8;
@@ -681,8 +696,7 @@ impl<F: FrontEnd> GuestMemory for View<'_, F> {
             let piece = rest.len().min((0x1000 - (at & 0xfff)) as usize);
             let (now, later) = rest.split_at(piece);
             match self.context.place(at, Access::Write, view)? {
-                Place::Ram(host) => raw::host_write(host, now),
-                Place::Code { host, physical } => {
+                Place::Ram { host, physical } | Place::Code { host, physical } => {
                     raw::host_write(host, now);
                     self.context.engine.invalidate(physical, physical + piece as u64);
                 }
@@ -800,16 +814,21 @@ impl Physical for Tables<'_> {
     }
 }
 
-/// Fetches guest code through the page tables.
-struct SystemFetch<'a, F: FrontEnd> {
-    context: &'a Context<F>,
-    view: u16,
+/// Fetches guest code from the pages of a block.
+struct SystemFetch<'a> {
+    bus: &'a dyn Bus,
+    key: BlockKey,
 }
 
-impl<F: FrontEnd> Fetch for SystemFetch<'_, F> {
+impl Fetch for SystemFetch<'_> {
+    /// Nothing from pages that are not in the key: the block would not depend on them.
     fn fetch(&mut self, pc: u64, bytes: &mut [u8]) -> usize {
-        let Ok(physical) = self.context.fetch_address(pc, self.view) else { return 0 };
-        let Some(page) = self.context.bus().page(physical & !0xfff) else { return 0 };
+        let physical = match (pc >> 12).wrapping_sub(self.key.key.pc >> 12) {
+            0 => self.key.physical & !0xfff | pc & 0xfff,
+            1 if self.key.second != NO_PAGE => self.key.second | pc & 0xfff,
+            _ => return 0,
+        };
+        let Some(page) = self.bus.page(physical & !0xfff) else { return 0 };
         let wanted = bytes.len().min((0x1000 - (pc & 0xfff)) as usize);
         raw::host_read(page.address + (physical & 0xfff), &mut bytes[..wanted]);
         wanted

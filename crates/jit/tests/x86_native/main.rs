@@ -6,8 +6,11 @@
 //! system instructions, x87 and MMX, which have tests of their own kind.
 
 mod cases;
+mod changes;
 mod native;
+mod pieces;
 mod sequences;
+mod system;
 
 use std::collections::BTreeMap;
 
@@ -15,7 +18,7 @@ use cases::Case;
 use isa::Event;
 use isa::ir::STATUS;
 use isa::x86::{State, X86};
-use jit::{Engine, Exit, Options, Space, UserSpace, Vcpu};
+use jit::{Engine, Exit, Features, Options, Space, UserSpace, Vcpu};
 use native::{DATA_BYTES, Machine};
 
 /// All memory may be executed, and none is guarded: each case has fresh code.
@@ -153,13 +156,28 @@ fn difference(case: &Case, native: &World, ours: &World) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
+/// A host with SSE4.1 and nothing beyond.
+fn without_avx() -> Options {
+    let features = Features { avx2: false, bmi2: false, lzcnt: false, fma: false, f16c: false };
+    Options { features, ..Options::detect() }
+}
+
 #[test]
 fn every_encoding_agrees_with_the_host() {
+    encodings_agree(Options::detect());
+}
+
+#[test]
+fn every_encoding_agrees_without_avx() {
+    encodings_agree(without_avx());
+}
+
+fn encodings_agree(options: Options) {
     let _alone = ALONE.lock();
     let mut machine = Machine::new();
     let engine =
-        Engine::new(X86::user(), Space::User(Box::new(Everything)), Options::detect()).unwrap();
-    let mut vcpu = Vcpu::new(&engine).unwrap();
+        Engine::new(X86::user(), Space::User(Box::new(Everything)), options).expect("an engine");
+    let mut vcpu = Vcpu::new(&engine).expect("a vCPU");
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let cases = cases::all();
     assert!(cases.len() > 800, "only {} encodings were found", cases.len());
@@ -190,25 +208,35 @@ fn every_encoding_agrees_with_the_host() {
 /// Lengths grow, so that the first failure is a short one.
 #[test]
 fn random_sequences_agree_with_the_host() {
-    let mut random = Random(0x0123_4567_89ab_cdef);
-    let mut lengths = (0..40_000_u64).map(|round| 2 + round / 5000);
-    sequences_agree(
-        |random| lengths.next().map(|count| sequences::sequence(random, count)),
-        &mut random,
-    );
+    grown_sequences_agree(40_000, 0x0123_4567_89ab_cdef, Options::detect());
+}
+
+#[test]
+fn random_sequences_agree_without_avx() {
+    grown_sequences_agree(10_000, 0x0fed_cba9_8765_4321, without_avx());
+}
+
+fn grown_sequences_agree(rounds: u64, seed: u64, options: Options) {
+    let mut lengths = (0..rounds).map(|round| 2 + round * 8 / rounds);
+    let next = |random: &mut Random| lengths.next().map(|count| sequences::sequence(random, count));
+    sequences_agree(next, &mut Random(seed), options);
 }
 
 #[test]
 fn a_constant_keeps_its_register_while_it_is_needed() {
     let mut again = (0..16).map(|_| sequences::constant_needed_again());
-    sequences_agree(|_| again.next(), &mut Random(0x0123_4567_89ab_cdef));
+    sequences_agree(|_| again.next(), &mut Random(0x0123_4567_89ab_cdef), Options::detect());
 }
 
-fn sequences_agree(mut next: impl FnMut(&mut Random) -> Option<Case>, random: &mut Random) {
+fn sequences_agree(
+    mut next: impl FnMut(&mut Random) -> Option<Case>,
+    random: &mut Random,
+    options: Options,
+) {
     let _alone = ALONE.lock();
     let mut machine = Machine::new();
-    let engine = Engine::new(X86::user(), Space::User(Box::new(Everything)), Options::detect())
-        .expect("an engine");
+    let engine =
+        Engine::new(X86::user(), Space::User(Box::new(Everything)), options).expect("an engine");
     let mut vcpu = Vcpu::new(&engine).expect("a vCPU");
     while let Some(case) = next(random) {
         let before = random.world(machine.data_address());

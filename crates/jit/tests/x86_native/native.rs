@@ -122,6 +122,13 @@ impl Machine {
         Self { code, data, used: PAGE }
     }
 
+    /// The data has this many bytes before the end of a page, and the rest behind it.
+    pub fn straddle(&mut self, bytes: usize) {
+        assert!(bytes < DATA_BYTES, "the data reaches into the next page");
+        // SAFETY: three pages are mapped, and the data began with the second.
+        self.data = unsafe { self.data.cast::<u8>().add(PAGE - bytes) }.cast();
+    }
+
     pub fn data(&mut self) -> &mut [u8; DATA_BYTES] {
         // SAFETY: mapped, aligned, and nothing else refers to it while guest code does not run.
         unsafe { &mut *self.data }

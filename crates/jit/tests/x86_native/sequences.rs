@@ -13,14 +13,33 @@ const REGISTERS: [u8; 13] = [0, 1, 2, 3, 5, 8, 9, 10, 11, 12, 13, 14, 15];
 const ALL_BUT_CARRY_OVERFLOW: u64 = SIGN | ZERO | ADJUST | PARITY;
 
 /// One instruction after another.
-struct Writer<'a> {
+pub struct Writer<'a> {
     random: &'a mut Random,
     bytes: Vec<u8>,
     undefined: u64,
 }
 
-impl Writer<'_> {
-    fn below(&mut self, n: u64) -> u64 {
+impl<'a> Writer<'a> {
+    pub fn new(random: &'a mut Random) -> Self {
+        Self { random, bytes: Vec::new(), undefined: 0 }
+    }
+
+    /// What was written since the last time.
+    pub fn take(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.bytes)
+    }
+
+    /// The flags that no comparison may look at now.
+    pub fn undefined(&self) -> u64 {
+        self.undefined
+    }
+
+    /// An instruction of another kind has written them all.
+    pub fn flags_are_defined(&mut self) {
+        self.undefined = 0;
+    }
+
+    pub fn below(&mut self, n: u64) -> u64 {
         self.random.draw() % n
     }
 
@@ -78,7 +97,7 @@ impl Writer<'_> {
         }
     }
 
-    fn instruction(&mut self) {
+    pub fn instruction(&mut self) {
         let width = self.below(4);
         let byte = u8::from(width != 0);
         let (reg, memory) = (self.register(), self.below(3) == 0);
@@ -157,6 +176,85 @@ impl Writer<'_> {
         self.bytes.extend(value.to_le_bytes());
     }
 
+    /// An operation on vector registers, or a move between one and memory or a general one.
+    pub fn vector(&mut self) {
+        // Prefix, opcode, and whether an immediate byte follows.
+        const OPERATIONS: &[(u8, &[u8], bool)] = &[
+            (0x66, &[0xfc], false),       // paddb
+            (0x66, &[0xfe], false),       // paddd
+            (0x66, &[0xd4], false),       // paddq
+            (0x66, &[0xfa], false),       // psubd
+            (0x66, &[0xef], false),       // pxor
+            (0x66, &[0xdf], false),       // pandn
+            (0x66, &[0x74], false),       // pcmpeqb
+            (0x66, &[0x66], false),       // pcmpgtd
+            (0x66, &[0x60], false),       // punpcklbw
+            (0x66, &[0x6d], false),       // punpckhqdq
+            (0x66, &[0x38, 0x00], false), // pshufb
+            (0x66, &[0x38, 0x10], false), // pblendvb
+            (0x66, &[0x38, 0x14], false), // blendvps
+            (0x66, &[0x38, 0x15], false), // blendvpd
+            (0x66, &[0x3a, 0x0f], true),  // palignr
+            (0x66, &[0x3a, 0x21], true),  // insertps
+            (0x66, &[0x70], true),        // pshufd
+            (0x00, &[0xc6], true),        // shufps
+            (0x00, &[0x58], false),       // addps
+            (0x66, &[0x5c], false),       // subpd
+            (0xf2, &[0x58], false),       // addsd
+            (0xf3, &[0x59], false),       // mulss
+            (0xf2, &[0x5d], false),       // minsd
+            (0xf3, &[0x5f], false),       // maxss
+            (0xf2, &[0x51], false),       // sqrtsd
+            (0xf3, &[0x5a], false),       // cvtss2sd
+            (0xf2, &[0x5a], false),       // cvtsd2ss
+            (0xf2, &[0x10], false),       // movsd
+            (0xf3, &[0x10], false),       // movss
+            (0x00, &[0x28], false),       // movaps
+            (0xf3, &[0x7e], false),       // movq
+            (0x00, &[0x16], false),       // movlhps
+            (0x66, &[0x2e], false),       // ucomisd
+            (0x66, &[0x38, 0x17], false), // ptest
+        ];
+        let (reg, rm) = (self.below(16) as u8, self.below(16) as u8);
+        match self.below(4) {
+            0 => {
+                // movups and movsd, from and to [rsi + displacement]
+                let prefix = [&[][..], &[0xf2]][self.below(2) as usize];
+                let opcode = 0x10 | self.below(2) as u8;
+                let displacement = self.below(96) as u8;
+                self.bytes.extend(prefix);
+                let rex = 0x40 | reg >> 3 << 2;
+                self.bytes.extend([rex, 0x0f, opcode, 0x46 | (reg & 7) << 3, displacement]);
+            }
+            1 => {
+                // movq between a vector and a general register; cvtsi2sd
+                let general = self.register();
+                let (prefix, opcode) =
+                    [(0x66, 0x6e), (0x66, 0x7e), (0xf2, 0x2a)][self.below(3) as usize];
+                let rex = 0x48 | reg >> 3 << 2 | general >> 3;
+                let modrm = 0xc0 | (reg & 7) << 3 | general & 7;
+                self.bytes.extend([prefix, rex, 0x0f, opcode, modrm]);
+            }
+            _ => {
+                let at = self.below(OPERATIONS.len() as u64) as usize;
+                let (prefix, opcode, immediate) = OPERATIONS[at];
+                if prefix != 0 {
+                    self.bytes.push(prefix);
+                }
+                self.bytes.extend([0x40 | reg >> 3 << 2 | rm >> 3, 0x0f]);
+                self.bytes.extend(opcode);
+                self.bytes.push(0xc0 | (reg & 7) << 3 | rm & 7);
+                if immediate {
+                    let value = self.below(256) as u8;
+                    self.bytes.push(value);
+                }
+                if matches!(opcode, [0x2e] | [0x38, 0x17]) {
+                    self.undefined = 0;
+                }
+            }
+        }
+    }
+
     fn shift(&mut self, width: u64, byte: u8, memory: bool) {
         let digit = [4, 5, 7][self.below(3) as usize];
         self.modrm(width, &[0xc0 | byte], digit, memory);
@@ -177,7 +275,7 @@ impl Writer<'_> {
 
 /// A sequence of `count` instructions.
 pub fn sequence(random: &mut Random, count: u64) -> Case {
-    let mut writer = Writer { random, bytes: Vec::new(), undefined: 0 };
+    let mut writer = Writer::new(random);
     for _ in 0..count {
         writer.instruction();
     }

@@ -6,6 +6,7 @@ use super::super::asm::{Alu, Gpr, Label, Mem, Rm, Shift, cc, reg};
 use super::super::map::NONE;
 use super::super::vcpu_block::{self as block, reason};
 use super::{Cold, Job, Mmu, Site};
+use crate::translator::TAIL;
 
 const EXIT_REQUEST: Rm = Rm::Mem(Mem::gs(block::EXIT_REQUEST));
 
@@ -51,9 +52,11 @@ impl Job<'_> {
         target <= self.c.pc || target <= self.start
     }
 
-    /// In system mode another page may be mapped elsewhere tomorrow: such exits are looked up.
+    /// In system mode another page may be mapped elsewhere tomorrow: such exits are looked up. So
+    /// are those to instructions that may reach into another page.
     fn is_far(&self, target: u64) -> bool {
-        self.t.mmu != Mmu::Identity && (target ^ self.start) >> 12 != 0
+        let elsewhere = (target ^ self.start) >> 12 != 0;
+        self.t.mmu != Mmu::Identity && (elsewhere || target & 0xfff >= TAIL)
     }
 
     fn jump(&mut self, target: u64) {

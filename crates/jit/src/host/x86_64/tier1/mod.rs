@@ -138,6 +138,9 @@ pub struct Compiler {
     /// Pinned registers that the operation at hand works with.
     borrowed: u16,
     borrowed_since: u32,
+    /// Vector registers that the operation at hand works with beyond the scratch ones, and the
+    /// spill slots that keep their contents.
+    borrowed_xmms: Vec<(u8, u8)>,
     /// Code in which pinned registers were borrowed: from, to (offsets), which.
     borrows: Vec<(u32, u32, u16)>,
     /// The instruction being compiled.
@@ -210,6 +213,7 @@ impl Compiler {
         self.faults.clear();
         self.borrows.clear();
         self.borrowed = 0;
+        self.borrowed_xmms.clear();
         self.insn_noted = false;
     }
 }

@@ -91,8 +91,8 @@ impl Job<'_> {
         let at = self.c.at;
         let file = if vector { &self.c.xmms } else { &self.c.gprs };
         let candidates = file.scratch & !file.locked;
-        if candidates == 0 && !vector {
-            return self.borrow();
+        if candidates == 0 {
+            return if vector { self.borrow_xmm() } else { self.borrow() };
         }
         let free = (0..16).find(|r| candidates & 1 << r != 0 && file.owner[*r as usize] == NOBODY);
         let register = free.unwrap_or_else(|| {
@@ -115,62 +115,95 @@ impl Job<'_> {
     /// has nothing to do with it, and gives it back at its end. Faults meanwhile find the kept
     /// contents through `Compiler::borrows`.
     fn borrow(&mut self) -> Gpr {
-        let at = self.c.at as usize;
-        let mut taken = self.c.gprs.locked | self.c.borrowed;
+        let mut taken = self.c.gprs.locked | self.c.borrowed | self.concerned(false);
         taken |= 1 << reg::RAX | 1 << reg::RCX | 1 << reg::RDX;
-        for index in at..(at + 2).min(self.ops.len()) {
-            let op = self.ops[index];
-            let hint = self.c.hint[index];
-            if hint != NONE {
-                taken |= 1 << hint;
-            }
-            if matches!(op.code, Code::Put | Code::Get)
-                && let Some(register) = self.t.map.gpr(op.a.0)
-            {
-                taken |= 1 << register;
-            }
-            for operand in op.operands() {
-                taken |= self.registers_under(operand);
-            }
-        }
         let pinned = self.t.map.gprs.iter().map(|&(_, host)| host);
         let register = pinned.rev().find(|host| taken & 1 << host == 0);
         let register = register.expect("an operation has few operands");
         self.c.asm.store(8, saved(register), register);
+        // One that is borrowed already has a range of its own: this one's contents are not kept in it.
+        let now = self.c.asm.len() as u32;
+        if self.c.borrowed != 0 {
+            self.c.borrows.push((self.c.borrowed_since, now, self.c.borrowed));
+        }
+        self.c.borrowed_since = now;
         self.c.borrowed |= 1 << register;
-        self.c.borrowed_since = self.c.asm.len() as u32;
         self.c.gprs.lock(register);
         register
     }
 
-    /// The registers a value is in, or is to be computed from.
-    fn registers_under(&self, value: Value) -> u16 {
+    /// `borrow` for vector registers, whose contents wait in a spill slot. No operation on memory
+    /// needs as many, so no fault has to find them there.
+    fn borrow_xmm(&mut self) -> Xmm {
+        let lent = self.c.borrowed_xmms.iter().fold(0, |mask, (register, _)| mask | 1 << register);
+        let taken = self.c.xmms.locked | self.c.xmms.scratch | lent | self.concerned(true);
+        let register = (0..16u8).rev().find(|register| taken & 1 << register == 0);
+        let register = register.expect("an operation has few operands");
+        let slot = self.spill_slot();
+        assert!(slot < block::SPILL_SLOTS, "a block has at most as many live values as slots");
+        self.c.spills |= 1 << slot;
+        self.keep_xmm(register, slot as u8, true);
+        self.c.borrowed_xmms.push((register, slot as u8));
+        self.c.xmms.lock(register);
+        register
+    }
+
+    /// All of a vector register, to or from a spill slot.
+    fn keep_xmm(&mut self, register: Xmm, slot: u8, store: bool) {
+        let ty = if self.t.features.avx2 { Type::V256 } else { Type::V128 };
+        move_vector(&mut self.c.asm, self.t.features, ty, register, spill_mem(slot), store);
+    }
+
+    /// The registers of a class that the operation at hand and the next one have to do with.
+    fn concerned(&self, vector: bool) -> u16 {
+        let at = self.c.at as usize;
+        let mut registers = 0;
+        for index in at..(at + 2).min(self.ops.len()) {
+            let op = self.ops[index];
+            let hint = self.c.hint[index];
+            if hint != NONE && self.is_vector(index as u32) == vector {
+                registers |= 1 << hint;
+            }
+            if matches!(op.code, Code::Put | Code::Get) {
+                let register = match vector {
+                    false => self.t.map.gpr(op.a.0),
+                    true => self.t.map.xmm(op.a.0).map(|(register, _)| register),
+                };
+                registers |= register.map_or(0, |register| 1 << register);
+            }
+            for operand in op.operands() {
+                registers |= self.registers_under(operand, vector);
+            }
+        }
+        registers
+    }
+
+    /// The registers of a class that a value is in, or is to be computed from.
+    fn registers_under(&self, value: Value, vector: bool) -> u16 {
         let index = self.canon(value);
         let place = self.c.place[index as usize];
-        let own = if place != NONE && !self.is_vector(index) { 1 << place } else { 0 };
+        let own = if place != NONE && self.is_vector(index) == vector { 1 << place } else { 0 };
         match self.is_lazy(index) {
             true => self.ops[index as usize]
                 .operands()
-                .fold(own, |registers, operand| registers | self.registers_under(operand)),
+                .fold(own, |registers, operand| registers | self.registers_under(operand, vector)),
             false => own,
         }
     }
 
     /// Borrowed registers get their contents back. Leaves the flags alone.
     pub fn give_back(&mut self) {
+        while let Some((register, slot)) = self.c.borrowed_xmms.pop() {
+            self.leave(true, register);
+            self.keep_xmm(register, slot, false);
+            self.c.spills &= !(1 << slot);
+        }
         if self.c.borrowed == 0 {
             return;
         }
         let mask = std::mem::take(&mut self.c.borrowed);
         for register in (0..16u8).filter(|register| mask & 1 << register != 0) {
-            let owner = self.c.gprs.owner[register as usize];
-            if owner != NOBODY {
-                self.c.gprs.owner[register as usize] = NOBODY;
-                if self.lives_on(owner) {
-                    self.save(owner, register);
-                }
-                self.c.place[owner as usize] = NONE;
-            }
+            self.leave(false, register);
             self.c.asm.load(8, register, saved(register));
         }
         let range = (self.c.borrowed_since, self.c.asm.len() as u32, mask);
@@ -255,16 +288,22 @@ impl Job<'_> {
     pub fn spill_all(&mut self) {
         for vector in [false, true] {
             for register in 0..16u8 {
-                let owner = self.file(vector).owner[register as usize];
-                if owner != NOBODY {
-                    self.file(vector).owner[register as usize] = NOBODY;
-                    if self.lives_on(owner) {
-                        self.save(owner, register);
-                    }
-                    self.c.place[owner as usize] = NONE;
-                }
+                self.leave(vector, register);
             }
         }
+    }
+
+    /// The value in this register leaves it at the end of the operation at hand.
+    fn leave(&mut self, vector: bool, register: u8) {
+        let owner = self.file(vector).owner[register as usize];
+        if owner == NOBODY {
+            return;
+        }
+        self.file(vector).owner[register as usize] = NOBODY;
+        if self.lives_on(owner) {
+            self.save(owner, register);
+        }
+        self.c.place[owner as usize] = NONE;
     }
 
     /// No value depends on pinned registers or cells any more (a helper is about to change them).
