@@ -311,3 +311,34 @@ fn unix_sockets_are_as_good() {
     drop(other);
     assert!(Viewer::over(Socket::Unix(one), None, true).is_err(), "the other end has gone");
 }
+
+/// Full screens of 1280 by 800 that change wholly, as fast as a client takes them.
+#[test]
+#[ignore = "a measurement: run it in a release build with --nocapture"]
+fn full_screens_a_second() {
+    let rig = rig(false, Sharing::AllowExclusive, false);
+    let pictures = [1_u32, 2].map(|seed| {
+        let mut frame = Frame::new(1280, 800);
+        for (at, pixel) in frame.pixels.iter_mut().enumerate() {
+            // Runs of a few pixels of many colours, as text and windows have.
+            *pixel = (at as u32 / 5).wrapping_mul(2_654_435_761 * seed) >> 20 << 8;
+        }
+        frame
+    });
+    for number in
+        [encoding::RAW, encoding::HEXTILE, encoding::ZLIB, encoding::TIGHT, encoding::ZRLE]
+    {
+        rig.stage.frame.lock().clone_from(&pictures[0]);
+        let mut viewer = Viewer::connect(&rig.address, None).unwrap();
+        viewer.encodings(&[number]).unwrap();
+        viewer.look(PATIENCE).unwrap();
+        let (start, mut count) = (Instant::now(), 0);
+        while start.elapsed() < Duration::from_secs(3) {
+            rig.stage.frame.lock().clone_from(&pictures[(count + 1) % 2]);
+            viewer.request(true).unwrap();
+            while !viewer.wait(start + PATIENCE).unwrap().contains(&Event::Updated) {}
+            count += 1;
+        }
+        println!("encoding {number}: {:.1} a second", count as f64 / start.elapsed().as_secs_f64());
+    }
+}

@@ -152,6 +152,9 @@ impl Writer {
             if state.continuous.is_none() {
                 state.request = state.request.or(Some(task.area));
             }
+            drop(state);
+            // The looking thread may have found nobody waiting meanwhile.
+            self.shared.want();
             return Ok(());
         }
         let mut out = vec![0, 0];
