@@ -393,7 +393,10 @@ fn differences(ours: &[u8], theirs: &[u8]) -> String {
         28 => "fpsr".into(),
         _ => format!("v{}[{}]", (word - 32) / 2, word % 2),
     };
-    let word = |set: &[u8], at: usize| u64::from_le_bytes(set[8 * at..][..8].try_into().unwrap());
+    let word = |set: &[u8], at: usize| {
+        let bytes = set[8 * at..][..8].try_into();
+        bytes.map_or(0, u64::from_le_bytes)
+    };
     (0..SET / 8)
         .filter(|&at| word(ours, at) != word(theirs, at))
         .map(|at| format!(" {} {:016x} not {:016x}", name(at), word(ours, at), word(theirs, at)))

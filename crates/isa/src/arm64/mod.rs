@@ -191,7 +191,7 @@ mod tests {
             (0xd400_0001, "svc"),
             (0xf940_0020, "ldr_unsigned"),
             (0x1e62_2820, "fadd"),
-            (0x4ee2_8420, "add_vector"),
+            (0x4ee2_8420, "simd_same"),
         ];
         for (word, name) in rows {
             assert_eq!(decode(word).map(|row| row.name), Some(name), "{word:08x}");
