@@ -78,7 +78,9 @@ pub fn run(arguments: &[String]) -> Result<()> {
 
 /// Services and compilers that tests use as peers, and that must be installed to work.
 const PACKAGES: &[&str] = &[
+    "gcc-aarch64-linux-gnu",
     "gcc-riscv64-linux-gnu",
+    "libc6-dev-arm64-cross",
     "libc6-dev-riscv64-cross",
     "libvirt-clients",
     "libvirt-daemon",

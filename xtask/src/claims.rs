@@ -33,6 +33,10 @@ pub const CLAIMS: &[Claim] = &[
         test: "monitor::the_reference_virsh_manages_a_machine_of_our_emulator",
     },
     Claim {
+        what: "VNC clients see what the guest's screen shows, and type",
+        test: "screen::vncdotool_sees_the_same_and_types",
+    },
+    Claim {
         what: "QMP plugs disks and network cards into a running machine and out of it",
         test: "monitor::devices_come_and_go_with_their_back_ends",
     },
@@ -51,6 +55,14 @@ pub const CLAIMS: &[Claim] = &[
     Claim {
         what: "Translated x86 instructions agree with the host's processor",
         test: "every_encoding_agrees_with_the_host",
+    },
+    Claim {
+        what: "AArch64 instructions, integer to vectors, agree with the reference on random sequences",
+        test: "arm64::integer_vectors_are_those_of_the_reference",
+    },
+    Claim {
+        what: "AArch64 Linux programs behave as under the reference",
+        test: "linux_user::an_aarch64_program_behaves_as_under_the_reference",
     },
     Claim {
         what: "RISC-V Linux programs behave as under the reference",
