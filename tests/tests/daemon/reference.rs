@@ -290,6 +290,11 @@ fn virsh_prints_the_same_as_with_libvirtd() {
         TOUR.iter().map(|commands| virsh(uri, &commands.replace('@', &here)).1).collect()
     };
     let reference = run(&libvirtd.uri());
+    // On a busy machine the reference has been seen to lose what it had just defined: without it
+    // there is nothing to compare with.
+    if reference[1].contains("failed to get domain") {
+        tests::skip!("libvirtd does not find the domain that it has just defined");
+    }
     let ours = run(&ours_uri);
     for ((command, reference), ours) in TOUR.iter().zip(reference).zip(ours) {
         if reference != ours {
