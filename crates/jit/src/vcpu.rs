@@ -409,6 +409,9 @@ impl<F: FrontEnd> Context<F> {
         if (address & 0xfff) + u64::from(bytes) > 0x1000 {
             return self.load_pieces(address, bytes, view);
         }
+        if let Some(host) = self.block.known_page(view, address, false) {
+            return Ok(raw::host_load(host, bytes));
+        }
         Ok(match self.place(address, Access::Read, view)? {
             Place::Ram { host, .. } | Place::Code { host, .. } => raw::host_load(host, bytes),
             Place::Device(physical) => self.bus().read(physical, bytes),
@@ -428,6 +431,10 @@ impl<F: FrontEnd> Context<F> {
     fn store(&self, address: u64, bytes: u32, value: u64, view: u16) -> Result<(), MemoryFault> {
         if (address & 0xfff) + u64::from(bytes) > 0x1000 {
             return self.store_pieces(address, bytes, value, view);
+        }
+        if let Some(host) = self.block.known_page(view, address, true) {
+            raw::host_store(host, bytes, value);
+            return Ok(());
         }
         match self.place(address, Access::Write, view)? {
             Place::Ram { host, physical } | Place::Code { host, physical } => {
@@ -630,6 +637,14 @@ impl<F: FrontEnd> View<'_, F> {
     }
 }
 
+impl<F: FrontEnd> View<'_, F> {
+    /// Where an address lies in host memory, if the soft TLB knows it.
+    fn at_hand(&self, address: u64, write: bool) -> Option<u64> {
+        let known = || self.context.block.known_page(self.view(0), address, write);
+        if self.is_user() { None } else { known() }
+    }
+}
+
 impl<F: FrontEnd> GuestMemory for View<'_, F> {
     fn load(&mut self, address: u64, bytes: u32, index: u16) -> Result<u64, MemoryFault> {
         if !self.is_user() {
@@ -651,6 +666,19 @@ impl<F: FrontEnd> GuestMemory for View<'_, F> {
             return self.context.store(address, bytes, value, self.view(index));
         }
         self.context.write_user(address, &value.to_le_bytes()[..bytes as usize])
+    }
+
+    fn copy_at_hand(&mut self, from: u64, to: u64, bytes: usize) -> bool {
+        let (source, target) = (self.at_hand(from, false), self.at_hand(to, true));
+        let (Some(source), Some(target)) = (source, target) else { return false };
+        raw::host_move(source, target, bytes);
+        true
+    }
+
+    fn fill_at_hand(&mut self, to: u64, bytes: u32, value: u64, count: usize) -> bool {
+        let Some(target) = self.at_hand(to, true) else { return false };
+        raw::host_fill(target, bytes, value, count);
+        true
     }
 
     fn read(&mut self, address: u64, into: &mut [u8], index: u16) -> Result<(), MemoryFault> {
