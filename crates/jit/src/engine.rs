@@ -134,6 +134,11 @@ impl<F: FrontEnd> Engine<F> {
         raw::guarded_write(&self.stubs, address, from)
     }
 
+    /// Copies within guest memory of user mode. False: some of it could not be read or written.
+    pub(crate) fn copy_in_user(&self, from: u64, to: u64, bytes: usize) -> bool {
+        raw::guarded_copy(&self.stubs, from, to, bytes).is_ok()
+    }
+
     /// Guest code in this range (physical; in user mode: addresses) changed or went away.
     pub fn invalidate(&self, start: u64, end: u64) {
         if start < end {

@@ -259,6 +259,11 @@ pub fn guarded_write(stubs: &Stubs, address: u64, from: &[u8]) -> Result<(), usi
     copy(stubs, address, from.as_ptr() as u64, from.len())
 }
 
+/// Copies between places that may not be there.
+pub fn guarded_copy(stubs: &Stubs, from: u64, to: u64, bytes: usize) -> Result<(), usize> {
+    copy(stubs, to, from, bytes)
+}
+
 /// Host memory that is known to be there: RAM of the machine.
 pub fn host_load(address: u64, bytes: u32) -> u64 {
     macro_rules! load {

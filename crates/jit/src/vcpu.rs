@@ -669,6 +669,11 @@ impl<F: FrontEnd> GuestMemory for View<'_, F> {
     }
 
     fn copy_at_hand(&mut self, from: u64, to: u64, bytes: usize) -> bool {
+        if self.is_user() {
+            // Begun anew after a fault in the midst, which an overlap would not bear.
+            let apart = from.abs_diff(to) >= bytes as u64;
+            return apart && self.context.engine.copy_in_user(from, to, bytes);
+        }
         let (source, target) = (self.at_hand(from, false), self.at_hand(to, true));
         let (Some(source), Some(target)) = (source, target) else { return false };
         raw::host_move(source, target, bytes);

@@ -204,10 +204,13 @@ fn store_chunk(
     let (value, count) = (state.gpr[RAX], elements as usize);
     if !memory.fill_at_hand(to, insn.bytes as u32, value, count) {
         let mut chunk = [0; PAGE_BYTES];
-        let (element, value) = (insn.bytes as usize, value.to_le_bytes());
-        let chunk = &mut chunk[..count * element];
-        for place in chunk.chunks_exact_mut(element) {
-            place.copy_from_slice(&value[..element]);
+        let chunk = &mut chunk[..count * insn.bytes as usize];
+        let value = value.to_le_bytes();
+        match insn.bytes {
+            1 => chunk.fill(value[0]),
+            bytes => chunk
+                .chunks_exact_mut(bytes as usize)
+                .for_each(|element| element.copy_from_slice(&value[..bytes as usize])),
         }
         memory.write(to, chunk, 0).map_err(memory_fault)?;
     }
