@@ -1,6 +1,7 @@
 //! A virtual CPU: its registers, its run loop, and what translated code calls.
 
 mod access;
+mod interpreted;
 mod view;
 
 use std::cell::{Cell, RefCell};
@@ -17,6 +18,7 @@ use crate::mapping::Memory;
 use crate::raw::{self, BlockPointer};
 use crate::space::{Bus, Space};
 use crate::translator::{BlockKey, NO_PAGE, TAIL};
+use interpreted::Bench;
 use view::{SystemFetch, Tables, View};
 
 /// Why `run` came back.
@@ -49,6 +51,8 @@ struct Context<F: FrontEnd> {
     large: Cell<[(u64, u64); 2]>,
     /// By page number: (virtual page, physical page) of recent fetches.
     fetches: RefCell<[(u64, u64); FETCH_PAGES]>,
+    /// Of an engine that interprets.
+    bench: RefCell<Box<Bench>>,
 }
 
 /// A virtual CPU. Belongs to one thread at a time.
@@ -81,6 +85,7 @@ impl<F: FrontEnd> Vcpu<F> {
             returns_mode: Cell::new(0),
             large: Cell::new(NO_LARGE),
             fetches: RefCell::new([(u64::MAX, 0); FETCH_PAGES]),
+            bench: RefCell::default(),
         });
         block.set_word(layout::SELF, block.address());
         block.set_word(layout::CONTEXT, &raw const *context as u64);
@@ -150,7 +155,11 @@ impl<F: FrontEnd> Vcpu<F> {
             if requests & BlockPointer::REQUEST_KICK != 0 {
                 return Exit::Kicked;
             }
-            if let Some(exit) = self.context.one_round() {
+            let exit = match self.context.engine.options.interpret {
+                false => self.context.one_round(),
+                true => self.context.interpreted_round(),
+            };
+            if let Some(exit) = exit {
                 return exit;
             }
         }
