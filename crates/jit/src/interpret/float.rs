@@ -115,6 +115,8 @@ pub fn arithmetic(control: &mut u32, code: Code, ty: Type, aux: u16, a: u64, b: 
         (_, true) => Lane::FSqrtLow32,
         (_, false) => Lane::FSqrtLow64,
     };
+    // The square root's operand is the second one of its row.
+    let b = if code == Code::FSqrt { a } else { b };
     let result = rounded(control, rule.round, |control| low(control, format, lane, a, b, 0));
     ruled(rule.nan, format, result, &[a, b])
 }

@@ -27,6 +27,8 @@ pub trait Machine {
     fn fp_control(&mut self) -> &mut u32;
     /// Guest memory.
     fn memory(&mut self) -> &mut dyn GuestMemory;
+    /// Whether the block's code is no longer what it was lifted from.
+    fn code_changed(&mut self) -> bool;
     /// Calls a helper.
     fn helper(&mut self, number: u16, arguments: [u64; 3]) -> Result<u64, Stop>;
 }
@@ -357,9 +359,9 @@ impl<M: Machine> Run<'_, M> {
             }
             _ => {
                 self.set_pc(self.own.pc);
-                // It may have written anywhere.
-                self.own.stale = true;
                 let value = self.machine.helper(op.aux, [a, b, c]).map_err(Leave::Stop)?;
+                // It may have written anywhere.
+                self.own.stale |= self.machine.code_changed();
                 int(value)
             }
         }

@@ -18,6 +18,8 @@ use crate::translator::BlockKey;
 pub struct Bench {
     ir: Ir,
     interpreter: Interpreter,
+    /// The block's code, to see whether it changes.
+    code: Vec<u8>,
 }
 
 impl<F: FrontEnd> Context<F> {
@@ -26,7 +28,7 @@ impl<F: FrontEnd> Context<F> {
         let engine = &*self.engine;
         let key = engine.front_end.key(self.state());
         let mut bench = self.bench.borrow_mut();
-        let Bench { ir, interpreter } = &mut **bench;
+        let Bench { ir, interpreter, code } = &mut **bench;
         ir.begin(key.pc, 12, engine.options.insns_max);
         match &engine.space {
             Space::User(_) => engine.front_end.translate(key, &mut UserFetch { engine }, ir),
@@ -42,9 +44,14 @@ impl<F: FrontEnd> Context<F> {
                 engine.front_end.translate(key, &mut fetch, ir);
             }
         }
+        let mut view = View { context: self };
+        let (start, end) = ir.code_range();
+        read_code(&mut view, start, end, code);
         let mut machine = Interpreted {
             context: self,
-            view: View { context: self },
+            view,
+            code,
+            start,
             control: self.block.word(layout::GUEST_MXCSR) as u32,
         };
         let outcome = interpreter.run(ir.ops(), ir.code_range(), F::LAYOUT.pc, &mut machine);
@@ -56,10 +63,22 @@ impl<F: FrontEnd> Context<F> {
     }
 }
 
+/// Code as data: nothing where it cannot be read so.
+fn read_code(memory: &mut dyn GuestMemory, start: u64, end: u64, into: &mut Vec<u8>) {
+    into.clear();
+    into.resize(end.wrapping_sub(start) as usize, 0);
+    if memory.read(start, into, 0).is_err() {
+        into.clear();
+    }
+}
+
 /// The vCPU as the interpreter sees it.
 struct Interpreted<'a, F: FrontEnd> {
     context: &'a Context<F>,
     view: View<'a, F>,
+    code: &'a [u8],
+    /// Where the code begins.
+    start: u64,
     control: u32,
 }
 
@@ -78,6 +97,11 @@ impl<F: FrontEnd> Machine for Interpreted<'_, F> {
 
     fn memory(&mut self) -> &mut dyn GuestMemory {
         &mut self.view
+    }
+
+    fn code_changed(&mut self) -> bool {
+        let mut now = vec![0; self.code.len()];
+        self.view.read(self.start, &mut now, 0).is_err() || now != self.code
     }
 
     fn helper(&mut self, number: u16, arguments: [u64; 3]) -> Result<u64, Stop> {

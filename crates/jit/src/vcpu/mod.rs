@@ -13,6 +13,7 @@ use isa::{Access, Event, FrontEnd, GuestMemory, Key, MemoryFault, Stop, Translat
 use crate::engine::{Engine, Found, Full, UserFetch, fetch_event};
 use crate::faults;
 use crate::host::x86_64::tier1::SlowAccess;
+use crate::host::x86_64::tier1::COUNTS_AS_STORE;
 use crate::host::x86_64::vcpu_block::{self as layout, reason};
 use crate::mapping::Memory;
 use crate::raw::{self, BlockPointer};
@@ -306,6 +307,7 @@ impl<F: FrontEnd> Context<F> {
             faults::DIVIDE => Access::Divide,
             faults::UNALIGNED => Access::Unaligned,
             kind if kind & faults::WRITE != 0 => Access::Write,
+            _ if self.engine.borrowed_at(rip) & COUNTS_AS_STORE != 0 => Access::Write,
             _ => Access::Read,
         };
         let bus = kind & faults::BUS;
