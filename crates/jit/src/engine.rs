@@ -27,6 +27,8 @@ pub struct Options {
     pub insns_max: u32,
     /// The host's features; tests switch some off.
     pub features: Features,
+    /// Blocks are not translated but interpreted: the oracle of tests. Slow.
+    pub interpret: bool,
 }
 
 impl Options {
@@ -36,6 +38,7 @@ impl Options {
             cache_bytes: 128 << 20,
             insns_max: isa::ir::Ir::INSNS_MAX,
             features: Features::detect(),
+            interpret: false,
         }
     }
 }

@@ -97,8 +97,9 @@ extern "C" fn handler(signal: i32, info: *mut libc::siginfo_t, context: *mut lib
     }
     let address = match signal {
         // SAFETY: a memory fault's information has an address.
-        libc::SIGSEGV | libc::SIGBUS => fault_address(unsafe { &*info }),
-        _ => 0,
+        libc::SIGSEGV | libc::SIGBUS => Some(fault_address(unsafe { &*info })),
+        libc::SIGFPE => Some(0),
+        _ => None, // the code has noted it
     };
     let kind = match signal {
         libc::SIGFPE => DIVIDE,
@@ -107,7 +108,9 @@ extern "C" fn handler(signal: i32, info: *mut libc::siginfo_t, context: *mut lib
         _ if registers[libc::REG_ERR as usize] & 2 != 0 => WRITE,
         _ => 0,
     };
-    note(block::FAULT_ADDRESS, address);
+    if let Some(address) = address {
+        note(block::FAULT_ADDRESS, address);
+    }
     note(block::FAULT_RIP, rip);
     note(block::FAULT_KIND, kind);
     registers[libc::REG_RIP as usize] = region.leave.load(Ordering::Relaxed) as i64;

@@ -200,6 +200,26 @@ impl BlockPointer {
         self.at(layout::STATE).cast()
     }
 
+    fn in_state(self, offset: u32, bytes: usize) -> *mut u8 {
+        let fits = u64::from(offset) + bytes as u64 <= u64::from(layout::STATE_BYTES_MAX);
+        assert!(fits, "registers lie in the state");
+        self.at(layout::STATE + offset)
+    }
+
+    /// Bytes of the guest's registers, while the vCPU is not in translated code.
+    pub fn state_bytes(self, offset: u32, into: &mut [u8]) {
+        let from = self.in_state(offset, into.len());
+        // SAFETY: the range lies in the state, which only the vCPU's own thread touches.
+        unsafe { ptr::copy_nonoverlapping(from, into.as_mut_ptr(), into.len()) };
+    }
+
+    /// The same, written.
+    pub fn set_state_bytes(self, offset: u32, from: &[u8]) {
+        let to = self.in_state(offset, from.len());
+        // SAFETY: as for `state_bytes`.
+        unsafe { ptr::copy_nonoverlapping(from.as_ptr(), to, from.len()) };
+    }
+
     /// Enters translated code at `target` and comes back when it was left.
     pub fn enter(self, stubs: &Stubs, fsgsbase: bool, target: u64) {
         if !fsgsbase {

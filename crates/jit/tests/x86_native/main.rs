@@ -162,6 +162,10 @@ fn without_avx() -> Options {
     Options { features, ..Options::detect() }
 }
 
+fn interpreted() -> Options {
+    Options { interpret: true, ..Options::detect() }
+}
+
 #[test]
 fn every_encoding_agrees_with_the_host() {
     encodings_agree(Options::detect());
@@ -170,6 +174,12 @@ fn every_encoding_agrees_with_the_host() {
 #[test]
 fn every_encoding_agrees_without_avx() {
     encodings_agree(without_avx());
+}
+
+/// The oracle of everything else has this oracle.
+#[test]
+fn every_encoding_agrees_when_interpreted() {
+    encodings_agree(interpreted());
 }
 
 fn encodings_agree(options: Options) {
@@ -214,6 +224,11 @@ fn random_sequences_agree_with_the_host() {
 #[test]
 fn random_sequences_agree_without_avx() {
     grown_sequences_agree(10_000, 0x0fed_cba9_8765_4321, without_avx());
+}
+
+#[test]
+fn random_sequences_agree_when_interpreted() {
+    grown_sequences_agree(10_000, 0x0246_8ace_1357_9bdf, interpreted());
 }
 
 fn grown_sequences_agree(rounds: u64, seed: u64, options: Options) {
