@@ -120,6 +120,10 @@ pub enum Kind {
     Balloon {
         /// The guest's statistics are asked for so often.
         poll_seconds: Option<u32>,
+        /// The guest may take memory back when it has no other.
+        deflates_on_oom: bool,
+        /// The guest tells by itself which memory it does not use.
+        reports_free_pages: bool,
     },
     /// Randomness from a file of the host.
     Random {

@@ -217,7 +217,10 @@ impl Plan<'_> {
                     .with_child(source("path", &log.display()))
                     .with_child(Element::new("target").with("port", "0")),
             )
-            .with_child(Element::new("memballoon").with("model", "virtio"))
+            .with_child(
+                // What the guest does not use is the host's again, without anybody asking.
+                Element::new("memballoon").with("model", "virtio").with("freePageReporting", "on"),
+            )
             .with_child(
                 Element::new("rng").with("model", "virtio").with_child(
                     Element::with_text("backend", "/dev/urandom").with("model", "random"),

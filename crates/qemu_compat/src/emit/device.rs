@@ -204,7 +204,17 @@ pub fn device_arguments(device: &Device) -> Vec<Value> {
                 object(&[("driver", model.as_str().into()), ("audiodev", "audio1".into())])
             }
         }
-        Kind::Balloon { poll_seconds: _ } => object(&[("driver", "virtio-balloon-pci".into())]),
+        Kind::Balloon { poll_seconds: _, deflates_on_oom, reports_free_pages } => {
+            let mut balloon = object(&[("driver", "virtio-balloon-pci".into())]);
+            for (name, on) in
+                [("deflate-on-oom", deflates_on_oom), ("free-page-reporting", reports_free_pages)]
+            {
+                if *on {
+                    balloon.insert(name.to_owned(), true.into());
+                }
+            }
+            balloon
+        }
         Kind::Random { .. } => {
             object(&[("driver", "virtio-rng-pci".into()), ("rng", format!("obj{id}").into())])
         }

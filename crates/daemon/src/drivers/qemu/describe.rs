@@ -201,7 +201,11 @@ pub fn device(
         "memballoon" if element.is("model", "none") => None,
         "memballoon" => {
             let period = element.attribute_at("stats", "period").and_then(|text| text.parse().ok());
-            Some(Kind::Balloon { poll_seconds: period })
+            Some(Kind::Balloon {
+                poll_seconds: period,
+                deflates_on_oom: element.is("autodeflate", "on"),
+                reports_free_pages: element.is("freePageReporting", "on"),
+            })
         }
         "rng" => Some(random(element)?),
         "panic" => Some(Kind::Panic),
