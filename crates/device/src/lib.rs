@@ -6,6 +6,7 @@
 
 pub mod pci;
 
+mod blob;
 mod clock;
 mod entropy;
 mod event;
@@ -17,6 +18,7 @@ mod screen;
 mod stream;
 mod timer;
 
+pub use blob::Blob;
 pub use clock::{Clock, HostClock, StoppedClock};
 pub use entropy::Entropy;
 pub use event::{DeviceEvent, EventSink, NoEvents};

@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::io::Write;
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
-use device::Stream;
+use device::{Blob, Stream};
 use machine::surroundings::Backends;
 use machine::{
     BoardKind, Boot, Cause, Config, End, Kernel, Machine, Part, Request, Requests, Smbios,
@@ -410,17 +411,17 @@ impl Assembly {
 
     fn boot(&self, firmware: &Folders, flash: [Option<block::NodeRef>; 2]) -> Result<Boot> {
         let options = &self.options;
-        let read = |path: &str, what: &str| {
-            fs::read(path).with_context(|| format!("could not load {what} '{path}'"))
+        let open = |path: &str, what: &str| {
+            Blob::open(Path::new(path)).with_context(|| format!("could not load {what} '{path}'"))
         };
         let kernel = match &options.kernel {
             None => None,
             Some(path) => Some(Kernel {
-                image: read(path, "kernel")?,
+                image: open(path, "kernel")?,
                 initrd: options
                     .initrd
                     .as_deref()
-                    .map_or(Ok(Vec::new()), |path| read(path, "initrd"))?,
+                    .map_or(Ok(Blob::default()), |path| open(path, "initrd"))?,
                 command_line: options.append.clone(),
             }),
         };

@@ -22,7 +22,7 @@ pub use board::Machine;
 pub use boot::{BootError, Kernel};
 pub use config::{BoardKind, Boot, Config, MachineError, PROCESSORS_MAX, Part, PartError};
 pub use device::{
-    Axis, Button, Cursor, DeviceEvent, EventSink, InputDevice, InputEvent, Inputs, NoEvents,
+    Axis, Blob, Button, Cursor, DeviceEvent, EventSink, InputDevice, InputEvent, Inputs, NoEvents,
     Picture, Properties, PropertyKind, PropertyValue, Rectangle, Screen, Screens, Stream,
     StreamEvent, StreamPeer,
 };

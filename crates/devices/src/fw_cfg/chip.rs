@@ -1,5 +1,7 @@
 //! The registers: a selected item and a place in it. Pure.
 
+use device::Blob;
+
 use super::items::Files;
 
 const ERROR: u32 = 1;
@@ -9,7 +11,7 @@ const SELECT: u32 = 1 << 3;
 const WRITE: u32 = 1 << 4;
 
 /// The most bytes that one request moves: zeros behind the end of an item are not worth more.
-const REQUEST_BYTES_MAX: usize = 16 << 20;
+const REQUEST_BYTES_MAX: u64 = 16 << 20;
 
 /// A DMA request as it stands in guest memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,12 +50,17 @@ pub enum Outcome {
     Done(u32),
 }
 
-/// The selected item.
+/// Bytes that are fetched for who reads them one by one.
+const WINDOW: u64 = 4096;
+
+/// The selected item. What cannot be read of it reads as zeros.
 #[derive(Default)]
 pub struct Chip {
     key: u16,
-    bytes: Vec<u8>,
-    at: usize,
+    bytes: Blob,
+    at: u64,
+    /// Some of the bytes, and where they begin.
+    window: (u64, Vec<u8>),
 }
 
 impl Chip {
@@ -61,12 +68,25 @@ impl Chip {
     pub fn select(&mut self, files: &Files, key: u16) {
         self.key = key;
         self.bytes = files.read(key & 0xbfff);
+        self.window = (0, Vec::new());
         self.at = 0;
+    }
+
+    fn part(&self, start: u64, most: u64) -> Vec<u8> {
+        let mut bytes = vec![0; self.bytes.len().saturating_sub(start).min(most) as usize];
+        if self.bytes.read(start, &mut bytes).is_err() {
+            bytes.fill(0);
+        }
+        bytes
     }
 
     /// The next byte; zeros after the end.
     pub fn read(&mut self) -> u8 {
-        let byte = self.bytes.get(self.at).copied().unwrap_or(0);
+        let start = self.at / WINDOW * WINDOW;
+        if self.window.1.is_empty() || self.window.0 != start {
+            self.window = (start, self.part(start, WINDOW));
+        }
+        let byte = self.window.1.get((self.at - start) as usize).copied().unwrap_or(0);
         self.at = self.at.saturating_add(1);
         byte
     }
@@ -76,17 +96,16 @@ impl Chip {
         if command.control & SELECT != 0 {
             self.select(files, (command.control >> 16) as u16);
         }
-        let length = command.length as usize;
+        let length = u64::from(command.length);
         if command.control & READ != 0 {
-            let left = self.bytes.get(self.at..).unwrap_or_default();
-            let bytes = left[..left.len().min(length)].to_vec();
-            let zeros = (length - bytes.len()).min(REQUEST_BYTES_MAX) as u64;
+            let bytes = self.part(self.at, length);
+            let zeros = (length - bytes.len() as u64).min(REQUEST_BYTES_MAX);
             self.at = self.at.saturating_add(length);
             Outcome::ToGuest(command.address, bytes, zeros)
         } else if command.control & WRITE != 0 {
             let fits = length <= self.bytes.len().saturating_sub(self.at);
             if fits && files.is_writable(self.key) {
-                Outcome::FromGuest(command.address, length)
+                Outcome::FromGuest(command.address, length as usize)
             } else {
                 Outcome::Done(ERROR)
             }
@@ -100,9 +119,10 @@ impl Chip {
 
     /// The bytes of a [`Outcome::FromGuest`].
     pub fn take(&mut self, files: &mut Files, bytes: &[u8]) {
-        files.write(self.key, self.at, bytes);
+        files.write(self.key, self.at as usize, bytes);
         self.bytes = files.read(self.key);
-        self.at = self.at.saturating_add(bytes.len());
+        self.window = (0, Vec::new());
+        self.at = self.at.saturating_add(bytes.len() as u64);
     }
 }
 
@@ -157,7 +177,7 @@ mod tests {
         let write = chip.begin(&files, command(select(0x22) | WRITE, 4));
         assert_eq!(write, Outcome::FromGuest(0x1000, 4));
         chip.take(&mut files, &[5, 6, 7, 8]);
-        assert_eq!(files.read(0x22), [5, 6, 7, 8]);
+        assert_eq!(files.read(0x22).head(4).unwrap(), [5, 6, 7, 8]);
         let too_long = chip.begin(&files, command(select(0x22) | WRITE, 5));
         assert_eq!(too_long, Outcome::Done(ERROR));
     }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use device::Blob;
+
 /// Numbers of items that have had them from the beginning.
 pub mod key {
     /// "QEMU", so that firmware sees that the device is there.
@@ -72,6 +74,8 @@ pub type Told = Box<dyn Fn(&[u8]) + Send + Sync>;
 pub enum Source {
     /// They are here.
     Bytes(Vec<u8>),
+    /// They are fetched as firmware reads them.
+    Stored(Blob),
     /// They are made when firmware selects the item, for they say how it has set up the machine.
     /// Always as many as said; shorter results are filled up with zeros.
     Made(usize, Maker),
@@ -84,6 +88,7 @@ impl Source {
         match self {
             Self::Bytes(bytes) | Self::Written(bytes, _) => bytes.len(),
             Self::Made(bytes, _) => *bytes,
+            Self::Stored(blob) => usize::try_from(blob.len()).unwrap_or(usize::MAX),
         }
     }
 }
@@ -100,6 +105,11 @@ impl Files {
     /// Sets a numbered item.
     pub fn set(&mut self, key: u16, bytes: impl Into<Vec<u8>>) {
         self.items.insert(key, Source::Bytes(bytes.into()));
+    }
+
+    /// Sets an item that is large.
+    pub fn store(&mut self, key: u16, blob: Blob) {
+        self.items.insert(key, Source::Stored(blob));
     }
 
     /// Sets a 16-bit item.
@@ -149,18 +159,19 @@ impl Files {
     }
 
     /// The bytes of an item; none for a key that nobody has set.
-    pub(super) fn read(&self, key: u16) -> Vec<u8> {
+    pub(super) fn read(&self, key: u16) -> Blob {
         if key == key::DIRECTORY {
-            return self.directory();
+            return self.directory().into();
         }
         match self.source(key) {
-            Some(Source::Bytes(bytes) | Source::Written(bytes, _)) => bytes.clone(),
+            Some(Source::Bytes(bytes) | Source::Written(bytes, _)) => bytes.clone().into(),
             Some(Source::Made(size, make)) => {
                 let mut bytes = make();
                 bytes.resize(*size, 0);
-                bytes
+                bytes.into()
             }
-            None => Vec::new(),
+            Some(Source::Stored(blob)) => blob.clone(),
+            None => Blob::default(),
         }
     }
 

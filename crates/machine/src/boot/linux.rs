@@ -1,5 +1,8 @@
 //! A bzImage, where its parts go, and the page of parameters it reads.
 
+use std::io;
+
+use device::Blob;
 use devices::fw_cfg::{Files, key};
 use memory::FlatView;
 
@@ -9,9 +12,9 @@ use crate::acpi;
 #[derive(Clone, Debug, Default)]
 pub struct Kernel {
     /// A bzImage.
-    pub image: Vec<u8>,
+    pub image: Blob,
     /// The initial RAM disk, or nothing.
-    pub initrd: Vec<u8>,
+    pub initrd: Blob,
     /// The command line.
     pub command_line: String,
 }
@@ -24,6 +27,14 @@ pub enum BootError {
     NotAKernel {
         /// What is wrong.
         what: &'static str,
+    },
+    /// A file could not be read any more.
+    #[error("The {what} cannot be read: {error}")]
+    Unreadable {
+        /// Kernel or initial RAM disk.
+        what: &'static str,
+        /// Why.
+        error: io::Error,
     },
     /// The protocol's version is too low, or the kernel has no 64-bit entry.
     #[error("The kernel has no 64-bit entry point (boot protocol {major}.{minor:02})")]
@@ -66,6 +77,11 @@ pub struct Placed {
     pub descriptors: u64,
 }
 
+const KERNEL: &str = "kernel";
+const RAM_DISK: &str = "initial RAM disk";
+/// Bytes that are copied at once.
+const PIECE: usize = 1 << 20;
+
 const SETUP_SECTORS: usize = 0x1f1;
 const BOOT_FLAG: usize = 0x1fe;
 const HEADER: usize = 0x202;
@@ -106,9 +122,12 @@ const RESERVED: u32 = 2;
 
 impl Kernel {
     fn field<const N: usize>(&self, offset: usize) -> Result<[u8; N], BootError> {
-        let field = self.image.get(offset..offset + N);
-        let field = field.and_then(|bytes| bytes.try_into().ok());
-        field.ok_or(BootError::NotAKernel { what: "it is too short" })
+        let mut field = [0; N];
+        match self.image.read(offset as u64, &mut field) {
+            Ok(bytes) if bytes == N => Ok(field),
+            Ok(_) => Err(BootError::NotAKernel { what: "it is too short" }),
+            Err(error) => Err(BootError::Unreadable { what: KERNEL, error }),
+        }
     }
 
     fn word(&self, offset: usize) -> Result<u32, BootError> {
@@ -139,13 +158,14 @@ impl Kernel {
         const COMMAND_LINE_AT: u32 = 0x2_0000;
         self.check()?;
         let setup_bytes = (self.setup_sectors()? + 1) * 512;
-        let code = self.image.get(setup_bytes..).unwrap_or_default();
-        let mut setup = self.image.get(..setup_bytes).unwrap_or_default().to_vec();
+        let code = self.image.behind(setup_bytes as u64);
+        let setup = self.image.head(setup_bytes);
+        let mut setup = setup.map_err(|error| BootError::Unreadable { what: KERNEL, error })?;
         let command_line = [self.command_line.as_bytes(), &[0]].concat();
         let most = u64::from(self.word(INITRD_MAX)?) + 1;
-        let initrd_bytes = self.initrd.len() as u64;
+        let initrd_bytes = self.initrd.len();
         let end = low_bytes.min(most);
-        let no_room = BootError::NoRoom { what: "initial RAM disk", bytes: initrd_bytes, end };
+        let no_room = BootError::NoRoom { what: RAM_DISK, bytes: initrd_bytes, end };
         let initrd = end.checked_sub(initrd_bytes).map(|start| start & !0xfff).ok_or(no_room)?;
         let mut set = |offset: usize, bytes: &[u8]| {
             if let Some(field) = setup.get_mut(offset..offset + bytes.len()) {
@@ -161,14 +181,14 @@ impl Kernel {
             set(RAMDISK_SIZE, &(initrd_bytes as u32).to_le_bytes());
             files.set_word(key::INITRD_ADDRESS, initrd as u32);
             files.set_word(key::INITRD_BYTES, initrd_bytes as u32);
-            files.set(key::INITRD_DATA, self.initrd.clone());
+            files.store(key::INITRD_DATA, self.initrd.clone());
         }
         files.set_word(key::COMMAND_LINE_ADDRESS, COMMAND_LINE_AT);
         files.set_word(key::COMMAND_LINE_BYTES, command_line.len() as u32);
         files.set(key::COMMAND_LINE_DATA, command_line);
         files.set_word(key::KERNEL_ADDRESS, HIGH_START as u32);
         files.set_word(key::KERNEL_BYTES, code.len() as u32);
-        files.set(key::KERNEL_DATA, code);
+        files.store(key::KERNEL_DATA, code);
         files.set_word(key::SETUP_ADDRESS, REAL_MODE);
         files.set_word(key::SETUP_BYTES, setup.len() as u32);
         files.set(key::SETUP_DATA, setup);
@@ -191,15 +211,15 @@ impl Kernel {
         high_bytes: u64,
     ) -> Result<Placed, BootError> {
         self.check()?;
-        let code = self.image.get((self.setup_sectors()? + 1) * 512..).unwrap_or_default();
+        let code = self.image.behind((self.setup_sectors()? as u64 + 1) * 512);
         let preferred = u64::from_le_bytes(self.field(PREFERRED_ADDRESS)?);
         let alignment = u64::from(self.word(ALIGNMENT)?).max(1);
         let start = preferred.max(HIGH_START).next_multiple_of(alignment);
-        let init_size = u64::from(self.word(INIT_SIZE)?).max(code.len() as u64);
+        let init_size = u64::from(self.word(INIT_SIZE)?).max(code.len());
         if start.saturating_add(init_size) > low_bytes {
-            return Err(BootError::NoRoom { what: "kernel", bytes: init_size, end: low_bytes });
+            return Err(BootError::NoRoom { what: KERNEL, bytes: init_size, end: low_bytes });
         }
-        memory.write(start, code);
+        load(memory, start, &code, KERNEL)?;
         let initrd = self.place_initrd(memory, start + init_size, low_bytes)?;
         let mut parameters = self.parameters(initrd, low_bytes, high_bytes)?;
         parameters[COMMAND_LINE..COMMAND_LINE + 4]
@@ -224,7 +244,7 @@ impl Kernel {
         kernel_end: u64,
         low_bytes: u64,
     ) -> Result<u64, BootError> {
-        let bytes = self.initrd.len() as u64;
+        let bytes = self.initrd.len();
         if bytes == 0 {
             return Ok(0);
         }
@@ -232,9 +252,9 @@ impl Kernel {
         let end = low_bytes.min(most);
         let start = end.checked_sub(bytes).map(|start| start & !0xfff);
         let start = start.filter(|start| *start >= kernel_end);
-        let no_room = BootError::NoRoom { what: "initial RAM disk", bytes, end };
+        let no_room = BootError::NoRoom { what: RAM_DISK, bytes, end };
         let start = start.ok_or(no_room)?;
-        memory.write(start, &self.initrd);
+        load(memory, start, &self.initrd, RAM_DISK)?;
         Ok(start)
     }
 
@@ -253,8 +273,8 @@ impl Kernel {
         // The header's end is told by the jump at its start; all known fields are copied.
         let header_end =
             (0x202 + usize::from(self.field::<1>(0x201)?[0])).min(HEADER_END.max(0x280));
-        let header = self.image.get(SETUP_SECTORS..header_end).unwrap_or_default();
-        page[SETUP_SECTORS..SETUP_SECTORS + header.len()].copy_from_slice(header);
+        let header = self.image.read(SETUP_SECTORS as u64, &mut page[SETUP_SECTORS..header_end]);
+        header.map_err(|error| BootError::Unreadable { what: KERNEL, error })?;
         let mut set = |offset: usize, bytes: &[u8]| {
             page[offset..offset + bytes.len()].copy_from_slice(bytes);
         };
@@ -276,6 +296,24 @@ impl Kernel {
         }
         Ok(page)
     }
+}
+
+/// Puts a file into memory, piece by piece.
+fn load(
+    memory: &FlatView,
+    mut start: u64,
+    blob: &Blob,
+    what: &'static str,
+) -> Result<(), BootError> {
+    let mut piece = vec![0; PIECE.min(blob.len() as usize)];
+    let mut offset = 0;
+    while offset < blob.len() {
+        let read = blob.read(offset, &mut piece);
+        let bytes = read.map_err(|error| BootError::Unreadable { what, error })?;
+        memory.write(start, &piece[..bytes]);
+        (start, offset) = (start + bytes as u64, offset + bytes as u64);
+    }
+    Ok(())
 }
 
 /// What firmware would say of memory: start, bytes, kind.
@@ -343,7 +381,11 @@ mod tests {
         set(PREFERRED_ADDRESS, &0x100_0000_u64.to_le_bytes());
         set(INIT_SIZE, &0x10_0000_u32.to_le_bytes());
         image.extend(b"code");
-        Kernel { image, initrd: vec![7; 5000], command_line: "quiet".to_owned() }
+        Kernel {
+            image: image.into(),
+            initrd: vec![7; 5000].into(),
+            command_line: "quiet".to_owned(),
+        }
     }
 
     fn memory(bytes: u64) -> Arc<FlatView> {
@@ -371,21 +413,29 @@ mod tests {
         assert_eq!(parameter(E820_ENTRIES) & 0xff, 4);
     }
 
+    type Change = dyn Fn(&mut Kernel);
+
+    fn edit(kernel: &mut Kernel, edit: fn(&mut Vec<u8>)) {
+        let mut image = kernel.image.head(usize::MAX).unwrap();
+        edit(&mut image);
+        kernel.image = image.into();
+    }
+
     #[test]
     fn what_is_no_kernel_or_does_not_fit_is_refused() {
         let low = 64 << 20;
         let memory = memory(low);
-        let refused = |change: &dyn Fn(&mut Kernel), low: u64| {
+        let refused = |change: &Change, low: u64| {
             let mut kernel = kernel();
             change(&mut kernel);
             kernel.place(&memory, low, 0).unwrap_err().to_string()
         };
         for (change, low, text) in [
-            ((&|k: &mut Kernel| k.image.truncate(100)) as &dyn Fn(&mut Kernel), low, "too short"),
-            (&|k| k.image[BOOT_FLAG] = 0, low, "signature"),
-            (&|k| k.image[XLOAD_FLAGS] = 0, low, "no 64-bit entry"),
+            ((&|k: &mut Kernel| edit(k, |i| i.truncate(100))) as &Change, low, "too short"),
+            (&|k| edit(k, |image| image[BOOT_FLAG] = 0), low, "signature"),
+            (&|k| edit(k, |image| image[XLOAD_FLAGS] = 0), low, "no 64-bit entry"),
             (&|_| {}, 8 << 20, "kernel (1048576 bytes) does not fit"),
-            (&|k| k.initrd = vec![0; 60 << 20], low, "initial RAM disk"),
+            (&|k| k.initrd = vec![0; 60 << 20].into(), low, "initial RAM disk"),
             (&|k| k.command_line = "x".repeat(17), low, "17 bytes"),
         ] {
             let error = refused(change, low);

@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use device::{Stream, StreamPeer};
+use device::{Blob, Stream, StreamPeer};
 use machine::surroundings::{Backends, Firmware};
 use machine::{
     Actions, BoardKind, Boot, Cause, Config, End, Kernel, Machine, NoEvents, Part, Properties,
@@ -181,7 +181,7 @@ impl Rig {
     /// A Debian kernel with busybox and this init script, started directly. None without assets.
     pub fn kernel(board: BoardKind, script: &str) -> Option<Self> {
         let busybox = tests::asset("busybox-amd64/bin/busybox")?;
-        let image = fs::read(tests::asset_file("kernel-12/boot", "vmlinuz")?).ok()?;
+        let image = Blob::open(&tests::asset_file("kernel-12/boot", "vmlinuz")?).ok()?;
         let folder = tests::scratch(&format!("machine-{board:?}-{}", script.len()));
         let path = folder.join("initrd");
         let whole = format!(
@@ -189,7 +189,7 @@ impl Rig {
              {script}\n/bin/busybox poweroff -f"
         );
         tests::initramfs::write(&path, &busybox, &whole).ok()?;
-        let initrd = fs::read(&path).ok()?;
+        let initrd = Blob::open(&path).ok()?;
         _ = fs::remove_dir_all(folder);
         let command_line = "console=ttyS0 panic=-1".to_owned();
         let mut rig = Self::new(board, Vec::new());

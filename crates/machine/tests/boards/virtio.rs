@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::rig::{Log, MemoryDisk, Rig, boot_disk, firmware, part, text};
-use device::{Stream, StreamPeer};
+use device::{Blob, Stream, StreamPeer};
 use machine::{BoardKind, Boot, Kernel, Machine, Part, Picture, PropertyValue};
 use net::user::{Config, HostEnd, HostForward, UserNet};
 use net::{Backend, Capabilities, Card, Offload};
@@ -132,8 +132,8 @@ fn kernel(folder: &Path, script: &str) -> Option<Kernel> {
     let initrd = folder.join("initrd");
     tests::initramfs::write_with(&initrd, &busybox, &script, &files).ok()?;
     Some(Kernel {
-        image: fs::read(image).ok()?,
-        initrd: fs::read(initrd).ok()?,
+        image: Blob::open(&image).ok()?,
+        initrd: Blob::open(&initrd).ok()?,
         command_line: "console=ttyS0 quiet panic=-1".to_owned(),
     })
 }
