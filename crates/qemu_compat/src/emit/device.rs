@@ -204,16 +204,8 @@ pub fn device_arguments(device: &Device) -> Vec<Value> {
                 object(&[("driver", model.as_str().into()), ("audiodev", "audio1".into())])
             }
         }
-        Kind::Balloon { poll_seconds: _, deflates_on_oom, reports_free_pages } => {
-            let mut balloon = object(&[("driver", "virtio-balloon-pci".into())]);
-            for (name, on) in
-                [("deflate-on-oom", deflates_on_oom), ("free-page-reporting", reports_free_pages)]
-            {
-                if *on {
-                    balloon.insert(name.to_owned(), true.into());
-                }
-            }
-            balloon
+        Kind::Balloon { deflates_on_oom, reports_free_pages, .. } => {
+            balloon(*deflates_on_oom, *reports_free_pages)
         }
         Kind::Random { .. } => {
             object(&[("driver", "virtio-rng-pci".into()), ("rng", format!("obj{id}").into())])
@@ -232,6 +224,18 @@ pub fn device_arguments(device: &Device) -> Vec<Value> {
     }
     extra.insert(0, Value::Object(arguments));
     extra
+}
+
+fn balloon(deflates_on_oom: bool, reports_free_pages: bool) -> Map<String, Value> {
+    let mut balloon = object(&[("driver", "virtio-balloon-pci".into())]);
+    for (name, on) in
+        [("deflate-on-oom", deflates_on_oom), ("free-page-reporting", reports_free_pages)]
+    {
+        if on {
+            balloon.insert(name.to_owned(), true.into());
+        }
+    }
+    balloon
 }
 
 fn vsock(context: u64, socket: Option<&str>) -> Map<String, Value> {
