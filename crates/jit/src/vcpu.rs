@@ -231,7 +231,8 @@ impl<F: FrontEnd> Context<F> {
         let key = self.engine.front_end.key(self.state());
         let step = self.step.replace(false);
         let found = self.find(key, step)?;
-        if !found.apart && self.returns_mode.replace(key.mode) != key.mode {
+        let mode = key.mode & !F::VARIANT; // returns know of that themselves
+        if !found.apart && self.returns_mode.replace(mode) != mode {
             self.block.reset_returns(&self.engine.stubs);
         }
         Ok(found.host)
