@@ -94,6 +94,8 @@ pub struct Host {
     pub half: bool,
     /// The SHA rows.
     pub sha: bool,
+    /// `Pext` and `Pdep`.
+    pub bits: bool,
 }
 
 /// A block's identity besides the memory it lies in.

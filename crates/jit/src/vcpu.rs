@@ -119,7 +119,7 @@ impl<F: FrontEnd> Vcpu<F> {
 
     /// Sets it.
     pub fn set_fp_control(&mut self, value: u32) {
-        self.context.block.set_word32(layout::GUEST_MXCSR, value & 0xffbf | 0x1f80);
+        self.context.block.set_word32(layout::GUEST_MXCSR, value & 0xffff | 0x1f80);
     }
 
     /// A handle for other threads.

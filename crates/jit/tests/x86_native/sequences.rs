@@ -280,7 +280,13 @@ pub fn sequence(random: &mut Random, count: u64) -> Case {
         writer.instruction();
     }
     let Writer { bytes, undefined, .. } = writer;
-    Case { name: format!("{bytes:02x?}"), bytes, undefined_flags: undefined }
+    Case {
+        name: format!("{bytes:02x?}"),
+        bytes,
+        undefined_flags: undefined,
+        aligned: true,
+        offset_bytes: None,
+    }
 }
 
 /// A wide constant is moved on, then needed again when its scratch register had other work.
@@ -292,5 +298,11 @@ pub fn constant_needed_again() -> Case {
         &[0x41, 0x02, 0xc2],                                           // add al, r10b
         &[0x49, 0x39, 0xcf],                                           // cmp r15, rcx
     ];
-    Case { name: "constant needed again".to_owned(), bytes: code.concat(), undefined_flags: 0 }
+    Case {
+        name: "constant needed again".to_owned(),
+        bytes: code.concat(),
+        undefined_flags: 0,
+        aligned: true,
+        offset_bytes: None,
+    }
 }

@@ -1,6 +1,7 @@
 //! Semantics too rare or too large for IR, called by number.
 
 mod decimal;
+mod elements;
 mod fpu_state;
 mod identity;
 mod integer;
@@ -9,11 +10,16 @@ mod registers;
 mod string_compare;
 mod strings;
 pub(super) mod transfer;
+mod vector;
+mod vector_float;
 mod x87;
 
+pub use elements::{Gather, MaskedMove};
 pub use identity::TSC_HZ;
 pub use integer::Locked;
 pub use strings::StringOp;
+pub use vector::{Operation, SCRATCH, Software};
+pub use vector_float::Fused;
 pub use x87::{Arithmetic, Constant, Function, Source, X87};
 
 use crate::front_end::{Event, GuestMemory, Helper, HelperResult, Stop};
@@ -53,6 +59,11 @@ helpers! {
     STRING "string" strings::string, false;
     COMPARE_STRINGS "compare_strings" string_compare::compare_strings, false;
     MASKED_STORE "masked_store" strings::masked_store, false;
+    PEXT "pext" integer::pext, false;
+    PDEP "pdep" integer::pdep, false;
+    MASKED_MOVE "masked_move" elements::masked_move, false;
+    GATHER "gather" elements::gather, false;
+    VECTOR "vector" vector::vector, false;
     CPUID "cpuid" identity::cpuid, false;
     XGETBV "xgetbv" identity::xgetbv, false;
     RDTSC "rdtsc" identity::rdtsc, false;

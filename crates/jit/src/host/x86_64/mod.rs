@@ -40,7 +40,7 @@ impl Features {
 
     /// What front ends must know of them.
     pub fn host(self) -> isa::Host {
-        let Self { avx2, fma, f16c, sha, .. } = self;
-        isa::Host { wide: avx2, fused: avx2 && fma, half: avx2 && f16c, sha }
+        let Self { avx2, bmi2, fma, f16c, sha, .. } = self;
+        isa::Host { wide: avx2, fused: avx2 && fma, half: avx2 && f16c, sha, bits: bmi2 }
     }
 }

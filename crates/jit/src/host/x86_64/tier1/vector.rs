@@ -313,7 +313,8 @@ impl Job<'_> {
                 let insert = encoding(0x66, 3, 0x21);
                 self.three_imm(insert, result, source, source, 0x0e);
             }
-            _ => self.move_xmm(result, source),
+            // Of 128 bits: what is above them becomes zero.
+            _ => self.vex_or_sse(MOVE, result, 0, source),
         }
     }
 
