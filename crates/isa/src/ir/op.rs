@@ -210,7 +210,8 @@ codes! {
     /// Carry-less product, high half.
     ClMulHi "clmulh" 0b011 pure safe;
 
-    /// Flags; `aux` = `FlagKind`, `ty` the operands' width.
+    /// Flags; `aux` = `FlagKind`, `ty` the operands' width. Comparisons of FP numbers raise sticky
+    /// exceptions even if nobody reads their flags.
     Flags "flags" 0b111 pure safe;
     /// `aux` = `Cond` on flags `a`; the result is `Bool`.
     Condition "cond" 0b001 pure safe;

@@ -261,6 +261,30 @@ fn random_sequences_agree_without_avx() {
     grown_sequences_agree(10_000, 0x0fed_cba9_8765_4321, without_avx());
 }
 
+#[test]
+fn vector_sequences_agree_with_the_host() {
+    grown_vectors_agree(20_000, 0x1357_9bdf_0246_8ace, Options::detect());
+}
+
+#[test]
+fn vector_sequences_agree_without_avx() {
+    grown_vectors_agree(6_000, 0x0eca_8642_fdb9_7531, without_avx());
+}
+
+#[test]
+fn upper_halves_agree_between_blocks() {
+    let mut lengths = (0..6_000_u64).map(|round| 1 + round / 800);
+    let next =
+        |random: &mut Random| lengths.next().map(|n| sequences::vectors_in_a_loop(random, n));
+    sequences_agree(next, &mut Random(0x2468_ace0_1357_9bdf), Options::detect());
+}
+
+fn grown_vectors_agree(rounds: u64, seed: u64, options: Options) {
+    let mut lengths = (0..rounds).map(|round| 2 + round * 10 / rounds);
+    let next = |random: &mut Random| lengths.next().map(|count| sequences::vectors(random, count));
+    sequences_agree(next, &mut Random(seed), options);
+}
+
 fn grown_sequences_agree(rounds: u64, seed: u64, options: Options) {
     let mut lengths = (0..rounds).map(|round| 2 + round * 8 / rounds);
     let next = |random: &mut Random| lengths.next().map(|count| sequences::sequence(random, count));
@@ -288,7 +312,7 @@ fn sequences_agree(
         let native = natively(&mut machine, &case, &before);
         let code = machine.place_for_translation(&case.bytes);
         let ours = translated(&mut vcpu, &mut machine, code, &before);
-        engine.invalidate(code, code + 256); // the place is used again some time
+        engine.invalidate(code, code + 512); // the place is used again some time
         let text = difference(&case, &native, &ours);
         let hex: String = case.bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(text, None, "code {hex}, flags {:#x}", before.flags);

@@ -12,7 +12,9 @@ use crate::World;
 pub const DATA_BYTES: usize = 256;
 
 const PAGE: usize = 4096;
-const CODE_BYTES: usize = 64 * PAGE;
+const CODE_BYTES: usize = 256 * PAGE;
+/// Room for one piece of code.
+const PLACE_BYTES: usize = 512;
 
 /// What the stub loads and stores.
 #[repr(C, align(16))]
@@ -176,14 +178,15 @@ impl Machine {
     /// The instruction with UD2 behind it, at a place that was never translated before.
     pub fn place_for_translation(&mut self, insn: &[u8]) -> u64 {
         let code = [insn, &[0x0f, 0x0b]].concat();
-        if self.used + 128 > CODE_BYTES {
+        if self.used + PLACE_BYTES > CODE_BYTES {
             self.used = PAGE;
             // Places come again: fresh memory at another address instead.
             let fresh = Self::new();
             self.code = fresh.code;
         }
-        self.used += 128;
-        self.write(self.used - 128, &code)
+        assert!(code.len() <= PLACE_BYTES, "the place is large enough");
+        self.used += PLACE_BYTES;
+        self.write(self.used - PLACE_BYTES, &code)
     }
 
     /// Runs the instruction on the processor.

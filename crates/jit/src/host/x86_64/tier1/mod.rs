@@ -17,7 +17,7 @@ mod registers;
 mod state;
 mod vector;
 
-use isa::ir::{Code, Ir, Op, Reg, Type, Value};
+use isa::ir::{Code, FlagKind, Ir, Op, Reg, Type, Value};
 
 use super::Features;
 use super::asm::{Asm, Label};
@@ -419,6 +419,7 @@ impl Job<'_> {
             let live = match op.code {
                 _ if self.c.dead[index as usize] => false,
                 Code::Put => self.put_is_live(&op, &mut relaxed_live),
+                Code::Flags if FlagKind::from_aux(op.aux).is_float() => true,
                 _ => info.effect || self.c.last[index as usize] != 0,
             };
             if !live || self.c.canon[index as usize] != index {
