@@ -190,6 +190,14 @@ impl Default for State {
     }
 }
 
+impl State {
+    /// Says whether upper halves are in use, after they were written from outside.
+    pub fn note_upper_halves(&mut self) {
+        let any = self.vectors.iter().any(|vector| vector[2..] != [0; 2]);
+        self.upper_halves = u64::from(any);
+    }
+}
+
 /// General register `n`, whole.
 pub const fn gpr(n: usize) -> Reg {
     Reg::new(offset_of!(State, gpr) + 8 * n, Type::I64)

@@ -13,6 +13,7 @@ pub(super) mod transfer;
 mod vector;
 mod vector_float;
 mod x87;
+pub(super) mod xsave;
 
 pub use elements::{Gather, MaskedMove};
 pub use identity::TSC_HZ;
@@ -101,6 +102,8 @@ helpers! {
     X87_LOAD_ENVIRONMENT "fldenv" fpu_state::load_environment, false;
     SAVE_FPU "fxsave" fpu_state::save, false;
     RESTORE_FPU "fxrstor" fpu_state::restore, false;
+    XSAVE "xsave" xsave::xsave, false;
+    XRSTOR "xrstor" xsave::xrstor, false;
 }
 
 /// An exception with an error code.
