@@ -201,7 +201,8 @@ fn is_elsewhere(insn: &Instruction) -> bool {
         || insn.is_stack_instruction() && !matches!(insn.mnemonic(), M::Push | M::Pop)
         || insn.cpuid_features().iter().any(|feature| {
             use iced_x86::CpuidFeature as C;
-            matches!(feature, C::FPU | C::FPU287 | C::FPU387 | C::FXSR | C::XSAVE | C::FSGSBASE)
+            matches!(feature, C::FPU | C::FPU287 | C::FPU387 | C::FXSR | C::FSGSBASE)
+                || matches!(feature, C::XSAVE | C::XSAVEOPT | C::XSAVEC)
         })
         || matches!(
             insn.mnemonic(),

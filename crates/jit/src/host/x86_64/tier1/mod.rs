@@ -148,6 +148,10 @@ pub struct Compiler {
     borrowed_xmms: Vec<(u8, u8)>,
     /// Code in which pinned registers were borrowed: from, to (offsets), which.
     borrows: Vec<(u32, u32, u16)>,
+    /// Upper halves of vector registers may be other than zero somewhere in the block.
+    wide: bool,
+    /// The host knows that all upper halves are zero.
+    uppers_clear: bool,
     /// The variant of the mode that exits lead to.
     variant: bool,
     /// The instruction being compiled.
@@ -223,6 +227,14 @@ impl Compiler {
         self.borrowed_xmms.clear();
         self.insn_noted = false;
         self.variant = target.variant;
+        // To widen a value and to put it is no more than 128-bit instructions do anyway.
+        let wide = |op: &Op| match op.code {
+            Code::ZeroUpper | Code::Put => false,
+            Code::Variant => true,
+            _ => op.ty == Type::V256,
+        };
+        self.wide = target.variant || ops.iter().any(wide);
+        self.uppers_clear = false;
     }
 }
 

@@ -17,6 +17,7 @@ const fn encoding(prefix: u8, map: u8, opcode: u8) -> Encoding {
 const MOVE: Encoding = encoding(0, 1, 0x28);
 /// `vinserti128`.
 const INSERT_HALF: Encoding = encoding(0x66, 3, 0x38);
+const VZEROUPPER: &[u8] = &[0xc5, 0xf8, 0x77];
 /// `pxor`.
 const XOR: Encoding = encoding(0x66, 1, 0xef);
 
@@ -78,7 +79,7 @@ impl Job<'_> {
             return;
         }
         if self.avx() {
-            self.c.asm.v3(MOVE, true, to, 0, Rm::Reg(from));
+            self.c.asm.v3(MOVE, self.c.wide, to, 0, Rm::Reg(from));
         } else {
             self.c.asm.sse(MOVE, to, Rm::Reg(from));
         }
@@ -433,8 +434,13 @@ impl Job<'_> {
         self.deliver_xmm(index, work);
     }
 
-    /// Rows that the host has as `dst = op(dst, b)` only, whatever its vector extensions.
+    /// Rows that the host has as `dst = op(dst, b)` only, whatever its vector extensions. Some hosts
+    /// take 150 cycles for each such instruction among those with VEX, unless they were told that
+    /// upper halves are zero; where they are not, it cannot be helped.
     fn legacy_lanes(&mut self, index: u32, op: &Op, row: &LaneRow, imm: u8) {
+        if self.avx() && !self.c.wide && !std::mem::replace(&mut self.c.uppers_clear, true) {
+            self.c.asm.raw(VZEROUPPER);
+        }
         let (a, b) = (self.xmm(op.a), self.xmm(op.b));
         let mask = (row.form == Form::Ternary).then(|| self.xmm(op.c));
         let work = self.temporary_xmm();
@@ -469,9 +475,9 @@ impl Job<'_> {
         move_vector(&mut self.c.asm, self.t.features, ty, 0, keep, false);
     }
 
-    /// The type of a whole host register.
+    /// The type of all that is in a host register.
     pub fn widest(&self) -> Type {
-        if self.avx() { Type::V256 } else { Type::V128 }
+        if self.avx() && self.c.wide { Type::V256 } else { Type::V128 }
     }
 
     /// Both halves, or the high one of them.
@@ -497,7 +503,7 @@ impl Job<'_> {
             self.detach_vector(register);
         }
         self.spill_vectors();
-        self.c.asm.raw(&[0xc5, 0xf8, 0x77]);
+        self.c.asm.raw(VZEROUPPER);
         let uppers = (0..u32::from(op.aux)).map(|n| op.a.0 + 32 * n + 16);
         let uppers: Vec<u32> = uppers.filter(|&offset| self.t.map.xmm(offset).is_none()).collect();
         let zero = self.temporary_xmm();
