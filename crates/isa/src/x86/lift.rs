@@ -2,6 +2,7 @@
 
 use iced_x86::{Decoder, DecoderError, DecoderOptions, Instruction, OpKind, Register};
 
+use super::X86;
 use super::chapters;
 use super::dead_flags::{self, Verdict};
 use super::mode::Mode;
@@ -74,6 +75,8 @@ pub struct Lift<'a> {
     pub system: bool,
     /// What the back end can do.
     pub host: Host,
+    /// See `X86`.
+    pub wide_vectors: bool,
     /// The instruction has VEX: results clear what is above them.
     pub vex: bool,
     /// `Mode::upper_halves` as it is here.
@@ -87,7 +90,8 @@ pub struct Lift<'a> {
 }
 
 /// Lifts a superblock: direct jumps forward and not-taken branches are followed.
-pub fn block(key: Key, system: bool, host: Host, fetch: &mut dyn Fetch, ir: &mut Ir) {
+pub fn block(key: Key, front_end: &X86, fetch: &mut dyn Fetch, ir: &mut Ir) {
+    let X86 { system, host, wide_vectors } = *front_end;
     let mode = Mode::from_bits(key.mode);
     if mode.interrupt_due {
         ir.insn(key.pc, 1);
@@ -111,7 +115,19 @@ pub fn block(key: Key, system: bool, host: Host, fetch: &mut dyn Fetch, ir: &mut
         ir.insn(pc, insn.len().max(1) as u32);
         let next = pc.wrapping_add(insn.len() as u64);
         let (vex, rsp_bias) = (false, 0);
-        let mut lift = Lift { ir, insn, mode, system, host, vex, upper_halves, pc, next, rsp_bias };
+        let mut lift = Lift {
+            ir,
+            insn,
+            mode,
+            system,
+            host,
+            wide_vectors,
+            vex,
+            upper_halves,
+            pc,
+            next,
+            rsp_bias,
+        };
         chapters::lift(&mut lift);
         pc = lift.next;
         upper_halves = lift.upper_halves;

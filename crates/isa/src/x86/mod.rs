@@ -36,19 +36,27 @@ pub struct X86 {
     system: bool,
     /// What the back end can do.
     host: Host,
+    /// CPUID tells of AVX and its relatives, and of SHA.
+    wide_vectors: bool,
 }
 
 impl X86 {
     /// A processor that runs one program; a kernel is elsewhere.
     #[must_use]
     pub fn user() -> Self {
-        Self { system: false, host: Host::default() }
+        Self { system: false, host: Host::default(), wide_vectors: true }
+    }
+
+    /// The same with nothing beyond SSE4.2, AES and PCLMULQDQ in its CPUID.
+    #[must_use]
+    pub fn without_wide_vectors(self) -> Self {
+        Self { wide_vectors: false, ..self }
     }
 
     /// A processor of a machine.
     #[must_use]
     pub fn system() -> Self {
-        Self { system: true, host: Host::default() }
+        Self { system: true, host: Host::default(), wide_vectors: true }
     }
 
     /// The state in which a program starts, in 64- or 32-bit code: everything flat, level 3.
@@ -105,7 +113,7 @@ impl FrontEnd for X86 {
     }
 
     fn translate(&self, key: Key, fetch: &mut dyn Fetch, ir: &mut Ir) {
-        lift::block(key, self.system, self.host, fetch, ir);
+        lift::block(key, self, fetch, ir);
     }
 
     fn deliver(

@@ -227,12 +227,12 @@ impl<'a> Writer<'a> {
             // vmovdqu from and to [rsi + displacement]
             let opcode = [0x6f, 0x7f][self.below(2) as usize];
             let displacement = self.below(96) as u8;
-            self.vex(1, 2, 0, length, reg, 15, 0);
+            self.vex(1, 2, [0, length], [reg, 15, 0]);
             return self.bytes.extend([opcode, 0x46 | (reg & 7) << 3, displacement]);
         }
         if kind < 6 {
             let (opcode, w, another) = HALVES[self.below(HALVES.len() as u64) as usize];
-            self.vex(3, 1, w, 1, reg, if another { !more & 15 } else { 15 }, rm);
+            self.vex(3, 1, [w, 1], [reg, if another { !more & 15 } else { 15 }, rm]);
             self.bytes.extend([opcode, 0xc0 | (reg & 7) << 3 | rm & 7]);
             let value = self.below(256) as u8;
             return self.bytes.push(value);
@@ -240,12 +240,12 @@ impl<'a> Writer<'a> {
         if kind == 6 && std::is_x86_feature_detected!("fma") {
             let opcode = [0x98, 0xa8, 0xb8, 0xa9, 0xb9, 0xac][self.below(6) as usize];
             let w = self.below(2) as u8;
-            self.vex(2, 1, w, length, reg, !more & 15, rm);
+            self.vex(2, 1, [w, length], [reg, !more & 15, rm]);
             return self.bytes.extend([opcode, 0xc0 | (reg & 7) << 3 | rm & 7]);
         }
         let at = self.below(OPERATIONS.len() as u64) as usize;
         let (map, prefix, w, opcode, another, immediate) = OPERATIONS[at];
-        self.vex(map, prefix, w, length, reg, if another { !more & 15 } else { 15 }, rm);
+        self.vex(map, prefix, [w, length], [reg, if another { !more & 15 } else { 15 }, rm]);
         self.bytes.extend([opcode, 0xc0 | (reg & 7) << 3 | rm & 7]);
         if immediate {
             let value = self.below(256) as u8;
@@ -254,7 +254,7 @@ impl<'a> Writer<'a> {
     }
 
     /// A prefix of three bytes; `more` as it is encoded.
-    fn vex(&mut self, map: u8, prefix: u8, w: u8, length: u8, reg: u8, more: u8, rm: u8) {
+    fn vex(&mut self, map: u8, prefix: u8, [w, length]: [u8; 2], [reg, more, rm]: [u8; 3]) {
         let first = (!reg >> 3 & 1) << 7 | 1 << 6 | (!rm >> 3 & 1) << 5 | map;
         self.bytes.extend([0xc4, first, w << 7 | more << 3 | length << 2 | prefix]);
     }

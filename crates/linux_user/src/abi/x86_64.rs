@@ -79,8 +79,11 @@ impl Guest for X8664 {
     }
 
     fn front_end(cpu: Option<&str>) -> Option<X86> {
-        let known = cpu.is_none_or(|cpu| Self::MACHINE.cpus.contains(&cpu));
-        known.then(X86::user)
+        match cpu {
+            None | Some("max") => Some(X86::user()),
+            Some("qemu64") => Some(X86::user().without_wide_vectors()),
+            Some(_) => None,
+        }
     }
 
     fn call_arguments(state: &State) -> (u64, [u64; 6]) {

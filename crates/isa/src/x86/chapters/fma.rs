@@ -4,9 +4,10 @@
 use iced_x86::Mnemonic as M;
 
 use super::Row;
-use crate::ir::Lane;
+use crate::ir::{Lane, Type};
 use crate::x86::helpers::Fused;
 use crate::x86::lift::Lift;
+use crate::x86::vectors::Vector;
 
 macro_rules! rows {
     ($($product_first:ident $second_first:ident $second_third:ident $lane:ident;)*) => {
@@ -42,33 +43,30 @@ rows! {
 }
 
 /// `x * y + z`, these being the numbers of the operands; a NaN of `x` counts before one of `y`.
-fn fused(l: &mut Lift, lane: Lane, [x, y, z]: [u32; 3]) {
-    let row = lane.row();
-    let low = row.widest == crate::ir::Type::V128;
+fn fused(l: &mut Lift, lane: Lane, operands: [u32; 3]) {
     if !l.host.fused {
-        let fused = Fused::of(lane);
-        return l.fused_in_software(fused, [x, y, z]);
+        return l.fused_in_software(Fused::of(lane), operands);
     }
-    let [x_value, y_value, z_value] = [x, y, z].map(|i| l.read_lanes(i));
-    // In the host's 213 form the second operand counts first.
-    let (mut narrow, mut wide) = (None, None);
-    use crate::x86::vectors::Vector;
-    if let (Vector::Narrow(x), Vector::Narrow(y), Vector::Narrow(z)) = (x_value, y_value, z_value) {
-        narrow = Some(l.ir.lanes3(lane, y, x, z));
-    } else if let (Vector::Wide(x), Vector::Wide(y), Vector::Wide(z)) = (x_value, y_value, z_value)
-    {
-        wide = Some(l.ir.lanes3(lane, y, x, z));
-    }
-    match (narrow, wide) {
-        (Some(value), _) if low && y != 0 => {
-            // What is above the number comes from the destination, not from its place.
+    let [x, y, z] = operands.map(|i| l.read_lanes(i));
+    // Of the row's operands the second one counts first.
+    let value = match (x, y, z) {
+        (Vector::Wide(x), Vector::Wide(y), Vector::Wide(z)) => {
+            Vector::Wide(l.ir.lanes3(lane, y, x, z))
+        }
+        (x, y, z) => {
+            let [x, y, z] = [x, y, z].map(|vector| vector.halves(l.ir).0);
+            Vector::Narrow(l.ir.lanes3(lane, y, x, z))
+        }
+    };
+    let row = lane.row();
+    match value {
+        Vector::Narrow(value) if row.widest == Type::V128 && operands[1] != 0 => {
+            // What is above the number comes from the destination, not from the row's first.
             let old = l.read_vector(0);
             let rest = if row.encoding.w { Lane::MoveLow64 } else { Lane::MoveLow32 };
             let value = l.ir.lanes2(rest, old, value);
             l.write_vector(0, value);
         }
-        (Some(value), _) => l.write_vector(0, value),
-        (_, Some(value)) => l.write_lanes(0, Vector::Wide(value)),
-        _ => unreachable!("hosts that fuse have wide registers"),
+        value => l.write_lanes(0, value),
     }
 }

@@ -92,7 +92,7 @@ pub fn lift(lift: &mut Lift) {
         Some((Unit::Sse, _)) if !lift.mode.sse => lift.illegal(),
         Some((Unit::Avx, _)) if !lift.mode.avx => lift.illegal(),
         Some((Unit::Fpu | Unit::Sse | Unit::Avx, _)) if lift.mode.fpu_off => {
-            lift.fault(exception::NM, 0)
+            lift.fault(exception::NM, 0);
         }
         Some((unit, lifter)) => {
             lift.vex = unit == Unit::Avx;

@@ -83,7 +83,7 @@ fn element(vector: [u64; 4], bytes: u8, index: u8) -> u64 {
     let index = usize::from(index);
     match bytes {
         8 => vector[index & 3],
-        _ => vector[index / 2 & 3] >> (32 * (index & 1)) & 0xffff_ffff,
+        _ => vector[(index / 2) & 3] >> (32 * (index & 1)) & 0xffff_ffff,
     }
 }
 
@@ -92,7 +92,7 @@ fn set_element(vector: &mut [u64; 4], bytes: u8, index: u8, value: u64) {
     match bytes {
         8 => vector[index & 3] = value,
         _ => {
-            let (word, shift) = (&mut vector[index / 2 & 3], 32 * (index & 1));
+            let (word, shift) = (&mut vector[(index / 2) & 3], 32 * (index & 1));
             *word = *word & !(0xffff_ffff << shift) | (value & 0xffff_ffff) << shift;
         }
     }

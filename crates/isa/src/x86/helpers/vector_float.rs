@@ -180,7 +180,7 @@ pub fn fused(
     };
     if double {
         let mut result = if low { rest } else { [0; 4] };
-        for n in 0..(lanes + 1) / 2 {
+        for n in 0..usize::div_ceil(lanes, 2) {
             result[n] = fused_lane(DOUBLE, [x[n], y[n], z[n]], fused.signs(n), mxcsr);
         }
         return result;
