@@ -104,39 +104,44 @@ fn extract_half(l: &mut Lift) {
 }
 
 /// How many vector registers the code can name.
-fn registers(l: &Lift) -> u16 {
+fn registers(l: &Lift) -> usize {
     if l.mode.is_long() { 16 } else { 8 }
 }
 
+/// All upper halves are zero from here on. In a system's narrow code the last eight stay as wide
+/// code has left them; a program's are zero if it never was anything but narrow.
+fn clear_uppers(l: &mut Lift) {
+    if !l.upper_halves {
+        return;
+    }
+    if l.mode.is_long() || !l.system {
+        l.ir.clear_uppers(state::ymm(0), 16);
+        return l.change_variant(false);
+    }
+    for n in 0..registers(l) {
+        let low = l.ir.get(state::xmm(n));
+        let whole = l.ir.widen(low);
+        l.ir.put(state::ymm(n), whole);
+    }
+}
+
 fn zero_upper(l: &mut Lift) {
-    let count = registers(l);
-    if !l.host.wide {
-        let zero = l.ir.constant(Type::V128, 0);
-        for n in 0..count {
-            l.ir.put(state::upper_half(n.into()), zero);
-        }
-    } else if l.upper_halves {
-        if count == 16 {
-            l.ir.clear_uppers(state::ymm(0), count);
-            return l.change_variant(false);
-        }
-        // The other eight stay as 64-bit code has left them.
-        for n in 0..count {
-            let low = l.ir.get(state::xmm(n.into()));
-            let whole = l.ir.widen(low);
-            l.ir.put(state::ymm(n.into()), whole);
-        }
+    if l.host.wide {
+        return clear_uppers(l);
+    }
+    let zero = l.ir.constant(Type::V128, 0);
+    for n in 0..registers(l) {
+        l.ir.put(state::upper_half(n), zero);
     }
 }
 
 fn zero_all(l: &mut Lift) {
-    let count = registers(l);
-    for n in 0..count {
+    for n in 0..registers(l) {
         let zero = l.ir.constant(Type::V128, 0);
-        l.set_xmm(n.into(), zero);
+        l.set_xmm(n, zero);
     }
-    if l.host.wide && l.upper_halves && count == 16 {
-        l.change_variant(false);
+    if l.host.wide {
+        clear_uppers(l);
     }
 }
 

@@ -2,7 +2,7 @@
 //! and AVX, so that the compacted form has every component where the standard form has it.
 
 use super::fpu_state::{FXSAVE_VECTORS, image, load_image, saved_mxcsr};
-use super::{DONE, fault, load, protection, store};
+use super::{DONE, fault, load, memory_fault, protection, store};
 use crate::front_end::{GuestMemory, HelperResult, Stop};
 use crate::x86::lift::exception;
 use crate::x86::mode::control;
@@ -67,17 +67,21 @@ fn check(state: &State, address: u64) -> Result<u64, Stop> {
     Ok(asked & state.xcr0)
 }
 
+/// Bytes of one half of all vector registers.
+const HALVES_BYTES: usize = 256;
+
 fn store_halves(
     memory: &mut dyn GuestMemory,
     place: u64,
     vectors: &[[u64; 4]],
     first: usize,
 ) -> Result<(), Stop> {
-    for (place, vector) in (place..).step_by(16).zip(vectors) {
-        store(memory, place, 8, vector[first])?;
-        store(memory, place.wrapping_add(8), 8, vector[first + 1])?;
+    let mut bytes = [0; HALVES_BYTES];
+    for (bytes, vector) in bytes.chunks_exact_mut(16).zip(vectors) {
+        bytes[..8].copy_from_slice(&vector[first].to_le_bytes());
+        bytes[8..].copy_from_slice(&vector[first + 1].to_le_bytes());
     }
-    Ok(())
+    memory.write(place, &bytes[..16 * vectors.len()], 0).map_err(memory_fault)
 }
 
 fn load_halves(
@@ -86,11 +90,17 @@ fn load_halves(
     vectors: &mut [[u64; 4]],
     first: usize,
 ) -> Result<(), Stop> {
-    for (place, vector) in (place..).step_by(16).zip(vectors) {
-        vector[first] = load(memory, place, 8)?;
-        vector[first + 1] = load(memory, place.wrapping_add(8), 8)?;
+    let mut bytes = [0; HALVES_BYTES];
+    let bytes = &mut bytes[..16 * vectors.len()];
+    memory.read(place, bytes, 0).map_err(memory_fault)?;
+    for (words, vector) in bytes.chunks_exact(16).zip(vectors) {
+        (vector[first], vector[first + 1]) = (word(words, 0), word(words, 8));
     }
     Ok(())
+}
+
+fn word(bytes: &[u8], at: usize) -> u64 {
+    bytes[at..].first_chunk().copied().map_or(0, u64::from_le_bytes)
 }
 
 /// XSAVE, XSAVEOPT, XSAVEC: address, MXCSR, how many vector registers and from bit 8 on which.
@@ -118,7 +128,7 @@ pub fn xsave(
     };
     let image = image(state, mxcsr);
     let part = |memory: &mut dyn GuestMemory, from: usize, to: usize| {
-        memory.write(at(from as u64), &image[from..to], 0).map_err(super::memory_fault)
+        memory.write(at(from as u64), &image[from..to], 0).map_err(memory_fault)
     };
     if written & X87 != 0 {
         part(memory, 0, 24)?;
@@ -149,19 +159,19 @@ pub fn xrstor(
 ) -> HelperResult {
     let asked = check(state, address)?;
     let at = |offset: u64| address.wrapping_add(offset);
-    let mut header = [0; 8];
-    for (word, place) in header.iter_mut().zip((at(HEADER)..).step_by(8)) {
-        *word = load(memory, place, 8)?;
-    }
-    let [present, compaction, rest @ ..] = header;
+    let mut header = [0; 64];
+    memory.read(at(HEADER), &mut header, 0).map_err(memory_fault)?;
+    let (present, compaction) = (word(&header, 0), word(&header, 8));
+    let rest = &header[16..];
     let compacted = compaction & COMPACTED != 0;
     let known = if compacted { compaction & !COMPACTED } else { state.xcr0 };
-    let bad = present & !known != 0 || known & !state.xcr0 != 0 || rest != [0; 6];
+    let bad =
+        present & !known != 0 || known & !state.xcr0 != 0 || rest.iter().any(|byte| *byte != 0);
     if bad || !compacted && compaction != 0 {
         return protection(0);
     }
     let mut legacy = [0; FXSAVE_VECTORS as usize];
-    memory.read(address, &mut legacy, 0).map_err(super::memory_fault)?;
+    memory.read(address, &mut legacy, 0).map_err(memory_fault)?;
     let mut new_mxcsr = mxcsr;
     if !compacted && asked & (SSE | AVX) != 0 || compacted && asked & present & SSE != 0 {
         new_mxcsr = saved_mxcsr(&legacy)?;
