@@ -1,122 +1,18 @@
 //! The translator as an accelerator, for x86 machines.
 
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 
 use isa::x86::{CS, RSI, Segment, State, Table, X86, control, exception};
 use isa::{Event, FrontEnd};
-use jit::{Bus, Engine, Exit, HostPage, Options, Space, Vcpu};
-use memory::{AddressSpace, FlatRange, FlatView, Listener, Owner, PAGE_SIZE};
-use parking_lot::{Mutex, RwLock};
+use jit::{Engine, Exit, Options, Space, Vcpu};
+use memory::{FlatRange, FlatView, Listener, Owner};
+use parking_lot::Mutex;
 
+use crate::board_bus::{self, BoardBus};
 use crate::processor::Next;
 use crate::{Board, Chipset, Processor, Processors};
-
-/// I/O ports among the machine spaces of the x86 front end.
-const PORT_SPACE: u32 = 0;
-/// Random numbers.
-const ENTROPY_SPACE: u32 = 1;
-/// Registers of the local APIC.
-const APIC_SPACE: u32 = 2;
-
-thread_local! {
-    static NUMBER: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
-}
-
-/// A flat view that is looked up anew when the space has changed.
-struct CachedView {
-    space: Arc<AddressSpace>,
-    seen: RwLock<(u64, Arc<FlatView>)>,
-}
-
-impl CachedView {
-    fn new(space: &Arc<AddressSpace>) -> Self {
-        // A generation that never is, so that the first look is a fresh one.
-        Self { space: Arc::clone(space), seen: RwLock::new((u64::MAX, Arc::default())) }
-    }
-
-    fn get(&self) -> Arc<FlatView> {
-        let generation = self.space.generation();
-        {
-            let seen = self.seen.read();
-            if seen.0 == generation {
-                return Arc::clone(&seen.1);
-            }
-        }
-        let view = self.space.view();
-        *self.seen.write() = (generation, Arc::clone(&view));
-        view
-    }
-}
-
-/// The machine as translated code sees it.
-struct BoardBus {
-    memory: CachedView,
-    ports: CachedView,
-    chipset: Arc<dyn Chipset>,
-    entropy: AtomicU64,
-}
-
-impl Bus for BoardBus {
-    fn page(&self, physical: u64) -> Option<HostPage> {
-        let view = self.memory.get();
-        let range = view.find(physical)?;
-        if physical + (PAGE_SIZE - 1) > range.last() {
-            return None; // two owners share the page: every access asks
-        }
-        let offset = physical - range.start + range.offset;
-        let (ram, writable) = match &range.owner {
-            Owner::Ram(ram) => (ram, true),
-            Owner::Rom(ram) | Owner::RomDevice(ram, _) => (ram, false),
-            Owner::Io(_) => return None,
-        };
-        let address = ram.host_address().addr().get() as u64 + offset;
-        Some(HostPage { address, writable })
-    }
-
-    fn read(&self, physical: u64, bytes: u32) -> u64 {
-        self.memory.get().read_value(physical, bytes as u8)
-    }
-
-    fn write(&self, physical: u64, bytes: u32, value: u64) {
-        self.memory.get().write_value(physical, bytes as u8, value);
-    }
-
-    fn machine_read(&self, space: u32, address: u64, bytes: u32) -> u64 {
-        match space {
-            PORT_SPACE => self.ports.get().read_value(address, bytes as u8),
-            ENTROPY_SPACE => self.random(),
-            APIC_SPACE => self.chipset.read_apic(NUMBER.get(), address as u32),
-            _ => u64::MAX,
-        }
-    }
-
-    fn machine_write(&self, space: u32, address: u64, bytes: u32, value: u64) {
-        match space {
-            PORT_SPACE => self.ports.get().write_value(address, bytes as u8, value),
-            APIC_SPACE => self.chipset.write_apic(NUMBER.get(), address as u32, value),
-            _ => {}
-        }
-    }
-
-    fn clock_ns(&self) -> u64 {
-        self.chipset.clock_ns()
-    }
-}
-
-impl BoardBus {
-    /// A number that no guest can foresee: a counter under a keyed hash.
-    fn random(&self) -> u64 {
-        use std::hash::{BuildHasher, RandomState};
-        thread_local! {
-            static KEY: RandomState = RandomState::new();
-        }
-        let count = self.entropy.fetch_add(1, Ordering::Relaxed);
-        KEY.with(|key| key.hash_one(count))
-    }
-}
 
 /// Tells the engine of changes to the memory map.
 struct MapChanges(Weak<Engine<X86>>);
@@ -187,12 +83,7 @@ impl JitMachine {
         entry: Option<Entry>,
         options: Options,
     ) -> io::Result<Self> {
-        let bus = BoardBus {
-            memory: CachedView::new(&board.memory),
-            ports: CachedView::new(&board.ports),
-            chipset: Arc::clone(&board.chipset),
-            entropy: AtomicU64::new(0),
-        };
+        let bus = BoardBus::new(&board.memory, &board.ports, &board.chipset);
         let engine = Engine::new(X86::system(), Space::System(Box::new(bus)), options)?;
         board.memory.listen(Arc::new(MapChanges(Arc::downgrade(&engine))));
         let count = processors.all().len();
@@ -248,7 +139,7 @@ struct VcpuThread {
 impl VcpuThread {
     fn run(mut self) {
         let number = self.processor.number();
-        NUMBER.set(number);
+        board_bus::set_processor(number);
         self.chipset.enter(number);
         let kick = self.vcpu.kicker();
         self.processor.set_kick(move || kick.kick());
@@ -353,6 +244,8 @@ const _: () = assert!(NMI < exception::BP);
 
 #[cfg(test)]
 mod tests {
+    use memory::{AddressSpace, PAGE_SIZE};
+
     use super::*;
     use memory::{Ram, Region};
 
@@ -396,12 +289,8 @@ mod tests {
         let behind = Ram::new("behind", PAGE_SIZE).expect("a page can be had");
         assert!(behind.write(0, &[halt]));
         space.add(Region::new("behind", PAGE_SIZE, PAGE_SIZE, Owner::Ram(Arc::new(behind))));
-        let bus = BoardBus {
-            memory: CachedView::new(&space),
-            ports: CachedView::new(&Arc::new(AddressSpace::new())),
-            chipset: Arc::new(Silent),
-            entropy: AtomicU64::new(0),
-        };
+        let chipset: Arc<dyn Chipset> = Arc::new(Silent);
+        let bus = BoardBus::new(&space, &Arc::new(AddressSpace::new()), &chipset);
         let bus = Space::System(Box::new(bus));
         let engine = Engine::new(X86::system(), bus, Options::detect()).expect("an engine");
         space.listen(Arc::new(MapChanges(Arc::downgrade(&engine))));

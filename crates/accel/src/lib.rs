@@ -5,6 +5,7 @@
 
 pub mod jit;
 
+mod board_bus;
 mod processor;
 
 use std::sync::Arc;

@@ -7,6 +7,7 @@ mod failure;
 mod guest;
 mod machine;
 mod names;
+mod nearest;
 mod output;
 mod progress;
 mod terminal;
@@ -20,6 +21,7 @@ use clap::Parser;
 pub use arguments::VERBS;
 use arguments::{Arguments, Verb};
 use failure::Failure;
+pub use nearest::nearest;
 
 /// Whether a word is one of the verbs, or stands for one.
 #[must_use]

@@ -7,6 +7,7 @@ use libvirt_compat::xml::{Element, parse};
 
 use crate::daemon::Connection;
 use crate::failure::Failure;
+use crate::nearest::nearest;
 
 /// Our note's name space.
 const NAMESPACE: &str = "urn:hostel:machine:1";
@@ -185,29 +186,6 @@ impl Connection {
         self.client.domain_define_xml(definition.to_xml())?;
         Ok(())
     }
-}
-
-/// The name that is least unlike, if any is like at all.
-pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let distances = known.map(|other| (distance(name, other), other));
-    let (distance, other) = distances.min()?;
-    (distance <= 1 + name.len() / 3).then_some(other)
-}
-
-/// How many letters have to be changed, added or left out.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, letter) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, other) in b.iter().enumerate() {
-            let changed = diagonal + usize::from(letter != *other);
-            diagonal = row[j + 1];
-            row[j + 1] = changed.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! WebSocket as a server speaks it (RFC 6455): the opening handshake and frames.
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD as BASE64;
 use sha1::{Digest, Sha1};
 
 use crate::codec::{Bytes, ProtocolError, bad};
@@ -32,7 +34,7 @@ pub fn greet(bytes: &[u8]) -> Option<Result<(usize, Vec<u8>), ProtocolError>> {
     if !has("Upgrade", "websocket") || field("Sec-WebSocket-Version") != "13" || key.is_empty() {
         return Some(Err(bad("request: it does not ask for a WebSocket")));
     }
-    let accept = base64(&Sha1::new().chain_update(key).chain_update(MAGIC).finalize());
+    let accept = BASE64.encode(Sha1::new().chain_update(key).chain_update(MAGIC).finalize());
     let protocol = match has("Sec-WebSocket-Protocol", "binary") {
         true => "Sec-WebSocket-Protocol: binary\r\n",
         false => "",
@@ -42,20 +44,6 @@ pub fn greet(bytes: &[u8]) -> Option<Result<(usize, Vec<u8>), ProtocolError>> {
          Sec-WebSocket-Accept: {accept}\r\n{protocol}\r\n"
     );
     Some(Ok((end + 4, answer.into_bytes())))
-}
-
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for chunk in bytes.chunks(3) {
-        let byte = |at: usize| u32::from(chunk.get(at).copied().unwrap_or(0));
-        let number = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for index in 0..4 {
-            let digit = DIGITS[(number >> (18 - 6 * index) & 63) as usize];
-            text.push(if index <= chunk.len() { digit.into() } else { '=' });
-        }
-    }
-    text
 }
 
 /// A frame around a payload, as a server sends it: whole and unmasked.

@@ -5,6 +5,7 @@ use std::io::Read;
 use std::sync::Arc;
 
 use device::Entropy;
+use machine::KernelEntropy;
 use machine::surroundings::Backends;
 use parking_lot::Mutex;
 use qemu_compat::system::values;
@@ -76,13 +77,5 @@ struct FileEntropy(Mutex<File>);
 impl Entropy for FileEntropy {
     fn fill(&self, bytes: &mut [u8]) -> usize {
         self.0.lock().read(bytes).unwrap_or(0)
-    }
-}
-
-struct KernelEntropy;
-
-impl Entropy for KernelEntropy {
-    fn fill(&self, bytes: &mut [u8]) -> usize {
-        rustix::rand::getrandom(bytes, rustix::rand::GetRandomFlags::empty()).unwrap_or(0)
     }
 }

@@ -7,7 +7,6 @@
 mod applets;
 mod help;
 mod link;
-mod nearest;
 
 use std::env;
 use std::ffi::OsString;
@@ -55,7 +54,9 @@ fn by_first_argument(arguments: &[OsString]) -> ExitCode {
 
 fn unknown(word: &str) -> ExitCode {
     eprintln!("error: Hostel has no applet or command '{word}'");
-    if let Some(nearest) = nearest::nearest(word, applets::words()) {
+    if let Some(nearest) =
+        cli::nearest(word, applets::words().chain(cli::VERBS.iter().map(|(verb, _)| *verb)))
+    {
         eprintln!("  hint: did you mean 'hostel {nearest}'?");
     }
     eprintln!("  hint: 'hostel --help' lists them all");

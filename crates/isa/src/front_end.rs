@@ -279,6 +279,15 @@ pub trait GuestMemory {
     fn read(&mut self, address: u64, into: &mut [u8], mmu_index: u16) -> Result<(), MemoryFault>;
     /// Writes all or nothing: pages are checked first, so that the instruction can be restarted.
     fn write(&mut self, address: u64, from: &[u8], mmu_index: u16) -> Result<(), MemoryFault>;
+    /// Moves bytes, as `memmove` does, from one page into one page, if both are at hand. False:
+    /// nothing was done, and `read` and `write` are the way.
+    fn copy_at_hand(&mut self, _from: u64, _to: u64, _bytes: usize) -> bool {
+        false
+    }
+    /// Likewise, stores an element of 1, 2, 4 or 8 bytes many times over in one page.
+    fn fill_at_hand(&mut self, _to: u64, _bytes: u32, _value: u64, _count: usize) -> bool {
+        false
+    }
     /// Whether an access of this kind would fault, without doing it.
     fn probe(&mut self, address: u64, bytes: u32, access: Access) -> Result<(), MemoryFault>;
     /// Atomically compares (`old`) and swaps (`new`) 1 to 16 bytes; answers what was there.

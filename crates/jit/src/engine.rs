@@ -27,6 +27,8 @@ pub struct Options {
     pub insns_max: u32,
     /// The host's features; tests switch some off.
     pub features: Features,
+    /// Blocks are not translated but interpreted: the oracle of tests. Slow.
+    pub interpret: bool,
 }
 
 impl Options {
@@ -36,6 +38,7 @@ impl Options {
             cache_bytes: 128 << 20,
             insns_max: isa::ir::Ir::INSNS_MAX,
             features: Features::detect(),
+            interpret: false,
         }
     }
 }
@@ -133,6 +136,11 @@ impl<F: FrontEnd> Engine<F> {
     /// Writes guest memory of user mode; `Err` = bytes that could not be written.
     pub fn copy_to_user(&self, address: u64, from: &[u8]) -> Result<(), usize> {
         raw::guarded_write(&self.stubs, address, from)
+    }
+
+    /// Copies within guest memory of user mode. False: some of it could not be read or written.
+    pub(crate) fn copy_in_user(&self, from: u64, to: u64, bytes: usize) -> bool {
+        raw::guarded_copy(&self.stubs, from, to, bytes).is_ok()
     }
 
     /// Guest code in this range (physical; in user mode: addresses) changed or went away.

@@ -53,6 +53,13 @@ pub const BUS: u64 = 8;
 pub fn watch(start: u64, end: u64, stubs: &Stubs) {
     static INSTALL: Once = Once::new();
     INSTALL.call_once(install);
+    // An engine that is gone may have had the same addresses, with its stubs at other places.
+    for old in &REGIONS {
+        let from = old.start.load(Ordering::SeqCst);
+        if from < end && old.end.load(Ordering::SeqCst) > start {
+            old.start.store(0, Ordering::SeqCst);
+        }
+    }
     let slot = USED.fetch_add(1, Ordering::Relaxed) % REGIONS_MAX;
     let region = &REGIONS[slot];
     region.start.store(0, Ordering::SeqCst);
@@ -97,8 +104,9 @@ extern "C" fn handler(signal: i32, info: *mut libc::siginfo_t, context: *mut lib
     }
     let address = match signal {
         // SAFETY: a memory fault's information has an address.
-        libc::SIGSEGV | libc::SIGBUS => fault_address(unsafe { &*info }),
-        _ => 0,
+        libc::SIGSEGV | libc::SIGBUS => Some(fault_address(unsafe { &*info })),
+        libc::SIGFPE => Some(0),
+        _ => None, // the code has noted it
     };
     let kind = match signal {
         libc::SIGFPE => DIVIDE,
@@ -107,7 +115,9 @@ extern "C" fn handler(signal: i32, info: *mut libc::siginfo_t, context: *mut lib
         _ if registers[libc::REG_ERR as usize] & 2 != 0 => WRITE,
         _ => 0,
     };
-    note(block::FAULT_ADDRESS, address);
+    if let Some(address) = address {
+        note(block::FAULT_ADDRESS, address);
+    }
     note(block::FAULT_RIP, rip);
     note(block::FAULT_KIND, kind);
     registers[libc::REG_RIP as usize] = region.leave.load(Ordering::Relaxed) as i64;

@@ -23,6 +23,7 @@
 mod engine;
 mod faults;
 mod host;
+mod interpret;
 mod mapping;
 mod raw;
 mod space;

@@ -186,10 +186,38 @@ impl BlockPointer {
         self.atomic(offset).store(tag(read), Ordering::Release);
     }
 
+    /// Where an address lies in host memory, if the TLB knows that it may be read or written there.
+    pub fn known_page(self, view: u16, address: u64, write: bool) -> Option<u64> {
+        let offset = tlb_entry(view, address);
+        let tag = self.atomic(offset + 8 * u32::from(write)).load(Ordering::Acquire);
+        let known = tag == address & !0xfff;
+        known.then(|| self.atomic(offset + 16).load(Ordering::Relaxed).wrapping_add(address))
+    }
+
     /// The guest's registers.
     pub fn state<S: Copy>(self) -> *mut S {
         assert!(size_of::<S>() <= layout::STATE_BYTES_MAX as usize, "guest state fits its block");
         self.at(layout::STATE).cast()
+    }
+
+    fn in_state(self, offset: u32, bytes: usize) -> *mut u8 {
+        let fits = u64::from(offset) + bytes as u64 <= u64::from(layout::STATE_BYTES_MAX);
+        assert!(fits, "registers lie in the state");
+        self.at(layout::STATE + offset)
+    }
+
+    /// Bytes of the guest's registers, while the vCPU is not in translated code.
+    pub fn state_bytes(self, offset: u32, into: &mut [u8]) {
+        let from = self.in_state(offset, into.len());
+        // SAFETY: the range lies in the state, which only the vCPU's own thread touches.
+        unsafe { ptr::copy_nonoverlapping(from, into.as_mut_ptr(), into.len()) };
+    }
+
+    /// The same, written.
+    pub fn set_state_bytes(self, offset: u32, from: &[u8]) {
+        let to = self.in_state(offset, from.len());
+        // SAFETY: as for `state_bytes`.
+        unsafe { ptr::copy_nonoverlapping(from.as_ptr(), to, from.len()) };
     }
 
     /// Enters translated code at `target` and comes back when it was left.
@@ -251,19 +279,59 @@ pub fn guarded_write(stubs: &Stubs, address: u64, from: &[u8]) -> Result<(), usi
     copy(stubs, address, from.as_ptr() as u64, from.len())
 }
 
+/// Copies between places that may not be there.
+pub fn guarded_copy(stubs: &Stubs, from: u64, to: u64, bytes: usize) -> Result<(), usize> {
+    copy(stubs, to, from, bytes)
+}
+
 /// Host memory that is known to be there: RAM of the machine.
 pub fn host_load(address: u64, bytes: u32) -> u64 {
-    let mut word = [0; 8];
-    // SAFETY: the bus vouches for the page, and the access lies in it.
-    unsafe { ptr::copy_nonoverlapping(address as *const u8, word.as_mut_ptr(), bytes as usize) };
-    u64::from_le_bytes(word)
+    macro_rules! load {
+        ($word:ty) => {
+            // SAFETY: the bus vouches for the page, and the access lies in it.
+            u64::from(unsafe { (address as *const $word).read_unaligned() })
+        };
+    }
+    match bytes {
+        1 => load!(u8),
+        2 => load!(u16),
+        4 => load!(u32),
+        _ => load!(u64),
+    }
 }
 
 /// The same, a store.
 pub fn host_store(address: u64, bytes: u32, value: u64) {
-    let word = value.to_le_bytes();
-    // SAFETY: as for `host_load`.
-    unsafe { ptr::copy_nonoverlapping(word.as_ptr(), address as *mut u8, bytes as usize) };
+    macro_rules! store {
+        ($word:ty) => {
+            // SAFETY: as for `host_load`.
+            unsafe { (address as *mut $word).write_unaligned(value as $word) }
+        };
+    }
+    match bytes {
+        1 => store!(u8),
+        2 => store!(u16),
+        4 => store!(u32),
+        _ => store!(u64),
+    }
+}
+
+/// Moves bytes within guest memory.
+pub fn host_move(from: u64, to: u64, bytes: usize) {
+    // SAFETY: as for `host_load`, at both ends.
+    unsafe { ptr::copy(from as *const u8, to as *mut u8, bytes) };
+}
+
+/// Stores an element of 1, 2, 4 or 8 bytes many times over.
+pub fn host_fill(address: u64, bytes: u32, value: u64, count: usize) {
+    if bytes == 1 || value == 0 {
+        // SAFETY: as for `host_load`; all elements lie in the page.
+        unsafe { ptr::write_bytes(address as *mut u8, value as u8, bytes as usize * count) };
+        return;
+    }
+    for element in 0..count as u64 {
+        host_store(address + element * u64::from(bytes), bytes, value);
+    }
 }
 
 /// The same, a block of bytes out of memory.

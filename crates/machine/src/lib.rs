@@ -26,6 +26,7 @@ pub use device::{
     Picture, Properties, PropertyKind, PropertyValue, Rectangle, Screen, Screens, Stream,
     StreamEvent, StreamPeer,
 };
+pub use devices::virtio::rng::KernelEntropy;
 pub use devices::{catalog, surroundings};
 pub use main_loop::{End, Request, Requests};
 pub use parts::{Plugged, Unplug};

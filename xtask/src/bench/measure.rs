@@ -26,8 +26,9 @@ pub struct Figures {
 /// The hidden task that runs one command and prints its account as the last line of standard error.
 pub const TASK: &str = "run-one";
 
-/// Runs `command` once; an exit code other than 0 or output without `expect` is an error.
-pub fn measure(command: &str, expect: &str) -> Result<Figures> {
+/// Runs `command` once: what it cost, and its output. An exit code other than 0 or output without
+/// `expect` is an error.
+pub fn measure(command: &str, expect: &str) -> Result<(Figures, String)> {
     let output = Command::new(env::current_exe().context("This program has no path")?)
         .args([TASK, command])
         .current_dir(workspace::root())
@@ -41,7 +42,8 @@ pub fn measure(command: &str, expect: &str) -> Result<Figures> {
     let account = stderr.lines().last().context("no account of the run")?;
     let mut numbers = account.split_whitespace().map(str::parse::<f64>);
     let mut number = || numbers.next().context("an account of three numbers")?.context("a number");
-    Ok(Figures { cpu_s: number()?, wall_s: number()?, peak_kib: number()? })
+    let figures = Figures { cpu_s: number()?, wall_s: number()?, peak_kib: number()? };
+    Ok((figures, stdout.into_owned()))
 }
 
 /// The task: a shell line, whose output is ours.

@@ -6,12 +6,13 @@ use std::fs;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::Figures;
+use super::{Figures, Row};
 use crate::workspace;
 
 /// What a row came to.
 pub struct Report {
-    name: &'static str,
+    name: String,
+    group: Option<&'static str>,
     outcome: Outcome,
 }
 
@@ -38,17 +39,29 @@ const COLUMNS: [Column; 3] = [
 ];
 
 impl Report {
-    pub fn compared(name: &'static str, ours: Vec<Figures>, theirs: Vec<Figures>) -> Self {
+    pub fn compared(row: &Row, ours: Vec<Figures>, theirs: Vec<Figures>) -> Self {
         assert_eq!(ours.len(), theirs.len(), "the runs alternate");
-        Self { name, outcome: Outcome::Compared { ours, theirs } }
+        Self::new(row, Outcome::Compared { ours, theirs })
     }
 
-    pub fn skipped(name: &'static str, why: String) -> Self {
-        Self { name, outcome: Outcome::Skipped(why) }
+    pub fn skipped(row: &Row, why: String) -> Self {
+        Self::new(row, Outcome::Skipped(why))
     }
 
-    pub fn failed(name: &'static str, why: String) -> Self {
-        Self { name, outcome: Outcome::Failed(why) }
+    pub fn failed(row: &Row, why: String) -> Self {
+        Self::new(row, Outcome::Failed(why))
+    }
+
+    fn new(row: &Row, outcome: Outcome) -> Self {
+        Self { name: row.name.clone(), group: row.group, outcome }
+    }
+
+    /// How much less CPU time we need, if it was measured.
+    fn cpu_ratio(&self) -> Option<f64> {
+        match &self.outcome {
+            Outcome::Compared { ours, theirs } => Some(ratios(ours, theirs, |f| f.cpu_s).median),
+            _ => None,
+        }
     }
 
     fn to_json(&self) -> Value {
@@ -99,12 +112,12 @@ fn ratios(ours: &[Figures], theirs: &[Figures], figure: fn(&Figures) -> f64) -> 
 /// The table for people.
 pub fn table(reports: &[Report]) -> String {
     let mut table = String::from("theirs / ours, above 1 we are better: median (least-most)\n");
-    for Report { name, outcome } in reports {
+    for Report { name, outcome, .. } in reports {
         _ = match outcome {
-            Outcome::Skipped(why) => writeln!(table, "{name:<32} skipped: {why}"),
-            Outcome::Failed(why) => writeln!(table, "{name:<32} FAILED: {why}"),
+            Outcome::Skipped(why) => writeln!(table, "{name:<34} skipped: {why}"),
+            Outcome::Failed(why) => writeln!(table, "{name:<34} FAILED: {why}"),
             Outcome::Compared { ours, theirs } => {
-                _ = write!(table, "{name:<32}");
+                _ = write!(table, "{name:<34}");
                 for (heading, _, figure) in COLUMNS {
                     let Spread { median, least, most } = ratios(ours, theirs, figure);
                     let (a, b) =
@@ -119,7 +132,34 @@ pub fn table(reports: &[Report]) -> String {
             }
         };
     }
+    for group in groups(reports) {
+        let ratios: Vec<f64> = members(reports, group).filter_map(Report::cpu_ratio).collect();
+        if !ratios.is_empty() {
+            let mean = geometric_mean(&ratios);
+            _ = writeln!(table, "{group:<34}  CPU, geometric mean of {}: {mean:.2}", ratios.len());
+        }
+    }
     table
+}
+
+fn groups(reports: &[Report]) -> Vec<&'static str> {
+    let mut groups: Vec<_> = reports.iter().filter_map(|report| report.group).collect();
+    groups.dedup();
+    groups
+}
+
+fn members<'a>(reports: &'a [Report], group: &'a str) -> impl Iterator<Item = &'a Report> {
+    reports.iter().filter(move |report| report.group == Some(group))
+}
+
+fn geometric_mean(ratios: &[f64]) -> f64 {
+    let sum: f64 = ratios.iter().map(|ratio| ratio.ln()).sum();
+    (sum / ratios.len() as f64).exp()
+}
+
+/// The CPU time of some runs, in the middle.
+pub fn cpu(runs: &[Figures]) -> f64 {
+    spread(runs.iter().map(|figures| figures.cpu_s)).median
 }
 
 /// `target/bench/latest.json`.
@@ -142,5 +182,6 @@ mod tests {
         let theirs = [figures(3.0), figures(4.0), figures(4.0)];
         let Spread { median, least, most } = ratios(&ours, &theirs, |figures| figures.cpu_s);
         assert_eq!((median, least, most), (2.0, 1.0, 3.0));
+        assert!((geometric_mean(&[2.0, 8.0]) - 4.0).abs() < 1e-9);
     }
 }

@@ -1,6 +1,6 @@
 //! The benchmarks: one row each.
 
-use super::Row;
+use super::{Row, kernels};
 
 macro_rules! user {
     ($program:literal, $line:literal) => {
@@ -8,8 +8,35 @@ macro_rules! user {
     };
 }
 
-pub const ROWS: &[Row] = &[
-    Row {
+/// All benchmarks.
+pub fn all() -> Vec<Row> {
+    ROWS.iter().map(Plain::row).chain(kernels::rows()).collect()
+}
+
+/// A row with one peer.
+struct Plain {
+    name: &'static str,
+    needs: &'static [&'static str],
+    ours: &'static str,
+    theirs: &'static str,
+    expect: &'static str,
+}
+
+impl Plain {
+    fn row(&self) -> Row {
+        Row {
+            name: self.name.to_owned(),
+            group: None,
+            needs: self.needs.iter().map(|path| (*path).to_owned()).collect(),
+            ours: self.ours.to_owned(),
+            theirs: vec![self.theirs.to_owned()],
+            expect: self.expect,
+        }
+    }
+}
+
+const ROWS: &[Plain] = &[
+    Plain {
         name: "boot Debian 12 to busybox",
         needs: &[
             "target/release/hostel",
@@ -25,7 +52,7 @@ pub const ROWS: &[Row] = &[
                  -initrd target/bench/initrd -append 'console=ttyS0 quiet'",
         expect: "INIT REACHED",
     },
-    Row {
+    Plain {
         name: "riscv64 shell loop",
         needs: &[
             "target/release/hostel",
@@ -42,7 +69,7 @@ pub const ROWS: &[Row] = &[
         ),
         expect: "200010000",
     },
-    Row {
+    Plain {
         name: "riscv64 start of a static program",
         needs: &[
             "target/release/hostel",
@@ -53,7 +80,7 @@ pub const ROWS: &[Row] = &[
         theirs: user!("target/assets/qemu-user-10/usr/bin/qemu-riscv64", "echo hello"),
         expect: "hello",
     },
-    Row {
+    Plain {
         name: "x86_64 sha256 of the kernel",
         needs: &[
             "target/release/hostel",
@@ -67,7 +94,7 @@ pub const ROWS: &[Row] = &[
                  target/assets/busybox-amd64/bin/busybox sha256sum target/bench/vmlinuz",
         expect: "target/bench/vmlinuz",
     },
-    Row {
+    Plain {
         name: "qemu-img convert -c to qcow2",
         needs: &["target/release/hostel", "target/assets/bin/qemu-img", "target/bench/raw"],
         ours: "target/release/hostel qemu-img convert -c -O qcow2 target/bench/raw \

@@ -38,10 +38,24 @@ impl I8042 {
     fn access<T>(&self, access: impl FnOnce(&mut Chip) -> T) -> T {
         let mut chip = self.chip.lock();
         let result = access(&mut chip);
+        self.interrupt(&chip);
+        result
+    }
+
+    /// Takes the byte, and with it its interrupt: the next one, which may be there already, has an
+    /// edge of its own.
+    fn read_data(&self) -> u8 {
+        let mut chip = self.chip.lock();
+        let byte = chip.read_data();
+        self.irqs.iter().for_each(|irq| irq.set_level(false));
+        self.interrupt(&chip);
+        byte
+    }
+
+    fn interrupt(&self, chip: &Chip) {
         let (keyboard, mouse) = chip.interrupts();
         self.irqs[0].set_level(keyboard);
         self.irqs[1].set_level(mouse);
-        result
     }
 }
 
@@ -54,7 +68,7 @@ impl Device for I8042 {
 impl Io for I8042 {
     fn read(&self, offset: u64, size: u8) -> u64 {
         let byte = match offset {
-            0 => self.access(Chip::read_data),
+            0 => self.read_data(),
             STATUS => self.chip.lock().status(),
             _ => 0xff,
         };
@@ -126,5 +140,28 @@ fn press(chip: &mut Chip, button: Button, down: bool) {
         (Button::WheelUp, true) => mouse.move_by(0, 0, 1),
         (Button::WheelDown, true) => mouse.move_by(0, 0, -1),
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use device::{IrqSink, NoPower, RecordedIrq};
+
+    use super::*;
+
+    #[test]
+    fn every_byte_has_an_edge_of_its_own() {
+        let sink = Arc::new(RecordedIrq::default());
+        let lines = [1, 12].map(|pin| IrqLine::new(Arc::clone(&sink) as Arc<dyn IrqSink>, pin));
+        let controller = I8042::new(lines, Arc::new(NoPower), &Inputs::default());
+        controller.write(0, 1, 0xf2); // identify
+        sink.take();
+        let keyboard = |changes: Vec<(u32, bool)>| -> Vec<bool> {
+            changes.into_iter().filter(|(pin, _)| *pin == 1).map(|(_, level)| level).collect()
+        };
+        for (byte, levels) in [(0xfa, [false, true]), (0xab, [false, true]), (0x83, [false, false])]
+        {
+            assert_eq!((controller.read(0, 1), keyboard(sink.take())), (byte, levels.to_vec()));
+        }
     }
 }

@@ -6,9 +6,20 @@ use std::sync::{Arc, Weak};
 
 use device::{Clock, Entropy, Expired, Timer, Timers};
 use parking_lot::Mutex;
+use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::Queue;
 use super::device::{Driver, Kind, VirtioDevice};
+
+/// The host kernel's own source.
+pub struct KernelEntropy;
+
+impl Entropy for KernelEntropy {
+    fn fill(&self, bytes: &mut [u8]) -> usize {
+        // It may give fewer when a signal comes; who asked asks again.
+        getrandom(bytes, GetRandomFlags::empty()).unwrap_or(0)
+    }
+}
 
 /// A request is answered with this many bytes at most, whatever it offers.
 const ANSWER_BYTES_MAX: usize = 64 << 10;

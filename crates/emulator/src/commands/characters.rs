@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD as BASE64;
 use qemu_compat::qmp::server::Refusal;
 use qemu_compat::system::character;
 use serde_json::{Value, json};
@@ -50,7 +52,7 @@ fn read_ring(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
     let size = size.ok_or_else(|| Refusal::new("size must be greater than zero"))?;
     let bytes = ring.read(size);
     Ok(match text(arguments, "format") {
-        "base64" => base64(&bytes).into(),
+        "base64" => BASE64.encode(&bytes).into(),
         _ => String::from_utf8_lossy(&bytes).into_owned().into(),
     })
 }
@@ -61,7 +63,7 @@ fn write_ring(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
     let data = text(arguments, "data");
     match text(arguments, "format") {
         "base64" => {
-            let bytes = from_base64(data).ok_or_else(|| Refusal::new("invalid base64 data"))?;
+            let bytes = BASE64.decode(data).map_err(|_| Refusal::new("invalid base64 data"))?;
             device::Stream::write(&*ring, &bytes);
         }
         _ => _ = device::Stream::write(&*ring, data.as_bytes()),
@@ -73,55 +75,5 @@ fn no_ring(emulator: &Emulator, device: &str) -> Refusal {
     match emulator.characters.contains(device) {
         true => Refusal::new(format!("{device} is not a ringbuf device")),
         false => Refusal::new(format!("Device '{device}' not found")),
-    }
-}
-
-const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
-fn base64(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let mut group = [0; 4];
-        group[1..=chunk.len()].copy_from_slice(chunk);
-        let number = u32::from_be_bytes(group);
-        for index in 0..4 {
-            let digit = number >> (18 - 6 * index) & 63;
-            text.push(if index <= chunk.len() { BASE64[digit as usize].into() } else { '=' });
-        }
-    }
-    text
-}
-
-fn from_base64(text: &str) -> Option<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
-    let digits = text.trim_end_matches('=');
-    if !text.len().is_multiple_of(4) || text.len() - digits.len() > 2 {
-        return None;
-    }
-    for chunk in digits.as_bytes().chunks(4) {
-        let mut number = 0;
-        for digit in chunk {
-            number = number << 6 | BASE64.iter().position(|known| known == digit)? as u32;
-        }
-        number <<= 6 * (4 - chunk.len());
-        bytes.extend(&number.to_be_bytes()[1..chunk.len()]);
-    }
-    Some(bytes)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn base64_goes_both_ways() {
-        for (bytes, text) in
-            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")]
-        {
-            assert_eq!(base64(bytes.as_bytes()), text);
-            assert_eq!(from_base64(text).as_deref(), Some(bytes.as_bytes()));
-        }
-        assert_eq!((from_base64("Zg="), from_base64("Z===")), (None, None));
-        assert_eq!(from_base64("!!!!"), None);
     }
 }

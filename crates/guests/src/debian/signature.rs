@@ -7,6 +7,8 @@
 use std::fs;
 use std::path::Path;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD as BASE64;
 use ring::digest;
 use ring::signature::{
     ED25519, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA512, RsaPublicKeyComponents,
@@ -100,30 +102,8 @@ fn unarmoured(text: &str) -> Option<Vec<u8>> {
             break;
         }
     }
-    let mut bytes = Vec::new();
-    let (mut bits, mut count) = (0_u32, 0);
-    for line in lines.take_while(|line| !line.starts_with("-----END") && !line.starts_with('=')) {
-        for digit in line.trim().bytes().filter(|digit| *digit != b'=') {
-            bits = bits << 6 | u32::from(base64_digit(digit)?);
-            count += 6;
-            if count >= 8 {
-                count -= 8;
-                bytes.push((bits >> count) as u8);
-            }
-        }
-    }
-    Some(bytes)
-}
-
-fn base64_digit(digit: u8) -> Option<u8> {
-    match digit {
-        b'A'..=b'Z' => Some(digit - b'A'),
-        b'a'..=b'z' => Some(digit - b'a' + 26),
-        b'0'..=b'9' => Some(digit - b'0' + 52),
-        b'+' => Some(62),
-        b'/' => Some(63),
-        _ => None,
-    }
+    let lines = lines.take_while(|line| !line.starts_with("-----END") && !line.starts_with('='));
+    BASE64.decode(lines.map(str::trim).collect::<String>()).ok()
 }
 
 /// Walks over packets: tag and body. Ends at the first that makes no sense.

@@ -6,6 +6,7 @@ mod numbers;
 use super::op::{AtomicOp, Code, Op};
 use super::types::{Cond, FlagKind, Mem, Reg, Type, Value};
 use crate::front_end::Event;
+pub use integer::compute;
 pub(super) use numbers::form_has_imm;
 
 /// State is cut into words of this many bytes for forwarding.

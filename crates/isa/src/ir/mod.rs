@@ -100,7 +100,7 @@ mod op;
 mod print;
 mod types;
 
-pub use build::Ir;
+pub use build::{Ir, compute};
 pub use lane::{Encoding, Form, Lane, LaneRow};
 pub use op::{AtomicOp, Code, Info, Op};
 pub use types::{

@@ -472,6 +472,22 @@ impl FlagKind {
     pub const fn from_aux(aux: u16) -> Self {
         Self::ALL[(aux & 0xff) as usize]
     }
+
+    /// The bits of an image that mean something, for operands of this type and, of a shift or
+    /// rotation, this count. The others are whatever the host leaves there.
+    pub const fn defined(self, ty: Type, count: u64) -> u64 {
+        let count = count & if ty.bits() == 64 { 63 } else { 31 };
+        match self {
+            Self::MulU | Self::MulS => CARRY | OVERFLOW,
+            Self::Shl | Self::ShrU | Self::ShrS if count != 0 => {
+                let overflow = if count == 1 { OVERFLOW } else { 0 };
+                let carry = if count < ty.bits() as u64 { CARRY } else { 0 };
+                SIGN | ZERO | PARITY | overflow | carry
+            }
+            Self::RotL | Self::RotR if count > 1 => STATUS & !OVERFLOW,
+            _ => STATUS,
+        }
+    }
 }
 
 /// Rounding of an FP operation.

@@ -189,6 +189,10 @@ fn without_avx() -> Options {
     Options { features, ..Options::detect() }
 }
 
+fn interpreted() -> Options {
+    Options { interpret: true, ..Options::detect() }
+}
+
 #[test]
 fn every_encoding_agrees_with_the_host() {
     encodings_agree(Options::detect(), None);
@@ -210,6 +214,12 @@ fn every_encoding_agrees_across_pages() {
 #[test]
 fn every_encoding_agrees_across_pages_without_avx() {
     encodings_agree(without_avx(), Some(ACROSS));
+}
+
+/// The oracle of everything else has this oracle.
+#[test]
+fn every_encoding_agrees_when_interpreted() {
+    encodings_agree(interpreted(), None);
 }
 
 fn encodings_agree(options: Options, before_border: Option<usize>) {
@@ -283,6 +293,16 @@ fn grown_vectors_agree(rounds: u64, seed: u64, options: Options) {
     let mut lengths = (0..rounds).map(|round| 2 + round * 10 / rounds);
     let next = |random: &mut Random| lengths.next().map(|count| sequences::vectors(random, count));
     sequences_agree(next, &mut Random(seed), options);
+}
+
+#[test]
+fn vector_sequences_agree_when_interpreted() {
+    grown_vectors_agree(6_000, 0x1122_3344_5566_7788, interpreted());
+}
+
+#[test]
+fn random_sequences_agree_when_interpreted() {
+    grown_sequences_agree(10_000, 0x0246_8ace_1357_9bdf, interpreted());
 }
 
 fn grown_sequences_agree(rounds: u64, seed: u64, options: Options) {

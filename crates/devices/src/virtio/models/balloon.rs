@@ -4,27 +4,17 @@ use std::sync::Arc;
 
 use device::Property;
 
-use super::{CHOICE_PROPERTIES, RING_PROPERTIES, Variant, built, function, off};
-use crate::catalog::{self, BuildError, Built, BusKind, Category, Controls, Model, Request};
+use super::{
+    Build, CHOICE_PROPERTIES, RING_PROPERTIES, Tables, Variant, built, function, off, on_pci,
+};
+use crate::catalog::{self, BuildError, Built, Category, Controls, Model, Request};
 use crate::virtio::VirtioDevice;
 use crate::virtio::balloon::{Balloon, BalloonConfig};
 
 const PROPERTIES: &[Property] = &[off("deflate-on-oom"), off("free-page-reporting")];
 
-const fn model(
-    name: &'static str,
-    properties: &'static [&'static [Property]],
-    build: fn(&Request<'_>) -> Result<Built, BuildError>,
-) -> Model {
-    Model {
-        name,
-        description: "a memory balloon",
-        category: Category::Other,
-        bus: BusKind::Pci,
-        offers: None,
-        properties,
-        build,
-    }
+const fn model(name: &'static str, properties: Tables, build: Build) -> Model {
+    on_pci(name, "a memory balloon", Category::Other, properties, build)
 }
 
 pub(super) const MODELS: &[Model] = &[

@@ -4,9 +4,12 @@ use std::sync::Arc;
 
 use device::{DefaultValue, Property, PropertyKind};
 
-use super::{CHOICE_PROPERTIES, RING_PROPERTIES, Variant, built, function, number, off, on};
+use super::{
+    Build, CHOICE_PROPERTIES, RING_PROPERTIES, Tables, Variant, built, function, number, off, on,
+    on_pci,
+};
 use crate::catalog::{
-    BuildError, Built, BusKind, Category, Controls, DriveControl, Model, Request, declare,
+    BuildError, Built, Category, Controls, DriveControl, Model, Request, declare,
 };
 use crate::virtio::VirtioDevice;
 use crate::virtio::blk::{Blk, BlkConfig, ErrorPolicy};
@@ -31,20 +34,8 @@ const PROPERTIES: &[Property] = &[
     declare("bootindex", PropertyKind::BootIndex, None),
 ];
 
-const fn model(
-    name: &'static str,
-    properties: &'static [&'static [Property]],
-    build: fn(&Request<'_>) -> Result<Built, BuildError>,
-) -> Model {
-    Model {
-        name,
-        description: "a virtio disk",
-        category: Category::Storage,
-        bus: BusKind::Pci,
-        offers: None,
-        properties,
-        build,
-    }
+const fn model(name: &'static str, properties: Tables, build: Build) -> Model {
+    on_pci(name, "a virtio disk", Category::Storage, properties, build)
 }
 
 pub(super) const MODELS: &[Model] = &[

@@ -8,8 +8,10 @@ use device::{
 };
 use memory::{Owner, Ram};
 
-use super::{RING_PROPERTIES, Variant, built, finished_function, function, number, on};
-use crate::catalog::{BuildError, Built, BusKind, Category, Controls, Model, Request, declare};
+use super::{
+    Build, RING_PROPERTIES, Tables, Variant, built, finished_function, function, number, on, on_pci,
+};
+use crate::catalog::{BuildError, Built, Category, Controls, Model, Request, declare};
 use crate::vga::Vga;
 use crate::virtio::VirtioDevice;
 use crate::virtio::gpu::{Gpu, GpuConfig};
@@ -24,20 +26,8 @@ const PROPERTIES: &[Property] = &[
 
 const VGA_PROPERTIES: &[Property] = &[number("vgamem_mb", 32, 8)];
 
-const fn model(
-    name: &'static str,
-    properties: &'static [&'static [Property]],
-    build: fn(&Request<'_>) -> Result<Built, BuildError>,
-) -> Model {
-    Model {
-        name,
-        description: "a graphics card",
-        category: Category::Display,
-        bus: BusKind::Pci,
-        offers: None,
-        properties,
-        build,
-    }
+const fn model(name: &'static str, properties: Tables, build: Build) -> Model {
+    on_pci(name, "a graphics card", Category::Display, properties, build)
 }
 
 pub(super) const MODELS: &[Model] = &[

@@ -4,27 +4,15 @@ use std::sync::{Arc, Weak};
 
 use device::{InputDevice, Property, PropertyKind};
 
-use super::{RING_PROPERTIES, Variant, built, class_function};
-use crate::catalog::{BuildError, Built, BusKind, Category, Controls, Model, Request, declare};
+use super::{Build, RING_PROPERTIES, Variant, built, class_function, on_pci};
+use crate::catalog::{BuildError, Built, Category, Controls, Model, Request, declare};
 use crate::virtio::VirtioDevice;
 use crate::virtio::input::{Input, InputModel};
 
 const PROPERTIES: &[Property] = &[declare("serial", PropertyKind::Text, None)];
 
-const fn model(
-    name: &'static str,
-    description: &'static str,
-    build: fn(&Request<'_>) -> Result<Built, BuildError>,
-) -> Model {
-    Model {
-        name,
-        description,
-        category: Category::Input,
-        bus: BusKind::Pci,
-        offers: None,
-        properties: &[RING_PROPERTIES, PROPERTIES],
-        build,
-    }
+const fn model(name: &'static str, description: &'static str, build: Build) -> Model {
+    on_pci(name, description, Category::Input, &[RING_PROPERTIES, PROPERTIES], build)
 }
 
 pub(super) const MODELS: &[Model] = &[

@@ -17,7 +17,9 @@ use device::{DefaultValue, Property, PropertyKind};
 use super::pci::{PciOptions, VirtioPci, class, transitional_id};
 use super::transport::RingOptions;
 use super::{Kind, VirtioDevice};
-use crate::catalog::{BuildError, Built, Controls, Model, PciPlace, Request, declare};
+use crate::catalog::{
+    BuildError, Built, BusKind, Category, Controls, Model, PciPlace, Request, declare,
+};
 
 /// Disks.
 pub const BLK: &[Model] = blk::MODELS;
@@ -35,6 +37,22 @@ pub const INPUT: &[Model] = input::MODELS;
 pub const GPU: &[Model] = gpu::MODELS;
 /// Sockets to the host.
 pub const VSOCK: &[Model] = vsock::MODELS;
+
+/// Makes a device of a row.
+type Build = fn(&Request<'_>) -> Result<Built, BuildError>;
+/// The properties of a row, in parts.
+type Tables = &'static [&'static [Property]];
+
+/// The row of a device on PCI that offers no bus.
+const fn on_pci(
+    name: &'static str,
+    description: &'static str,
+    category: Category,
+    properties: Tables,
+    build: Build,
+) -> Model {
+    Model { name, description, category, bus: BusKind::Pci, offers: None, properties, build }
+}
 
 /// To which drivers a device shows itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

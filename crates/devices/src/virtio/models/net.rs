@@ -5,10 +5,11 @@ use std::sync::Arc;
 use ::net::Capabilities;
 use device::{Property, PropertyKind};
 
-use super::{CHOICE_PROPERTIES, RING_PROPERTIES, Variant, built, function, number, off, on};
-use crate::catalog::{
-    BuildError, Built, BusKind, Category, Controls, LinkControl, Model, Request, declare,
+use super::{
+    Build, CHOICE_PROPERTIES, RING_PROPERTIES, Tables, Variant, built, function, number, off, on,
+    on_pci,
 };
+use crate::catalog::{BuildError, Built, Category, Controls, LinkControl, Model, Request, declare};
 use crate::virtio::VirtioDevice;
 use crate::virtio::net::{Net, NetConfig, PAIRS_MAX};
 
@@ -37,20 +38,8 @@ const PAIRS: u16 = 4;
 /// The expansion ROM that boots over the network.
 const ROM: &str = "efi-virtio.rom";
 
-const fn model(
-    name: &'static str,
-    properties: &'static [&'static [Property]],
-    build: fn(&Request<'_>) -> Result<Built, BuildError>,
-) -> Model {
-    Model {
-        name,
-        description: "a virtio network card",
-        category: Category::Network,
-        bus: BusKind::Pci,
-        offers: None,
-        properties,
-        build,
-    }
+const fn model(name: &'static str, properties: Tables, build: Build) -> Model {
+    on_pci(name, "a virtio network card", Category::Network, properties, build)
 }
 
 pub(super) const MODELS: &[Model] = &[

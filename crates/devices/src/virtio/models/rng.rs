@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use device::{DefaultValue, Entropy, Property, PropertyKind};
-use rustix::rand::{GetRandomFlags, getrandom};
+use device::{DefaultValue, Property, PropertyKind};
 
-use super::{CHOICE_PROPERTIES, RING_PROPERTIES, Variant, built, function, number};
-use crate::catalog::{BuildError, Built, BusKind, Category, Controls, Model, Request, declare};
-use crate::virtio::rng::{Rng, RngLimit};
+use super::{
+    Build, CHOICE_PROPERTIES, RING_PROPERTIES, Tables, Variant, built, function, number, on_pci,
+};
+use crate::catalog::{BuildError, Built, Category, Controls, Model, Request, declare};
+use crate::virtio::rng::{KernelEntropy, Rng, RngLimit};
 
 /// As many bytes as anybody wants.
 const UNLIMITED: u64 = i64::MAX as u64;
@@ -18,20 +19,8 @@ const PROPERTIES: &[Property] = &[
     number("period", 32, 1 << 16),
 ];
 
-const fn model(
-    name: &'static str,
-    properties: &'static [&'static [Property]],
-    build: fn(&Request<'_>) -> Result<Built, BuildError>,
-) -> Model {
-    Model {
-        name,
-        description: "a source of randomness",
-        category: Category::Other,
-        bus: BusKind::Pci,
-        offers: None,
-        properties,
-        build,
-    }
+const fn model(name: &'static str, properties: Tables, build: Build) -> Model {
+    on_pci(name, "a source of randomness", Category::Other, properties, build)
 }
 
 pub(super) const MODELS: &[Model] = &[
@@ -46,20 +35,10 @@ pub(super) const MODELS: &[Model] = &[
     }),
 ];
 
-/// The host kernel's own source, for a device that names none.
-struct Kernel;
-
-impl Entropy for Kernel {
-    fn fill(&self, bytes: &mut [u8]) -> usize {
-        // It may give fewer when a signal comes; the guest asks again.
-        getrandom(bytes, GetRandomFlags::empty()).unwrap_or(0)
-    }
-}
-
 fn build(request: &Request<'_>, variant: Variant) -> Result<Built, BuildError> {
     let around = request.surroundings;
     let source = around.backends.entropy.share(request.properties, "rng")?;
-    let source = source.unwrap_or_else(|| Arc::new(Kernel));
+    let source = source.unwrap_or_else(|| Arc::new(KernelEntropy));
     let bytes = request.properties.unsigned("max-bytes").unwrap_or(UNLIMITED);
     let period = request.properties.unsigned("period").unwrap_or(1 << 16);
     let period_ms = u32::try_from(period).ok().filter(|period| *period > 0);

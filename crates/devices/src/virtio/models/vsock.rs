@@ -4,8 +4,8 @@ use std::path::Path;
 
 use device::{Property, PropertyKind};
 
-use super::{CHOICE_PROPERTIES, RING_PROPERTIES, Variant, built, function};
-use crate::catalog::{BuildError, Built, BusKind, Category, Controls, Model, Request, declare};
+use super::{Build, CHOICE_PROPERTIES, RING_PROPERTIES, Tables, Variant, built, function, on_pci};
+use crate::catalog::{BuildError, Built, Category, Controls, Model, Request, declare};
 use crate::virtio::vsock::{GUEST_CONTEXT_MIN, Vsock};
 
 const PROPERTIES: &[Property] = &[
@@ -13,20 +13,14 @@ const PROPERTIES: &[Property] = &[
     declare("path", PropertyKind::Text, None),
 ];
 
-const fn model(
-    name: &'static str,
-    properties: &'static [&'static [Property]],
-    build: fn(&Request<'_>) -> Result<Built, BuildError>,
-) -> Model {
-    Model {
+const fn model(name: &'static str, properties: Tables, build: Build) -> Model {
+    on_pci(
         name,
-        description: "sockets between guest and host, by unix sockets under a path",
-        category: Category::Other,
-        bus: BusKind::Pci,
-        offers: None,
+        "sockets between guest and host, by unix sockets under a path",
+        Category::Other,
         properties,
         build,
-    }
+    )
 }
 
 pub(super) const MODELS: &[Model] = &[

@@ -30,8 +30,9 @@ const ALL: [StringOp; 7] = [
 
 /// Elements after which the helper comes up for air, so that interrupts are seen.
 const ELEMENTS_MAX: u64 = 1 << 16;
-/// Bytes moved at once; a page's worth keeps a fault's cost small.
-const CHUNK_BYTES: usize = 4096;
+
+/// What is moved at once lies in one page.
+const PAGE_BYTES: usize = 4096;
 
 /// An instruction taken apart.
 struct Instruction {
@@ -159,7 +160,7 @@ pub fn string(
 
 /// Bytes from `address` to the end of its page.
 fn to_page_end(address: u64) -> u64 {
-    CHUNK_BYTES as u64 - address % CHUNK_BYTES as u64
+    PAGE_BYTES as u64 - address % PAGE_BYTES as u64
 }
 
 /// Moves upwards as many whole elements as neither cross a page nor overlap behind the source.
@@ -180,9 +181,11 @@ fn move_chunk(
         return Ok(0);
     }
     let length = (elements * insn.bytes) as usize;
-    let mut chunk = [0; CHUNK_BYTES];
-    memory.read(from, &mut chunk[..length], 0).map_err(memory_fault)?;
-    memory.write(to, &chunk[..length], 0).map_err(memory_fault)?;
+    if !memory.copy_at_hand(from, to, length) {
+        let mut chunk = [0; PAGE_BYTES];
+        memory.read(from, &mut chunk[..length], 0).map_err(memory_fault)?;
+        memory.write(to, &chunk[..length], 0).map_err(memory_fault)?;
+    }
     Ok(elements)
 }
 
@@ -198,13 +201,19 @@ fn store_chunk(
     if elements == 0 {
         return Ok(0);
     }
-    let length = (elements * insn.bytes) as usize;
-    let mut chunk = [0; CHUNK_BYTES];
-    let value = state.gpr[RAX].to_le_bytes();
-    for element in chunk[..length].chunks_mut(insn.bytes as usize) {
-        element.copy_from_slice(&value[..insn.bytes as usize]);
+    let (value, count) = (state.gpr[RAX], elements as usize);
+    if !memory.fill_at_hand(to, insn.bytes as u32, value, count) {
+        let mut chunk = [0; PAGE_BYTES];
+        let chunk = &mut chunk[..count * insn.bytes as usize];
+        let value = value.to_le_bytes();
+        match insn.bytes {
+            1 => chunk.fill(value[0]),
+            bytes => chunk
+                .chunks_exact_mut(bytes as usize)
+                .for_each(|element| element.copy_from_slice(&value[..bytes as usize])),
+        }
+        memory.write(to, chunk, 0).map_err(memory_fault)?;
     }
-    memory.write(to, &chunk[..length], 0).map_err(memory_fault)?;
     Ok(elements)
 }
 

@@ -102,6 +102,12 @@ pub mod constant {
     pub const TWO_63: [u32; 2] = [0x60, 0x70];
     /// Arm's flag images after an FP comparison: greater, equal, less, unordered (8 bytes each).
     pub const ARM_COMPARE: u32 = 0x80;
+    /// 2^32.
+    pub const TWO_32: [u32; 2] = [0xa0, 0xb0];
+    /// -1.
+    pub const MINUS_ONE: [u32; 2] = [0xc0, 0xd0];
+    /// 2^64.
+    pub const TWO_64: [u32; 2] = [0xe0, 0xf0];
 }
 
 /// The contents of `CONSTANTS`.
@@ -121,6 +127,12 @@ pub fn constants() -> Vec<u64> {
     ];
     let mut words: Vec<u64> = pairs.iter().flat_map(|&word| [word, word]).collect();
     words.extend([CARRY, ZERO | CARRY, SIGN, CARRY | OVERFLOW]);
+    for (single, double) in
+        [(2f32.powi(32), 2f64.powi(32)), (-1f32, -1f64), (2f32.powi(64), 2f64.powi(64))]
+    {
+        let (single, double) = (f32s(single.to_bits()), double.to_bits());
+        words.extend([single, single, double, double]);
+    }
     words
 }
 

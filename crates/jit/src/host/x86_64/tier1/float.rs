@@ -3,7 +3,7 @@
 use isa::ir::{Code, Encoding, FpRule, Lane, MinMaxRule, NanRule, Op, Round, Saturate, Type};
 
 use super::super::asm::{Alu, Gpr, Label, Mem, Rm, Shift, Xmm, cc};
-use super::super::vcpu_block::{CONSTANTS, GUEST_MXCSR, TEMPORARY, constant};
+use super::super::vcpu_block::{CONSTANTS, GUEST_MXCSR, HOST_MXCSR, TEMPORARY, constant};
 use super::{Cold, Job};
 
 /// A case that is rare: code behind the block.
@@ -29,7 +29,15 @@ pub enum Special {
     /// A conversion gave "integer indefinite".
     ToInt { from: Label, back: u64, ty: Type, to: Type, saturate: Saturate, result: Gpr, a: Xmm },
     /// A conversion to 32 unsigned bits did not fit.
-    ToUnsigned { from: Label, back: u64, ty: Type, saturate: Saturate, result: Gpr, a: Xmm },
+    ToUnsigned {
+        big: Label,
+        small: Label,
+        back: u64,
+        ty: Type,
+        saturate: Saturate,
+        result: Gpr,
+        a: Xmm,
+    },
 }
 
 const fn encoding(prefix: u8, map: u8, opcode: u8) -> Encoding {
@@ -278,7 +286,9 @@ impl Job<'_> {
         let single = self.temporary_xmm();
         if op.code == Code::FFromHalf {
             let source = self.gpr(op.a);
-            self.gpr_to_xmm(4, single, source);
+            let half = self.temporary();
+            self.c.asm.extend(2, half, source);
+            self.gpr_to_xmm(4, single, half);
             self.c.asm.v3(encoding(0x66, 2, 0x13), false, single, 0, Rm::Reg(single));
             if op.ty == Type::F64 {
                 self.three(encoding(0xf3, 1, 0x5a), single, single, single);
@@ -291,8 +301,10 @@ impl Job<'_> {
             self.three(encoding(0xf2, 1, 0x5a), single, source, source);
             from = single;
         }
+        // The conversion is packed: what lies in the upper lanes must raise nothing.
+        self.three_imm(encoding(0x66, 3, 0x21), single, from, from, 0x0e);
         // imm 4: as MXCSR says
-        self.c.asm.v3_imm(encoding(0x66, 3, 0x1d), false, from, 0, Rm::Reg(single), 4);
+        self.c.asm.v3_imm(encoding(0x66, 3, 0x1d), false, single, 0, Rm::Reg(single), 4);
         let result = self.result(index);
         self.xmm_to_gpr(4, result, single);
     }
@@ -358,29 +370,46 @@ impl Job<'_> {
         });
     }
 
-    /// An operand rounded to an integral number if the rounding is not the conversion's own.
+    /// An operand rounded to an integral number, without raising inexact, if the rounding is not
+    /// the conversion's own; and the conversion's opcode.
     fn rounded(&mut self, ty: Type, round: Round, a: Xmm) -> (Xmm, u8) {
         match round {
             Round::Zero => (a, 0x2c),    // cvtt
             Round::Dynamic => (a, 0x2d), // cvt
-            Round::Away => {
-                let work = self.temporary_xmm();
-                self.round_away(ty, work, a);
-                (work, 0x2c)
-            }
-            round => {
-                let work = self.temporary_xmm();
-                let opcode = if ty == Type::F32 { 0x0a } else { 0x0b };
-                // imm bits 0 and 1: mode, as in MXCSR
-                self.three_imm(encoding(0x66, 3, opcode), work, a, a, round as u8);
-                (work, 0x2c)
-            }
+            round => (self.rounded_now(ty, round, a), 0x2c),
+        }
+    }
+
+    fn rounded_now(&mut self, ty: Type, round: Round, a: Xmm) -> Xmm {
+        let work = self.temporary_xmm();
+        if round == Round::Away {
+            self.round_away(ty, work, a);
+        } else {
+            let opcode = if ty == Type::F32 { 0x0a } else { 0x0b };
+            // Bits 0 to 2: the mode; bit 3: inexact is not raised.
+            let mode = if round == Round::Dynamic { 4 } else { round as u8 };
+            self.three_imm(encoding(0x66, 3, opcode), work, a, a, mode | 8);
+        }
+        work
+    }
+
+    /// Raises inexact if a number that was rounded before its conversion had a fraction. It is in
+    /// the range of 64 bits, or of those of `wide`.
+    fn raise_inexact(&mut self, ty: Type, wide: bool, rounded: Xmm, a: Xmm) {
+        if rounded != a {
+            let work = self.temporary();
+            self.xmm_to_int(Encoding { w: wide, ..scalar(ty, 0x2c) }, work, a);
         }
     }
 
     /// Ties away from zero: truncate(a + copysign(largest number below 1/2, a)).
+    /// Raises invalid for a signalling NaN and nothing else.
     fn round_away(&mut self, ty: Type, work: Xmm, a: Xmm) {
         let gpr = self.temporary();
+        self.clobber_flags();
+        self.c.asm.mxcsr(3, Mem::gs(TEMPORARY));
+        // The sum below is right when it is rounded to nearest: as Rust code's are.
+        self.c.asm.mxcsr(2, Mem::gs(HOST_MXCSR));
         let below_half = match ty {
             Type::F32 => u64::from(0.5f32.to_bits() - 1),
             _ => 0.5f64.to_bits() - 1,
@@ -395,6 +424,8 @@ impl Job<'_> {
         self.three(scalar(ty, 0x58), work, work, a);
         let opcode = if ty == Type::F32 { 0x0a } else { 0x0b };
         self.three_imm(encoding(0x66, 3, opcode), work, work, work, 3);
+        self.c.asm.mxcsr(2, Mem::gs(TEMPORARY));
+        self.compare_xmm(ty, false, a, a);
     }
 
     fn saturate(aux: u16) -> Saturate {
@@ -415,12 +446,17 @@ impl Job<'_> {
         let convert = Encoding { w: wide, ..scalar(from, opcode) };
         self.xmm_to_int(convert, result, source);
         if saturate == Saturate::Indefinite {
-            return;
+            return self.raise_inexact(from, wide, source, a);
         }
+        let spare = self.temporary();
         self.clobber_flags();
         // x - 1 overflows for "integer indefinite" only
         self.c.asm.alu_imm(if wide { 8 } else { 4 }, Alu::Cmp, Rm::Reg(result), 1);
         let from_label = self.c.asm.jcc(cc::O);
+        if source != a {
+            // In range: inexact, if it had a fraction.
+            self.xmm_to_int(Encoding { w: wide, ..scalar(from, 0x2c) }, spare, a);
+        }
         let back = self.c.asm.here();
         let special =
             Special::ToInt { from: from_label, back, ty: from, to: op.ty, saturate, result, a };
@@ -435,66 +471,97 @@ impl Job<'_> {
         }
     }
 
+    /// What is out of range is found before the conversion, which would call it inexact.
     fn convert_to_unsigned(&mut self, index: u32, op: &Op) {
         let (rule, saturate) = (FpRule::unpack(op.aux & 0xff), Self::saturate(op.aux));
         let from = self.ty(op.a);
         let a = self.xmm(op.a);
-        let (source, opcode) = self.rounded(from, rule.round, a);
-        let convert = Encoding { w: true, ..scalar(from, opcode) };
-        if op.ty != Type::I64 {
-            let result = self.result(index);
-            self.xmm_to_int(convert, result, source);
-            let upper = self.temporary();
-            self.clobber_flags();
-            self.c.asm.mov(8, upper, result);
-            self.c.asm.shift_imm(8, Shift::Shr, upper, op.ty.bits() as u8);
-            let label = self.c.asm.jcc(cc::NE);
-            let back = self.c.asm.here();
-            let special = Special::ToUnsigned { from: label, back, ty: from, saturate, result, a };
-            return self.c.cold.push((0, Cold::Float(special)));
+        let source = match rule.round {
+            Round::Zero => a,
+            round => self.rounded_now(from, round, a),
+        };
+        let convert = Encoding { w: true, ..scalar(from, 0x2c) };
+        if op.ty == Type::I64 {
+            return self.unsigned_64(index, from, saturate, convert, (source, a));
         }
-        self.unsigned_64(index, from, saturate, convert, source);
+        let work = self.temporary();
+        let result = self.result(index);
+        self.clobber_flags();
+        self.compare_to_constant(from, source, constant::TWO_32);
+        let big = self.c.asm.jcc(cc::AE);
+        self.compare_to_constant(from, source, constant::MINUS_ONE);
+        let small = self.c.asm.jcc(cc::BE); // or not a number
+        self.xmm_to_int(convert, result, source);
+        if source != a {
+            self.xmm_to_int(convert, work, a);
+        }
+        let back = self.c.asm.here();
+        let special = Special::ToUnsigned { big, small, back, ty: from, saturate, result, a };
+        self.c.cold.push((0, Cold::Float(special)));
     }
 
-    /// Below 2^63 as signed; else less 2^63, with the top bit set again.
-    fn unsigned_64(&mut self, index: u32, ty: Type, saturate: Saturate, convert: Encoding, a: Xmm) {
+    /// `ucomis` with a number in memory.
+    fn compare_to_constant(&mut self, ty: Type, a: Xmm, pair: [u32; 2]) {
+        let (compare, mem) = (packed(ty, 0x2e), Rm::Mem(constant_mem(pair, ty)));
+        if self.t.features.avx2 {
+            self.c.asm.v3(compare, false, a, 0, mem);
+        } else {
+            self.c.asm.sse(compare, a, mem);
+        }
+    }
+
+    /// Below 2^63 as signed; else less 2^63, with the top bit set again. `source` is `a` rounded.
+    fn unsigned_64(
+        &mut self,
+        index: u32,
+        ty: Type,
+        saturate: Saturate,
+        convert: Encoding,
+        (source, a): (Xmm, Xmm),
+    ) {
         let (big, work) = (self.temporary_xmm(), self.temporary());
         let result = self.result(index);
         self.clobber_flags();
-        let limit = constant_mem(constant::TWO_63, ty);
-        super::super::stubs::move_vector(&mut self.c.asm, self.t.features, ty, big, limit, false);
-        self.compare_xmm(ty, false, a, big);
+        self.compare_to_constant(ty, source, constant::MINUS_ONE);
         let is_nan = self.c.asm.jcc(cc::P);
+        let is_negative = self.c.asm.jcc(cc::BE);
+        self.compare_to_constant(ty, source, constant::TWO_63);
         let is_big = self.c.asm.jcc(cc::AE);
-        self.xmm_to_int(convert, result, a);
-        self.c.asm.test(8, result, result);
-        let fits = self.c.asm.jcc(9); // not negative
+        self.xmm_to_int(convert, result, source);
+        if source != a {
+            self.xmm_to_int(convert, work, a);
+        }
+        let fits = self.c.asm.jmp_forward();
+        self.c.asm.bind(is_negative);
         self.raise_invalid(ty, result);
         self.c.asm.mov_imm(result, 0);
         let negative = self.c.asm.jmp_forward();
         self.c.asm.bind(is_big);
-        self.three(scalar(ty, 0x5c), big, a, big);
+        self.compare_to_constant(ty, source, constant::TWO_64);
+        let too_big = self.c.asm.jcc(cc::AE);
+        // No temporary may be had on a path that is not always taken.
+        self.move_xmm(big, source);
+        let limit = Rm::Mem(constant_mem(constant::TWO_63, ty));
+        if self.t.features.avx2 {
+            self.c.asm.v3(scalar(ty, 0x5c), false, big, big, limit);
+        } else {
+            self.c.asm.sse(scalar(ty, 0x5c), big, limit);
+        }
         self.xmm_to_int(convert, result, big);
-        self.c.asm.test(8, result, result);
-        let too_big = self.c.asm.jcc(8);
         self.c.asm.mov_imm(work, 1 << 63);
         self.c.asm.alu(8, Alu::Or, result, Rm::Reg(work));
         let done = self.c.asm.jmp_forward();
         self.c.asm.bind(is_nan);
-        self.xmm_to_int(convert, result, a); // raises invalid
-        if saturate == Saturate::NanZero {
-            self.c.asm.mov_imm(result, 0);
-            let zero = self.c.asm.jmp_forward();
-            self.c.asm.bind(too_big);
-            self.c.asm.mov_imm(result, u64::MAX);
-            self.c.asm.bind(zero);
-        } else {
-            self.c.asm.bind(too_big);
-            self.c.asm.mov_imm(result, u64::MAX);
+        self.raise_invalid(ty, result);
+        let nan = if saturate == Saturate::NanZero { 0 } else { u64::MAX };
+        self.c.asm.mov_imm(result, nan);
+        let not_a_number = self.c.asm.jmp_forward();
+        self.c.asm.bind(too_big);
+        self.raise_invalid(ty, result);
+        self.c.asm.mov_imm(result, u64::MAX);
+        for label in [not_a_number, done, negative, fits] {
+            self.c.asm.bind(label);
         }
-        self.c.asm.bind(done);
-        self.c.asm.bind(negative);
-        self.c.asm.bind(fits);
     }
 
     fn round(&mut self, index: u32, op: &Op) {
@@ -563,8 +630,9 @@ impl Job<'_> {
                 self.branch_on_sign(ty, a, back, |asm| asm.mov_imm(result, max));
                 self.c.asm.jmp(back);
             }
-            Special::ToUnsigned { from, back, ty, saturate, result, a } => {
-                self.c.asm.bind(from);
+            Special::ToUnsigned { big, small, back, ty, saturate, result, a } => {
+                self.c.asm.bind(big);
+                self.c.asm.bind(small);
                 self.raise_invalid(ty, result);
                 let max = u64::from(u32::MAX);
                 let nan = if saturate == Saturate::NanZero { 0 } else { max };

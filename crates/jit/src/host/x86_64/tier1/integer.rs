@@ -661,7 +661,14 @@ impl Job<'_> {
         let (low, bits) = ((op.aux & 0xff) as u8, (op.aux >> 8) as u8);
         let size = size(op.ty);
         let mask = if bits >= 64 { u64::MAX } else { (1 << bits) - 1 };
-        let (work, field) = (self.consumed(op.a), self.consumed(op.b));
+        let work = self.consumed(op.a);
+        let field = match self.canon(op.a) == self.canon(op.b) {
+            true => self.temporary(),
+            false => self.consumed(op.b),
+        };
+        if self.canon(op.a) == self.canon(op.b) {
+            self.c.asm.mov(8, field, work);
+        }
         let constant = self.temporary();
         self.clobber_flags();
         self.c.asm.mov_imm(constant, mask << low);

@@ -9,6 +9,10 @@ use super::super::vcpu_block as block;
 use super::registers::{Home, spill_mem};
 use super::{Cold, Job, Mmu};
 
+/// Among the registers that code has borrowed, RSP's bit: a load here is part of an atomic
+/// operation, and its fault is that of a store.
+pub const COUNTS_AS_STORE: u16 = 1 << reg::RSP;
+
 /// What a slow access does, as a number in `OPERATION`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SlowAccess(pub u32);
@@ -182,7 +186,7 @@ impl Job<'_> {
         }
     }
 
-    /// User mode: an access that must be aligned and is not reads where nothing can be mapped.
+    /// User mode: an access that must be aligned and is not notes its address and traps.
     fn check_alignment(&mut self, access: Access, mem: Mem) {
         if !access.is_aligned() || access.bytes() == 1 {
             return;
@@ -193,6 +197,7 @@ impl Job<'_> {
         self.c.asm.test_imm(4, Rm::Reg(low), access.bytes() as i32 - 1);
         let aligned = self.c.asm.jcc(cc::E);
         self.may_fault();
+        self.c.asm.store(8, Mem::gs(block::FAULT_ADDRESS), low);
         self.c.asm.raw(&[0x0f, 0x0b]); // ud2: the fault handler turns it into Access::Unaligned
         self.c.asm.bind(aligned);
     }
@@ -452,23 +457,30 @@ impl Job<'_> {
         let mem = self.without_rax(mem);
         let operand = self.copy_without_rax(op.b);
         if pinned {
-            // A fault must come while RAX is still the guest's: touch the place first.
-            self.c.asm.raw(&[0xf0]);
-            self.c.asm.alu_imm(bytes, Alu::Or, Rm::Mem(mem), 0);
             self.claim(reg::RAX);
         }
+        let start = self.c.asm.len() as u32;
         self.c.asm.load(bytes, reg::RAX, mem);
         let again = self.c.asm.here();
         let new = self.temporary();
         self.new_contents(kind, bytes, new, operand);
         self.c.asm.lock_cmpxchg(bytes, mem, new);
         self.c.asm.jcc_to(cc::NE, again);
+        self.borrows_rax(start, COUNTS_AS_STORE);
         if pinned {
             self.c.asm.mov(8, new, reg::RAX);
             self.restore(reg::RAX);
             return self.atomic_result(index, op, new);
         }
         self.atomic_result(index, op, reg::RAX);
+    }
+
+    /// A fault of the code since `start` finds the guest's RAX where it was kept, if it is pinned.
+    fn borrows_rax(&mut self, start: u32, besides: u16) {
+        let rax = if self.t.map.is_scratch(reg::RAX) { 0 } else { 1 << reg::RAX };
+        if rax | besides != 0 {
+            self.c.borrows.push((start, self.c.asm.len() as u32, rax | besides));
+        }
     }
 
     fn without_rax(&mut self, mem: Mem) -> Mem {
@@ -537,10 +549,12 @@ impl Job<'_> {
             self.c.gprs.lock(reg::RAX);
         }
         self.vacate_if_scratch(reg::RAX);
+        let start = self.c.asm.len() as u32;
         if expected != reg::RAX {
             self.c.asm.mov(8, reg::RAX, expected);
         }
         self.c.asm.lock_cmpxchg(bytes, mem, new);
+        self.borrows_rax(start, 0);
         if pinned {
             let old = self.temporary();
             self.c.asm.mov(8, old, reg::RAX);
@@ -638,7 +652,9 @@ impl Job<'_> {
         self.bring(expected, reg::RAX);
         let fail = self.c.asm.jcc(cc::NE);
         self.may_fault();
+        let start = self.c.asm.len() as u32;
         self.c.asm.lock_cmpxchg(bytes, Mem::at(address, 0), new);
+        self.borrows_rax(start, 0);
         self.c.asm.bind(fail);
         self.restore(reg::RAX);
         let result = self.result(index);

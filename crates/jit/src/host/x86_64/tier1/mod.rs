@@ -23,7 +23,7 @@ use super::Features;
 use super::asm::{Asm, Label};
 use super::map::{HostMap, NONE};
 use super::stubs::Stubs;
-pub use memory::SlowAccess;
+pub use memory::{COUNTS_AS_STORE, SlowAccess};
 use registers::{Home, RegisterFile};
 
 /// How guest addresses become host addresses.
@@ -324,7 +324,12 @@ impl Job<'_> {
             Code::Add => op.ty == Type::I64 && self.immediate(op.b, Type::I64).is_some(),
             Code::Lea => op.ty == Type::I64 && self.c.uses[index as usize] == 1,
             Code::Compare | Code::Condition => self.c.uses[index as usize] == 1,
-            Code::FCompare => self.c.uses[index as usize] == 1 && !matches!(op.aux, 0),
+            // Its sticky bits must not come later than the next fault: its user is next.
+            Code::FCompare => {
+                let next = self.ops.get(index as usize + 1);
+                let is_used = next.is_some_and(|next| next.operands().any(|of| of == Value(index)));
+                self.c.uses[index as usize] == 1 && op.aux != 0 && is_used
+            }
             Code::Pair => true,
             _ => false,
         }
@@ -431,8 +436,7 @@ impl Job<'_> {
             let live = match op.code {
                 _ if self.c.dead[index as usize] => false,
                 Code::Put => self.put_is_live(&op, &mut relaxed_live),
-                Code::Flags if FlagKind::from_aux(op.aux).is_float() => true,
-                _ => info.effect || self.c.last[index as usize] != 0,
+                _ => has_effect(&op) || self.c.last[index as usize] != 0,
             };
             if !live || self.c.canon[index as usize] != index {
                 self.c.dead[index as usize] = true;
@@ -455,6 +459,9 @@ impl Job<'_> {
                 }
                 Code::ClearUppers => wish = [u32::MAX; 32],
                 _ => {}
+            }
+            if op.code == Code::FCompare && self.c.last[index as usize] == 0 {
+                self.c.lazy[index as usize] = false; // its user is dead, its sticky bits are not
             }
             if self.is_lazy(index) {
                 continue; // its operands were marked where it is used
@@ -670,6 +677,12 @@ impl Job<'_> {
             self.c.faults.push((self.c.asm.len() as u32, self.c.pc));
         }
     }
+}
+
+/// Must be done even when the result is unused. Comparisons of FP numbers leave sticky bits.
+fn has_effect(op: &Op) -> bool {
+    let compares = op.code == Code::Flags && FlagKind::from_aux(op.aux).is_float();
+    op.code.info().effect || compares
 }
 
 fn is_exit(code: Code) -> bool {

@@ -1,0 +1,426 @@
+//! A virtual CPU: its registers, its run loop, and what translated code calls.
+
+mod access;
+mod interpreted;
+mod view;
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::sync::Arc;
+
+use isa::{Access, Event, FrontEnd, GuestMemory, Key, MemoryFault, Stop, Translation};
+
+use crate::engine::{Engine, Found, Full, UserFetch, fetch_event};
+use crate::faults;
+use crate::host::x86_64::tier1::COUNTS_AS_STORE;
+use crate::host::x86_64::tier1::SlowAccess;
+use crate::host::x86_64::vcpu_block::{self as layout, reason};
+use crate::mapping::Memory;
+use crate::raw::{self, BlockPointer};
+use crate::space::{Bus, Space};
+use crate::translator::{BlockKey, NO_PAGE, TAIL};
+use interpreted::Bench;
+use view::{SystemFetch, Tables, View};
+
+/// Why `run` came back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Exit {
+    /// An event that the guest cannot handle itself.
+    Event(Event),
+    /// Someone called `Kick::kick`.
+    Kicked,
+}
+
+/// Pages whose translation for fetches is remembered.
+const FETCH_PAGES: usize = 64;
+
+/// No large page in either half.
+const NO_LARGE: [(u64, u64); 2] = [(u64::MAX, 0); 2];
+
+/// What translated code's callbacks need. Lives at a fixed address.
+struct Context<F: FrontEnd> {
+    engine: Arc<Engine<F>>,
+    block: BlockPointer,
+    /// Why a helper or a slow access stopped.
+    stop: Cell<Option<Stop>>,
+    /// The next instruction is executed alone: it writes to its own code.
+    step: Cell<bool>,
+    /// The mode of the calls on the return stack.
+    returns_mode: Cell<u64>,
+    /// The span of large pages that the TLB holds pieces of, in each half of the address space:
+    /// forgetting a page in there forgets all, for its other pieces could be anywhere.
+    large: Cell<[(u64, u64); 2]>,
+    /// By page number: (virtual page, physical page) of recent fetches.
+    fetches: RefCell<[(u64, u64); FETCH_PAGES]>,
+    /// Of an engine that interprets.
+    bench: RefCell<Box<Bench>>,
+}
+
+/// A virtual CPU. Belongs to one thread at a time.
+pub struct Vcpu<F: FrontEnd> {
+    context: Box<Context<F>>,
+    _memory: Memory,
+}
+
+/// Asks a vCPU to leave `run`, from any thread or signal handler.
+#[derive(Clone, Copy, Debug)]
+pub struct Kick(BlockPointer);
+
+impl Kick {
+    /// `run` returns `Exit::Kicked` soon, or at once when it is called next.
+    pub fn kick(&self) {
+        self.0.request(BlockPointer::REQUEST_KICK);
+    }
+}
+
+impl<F: FrontEnd> Vcpu<F> {
+    /// A vCPU in reset state.
+    pub fn new(engine: &Arc<Engine<F>>) -> io::Result<Self> {
+        let memory = Memory::new(layout::BYTES as usize)?;
+        let block = BlockPointer::new(&memory);
+        let context = Box::new(Context {
+            engine: engine.clone(),
+            block,
+            stop: Cell::new(None),
+            step: Cell::new(false),
+            returns_mode: Cell::new(0),
+            large: Cell::new(NO_LARGE),
+            fetches: RefCell::new([(u64::MAX, 0); FETCH_PAGES]),
+            bench: RefCell::default(),
+        });
+        block.set_word(layout::SELF, block.address());
+        block.set_word(layout::CONTEXT, &raw const *context as u64);
+        block.set_word(layout::HELPER_FUNCTION, helper_entry::<F> as *const () as u64);
+        block.set_word(layout::MEMORY_FUNCTION, memory_entry::<F> as *const () as u64);
+        block.set_word32(layout::GUEST_MXCSR, 0x1f80);
+        block.reset_returns(&engine.stubs);
+        block.forget_jumps(0, u64::MAX);
+        block.forget_tlb();
+        for (index, word) in (0..).zip(layout::constants()) {
+            block.set_word(layout::CONSTANTS + 8 * index, word);
+        }
+        engine.register(block);
+        let vcpu = Self { context, _memory: memory };
+        *raw::state_mut(block.state()) = engine.front_end.reset();
+        Ok(vcpu)
+    }
+
+    /// The engine.
+    pub fn engine(&self) -> &Arc<Engine<F>> {
+        &self.context.engine
+    }
+
+    /// The registers.
+    pub fn state(&self) -> &F::State {
+        raw::state_ref(self.context.block.state())
+    }
+
+    /// The registers, to change.
+    pub fn state_mut(&mut self) -> &mut F::State {
+        raw::state_mut(self.context.block.state())
+    }
+
+    /// FP control and sticky status, in the layout of MXCSR.
+    pub fn fp_control(&self) -> u32 {
+        self.context.block.word(layout::GUEST_MXCSR) as u32
+    }
+
+    /// Sets it.
+    pub fn set_fp_control(&mut self, value: u32) {
+        self.context.block.set_word32(layout::GUEST_MXCSR, value & 0xffff | 0x1f80);
+    }
+
+    /// A handle for other threads.
+    pub fn kicker(&self) -> Kick {
+        Kick(self.context.block)
+    }
+
+    /// Guest memory as this vCPU sees it now.
+    pub fn memory(&mut self) -> impl GuestMemory + '_ {
+        View { context: &*self.context }
+    }
+
+    /// Forgets translations of one page or all.
+    pub fn flush_tlb(&mut self, address: Option<u64>, asid: Option<u16>) {
+        View { context: &*self.context }.flush_tlb(address, asid);
+    }
+
+    /// Runs guest code until something happens that the caller must see.
+    pub fn run(&mut self) -> Exit {
+        faults::ensure_signal_stack();
+        loop {
+            let requests = self.context.block.take_requests();
+            if requests & BlockPointer::REQUEST_FLUSH != 0 {
+                self.flush_tlb(None, None);
+            }
+            if requests & BlockPointer::REQUEST_KICK != 0 {
+                return Exit::Kicked;
+            }
+            let exit = match self.context.engine.options.interpret {
+                false => self.context.one_round(),
+                true => self.context.interpreted_round(),
+            };
+            if let Some(exit) = exit {
+                return exit;
+            }
+        }
+    }
+}
+
+impl<F: FrontEnd> Drop for Vcpu<F> {
+    fn drop(&mut self) {
+        self.context.engine.unregister(self.context.block);
+    }
+}
+
+/// Why there is no code to enter.
+enum Missing {
+    Full,
+    Fault(MemoryFault),
+}
+
+/// The run loop's steps.
+impl<F: FrontEnd> Context<F> {
+    /// From the run loop into translated code and back.
+    fn one_round(&self) -> Option<Exit> {
+        let engine = &*self.engine;
+        let world = engine.world.read_recursive();
+        let host = match self.look_up() {
+            Ok(host) => host,
+            Err(Missing::Full) => {
+                drop(world);
+                engine.flush();
+                return None;
+            }
+            Err(Missing::Fault(error)) => {
+                drop(world);
+                return self.deliver(fetch_event(error));
+            }
+        };
+        self.block.enter(&engine.stubs, engine.fsgsbase, host);
+        let reason = self.block.word(layout::REASON) as u32;
+        let detail = self.block.word(layout::DETAIL);
+        let event = match reason {
+            reason::LINK => {
+                self.follow(detail as u32, true);
+                None
+            }
+            reason::KICK => {
+                self.follow(detail as u32, false);
+                None
+            }
+            reason::LOOKUP => {
+                self.remember();
+                None
+            }
+            reason::EVENT => {
+                Some(Event::from_raise(detail as u16, self.block.word(layout::DETAIL2)))
+            }
+            reason::FAULT => self.host_fault(),
+            reason::STOP => match self.stop.take() {
+                Some(Stop::Event(event)) => Some(event),
+                _ => None,
+            },
+            _ => None, // MODE: the loop asks for a new key
+        };
+        drop(world);
+        self.deliver(event?)
+    }
+
+    fn deliver(&self, event: Event) -> Option<Exit> {
+        let state = raw::state_mut(self.block.state());
+        let delivered = self.engine.front_end.deliver(state, &mut View { context: self }, event);
+        delivered.err().map(Exit::Event)
+    }
+
+    fn set_pc(&self, pc: u64) {
+        self.block.set_word(layout::STATE + u32::from(F::LAYOUT.pc), pc);
+    }
+
+    /// The host address of the code at the current key. Returns go straight back into code of the
+    /// mode of their call, so a new mode begins with no calls.
+    fn look_up(&self) -> Result<u64, Missing> {
+        let key = self.engine.front_end.key(self.state());
+        let step = self.step.replace(false);
+        let found = self.find(key, step)?;
+        let mode = key.mode & !F::VARIANT; // returns know of that themselves
+        if !found.apart && self.returns_mode.replace(mode) != mode {
+            self.block.reset_returns(&self.engine.stubs);
+        }
+        Ok(found.host)
+    }
+
+    /// A direct exit was taken that is not linked, or stopped.
+    fn follow(&self, site: u32, link: bool) {
+        let Some(pc) = self.engine.site_target(site) else { return };
+        self.set_pc(pc);
+        if !link {
+            return;
+        }
+        let key = self.engine.front_end.key(self.state());
+        if let Ok(found) = self.find(key, false) {
+            self.engine.link(site, found.number);
+        }
+    }
+
+    /// An indirect target was not in the jump cache.
+    fn remember(&self) {
+        let key = self.engine.front_end.key(self.state());
+        let Ok(found) = self.find(key, false) else { return };
+        // Under the lock: who invalidates the block meanwhile clears the entry after it was made.
+        let mut translator = self.engine.translator.lock();
+        if translator.list[found.number as usize].alive {
+            let tag = translator.mode_tag(key.mode);
+            self.block.remember_jump(key.pc, tag, found.host);
+        }
+    }
+
+    /// Registers that the faulting code had borrowed are the guest's again.
+    fn restore_borrowed(&self, rip: u64) {
+        let borrowed = self.engine.borrowed_at(rip);
+        for &(offset, host) in &self.engine.map.gprs {
+            if borrowed & 1 << host != 0 {
+                let kept = self.block.word(layout::GPR_SAVE + 8 * u32::from(host));
+                self.block.set_word(layout::STATE + u32::from(offset), kept);
+            }
+        }
+    }
+
+    /// A host signal in translated code.
+    fn host_fault(&self) -> Option<Event> {
+        let block = self.block;
+        let (address, rip) = (block.word(layout::FAULT_ADDRESS), block.word(layout::FAULT_RIP));
+        let kind = block.word(layout::FAULT_KIND);
+        if let Some(pc) = self.engine.pc_of(rip) {
+            self.set_pc(pc);
+        }
+        if kind == faults::DIVIDE {
+            // RAX and RDX hold the operands of the division; the guest's were kept.
+            for &(offset, host) in &self.engine.map.gprs {
+                if host == 0 || host == 2 {
+                    let kept = block.word(layout::GPR_SAVE + 8 * u32::from(host));
+                    block.set_word(layout::STATE + u32::from(offset), kept);
+                }
+            }
+        }
+        self.restore_borrowed(rip);
+        let access = match kind {
+            faults::DIVIDE => Access::Divide,
+            faults::UNALIGNED => Access::Unaligned,
+            kind if kind & faults::WRITE != 0 => Access::Write,
+            _ if self.engine.borrowed_at(rip) & COUNTS_AS_STORE != 0 => Access::Write,
+            _ => Access::Read,
+        };
+        let bus = kind & faults::BUS;
+        if access == Access::Write && bus == 0 && self.engine.written_code(address) {
+            // Executed alone, so that it does not guard the page again before it has written.
+            self.step.set(true);
+            return None;
+        }
+        Some(Event::Memory(MemoryFault { address, access, detail: bus }))
+    }
+}
+
+impl<F: FrontEnd> Context<F> {
+    fn state(&self) -> &F::State {
+        raw::state_ref(self.block.state())
+    }
+
+    fn find(&self, key: Key, step: bool) -> Result<Found, Missing> {
+        let engine = &*self.engine;
+        let view = engine.front_end.mmu_view(key.mode);
+        let found = match &engine.space {
+            Space::User(_) => {
+                let mut fetch = UserFetch { engine };
+                let key = BlockKey { physical: key.pc, second: NO_PAGE, key };
+                match step {
+                    false => engine.find(key, &mut fetch, view),
+                    true => engine.find_step(key, &mut fetch, view),
+                }
+            }
+            Space::System(_) => {
+                let physical = self.fetch_address(key.pc, view).map_err(Missing::Fault)?;
+                let second = self.second_page(key.pc, view);
+                let key = BlockKey { physical, second, key };
+                let mut fetch = SystemFetch { bus: self.bus(), key };
+                match step {
+                    false => engine.find(key, &mut fetch, view),
+                    true => engine.find_step(key, &mut fetch, view),
+                }
+            }
+        };
+        found.map_err(|Full| Missing::Full)
+    }
+
+    fn bus(&self) -> &dyn Bus {
+        match &self.engine.space {
+            Space::System(bus) => &**bus,
+            Space::User(_) => unreachable!("user mode has no soft MMU"),
+        }
+    }
+
+    fn walk(&self, address: u64, access: Access, view: u16) -> Result<Translation, MemoryFault> {
+        let mut tables = Tables { bus: self.bus() };
+        self.engine.front_end.walk(self.state(), &mut tables, address, access, view)
+    }
+
+    /// The physical address of code.
+    fn fetch_address(&self, pc: u64, view: u16) -> Result<u64, MemoryFault> {
+        let page = pc >> 12 << 2 | u64::from(view);
+        let slot = (pc >> 12) as usize % FETCH_PAGES;
+        let (known, physical) = self.fetches.borrow()[slot];
+        if known == page {
+            return Ok(physical | pc & 0xfff);
+        }
+        let translation = self.walk(pc, Access::Execute, view)?;
+        self.fetches.borrow_mut()[slot] = (page, translation.physical & !0xfff);
+        Ok(translation.physical)
+    }
+
+    /// The physical page into which an instruction may reach that begins near the end of its page.
+    fn second_page(&self, pc: u64, view: u16) -> u64 {
+        if pc & 0xfff < TAIL {
+            return NO_PAGE;
+        }
+        self.fetch_address((pc | 0xfff).wrapping_add(1), view).unwrap_or(NO_PAGE)
+    }
+}
+
+/// Translated code calls a helper. Non-zero: leave.
+extern "sysv64" fn helper_entry<F: FrontEnd>(block: u64, helper: u32) -> u32 {
+    let context = context_of::<F>(block);
+    let arguments = [0, 8, 16].map(|offset| context.block.word(layout::ARGUMENTS + offset));
+    let helper = &F::HELPERS[helper as usize];
+    let state = raw::state_mut(context.block.state());
+    match (helper.call)(state, &mut View { context }, arguments) {
+        Ok(value) => {
+            context.block.set_word(layout::RESULT, value);
+            0
+        }
+        Err(stop) => {
+            context.stop.set(Some(stop));
+            1
+        }
+    }
+}
+
+/// Translated code makes a memory access that the TLB does not know. Non-zero: leave.
+extern "sysv64" fn memory_entry<F: FrontEnd>(block: u64, operation: u32) -> u32 {
+    let context = context_of::<F>(block);
+    match context.slow(SlowAccess(operation)) {
+        Ok(()) => 0,
+        Err(stop) => {
+            let rip = context.block.word(layout::RETURN_RIP);
+            if let Some(pc) = context.engine.pc_of(rip - 1) {
+                context.block.set_word(layout::STATE + u32::from(F::LAYOUT.pc), pc);
+            }
+            context.restore_borrowed(rip - 1);
+            context.stop.set(Some(stop));
+            1
+        }
+    }
+}
+
+fn context_of<F: FrontEnd>(block: u64) -> &'static Context<F> {
+    raw::context(raw::context::<[u64; 32]>(block)[layout::CONTEXT as usize / 8])
+}
