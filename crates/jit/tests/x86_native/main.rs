@@ -338,3 +338,46 @@ fn sequences_agree(
         assert_eq!(text, None, "code {hex}, flags {:#x}", before.flags);
     }
 }
+
+/// Bytes of host code for one more of an instruction.
+fn host_bytes(insn: &[u8], upper_halves: bool) -> u64 {
+    let _alone = ALONE.lock();
+    let mut machine = Machine::new();
+    let engine = Engine::new(X86::user(), Space::User(Box::new(Everything)), Options::detect())
+        .expect("an engine");
+    let mut vcpu = Vcpu::new(&engine).expect("a vCPU");
+    let mut before = Random(7).world(machine.data_address());
+    before.mxcsr = 0x1f80;
+    for vector in &mut before.vectors {
+        vector[2..].fill(u64::from(upper_halves));
+    }
+    let [few, many] = [10, 20].map(|count| {
+        let start = engine.counters().host_bytes;
+        let code = machine.place_for_translation(&insn.repeat(count));
+        translated(&mut vcpu, &mut machine, code, &before);
+        engine.counters().host_bytes - start
+    });
+    (many - few) / 10
+}
+
+#[test]
+fn a_wide_instruction_is_one_of_the_hosts() {
+    if !std::is_x86_feature_detected!("avx2") || !std::is_x86_feature_detected!("fma") {
+        return; // there it is two, or software
+    }
+    for (name, insn, upper_halves, expected) in [
+        ("vpaddd ymm1, ymm2, ymm3", &[0xc5, 0xed, 0xfe, 0xcb][..], true, 4),
+        ("vmulps ymm1, ymm1, ymm3", &[0xc5, 0xf4, 0x59, 0xcb], true, 4),
+        ("vfmadd231ps ymm1, ymm2, ymm3", &[0xc4, 0xe2, 0x6d, 0xb8, 0xcb], true, 5),
+        ("vfmadd213pd ymm1, ymm2, ymm3", &[0xc4, 0xe2, 0xed, 0xa8, 0xcb], true, 5),
+        ("vpermq ymm1, ymm2, 0x1b", &[0xc4, 0xe3, 0xfd, 0x00, 0xca, 0x1b], true, 6),
+        ("vmovdqu ymm1, [rsi + 32]", &[0xc5, 0xfe, 0x6f, 0x4e, 0x20], true, 5),
+        ("vmovdqu [rsi + 32], ymm1", &[0xc5, 0xfe, 0x7f, 0x4e, 0x20], true, 5),
+        ("vpaddd xmm1, xmm2, xmm3", &[0xc5, 0xe9, 0xfe, 0xcb], false, 4),
+        ("vpaddd xmm1, xmm2, xmm3", &[0xc5, 0xe9, 0xfe, 0xcb], true, 4),
+        ("addps xmm1, xmm2", &[0x0f, 0x58, 0xca], false, 4),
+    ] {
+        let bytes = host_bytes(insn, upper_halves);
+        assert_eq!(bytes, expected, "{name}, upper halves in use: {upper_halves}");
+    }
+}
