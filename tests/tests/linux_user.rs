@@ -43,6 +43,77 @@ int main(int argc, char **argv) {
 }
 "#;
 
+/// YMM registers around signal handlers that use them, and one that a handler changes in its frame.
+const UPPER_HALVES: &str = r#"
+#define _GNU_SOURCE
+#include <immintrin.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <ucontext.h>
+#include <unistd.h>
+static int frames, whole;
+__attribute__((target("avx2"))) static void handler(int s, siginfo_t *i, void *context) {
+  ucontext_t *u = context;
+  unsigned char *area = (unsigned char *)u->uc_mcontext.fpregs;
+  uint32_t magic1, magic2, extended; uint64_t features, present;
+  memcpy(&magic1, area + 464, 4); memcpy(&extended, area + 468, 4); memcpy(&features, area + 472, 8);
+  memcpy(&magic2, area + extended - 4, 4); memcpy(&present, area + 512, 8);
+  frames++;
+  if (magic1 == 0x46505853 && magic2 == 0x46505845 && (features & 7) == 7 && (present & 4)) whole++;
+  uint64_t changed = 0x1122334455667788 + frames;
+  memcpy(area + 576 + 16 * 3 + 8, &changed, 8);
+  __asm__ volatile("vzeroall" ::: "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7");
+  __m256i x = _mm256_set1_epi32(frames);
+  __asm__ volatile("vpaddd %0, %0, %%ymm9; vmovdqa %%ymm9, %%ymm2" :: "x"(x) : "xmm9", "xmm2");
+}
+__attribute__((target("avx2"))) int main(void) {
+  struct sigaction a = {.sa_sigaction = handler, .sa_flags = SA_SIGINFO};
+  sigaction(SIGUSR1, &a, 0);
+  uint64_t in[64], out[64];
+  for (int n = 0; n < 64; n++) in[n] = 0x9e3779b97f4a7c15 * (n + 1);
+  for (int round = 0; round < 300; round++) {
+    long pid = getpid(), number = SYS_kill;
+    __asm__ volatile(
+      ".irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15\nvmovdqu 32*\\n(%2), %%ymm\\n\n.endr\n"
+      "syscall\n"
+      ".irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15\nvmovdqu %%ymm\\n, 32*\\n(%3)\n.endr\nvzeroupper"
+      : "+a"(number) : "D"(pid), "r"(in), "r"(out), "S"((long)SIGUSR1)
+      : "rcx", "r11", "memory", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7",
+        "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15");
+    for (int n = 0; n < 64; n++) {
+      uint64_t expected = n == 15 ? 0x1122334455667788 + frames : in[n];
+      if (out[n] != expected) { printf("round %d word %d: %lx\n", round, n, (long)out[n]); return 1; }
+    }
+  }
+  for (int kind = 0; kind < 3; kind++) {
+    static unsigned char area[1024] __attribute__((aligned(64)));
+    memset(area, 0x5a, sizeof area);
+    memset(area + 512, 0, 64);
+    uint64_t lost[8] = {0};
+    __asm__ volatile(
+      "vmovdqu (%2), %%ymm5\nvmovdqu 32(%2), %%ymm14\n"
+      "cmp $1, %4\nja 2f\nje 1f\nxsave64 (%3)\njmp 3f\n1: xsaveopt64 (%3)\njmp 3f\n2: xsavec64 (%3)\n3:\n"
+      "vzeroall\nvpcmpeqd %%ymm6, %%ymm6, %%ymm6\nmov $6, %%eax\nxrstor64 (%3)\n"
+      "vmovdqu %%ymm5, (%1)\nvpaddd %%ymm6, %%ymm14, %%ymm14\nvmovdqu %%ymm14, 32(%1)\nvzeroupper"
+      : : "a"(6), "r"(lost), "r"(in), "r"(area), "r"(kind), "d"(0)
+      : "memory", "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8",
+        "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15");
+    uint64_t w[4]; memcpy(w, area + 512, 16); memcpy(w + 2, area + 576 + 16 * 5, 16);
+    printf("%d %d %lx %lx %lx %lx %x", kind, memcmp(lost, in, 32), (long)w[0], (long)w[1], (long)w[2], (long)w[3], area[24]);
+    for (int n = 4; n < 8; n++) printf(" %lx", (long)(lost[n] - in[n]));
+    printf("\n");
+  }
+  double sum = 0, x[64];
+  for (int n = 0; n < 64; n++) x[n] = n / 3.0;
+  for (int n = 0; n < 64; n++) sum += x[n] * x[63 - n];
+  printf("%d %d %.17g %d\n", frames, whole, sum, __builtin_cpu_supports("avx2"));
+  return 0;
+}
+"#;
+
 /// Where a test's files go.
 fn folder(name: &str) -> PathBuf {
     let folder = std::env::temp_dir().join(format!("hostel-{name}-{}", std::process::id()));
@@ -100,6 +171,21 @@ fn an_aarch64_program_behaves_as_under_the_reference() {
 #[test]
 fn an_x86_64_program_behaves_as_natively() {
     same_as_reference("x86_64", "gcc", "no-reference-but-the-processor");
+}
+
+#[test]
+fn upper_halves_survive_signal_handlers() {
+    let Some(compiler) = tests::program("gcc") else { tests::skip!("no gcc on this machine") };
+    let folder = folder("upper-halves");
+    let program = compile(&compiler, &folder, UPPER_HALVES);
+    let natively = Command::new(&program).output().expect("the program starts");
+    if !natively.status.success() {
+        tests::skip!("this processor has no AVX2");
+    }
+    let ours = tests::hostel().arg("qemu-x86_64").arg(&program).output().expect("hostel starts");
+    let text = |output: &Output| String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(text(&ours), text(&natively));
+    fs::remove_dir_all(folder).expect("the folder is ours");
 }
 
 /// Runs an applet on a file; the exit code and what it says.

@@ -18,6 +18,13 @@ pub trait FrontEnd: Send + Sync + 'static {
     /// The functions that `Ir::helper` calls by index.
     const HELPERS: &'static [Helper<Self::State>];
 
+    /// The bit of `Key::mode` that translated code may change without leaving (`Ir::variant`), if
+    /// there is one. `key` answers it from state, which blocks keep up to date.
+    const VARIANT: u64 = 0;
+
+    /// Told once, before anything is translated: what the back end makes good code of.
+    fn host(&mut self, _host: Host) {}
+
     /// The state after reset.
     fn reset(&self) -> Self::State;
 
@@ -74,6 +81,21 @@ pub trait FrontEnd: Send + Sync + 'static {
 
     /// The registers, for gdb and `info registers`.
     fn registers(&self) -> &'static [Registers];
+}
+
+/// What one host instruction can do. Without it front ends must lift otherwise.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Host {
+    /// Values of type `V256`, and lane operations that only VEX has.
+    pub wide: bool,
+    /// Fused multiplication and addition.
+    pub fused: bool,
+    /// Half-precision conversion.
+    pub half: bool,
+    /// The SHA rows.
+    pub sha: bool,
+    /// `Pext` and `Pdep`.
+    pub bits: bool,
 }
 
 /// A block's identity besides the memory it lies in.

@@ -12,6 +12,6 @@ pub mod riscv;
 pub mod x86;
 
 pub use front_end::{
-    Access, Event, Fetch, FrontEnd, GuestMemory, Helper, HelperResult, Key, Layout, MemoryFault,
-    Physical, Pin, Prefer, Registers, Stop, Translation,
+    Access, Event, Fetch, FrontEnd, GuestMemory, Helper, HelperResult, Host, Key, Layout,
+    MemoryFault, Physical, Pin, Prefer, Registers, Stop, Translation,
 };

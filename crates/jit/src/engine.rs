@@ -86,10 +86,11 @@ pub(crate) struct Full;
 
 impl<F: FrontEnd> Engine<F> {
     /// An engine for a guest in this space.
-    pub fn new(front_end: F, space: Space, options: Options) -> io::Result<Arc<Self>> {
+    pub fn new(mut front_end: F, space: Space, options: Options) -> io::Result<Arc<Self>> {
         assert!(F::LAYOUT.bytes <= layout::STATE_BYTES_MAX as usize, "guest state fits its block");
         let code = CodeMemory::new(options.cache_bytes)?;
-        let map = HostMap::new(F::LAYOUT);
+        front_end.host(options.features.host());
+        let map = HostMap::new(F::LAYOUT, options.features);
         let fsgsbase = raw::has_fsgsbase();
         let mut asm = Asm::default();
         asm.begin(code.address(0));
@@ -292,7 +293,8 @@ impl<F: FrontEnd> Engine<F> {
         insns_max: u32,
         keep: bool,
     ) -> u32 {
-        let mode_tag = translator.mode_tag(key.key.mode);
+        let variants = [key.key.mode & !F::VARIANT, key.key.mode | F::VARIANT];
+        let mode_tags = variants.map(|mode| translator.mode_tag(mode));
         self.lift(translator, key, fetch, insns_max, keep);
         let Translator { ir, compiler, used, sites, faults, borrows, .. } = translator;
         // What could not be fetched may be there the next time.
@@ -313,13 +315,13 @@ impl<F: FrontEnd> Engine<F> {
             relaxed: F::LAYOUT.relaxed,
             base,
             first_site,
-            mode_tag,
+            mode_tags,
+            variant: key.key.mode & F::VARIANT != 0,
         };
         let output = compiler.compile(ir, &target);
         self.code.write(*used, output.code);
-        let mode = key.key.mode;
         sites.extend(output.sites.iter().map(|site| SiteRecord {
-            target: Key { pc: site.target, mode },
+            target: Key { pc: site.target, mode: variants[usize::from(site.variant)] },
             place: site.place,
             stub: site.stub,
             linkable: keep,

@@ -53,6 +53,13 @@ pub const BUS: u64 = 8;
 pub fn watch(start: u64, end: u64, stubs: &Stubs) {
     static INSTALL: Once = Once::new();
     INSTALL.call_once(install);
+    // An engine that is gone may have had the same addresses, with its stubs at other places.
+    for old in &REGIONS {
+        let from = old.start.load(Ordering::SeqCst);
+        if from < end && old.end.load(Ordering::SeqCst) > start {
+            old.start.store(0, Ordering::SeqCst);
+        }
+    }
     let slot = USED.fetch_add(1, Ordering::Relaxed) % REGIONS_MAX;
     let region = &REGIONS[slot];
     region.start.store(0, Ordering::SeqCst);

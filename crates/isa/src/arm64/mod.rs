@@ -79,6 +79,11 @@ const CHAPTERS: &[&[Row]] = &[
     crypto::ROWS,
 ];
 
+/// Every row's name, for the coverage table.
+pub fn implemented() -> impl Iterator<Item = &'static str> {
+    CHAPTERS.iter().flat_map(|rows| rows.iter()).map(|row| row.name)
+}
+
 /// FPCR.DN in a block's mode: every NaN result is the default one.
 pub const MODE_DEFAULT_NAN: u64 = 1;
 

@@ -1,11 +1,13 @@
 //! The builder: a block under construction.
 
-use super::lane::Lane;
+mod integer;
+mod numbers;
+
 use super::op::{AtomicOp, Code, Op};
-use super::types::{
-    Cmp, Cond, FlagKind, FpRule, Mem, MinMaxRule, PackedRule, Reg, Saturate, Type, Value,
-};
+use super::types::{Cond, FlagKind, Mem, Reg, Type, Value};
 use crate::front_end::Event;
+pub use integer::compute;
+pub(super) use numbers::form_has_imm;
 
 /// State is cut into words of this many bytes for forwarding.
 const WORD: usize = 8;
@@ -212,6 +214,10 @@ impl Ir {
                 return known.value;
             }
             let value = known.value;
+            if (known.reg.ty, reg.ty) == (Type::V256, Type::V128) && known.reg.offset == reg.offset
+            {
+                return self.low_half(value);
+            }
             let narrower = known.reg.offset == reg.offset
                 && reg.ty.is_integer()
                 && self.ty(value).is_integer()
@@ -242,6 +248,14 @@ impl Ir {
         self.one(Code::Discard, reg.ty, 0, Value(u32::from(reg.offset)));
     }
 
+    /// The high halves of `count` `V256` registers from `first` on become zero.
+    pub fn clear_uppers(&mut self, first: Reg, count: u16) {
+        for n in 0..count {
+            self.forget_overlapping(Reg { offset: first.offset + 32 * n, ty: Type::V256 });
+        }
+        self.one(Code::ClearUppers, Type::None, count, Value(u32::from(first.offset)));
+    }
+
     fn know(&mut self, reg: Reg, value: Value) {
         let generation = self.generation;
         if let Some(known) = self.known.get_mut(usize::from(reg.offset) / WORD) {
@@ -265,263 +279,6 @@ impl Ir {
     /// Forgets all that is known of guest state (a helper may have changed it).
     fn forget(&mut self) {
         self.generation += 1;
-    }
-}
-
-/// Integer arithmetic. Operands and results have one type, which is that of `a`.
-impl Ir {
-    fn binary(&mut self, code: Code, a: Value, b: Value) -> Value {
-        let ty = self.ty(a);
-        debug_assert!(
-            is_shift(code) || self.ty(b) == ty,
-            "{code:?} of {ty:?} and {:?}",
-            self.ty(b)
-        );
-        if let Some(folded) = self.fold(code, ty, a, b) {
-            return folded;
-        }
-        if let Some(value) = self.bitwise_on_words(code, a, b) {
-            return value;
-        }
-        self.two(code, ty, 0, a, b)
-    }
-
-    fn fold(&mut self, code: Code, ty: Type, a: Value, b: Value) -> Option<Value> {
-        match (self.as_const(a), self.as_const(b)) {
-            (Some(x), Some(y)) => {
-                let value = compute(code, ty, x, y)?;
-                Some(self.constant(ty, value))
-            }
-            (None, Some(0)) if is_neutral_zero(code) => Some(a),
-            (Some(0), None) if matches!(code, Code::Add | Code::Or | Code::Xor) => Some(b),
-            _ => None,
-        }
-    }
-
-    /// `a + b`.
-    pub fn add(&mut self, a: Value, b: Value) -> Value {
-        // (x + constant) + constant
-        let op = *self.def(a);
-        if let (Code::Add, Some(y)) = (op.code, self.as_const(b))
-            && let Some(x) = self.as_const(op.b)
-        {
-            let sum = self.constant(op.ty, x.wrapping_add(y));
-            return self.binary(Code::Add, op.a, sum);
-        }
-        self.binary(Code::Add, a, b)
-    }
-
-    /// `a + constant`.
-    pub fn add_imm(&mut self, a: Value, b: i64) -> Value {
-        let b = self.constant(self.ty(a), b as u64);
-        self.add(a, b)
-    }
-
-    /// `a - b`.
-    pub fn sub(&mut self, a: Value, b: Value) -> Value {
-        self.binary(Code::Sub, a, b)
-    }
-
-    /// `a & constant`.
-    pub fn and_imm(&mut self, a: Value, b: u64) -> Value {
-        let b = self.constant(self.ty(a), b);
-        self.binary(Code::And, a, b)
-    }
-
-    /// `a << constant`.
-    pub fn shl_imm(&mut self, a: Value, b: u32) -> Value {
-        let b = self.constant(Type::I8, u64::from(b));
-        self.binary(Code::Shl, a, b)
-    }
-
-    /// `a >> constant`, unsigned.
-    pub fn shr_imm(&mut self, a: Value, b: u32) -> Value {
-        let b = self.constant(Type::I8, u64::from(b));
-        self.binary(Code::ShrU, a, b)
-    }
-
-    /// `a >> constant`, signed.
-    pub fn sar_imm(&mut self, a: Value, b: u32) -> Value {
-        let b = self.constant(Type::I8, u64::from(b));
-        self.binary(Code::ShrS, a, b)
-    }
-
-    /// Any other binary operation by its code: `Mul` to `RotR`, `Pext`, `Pdep`, `ClMul`, ...
-    pub fn alu(&mut self, code: Code, a: Value, b: Value) -> Value {
-        debug_assert!(code.info().operands == 0b011 && !code.info().effect);
-        self.binary(code, a, b)
-    }
-
-    /// Any unary operation by its code: `Neg`, `Not`, `Clz`, `Ctz`, `Popcnt`, `Bswap`, `BitRev`.
-    pub fn unary(&mut self, code: Code, a: Value) -> Value {
-        debug_assert!(code.info().operands == 0b001 && !code.info().effect);
-        let ty = self.ty(a);
-        self.one(code, ty, 0, a)
-    }
-
-    /// Any three-operand operation by its code: `Adc`, `Sbb`, `ShlDouble`, `ShrDouble`.
-    pub fn ternary(&mut self, code: Code, a: Value, b: Value, c: Value) -> Value {
-        let ty = self.ty(a);
-        self.op(code, ty, 0, a, b, c)
-    }
-
-    /// Divides the double-width `high:low` by `divisor`: quotient and remainder, or the event
-    /// `Access::Divide`.
-    pub fn div_wide(&mut self, signed: bool, low: Value, high: Value, by: Value) -> (Value, Value) {
-        let (quotient, remainder) = match signed {
-            true => (Code::DivWideS, Code::RemWideS),
-            false => (Code::DivWideU, Code::RemWideU),
-        };
-        let ty = self.ty(low);
-        (self.op(quotient, ty, 0, low, high, by), self.op(remainder, ty, 0, low, high, by))
-    }
-
-    /// Whether a 64-bit value is the sign extension of its low word.
-    fn is_word(&self, value: Value, depth: u32) -> bool {
-        let op = self.def(value);
-        if op.ty != Type::I64 || depth == 0 {
-            return false;
-        }
-        match op.code {
-            Code::Const => op.immediate() as i64 == i64::from(op.immediate() as i32),
-            Code::SExt => self.ty(op.a).bytes() <= 4,
-            Code::ZExt => self.ty(op.a).bytes() < 4,
-            Code::Load => {
-                let mem = Mem(op.aux);
-                mem.bytes() < 4 || mem.bytes() == 4 && mem.is_signed()
-            }
-            Code::And | Code::Or | Code::Xor => {
-                self.is_word(op.a, depth - 1) && self.is_word(op.b, depth - 1)
-            }
-            _ => false,
-        }
-    }
-
-    /// The word that a 64-bit value extends, if that costs nothing: an `I32` value or a constant.
-    fn word_of(&mut self, value: Value) -> Option<Value> {
-        let op = *self.def(value);
-        match op.code {
-            Code::SExt if self.ty(op.a) == Type::I32 => Some(op.a),
-            Code::Const if self.is_word(value, 1) => Some(self.constant(Type::I32, op.immediate())),
-            _ => None,
-        }
-    }
-
-    /// Bitwise operations on extended words are extended operations on words: the extension moves
-    /// behind them, where the next one meets it.
-    fn bitwise_on_words(&mut self, code: Code, a: Value, b: Value) -> Option<Value> {
-        let bitwise = matches!(code, Code::And | Code::Or | Code::Xor);
-        if !bitwise || self.ty(a) != Type::I64 || self.as_const(a).is_some() {
-            return None;
-        }
-        let a = self.word_of(a)?;
-        let b = self.word_of(b)?;
-        let word = self.binary(code, a, b);
-        Some(self.sext(Type::I64, word))
-    }
-
-    /// Sign extension to `ty`.
-    pub fn sext(&mut self, ty: Type, a: Value) -> Value {
-        let from = self.ty(a);
-        let op = *self.def(a);
-        if ty == Type::I64 && from == Type::I32 && op.code == Code::Trunc && self.is_word(op.a, 4) {
-            return op.a;
-        }
-        match self.as_const(a) {
-            _ if from == ty => a,
-            Some(value) => {
-                let shift = 64 - from.bits();
-                self.constant(ty, ((value << shift) as i64 >> shift) as u64)
-            }
-            None => self.one(Code::SExt, ty, 0, a),
-        }
-    }
-
-    /// Zero extension to `ty`, from `Bool` too.
-    pub fn zext(&mut self, ty: Type, a: Value) -> Value {
-        match self.as_const(a) {
-            _ if self.ty(a) == ty => a,
-            Some(value) => self.constant(ty, value),
-            None => self.one(Code::ZExt, ty, 0, a),
-        }
-    }
-
-    /// The low bits.
-    pub fn trunc(&mut self, ty: Type, a: Value) -> Value {
-        let op = *self.def(a);
-        match self.as_const(a) {
-            _ if self.ty(a) == ty => a,
-            Some(value) => self.constant(ty, value),
-            None if matches!(op.code, Code::SExt | Code::ZExt) && self.ty(op.a) == ty => op.a,
-            None => self.one(Code::Trunc, ty, 0, a),
-        }
-    }
-
-    /// `bits` bits from bit `low`, zero-extended.
-    pub fn extract(&mut self, a: Value, low: u32, bits: u32) -> Value {
-        let ty = self.ty(a);
-        self.one(Code::Extract, ty, (low | bits << 8) as u16, a)
-    }
-
-    /// The same, sign-extended.
-    pub fn extract_signed(&mut self, a: Value, low: u32, bits: u32) -> Value {
-        let ty = self.ty(a);
-        self.one(Code::ExtractS, ty, (low | bits << 8) as u16, a)
-    }
-
-    /// `a` with the low `bits` of `b` at bit `low`.
-    pub fn deposit(&mut self, a: Value, b: Value, low: u32, bits: u32) -> Value {
-        let ty = self.ty(a);
-        self.two(Code::Deposit, ty, (low | bits << 8) as u16, a, b)
-    }
-
-    /// `base + (index << scale) + displacement`, scale 0 to 3. Also good for sums.
-    pub fn lea(&mut self, base: Value, index: Value, scale: u16, displacement: i32) -> Value {
-        let ty = self.ty(base);
-        self.op(Code::Lea, ty, scale, base, index, Value(displacement as u32))
-    }
-
-    /// A comparison.
-    pub fn compare(&mut self, cmp: Cmp, a: Value, b: Value) -> Value {
-        let ty = self.ty(a);
-        debug_assert_eq!(ty, self.ty(b));
-        match (self.as_const(a), self.as_const(b)) {
-            (Some(x), Some(y)) => self.constant(Type::Bool, u64::from(cmp.holds(ty, x, y))),
-            (Some(_), None) => self.two(Code::Compare, ty, cmp.swapped() as u16, b, a),
-            _ => self.two(Code::Compare, ty, cmp as u16, a, b),
-        }
-    }
-
-    /// `condition ? a : b`.
-    pub fn select(&mut self, condition: Value, a: Value, b: Value) -> Value {
-        let ty = self.ty(a);
-        debug_assert_eq!(ty, self.ty(b));
-        match self.as_const(condition) {
-            Some(0) => b,
-            Some(_) => a,
-            None => self.op(Code::Select, ty, 0, condition, a, b),
-        }
-    }
-
-    /// An `I128` of two `I64`.
-    pub fn pair(&mut self, low: Value, high: Value) -> Value {
-        self.two(Code::Pair, Type::I128, 0, low, high)
-    }
-
-    /// The low half of an `I128` or `V128`.
-    pub fn lo(&mut self, pair: Value) -> Value {
-        self.one(Code::Lo, Type::I64, 0, pair)
-    }
-
-    /// The high half of an `I128` or `V128`.
-    pub fn hi(&mut self, pair: Value) -> Value {
-        self.one(Code::Hi, Type::I64, 0, pair)
-    }
-
-    /// CRC-32 (`castagnoli`: CRC-32C) of accumulator `crc` and `data`.
-    pub fn crc32(&mut self, castagnoli: bool, crc: Value, data: Value) -> Value {
-        let ty = self.ty(data);
-        self.two(Code::Crc32, ty, u16::from(!castagnoli), crc, data)
     }
 }
 
@@ -586,170 +343,6 @@ impl Ir {
     }
 }
 
-/// Floating point.
-impl Ir {
-    /// `FAdd`, `FSub`, `FMul`, `FDiv`.
-    pub fn fp(&mut self, code: Code, a: Value, b: Value, rule: FpRule) -> Value {
-        let ty = self.ty(a);
-        self.two(code, ty, rule.pack(), a, b)
-    }
-
-    /// The square root.
-    pub fn fsqrt(&mut self, a: Value, rule: FpRule) -> Value {
-        let ty = self.ty(a);
-        self.one(Code::FSqrt, ty, rule.pack(), a)
-    }
-
-    /// `a * b + c` rounded once.
-    pub fn fmul_add(&mut self, a: Value, b: Value, c: Value, rule: FpRule) -> Value {
-        let ty = self.ty(a);
-        self.op(Code::FMulAdd, ty, rule.pack(), a, b, c)
-    }
-
-    /// `FMin` or `FMax`.
-    pub fn fminmax(&mut self, code: Code, a: Value, b: Value, rule: MinMaxRule) -> Value {
-        let ty = self.ty(a);
-        self.two(code, ty, rule as u16, a, b)
-    }
-
-    /// A comparison: see `Code::FCompare` for `kind`.
-    pub fn fcompare(&mut self, kind: u16, a: Value, b: Value) -> Value {
-        let ty = self.ty(a);
-        self.two(Code::FCompare, ty, kind, a, b)
-    }
-
-    /// `FConvert`, `FFromS`, `FFromU`, `FFromHalf`: to the FP type `ty`.
-    pub fn fconvert(&mut self, code: Code, ty: Type, a: Value, rule: FpRule) -> Value {
-        self.one(code, ty, rule.pack(), a)
-    }
-
-    /// `FToS` or `FToU`: to the integer type `ty`.
-    pub fn fto_int(
-        &mut self,
-        code: Code,
-        ty: Type,
-        a: Value,
-        rule: FpRule,
-        saturate: Saturate,
-    ) -> Value {
-        self.one(code, ty, rule.pack() | (saturate as u16) << 8, a)
-    }
-
-    /// To an integral number; `inexact` says whether that raises the inexact flag.
-    pub fn fround(&mut self, a: Value, rule: FpRule, inexact: bool) -> Value {
-        let ty = self.ty(a);
-        self.one(Code::FRound, ty, rule.pack() | u16::from(inexact) << 8, a)
-    }
-
-    /// The same bits as integer or FP of the same size.
-    pub fn bits(&mut self, ty: Type, a: Value) -> Value {
-        let op = *self.def(a);
-        if op.code == Code::Bits && self.ty(op.a) == ty {
-            return op.a;
-        }
-        self.one(Code::Bits, ty, 0, a)
-    }
-
-    /// Loads FP control and sticky status, in the layout of MXCSR.
-    pub fn fp_control_put(&mut self, mxcsr: Value) {
-        self.one(Code::FpControlPut, Type::I32, 0, mxcsr);
-    }
-
-    /// FP control and sticky status, in the layout of MXCSR.
-    pub fn fp_control_get(&mut self) -> Value {
-        self.one(Code::FpControlGet, Type::I32, 0, Value::NONE)
-    }
-}
-
-/// Vectors.
-impl Ir {
-    /// A lane operation of one operand; `imm` as its row says.
-    pub fn lanes1(&mut self, lane: Lane, a: Value, imm: u8) -> Value {
-        let ty = self.lane_type(lane, a);
-        self.op(Code::Lanes, ty, lane as u16, a, Value::NONE, Value::NONE).with_imm(self, imm)
-    }
-
-    /// A lane operation of two operands.
-    pub fn lanes2(&mut self, lane: Lane, a: Value, b: Value) -> Value {
-        let ty = self.lane_type(lane, a);
-        self.op(Code::Lanes, ty, lane as u16, a, b, Value::NONE)
-    }
-
-    /// A lane operation of two operands and an immediate.
-    pub fn lanes2_imm(&mut self, lane: Lane, a: Value, b: Value, imm: u8) -> Value {
-        let ty = self.lane_type(lane, a);
-        self.op(Code::Lanes, ty, lane as u16, a, b, Value::NONE).with_imm(self, imm)
-    }
-
-    /// A lane operation of three operands.
-    pub fn lanes3(&mut self, lane: Lane, a: Value, b: Value, c: Value) -> Value {
-        let ty = self.lane_type(lane, a);
-        self.op(Code::Lanes, ty, lane as u16, a, b, c)
-    }
-
-    /// A packed FP operation of one to three operands, or of one and `imm`, with a NaN rule.
-    pub fn packed(&mut self, lane: Lane, rule: PackedRule, operands: [Value; 3], imm: u8) -> Value {
-        let [a, b, c] = operands;
-        let value = self.op(Code::Packed, Type::V128, lane as u16 | (rule as u16) << 12, a, b, c);
-        value.with_imm(self, imm)
-    }
-
-    fn lane_type(&self, lane: Lane, a: Value) -> Type {
-        match lane.row().form {
-            super::Form::Mask => Type::I32,
-            _ => self.ty(a),
-        }
-    }
-
-    /// The low lane as a scalar `ty`.
-    pub fn scalar(&mut self, ty: Type, vector: Value) -> Value {
-        self.one(Code::Scalar, ty, 0, vector)
-    }
-
-    /// A `V128` whose low lane is `a` (FP or integer), the others zero.
-    pub fn zero_upper(&mut self, a: Value) -> Value {
-        self.one(Code::ZeroUpper, Type::V128, 0, a)
-    }
-
-    /// `vector` with its low lane replaced by the scalar `b`.
-    pub fn set_scalar(&mut self, vector: Value, b: Value) -> Value {
-        self.two(Code::SetScalar, Type::V128, 0, vector, b)
-    }
-
-    /// Lane `index` as integer `ty`.
-    pub fn lane_get(&mut self, ty: Type, vector: Value, index: u32) -> Value {
-        self.op(Code::LaneGet, ty, 0, vector, Value(index), Value::NONE)
-    }
-
-    /// `vector` with lane `index` replaced by integer `a` of the lane's type.
-    pub fn lane_put(&mut self, vector: Value, a: Value, index: u32) -> Value {
-        let bytes = self.ty(a).bytes() as u16;
-        self.op(Code::LanePut, Type::V128, bytes, vector, a, Value(index))
-    }
-
-    /// Every lane = `a`, of the lane's type.
-    pub fn splat(&mut self, ty: Type, a: Value) -> Value {
-        let bytes = self.ty(a).bytes() as u16;
-        self.one(Code::Splat, ty, bytes, a)
-    }
-}
-
-impl Value {
-    fn with_imm(self, ir: &mut Ir, imm: u8) -> Self {
-        let form = Lane::from_aux(ir.ops[self.index()].aux & 0xfff).row().form;
-        if form_has_imm(form) {
-            ir.ops[self.index()].c = Self(u32::from(imm));
-        }
-        self
-    }
-}
-
-/// Whether `c` of a lane operation is a plain number instead of a value.
-pub(super) const fn form_has_imm(form: super::Form) -> bool {
-    use super::Form;
-    matches!(form, Form::UnaryImm | Form::BinaryImm | Form::ShiftImm(_))
-}
-
 /// Helpers and exits.
 impl Ir {
     /// Calls helper number `helper`; operands are `I64` or `Value::NONE`.
@@ -769,6 +362,11 @@ impl Ir {
                 self.immediate(Code::ExitIf, Type::None, 0, condition, pc);
             }
         }
+    }
+
+    /// Exits from here on lead to blocks of this mode with `FrontEnd::VARIANT` set or clear.
+    pub fn variant(&mut self, set: bool) {
+        self.one(Code::Variant, Type::None, u16::from(set), Value::NONE);
     }
 
     /// To `pc`, same mode.
@@ -835,34 +433,4 @@ impl Ir {
         self.put(pc_reg, value);
         self.raise(Event::FETCH, value);
     }
-}
-
-const fn is_shift(code: Code) -> bool {
-    matches!(code, Code::Shl | Code::ShrU | Code::ShrS | Code::RotL | Code::RotR)
-}
-
-const fn is_neutral_zero(code: Code) -> bool {
-    is_shift(code) || matches!(code, Code::Add | Code::Sub | Code::Or | Code::Xor | Code::AndNot)
-}
-
-/// The meaning of an integer operation on constants, as far as the builder folds it.
-pub fn compute(code: Code, ty: Type, a: u64, b: u64) -> Option<u64> {
-    let bits = ty.bits();
-    // Narrow shifts take their count modulo 32, as x86 does.
-    let count = (b & if bits == 64 { 63 } else { 31 }) as u32;
-    let signed = (a << (64 - bits)) as i64 >> (64 - bits);
-    let value = match code {
-        Code::Add => a.wrapping_add(b),
-        Code::Sub => a.wrapping_sub(b),
-        Code::Mul => a.wrapping_mul(b),
-        Code::And => a & b,
-        Code::Or => a | b,
-        Code::Xor => a ^ b,
-        Code::AndNot => a & !b,
-        Code::Shl => a << count,
-        Code::ShrU => a >> count,
-        Code::ShrS => (signed >> count) as u64,
-        _ => return None,
-    };
-    Some(value & ty.mask())
 }

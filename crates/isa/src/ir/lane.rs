@@ -2,7 +2,8 @@
 //!
 //! A row names an operation on whole vectors, its operands, and the host instruction that has this
 //! very meaning (a VEX encoding; without AVX the back end uses the two-operand form). The meaning
-//! of a row is that of the x86 instruction, per 128-bit half in a `V256`. Guests compose the rest
+//! of a row is that of the x86 instruction, per 128-bit half in a `V256` (rows that change widths or
+//! cross halves have operand and result types as the instruction has: `Ir::lanes_as`). Guests compose the rest
 //! (NEON's pairwise operations, widening multiplications, ...) from rows; x86's own rare ones are
 //! simply further rows. A row needs no other change than its line here and one in `jit`'s
 //! interpreter.
@@ -26,8 +27,10 @@ pub enum Form {
     Fma,
     /// `op(a)` shifted by the constant in `c`: opcode group with `/digit`.
     ShiftImm(u8),
-    /// `op(a)` giving an `I32` mask in a general register.
+    /// `op(a)` giving an `I32` mask in a general register; of two operands: `op(a, b)`.
     Mask,
+    /// As `UnaryImm`; the host instruction has its source where others have their result.
+    UnaryImmReversed,
 }
 
 /// The host instruction of a row: prefix (0, 0x66, 0xf3, 0xf2), map (1, 2, 3), opcode, VEX.W.
@@ -56,6 +59,8 @@ pub struct LaneRow {
     pub widest: Type,
     /// `a` and `b` may be exchanged.
     pub commutes: bool,
+    /// The host has the two-operand form only.
+    pub legacy: bool,
 }
 
 macro_rules! lanes {
@@ -79,6 +84,7 @@ macro_rules! lanes {
             },
             widest: if has($flags, b'x') { Type::V128 } else { Type::V256 },
             commutes: has($flags, b'c'),
+            legacy: has($flags, b'l'),
         }),*];
     };
     (u) => { Form::Unary };
@@ -93,9 +99,10 @@ macro_rules! lanes {
     (s6) => { Form::ShiftImm(6) };
     (s7) => { Form::ShiftImm(7) };
     (m) => { Form::Mask };
+    (ur) => { Form::UnaryImmReversed };
 }
 
-/// Flags of a row: `c` commutes, `w` VEX.W, `x` 128 bits only.
+/// Flags of a row: `c` commutes, `w` VEX.W, `x` 128 bits only, `l` no VEX form.
 const fn has(flags: &str, letter: u8) -> bool {
     let (flags, mut i) = (flags.as_bytes(), 0);
     while i < flags.len() {
@@ -126,7 +133,9 @@ lanes! {
     AndNot "pandn" b 0x66 1 0xdf ""; // !a & b
     Or "por" b 0x66 1 0xeb "c";
     Xor "pxor" b 0x66 1 0xef "c";
-    Test "ptest" m 0x66 2 0x17 "x"; // (a & b == 0) | (!a & b == 0) << 1
+    Test "ptest" m 0x66 2 0x17 ""; // (a & b == 0) | (!a & b == 0) << 1
+    Test32 "vtestps" m 0x66 2 0x0e ""; // of the sign bits
+    Test64 "vtestpd" m 0x66 2 0x0f "";
     // integer sums
     Add8 "paddb" b 0x66 1 0xfc "c";
     Add16 "paddw" b 0x66 1 0xfd "c";
@@ -300,6 +309,7 @@ lanes! {
     F32To64 "cvtps2pd" u 0x00 1 0x5a "";
     F64ToF32 "cvtpd2ps" u 0x66 1 0x5a "";
     HalfToF32 "vcvtph2ps" u 0x66 2 0x13 "";
+    F32ToHalf "vcvtps2ph" ur 0x66 3 0x1d "";
     // the low lane of `b`, the others of `a`: what x86's scalar forms do, NaN rule included
     FAddLow32 "addss" b 0xf3 1 0x58 "x";
     FAddLow64 "addsd" b 0xf2 1 0x58 "x";
@@ -354,6 +364,13 @@ lanes! {
     AesInvMixColumns "aesimc" u 0x66 2 0xdb "x";
     AesKeygen "aeskeygenassist" ui 0x66 3 0xdf "x";
     ClMul "pclmulqdq" bi 0x66 3 0x44 "x";
+    Sha1Rounds "sha1rnds4" bi 0x00 3 0xcc "xl";
+    Sha1NextE "sha1nexte" b 0x00 2 0xc8 "xl";
+    Sha1Message1 "sha1msg1" b 0x00 2 0xc9 "xl";
+    Sha1Message2 "sha1msg2" b 0x00 2 0xca "xl";
+    Sha256Rounds "sha256rnds2" t 0x00 2 0xcb "xl"; // c = what the instruction has in XMM0
+    Sha256Message1 "sha256msg1" b 0x00 2 0xcc "xl";
+    Sha256Message2 "sha256msg2" b 0x00 2 0xcd "xl";
     // AVX2's own
     Permute2x128 "vperm2i128" bi 0x66 3 0x46 "";
     PermuteEach32 "vpermd" b 0x66 2 0x36 ""; // lanes of b chosen by a

@@ -57,6 +57,18 @@
 //! one host instruction; compose from rows, or add a row. x86's own scalar SSE forms are the `*Low*`
 //! rows.
 //!
+//! [`FrontEnd::host`](crate::FrontEnd::host) tells what the host has one instruction for: without
+//! [`Host::wide`](crate::Host) no value may be a `V256` and no row used that only VEX has, so that
+//! wide operations are lifted as two narrow ones. A `V256` register may be read and written in part:
+//! putting its low half as a `V128` leaves the high half alone and costs a blend; putting
+//! [`Ir::widen`] of a result clears it and costs nothing. `x86/vectors.rs` is the example.
+//!
+//! # Variants of a mode
+//! What is nearly always so but not quite (x86: all upper halves are zero) can be a bit of the mode,
+//! [`FrontEnd::VARIANT`](crate::FrontEnd::VARIANT), that blocks change without leaving translated
+//! code: [`Ir::variant`] says in which variant execution goes on at exits from there on, and a cell
+//! of state says the same to `FrontEnd::key`.
+//!
 //! # Helpers
 //! [`Ir::helper`] calls a Rust function of [`FrontEnd::HELPERS`](crate::FrontEnd::HELPERS): exact
 //! state, up to three `I64` operands, an `I64` result, may fault or ask for a new look-up. Costs

@@ -183,7 +183,7 @@ codes! {
     SExt "sext" 0b001 pure safe;
     /// Zero extension from the operand's type (`Bool` too).
     ZExt "zext" 0b001 pure safe;
-    /// The low bits.
+    /// The low bits. Of a `V256`: its low half as `V128`.
     Trunc "trunc" 0b001 pure safe;
     /// Bits `aux & 0xff` and up, `aux >> 8` of them, zero-extended.
     Extract "extract" 0b001 pure safe;
@@ -210,7 +210,8 @@ codes! {
     /// Carry-less product, high half.
     ClMulHi "clmulh" 0b011 pure safe;
 
-    /// Flags; `aux` = `FlagKind`, `ty` the operands' width.
+    /// Flags; `aux` = `FlagKind`, `ty` the operands' width. Comparisons of FP numbers raise sticky
+    /// exceptions even if nobody reads their flags.
     Flags "flags" 0b111 pure safe;
     /// `aux` = `Cond` on flags `a`; the result is `Bool`.
     Condition "cond" 0b001 pure safe;
@@ -287,7 +288,8 @@ codes! {
     Packed "packed" 0b111 effect safe;
     /// The low lane of a vector as a scalar FP.
     Scalar "scalar" 0b001 pure safe;
-    /// A vector whose low lane is the scalar FP or integer `a` and whose other lanes are zero.
+    /// A vector whose low lane is the scalar FP or integer `a` and whose other lanes are zero; as
+    /// `V256`: whose low half is the `V128` `a` and whose high half is zero.
     ZeroUpper "vzext" 0b001 pure safe;
     /// `a` with its low lane replaced by the scalar FP `b`.
     SetScalar "setscalar" 0b011 pure safe;
@@ -298,6 +300,17 @@ codes! {
     /// Every lane = integer `a`; `aux` = bytes of a lane.
     Splat "splat" 0b001 pure safe;
 
+    /// The high half of a `V256` as `V128`.
+    HighHalf "highhalf" 0b001 pure safe;
+    /// The `V256` of low half `a` and high half `b`, both `V128`.
+    Join "join" 0b011 pure safe;
+    /// The high halves of `aux` `V256` registers in a row become zero; `a` = offset of the first.
+    ClearUppers "clearuppers" 0b000 effect safe;
+
+    /// Exits from here on lead to blocks of the mode with `FrontEnd::VARIANT` set (`aux` 1) or
+    /// clear (`aux` 0), whatever this block's own mode is. The front end keeps in state what its
+    /// `key` needs to say the same.
+    Variant "variant" 0b000 effect safe;
     /// Calls helper `aux` with `a`, `b`, `c` (or none).
     Helper "helper" 0b111 effect faults;
     /// Leaves when `a` is true, to immediate = pc, else goes on. Here and in `Exit` and `Call`,

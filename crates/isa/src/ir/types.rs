@@ -460,6 +460,14 @@ impl FlagKind {
         Self::FpCompareSignal, Self::FpCompareArm, Self::FpCompareArmSignal, Self::Image,
     ];
 
+    /// A comparison of FP numbers, which has an effect besides: the sticky exceptions.
+    pub const fn is_float(self) -> bool {
+        matches!(
+            self,
+            Self::FpCompare | Self::FpCompareSignal | Self::FpCompareArm | Self::FpCompareArmSignal
+        )
+    }
+
     /// The kind in a `Flags` operation's `aux`.
     pub const fn from_aux(aux: u16) -> Self {
         Self::ALL[(aux & 0xff) as usize]

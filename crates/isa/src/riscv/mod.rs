@@ -55,6 +55,11 @@ use std::sync::OnceLock;
 /// Every chapter.
 const CHAPTERS: &[&[Row]] = &[rv64i::ROWS, rv64m::ROWS, rv64a::ROWS, rv64fd::ROWS, rv64b::ROWS];
 
+/// Every row's name, for the coverage table.
+pub fn implemented() -> impl Iterator<Item = &'static str> {
+    CHAPTERS.iter().flat_map(|rows| rows.iter()).map(|row| row.name)
+}
+
 /// The number of the helper that reads the clock.
 const HELPER_TIME: usize = 0;
 

@@ -1,8 +1,10 @@
 //! What CPUID answers: the features that this front end implements, and nothing else.
 
 use super::helpers::TSC_HZ;
+use super::helpers::xsave::{COMPONENTS, UPPER_BYTES, UPPER_HALVES, area_bytes};
 use super::mode::control;
 use super::state::State;
+use crate::front_end::Host;
 
 /// The highest basic leaf.
 const BASIC_MAX: u32 = 0x16;
@@ -21,15 +23,15 @@ const SIGNATURE: u32 = 0x0003_06c3;
 /// FXSR SSE SSE2 SS.
 const FEATURES_EDX: u32 = 0x0f8b_fbff & !(1 << 18) & !(1 << 21);
 
-/// Leaf 1, ECX: SSE3 PCLMULQDQ SSSE3 CX16 SSE4.1 SSE4.2 MOVBE POPCNT AES. The bit that tells a
-/// guest is clear: systems that see it distrust ARCH_CAPABILITIES and slow their calls down.
-const FEATURES_ECX: u32 =
-    1 | 1 << 1 | 1 << 9 | 1 << 13 | 1 << 19 | 1 << 20 | 1 << 22 | 1 << 23 | 1 << 25 | 1 << 31;
+/// Leaf 1, ECX: SSE3 PCLMULQDQ SSSE3 CX16 SSE4.1 SSE4.2 MOVBE POPCNT AES XSAVE RDRAND.
+/// The bit that tells a guest is clear: systems that see it distrust ARCH_CAPABILITIES and slow their calls down.
+const FEATURES_ECX: u32 = 0xc6d8_2203;
 const X2APIC: u32 = 1 << 21;
 const TSC_DEADLINE: u32 = 1 << 24;
 
-/// Leaf 7, EBX: FSGSBASE TSC_ADJUST BMI1 SMEP BMI2 ERMS INVPCID ADX.
-const STRUCTURED_EBX: u32 = 1 | 1 << 1 | 1 << 3 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 19;
+/// Leaf 7, EBX: FSGSBASE TSC_ADJUST BMI1 SMEP BMI2 ERMS INVPCID RDSEED ADX.
+const STRUCTURED_EBX: u32 =
+    1 | 1 << 1 | 1 << 3 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 18 | 1 << 19;
 /// Leaf 7, ECX: RDPID.
 const STRUCTURED_ECX: u32 = 1 << 22;
 /// Leaf 7, EDX: FSRM, IBRS, and ARCH_CAPABILITIES, which says that none of the leaks exist here:
@@ -42,9 +44,46 @@ const EXTENDED_EDX: u32 = 1 << 11 | 1 << 20 | 1 << 26 | 1 << 27 | 1 << 29;
 /// Leaf 0x80000001, ECX: LAHF in 64-bit code, LZCNT, PREFETCHW.
 const EXTENDED_ECX: u32 = 1 | 1 << 5 | 1 << 8;
 
+/// The features that depend on the back end: what it cannot do with the host's own instructions is
+/// implemented all the same, but nobody should prefer it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Abilities(pub u64);
+
+impl Abilities {
+    const WIDE: u64 = 1;
+    const FUSED: u64 = 1 << 1;
+    const HALF: u64 = 1 << 2;
+    const SHA: u64 = 1 << 3;
+
+    /// Of a back end.
+    pub fn of(host: Host) -> Self {
+        let bit = |ability: bool, bit: u64| if ability { bit } else { 0 };
+        Self(
+            bit(host.wide, Self::WIDE)
+                | bit(host.fused, Self::FUSED)
+                | bit(host.half, Self::HALF)
+                | bit(host.sha, Self::SHA),
+        )
+    }
+
+    fn feature(self, ability: u64, bit: u32) -> u32 {
+        if self.0 & ability != 0 { 1 << bit } else { 0 }
+    }
+
+    /// Leaf 1, ECX: FMA AVX F16C.
+    fn features_ecx(self) -> u32 {
+        self.feature(Self::FUSED, 12) | self.feature(Self::WIDE, 28) | self.feature(Self::HALF, 29)
+    }
+
+    /// Leaf 7, EBX: AVX2 SHA.
+    fn structured_ebx(self) -> u32 {
+        self.feature(Self::WIDE, 5) | self.feature(Self::SHA, 29)
+    }
+}
+
 /// EAX, EBX, ECX, EDX for a leaf.
 #[must_use]
-pub fn answer(state: &State, leaf: u32, subleaf: u32) -> [u32; 4] {
+pub fn answer(state: &State, abilities: Abilities, leaf: u32, subleaf: u32) -> [u32; 4] {
     // Beyond the last leaf Intel's processors repeat the last basic one.
     let leaf = match leaf {
         0..=BASIC_MAX | 0x8000_0000..=EXTENDED_MAX => leaf,
@@ -62,7 +101,7 @@ pub fn answer(state: &State, leaf: u32, subleaf: u32) -> [u32; 4] {
             [
                 SIGNATURE,
                 number << 24 | count_shown << 16 | 8 << 8,
-                FEATURES_ECX | xsave | system,
+                FEATURES_ECX | abilities.features_ecx() | xsave | system,
                 FEATURES_EDX | multithreaded,
             ]
         }
@@ -70,8 +109,12 @@ pub fn answer(state: &State, leaf: u32, subleaf: u32) -> [u32; 4] {
         4 => cache(subleaf, count),
         5 => [0; 4],
         6 => [4, 0, 0, 0], // the local APIC's timer never stops
-        7 if subleaf == 0 => [0, STRUCTURED_EBX, STRUCTURED_ECX, STRUCTURED_EDX],
+        7 if subleaf == 0 => {
+            let ebx = STRUCTURED_EBX | abilities.structured_ebx();
+            [0, ebx, STRUCTURED_ECX, STRUCTURED_EDX]
+        }
         0xb => topology(subleaf, number, count),
+        0xd => saved_state(state, subleaf),
         // The time-stamp counter in terms of a 25 MHz crystal.
         0x15 => [1, (TSC_HZ / 25_000_000) as u32, 25_000_000, 0],
         0x16 => [(TSC_HZ / 1_000_000) as u32, (TSC_HZ / 1_000_000) as u32, 100, 0],
@@ -107,6 +150,19 @@ fn cache(subleaf: u32, count: u32) -> [u32; 4] {
     [kind | level << 5 | 1 << 8 | sharing << 14 | packages, (ways - 1) << 22 | 63, sets - 1, 0]
 }
 
+/// Leaf 0xd: the components that XSAVE knows, and where they lie.
+fn saved_state(state: &State, subleaf: u32) -> [u32; 4] {
+    const OPTIMISED_AND_COMPACTED: u32 = 1 | 1 << 1;
+    const USED_COMPONENTS: u32 = 1 << 2; // XGETBV with 1
+    let now = area_bytes(state.xcr0);
+    match subleaf {
+        0 => [COMPONENTS as u32, now, area_bytes(COMPONENTS), 0],
+        1 => [OPTIMISED_AND_COMPACTED | USED_COMPONENTS, now, 0, 0],
+        2 => [UPPER_BYTES as u32, UPPER_HALVES as u32, 0, 0],
+        _ => [0; 4],
+    }
+}
+
 /// Leaf 0xb: one thread a core, all cores in one package.
 fn topology(subleaf: u32, number: u32, count: u32) -> [u32; 4] {
     match subleaf {
@@ -122,12 +178,33 @@ mod tests {
 
     #[test]
     fn the_kernels_required_features_are_there() {
-        let [.., edx] = answer(&State::default(), 1, 0);
+        let [.., edx] = answer(&State::default(), Abilities(0), 1, 0);
         // FPU MSR PAE CX8 PGE CMOV FXSR SSE SSE2, as Linux asks for them.
         for bit in [0, 5, 6, 8, 13, 15, 24, 25, 26] {
             assert!(edx & 1 << bit != 0, "bit {bit}");
         }
-        let [.., edx] = answer(&State::default(), 0x8000_0001, 0);
+        let [.., edx] = answer(&State::default(), Abilities(0), 0x8000_0001, 0);
         assert!(edx & 1 << 29 != 0 && edx & 1 << 20 != 0);
+    }
+
+    #[test]
+    fn wide_vectors_are_promised_where_the_host_has_them() {
+        let host = Host { wide: true, fused: true, ..Host::default() };
+        for (abilities, there) in [(Abilities::of(host), true), (Abilities(0), false)] {
+            let [_, _, ecx, _] = answer(&State::default(), abilities, 1, 0);
+            let [_, ebx, ..] = answer(&State::default(), abilities, 7, 0);
+            let bits = [ecx & 1 << 28, ecx & 1 << 12, ebx & 1 << 5].map(|bit| bit != 0);
+            assert_eq!(bits, [there; 3]);
+            assert_eq!(ecx & 1 << 29, 0, "F16C is not the host's");
+        }
+    }
+
+    #[test]
+    fn the_saved_area_ends_with_the_upper_halves() {
+        let [components, now, most, _] =
+            answer(&State { xcr0: 3, ..State::default() }, Abilities(0), 0xd, 0);
+        assert_eq!((components, now, most), (7, 576, 832));
+        let [bytes, offset, ..] = answer(&State::default(), Abilities(0), 0xd, 2);
+        assert_eq!(offset + bytes, most);
     }
 }

@@ -2,11 +2,12 @@
 
 use iced_x86::{Decoder, DecoderError, DecoderOptions, Instruction, OpKind, Register};
 
+use super::X86;
 use super::chapters;
 use super::dead_flags::{self, Verdict};
 use super::mode::Mode;
 use super::state::{self, CS, DS, ES, FS, GS, RSP, SS};
-use crate::front_end::{Event, Fetch, Key};
+use crate::front_end::{Event, Fetch, Host, Key};
 use crate::ir::{Code, FlagKind, Ir, Mem, Type, Value};
 
 /// The longest instruction.
@@ -72,6 +73,14 @@ pub struct Lift<'a> {
     pub mode: Mode,
     /// A whole system, or a program on one.
     pub system: bool,
+    /// What the back end can do.
+    pub host: Host,
+    /// See `X86`.
+    pub wide_vectors: bool,
+    /// The instruction has VEX: results clear what is above them.
+    pub vex: bool,
+    /// `Mode::upper_halves` as it is here.
+    pub upper_halves: bool,
     /// The instruction's linear address.
     pub pc: u64,
     /// Where lifting goes on if the block does not end.
@@ -81,7 +90,8 @@ pub struct Lift<'a> {
 }
 
 /// Lifts a superblock: direct jumps forward and not-taken branches are followed.
-pub fn block(key: Key, system: bool, fetch: &mut dyn Fetch, ir: &mut Ir) {
+pub fn block(key: Key, front_end: &X86, fetch: &mut dyn Fetch, ir: &mut Ir) {
+    let X86 { system, host, wide_vectors } = *front_end;
     let mode = Mode::from_bits(key.mode);
     if mode.interrupt_due {
         ir.insn(key.pc, 1);
@@ -91,6 +101,7 @@ pub fn block(key: Key, system: bool, fetch: &mut dyn Fetch, ir: &mut Ir) {
     }
     let mut window = Window { start: 0, valid: 0, bytes: [0; 64] };
     let mut pc = key.pc;
+    let mut upper_halves = mode.upper_halves;
     while !ir.ended() {
         let decoded = window.instruction(pc, &mode, fetch);
         if ir.insns() > 0 && !matches!(decoded, Decoded::Instruction(_)) {
@@ -103,9 +114,23 @@ pub fn block(key: Key, system: bool, fetch: &mut dyn Fetch, ir: &mut Ir) {
         };
         ir.insn(pc, insn.len().max(1) as u32);
         let next = pc.wrapping_add(insn.len() as u64);
-        let mut lift = Lift { ir, insn, mode, system, pc, next, rsp_bias: 0 };
+        let (vex, rsp_bias) = (false, 0);
+        let mut lift = Lift {
+            ir,
+            insn,
+            mode,
+            system,
+            host,
+            wide_vectors,
+            vex,
+            upper_halves,
+            pc,
+            next,
+            rsp_bias,
+        };
         chapters::lift(&mut lift);
         pc = lift.next;
+        upper_halves = lift.upper_halves;
         if !ir.ended() {
             if mode.single_step || mode.shadow {
                 end_after_one(ir, &mode, pc);

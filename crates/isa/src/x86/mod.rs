@@ -14,6 +14,7 @@ mod lift;
 mod mode;
 mod msr;
 mod state;
+mod vectors;
 mod walk;
 
 pub use chapters::implemented;
@@ -24,7 +25,7 @@ pub use state::{CS, DS, ES, FS, GS, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP, SS};
 pub use state::{Msrs, Segment, State, Table};
 
 use crate::front_end::{
-    Access, Event, Fetch, FrontEnd, GuestMemory, Helper, Key, Layout, MemoryFault, Physical,
+    Access, Event, Fetch, FrontEnd, GuestMemory, Helper, Host, Key, Layout, MemoryFault, Physical,
     Registers, Translation,
 };
 use crate::ir::Ir;
@@ -33,19 +34,29 @@ use crate::ir::Ir;
 #[derive(Clone, Copy, Debug)]
 pub struct X86 {
     system: bool,
+    /// What the back end can do.
+    host: Host,
+    /// CPUID tells of AVX and its relatives, and of SHA.
+    wide_vectors: bool,
 }
 
 impl X86 {
     /// A processor that runs one program; a kernel is elsewhere.
     #[must_use]
     pub fn user() -> Self {
-        Self { system: false }
+        Self { system: false, host: Host::default(), wide_vectors: true }
+    }
+
+    /// The same with nothing beyond SSE4.2, AES and PCLMULQDQ in its CPUID.
+    #[must_use]
+    pub fn without_wide_vectors(self) -> Self {
+        Self { wide_vectors: false, ..self }
     }
 
     /// A processor of a machine.
     #[must_use]
     pub fn system() -> Self {
-        Self { system: true }
+        Self { system: true, host: Host::default(), wide_vectors: true }
     }
 
     /// The state in which a program starts, in 64- or 32-bit code: everything flat, level 3.
@@ -68,7 +79,9 @@ impl X86 {
         }
         const MONITOR_AND_NUMERIC: u64 = 1 << 1 | 1 << 5;
         state.cr[0] = control::CR0_PE | control::CR0_PG | control::CR0_WP | MONITOR_AND_NUMERIC;
-        state.cr[4] = control::CR4_PAE | control::CR4_OSFXSR | 1 << 10 | 1 << 16;
+        state.cr[4] =
+            control::CR4_PAE | control::CR4_OSFXSR | 1 << 10 | 1 << 16 | control::CR4_OSXSAVE;
+        state.xcr0 = 7;
         state.eflags = state::ALWAYS_ONE | eflags::IF;
         state.gpr = [0; 16];
         state.pc = 0;
@@ -83,16 +96,24 @@ impl FrontEnd for X86 {
 
     const HELPERS: &'static [Helper<State>] = helpers::HELPERS;
 
+    const VARIANT: u64 = mode::UPPER_HALVES;
+
+    fn host(&mut self, host: Host) {
+        self.host = host;
+    }
+
     fn reset(&self) -> State {
         State::default()
     }
 
     fn key(&self, state: &State) -> Key {
-        Key { pc: state.pc, mode: Mode::of(state) }
+        // Without wide registers upper halves are memory like any other.
+        let variant = if self.host.wide { 0 } else { Self::VARIANT };
+        Key { pc: state.pc, mode: Mode::of(state) & !variant }
     }
 
     fn translate(&self, key: Key, fetch: &mut dyn Fetch, ir: &mut Ir) {
-        lift::block(key, self.system, fetch, ir);
+        lift::block(key, self, fetch, ir);
     }
 
     fn deliver(

@@ -93,6 +93,10 @@ pub struct Mode {
     pub fpu_off: bool,
     /// SSE instructions exist.
     pub sse: bool,
+    /// VEX instructions exist.
+    pub avx: bool,
+    /// Some upper half of a vector register may be other than zero.
+    pub upper_halves: bool,
     /// Trap after each instruction.
     pub single_step: bool,
     /// No interrupt before the next instruction is done.
@@ -117,6 +121,9 @@ const SINGLE_STEP: u64 = 1 << 9;
 const SHADOW: u64 = 1 << 10;
 const SMAP_OVERRIDE: u64 = 1 << 11;
 const INTERRUPT_DUE: u64 = 1 << 12;
+const AVX: u64 = 1 << 13;
+/// See `Mode::upper_halves`.
+pub const UPPER_HALVES: u64 = 1 << 14;
 const CS_BASE_SHIFT: u32 = 32;
 
 impl Mode {
@@ -131,6 +138,7 @@ impl Mode {
         let virtual_8086 = state.eflags & eflags::VM != 0;
         let paragraphs = state.cr[0] & control::CR0_PE == 0 || virtual_8086;
         let supervisor = state.cpl() < 3;
+        let vex = state.cr[4] & control::CR4_OSXSAVE != 0 && state.xcr0 & 6 == 6 && !paragraphs;
         bit(long, CODE_64)
             | bit(code.attributes & attribute::D != 0, CODE_32)
             | bit(long || wide_stack, WIDE_STACK)
@@ -139,6 +147,8 @@ impl Mode {
             | bit(paragraphs, PARAGRAPHS)
             | bit(state.cr[0] & (control::CR0_TS | control::CR0_EM) != 0, FPU_OFF)
             | bit(state.cr[4] & control::CR4_OSFXSR == 0, NO_SSE)
+            | bit(vex, AVX)
+            | bit(state.upper_halves != 0, UPPER_HALVES)
             | bit(state.eflags & eflags::TF != 0, SINGLE_STEP)
             | bit(state.shadow != 0, SHADOW)
             | bit(supervisor && state.eflags & eflags::AC != 0, SMAP_OVERRIDE)
@@ -164,6 +174,8 @@ impl Mode {
             paragraphs: has(PARAGRAPHS),
             fpu_off: has(FPU_OFF),
             sse: !has(NO_SSE),
+            avx: has(AVX),
+            upper_halves: has(UPPER_HALVES),
             single_step: has(SINGLE_STEP),
             shadow: has(SHADOW),
             smap_override: has(SMAP_OVERRIDE),

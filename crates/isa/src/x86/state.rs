@@ -103,6 +103,8 @@ pub struct State {
     pub xcr0: u64,
     /// The other model-specific registers.
     pub msr: Msrs,
+    /// Some upper half of a vector register may be other than zero. Who writes one sets it.
+    pub upper_halves: u64,
     /// Vector operands of helpers.
     pub scratch: [[u64; 2]; 2],
     /// Nothing may interrupt before the next instruction is done (after STI, MOV SS).
@@ -178,12 +180,21 @@ impl Default for State {
             efer: 0,
             xcr0: 1,
             msr: Msrs { pat: PAT_RESET, misc_enable: 1, ..Msrs::default() },
+            upper_halves: 0,
             scratch: [[0; 2]; 2],
             shadow: 0,
             interrupt_waits: 0,
             nmi_masked: 0,
             halted: 0,
         }
+    }
+}
+
+impl State {
+    /// Says whether upper halves are in use, after they were written from outside.
+    pub fn note_upper_halves(&mut self) {
+        let any = self.vectors.iter().any(|vector| vector[2..] != [0; 2]);
+        self.upper_halves = u64::from(any);
     }
 }
 
@@ -201,6 +212,19 @@ pub const fn high_byte(n: usize) -> Reg {
 pub const fn xmm(n: usize) -> Reg {
     Reg::new(offset_of!(State, vectors) + 32 * n, Type::V128)
 }
+
+/// YMM register `n`.
+pub const fn ymm(n: usize) -> Reg {
+    Reg::new(offset_of!(State, vectors) + 32 * n, Type::V256)
+}
+
+/// The upper half of YMM register `n`.
+pub const fn upper_half(n: usize) -> Reg {
+    Reg::new(offset_of!(State, vectors) + 32 * n + 16, Type::V128)
+}
+
+/// See `State::upper_halves`.
+pub const UPPER_HALVES: Reg = Reg::new(offset_of!(State, upper_halves), Type::I64);
 
 /// The base of segment register `n`.
 pub const fn segment_base(n: usize) -> Reg {
@@ -276,8 +300,8 @@ const fn pin(n: usize, host: u8) -> Pin {
     Pin { reg: gpr(n), prefer: Prefer::Number(host) }
 }
 
-const fn pin_xmm(n: usize) -> Pin {
-    Pin { reg: xmm(n), prefer: Prefer::Number(n as u8) }
+const fn pin_ymm(n: usize) -> Pin {
+    Pin { reg: ymm(n), prefer: Prefer::Number(n as u8) }
 }
 
 /// The eight old registers and the first of the new ones carry most accesses in compiled code. The
@@ -301,18 +325,18 @@ pub const LAYOUT: Layout = Layout {
         pin(9, 10),
     ],
     vectors: &[
-        pin_xmm(0),
-        pin_xmm(1),
-        pin_xmm(2),
-        pin_xmm(3),
-        pin_xmm(4),
-        pin_xmm(5),
-        pin_xmm(6),
-        pin_xmm(7),
-        pin_xmm(8),
-        pin_xmm(9),
-        pin_xmm(10),
-        pin_xmm(11),
+        pin_ymm(0),
+        pin_ymm(1),
+        pin_ymm(2),
+        pin_ymm(3),
+        pin_ymm(4),
+        pin_ymm(5),
+        pin_ymm(6),
+        pin_ymm(7),
+        pin_ymm(8),
+        pin_ymm(9),
+        pin_ymm(10),
+        pin_ymm(11),
     ],
     relaxed: &[FLAGS],
 };

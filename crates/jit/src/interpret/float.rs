@@ -74,7 +74,7 @@ impl Format {
 }
 
 /// Does something with the rounding of the operation's own.
-fn rounded<R>(control: &mut u32, round: Round, act: impl FnOnce(&mut u32) -> R) -> R {
+pub fn rounded<R>(control: &mut u32, round: Round, act: impl FnOnce(&mut u32) -> R) -> R {
     let mode = match round {
         Round::Dynamic => return act(control),
         Round::Nearest | Round::Away => 0,
@@ -346,6 +346,7 @@ pub fn to_integer(
         true => (0, i128::from(to.mask())),
         false => (-1 << (to.bits() - 1), (1 << (to.bits() - 1)) - 1),
     };
+    let a = seen(*control, format, a);
     let nan = format.is_nan(a);
     let infinite = a & (format.sign() - 1) == format.infinity();
     let (value, inexact) = integral(format, mode(*control, rule.round), a);
@@ -363,6 +364,13 @@ pub fn to_integer(
         _ => nearest,
     };
     value as u64 & to.mask()
+}
+
+/// An operand as instructions see it that may take denormals for zeros.
+fn seen(control: u32, format: Format, a: u64) -> u64 {
+    const DENORMALS_ARE_ZEROS: u32 = 1 << 6;
+    let denormal = format.quiet() << 1 > a & (format.sign() - 1);
+    if denormal && control & DENORMALS_ARE_ZEROS != 0 { a & format.sign() } else { a }
 }
 
 /// `FRound`.

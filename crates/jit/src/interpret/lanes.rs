@@ -36,10 +36,18 @@ pub fn apply(control: &mut u32, row: Lane, ty: Type, operands: [Vector; 3], imm:
     if let Form::Mask = row.row().form {
         return [masked(row, wide, a, b), 0];
     }
+    if row == Lane::F32ToHalf {
+        return [halves(control, wide, a, imm), 0];
+    }
+    if row == Lane::Sha1Rounds {
+        return [host::SHA1_ROUNDS[usize::from(imm & 3)](control, a[0], b[0], 0), 0];
+    }
     if let Some((source_lane, result_lane)) = widths(row) {
         return changed_width(control, row, wide, a, source_lane, result_lane);
     }
     let mut half = |index: usize| match host::of_lane(row) {
+        // One count is for both halves.
+        Some(instruction) if shifts_by_one(row) => instruction(control, a[index], b[0], 0),
         Some(instruction) => instruction(control, a[index], b[index], c[index]),
         None => with_immediate(control, row, a[index], b[index], imm, index),
     };
@@ -47,9 +55,48 @@ pub fn apply(control: &mut u32, row: Lane, ty: Type, operands: [Vector; 3], imm:
     [low, if wide { half(1) } else { 0 }]
 }
 
+/// Shifts of all lanes by the low word of the second operand.
+fn shifts_by_one(row: Lane) -> bool {
+    matches!(
+        row,
+        Lane::Shl16By
+            | Lane::Shl32By
+            | Lane::Shl64By
+            | Lane::ShrU16By
+            | Lane::ShrU32By
+            | Lane::ShrU64By
+            | Lane::ShrS16By
+            | Lane::ShrS32By
+    )
+}
+
+/// Singles to half-precision numbers, rounded as the immediate says.
+fn halves(control: &mut u32, wide: bool, a: Vector, imm: u8) -> u128 {
+    let round = match imm & 7 {
+        0 => Round::Nearest,
+        1 => Round::Down,
+        2 => Round::Up,
+        3 => Round::Zero,
+        _ => Round::Dynamic,
+    };
+    let mut half = |singles: u128| {
+        let convert = |control: &mut u32| host::half_of_single(control, singles, 0, 0);
+        float::rounded(control, round, convert) & u128::from(u64::MAX)
+    };
+    let low = half(a[0]);
+    low | if wide { half(a[1]) << 64 } else { 0 }
+}
+
 /// Signs to a mask, and `Test`.
 fn masked(row: Lane, wide: bool, a: Vector, b: Vector) -> u128 {
-    if row == Lane::Test {
+    let signs_of = match row {
+        Lane::Test => Some(u128::MAX),
+        Lane::Test32 => Some(lanes(4, |_| 1 << 31)),
+        Lane::Test64 => Some(lanes(8, |_| 1 << 63)),
+        _ => None,
+    };
+    if let Some(counts) = signs_of {
+        let (a, b) = (a.map(|half| half & counts), b.map(|half| half & counts));
         let zero = |x: Vector| x[0] == 0 && (!wide || x[1] == 0);
         let both = zero([a[0] & b[0], a[1] & b[1]]);
         let rest = zero([!a[0] & b[0], !a[1] & b[1]]);

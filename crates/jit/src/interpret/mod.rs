@@ -142,7 +142,9 @@ impl<M: Machine> Run<'_, M> {
     fn step(&mut self, op: &Op) -> Result<Bits, Leave> {
         use Code as C;
         match op.code {
-            C::Nop | C::Discard => int(0),
+            // Which variant the next block is of, state says too.
+            C::Nop | C::Discard | C::Variant => int(0),
+            C::ClearUppers => self.clear_uppers(op),
             C::InsnStart => self.instruction(op),
             C::Const => int(op.immediate()),
             C::Get | C::Put => self.state(op),
@@ -185,6 +187,8 @@ impl<M: Machine> Run<'_, M> {
             | C::Splat
             | C::Lo
             | C::Hi
+            | C::HighHalf
+            | C::Join
             | C::Pair => self.vector(op),
             C::Helper
             | C::ExitIf
@@ -220,12 +224,20 @@ impl<M: Machine> Run<'_, M> {
         int(0)
     }
 
+    fn clear_uppers(&mut self, op: &Op) -> Result<Bits, Leave> {
+        for n in 0..u32::from(op.aux) {
+            self.machine.put(op.a.0 + 32 * n + 16, &[0; 16]);
+        }
+        int(0)
+    }
+
     fn integer(&mut self, op: &Op) -> Result<Bits, Leave> {
         let ty = op.ty;
         let (a, b, c) = (self.word(op.a), self.word(op.b), self.word(op.c));
         let (low, bits) = (u32::from(op.aux & 0xff), u32::from(op.aux >> 8));
         int(match op.code {
             Code::Select => return Ok(self.bits(if a != 0 { op.b } else { op.c })),
+            Code::Trunc if ty == Type::V128 => return Ok([self.bits(op.a)[0], 0]),
             Code::Neg
             | Code::Not
             | Code::Clz
@@ -336,7 +348,8 @@ impl<M: Machine> Run<'_, M> {
             Code::Lanes => {
                 let row = Lane::from_aux(op.aux);
                 let (c, imm) = self.third(row, op);
-                let ty = self.ty(op.a);
+                let wide = op.ty == Type::V256 || self.ty(op.a) == Type::V256;
+                let ty = if wide { Type::V256 } else { Type::V128 };
                 lanes::apply(self.machine.fp_control(), row, ty, [a, b, c], imm)
             }
             Code::Packed => {
@@ -371,6 +384,8 @@ impl<M: Machine> Run<'_, M> {
                 from_bytes(bytes)
             }
             Code::Pair => [a[0] | b[0] << 64, 0],
+            Code::HighHalf => [a[1], 0],
+            Code::Join => [a[0], b[0]],
             Code::Lo => [a[0] & u128::from(u64::MAX), 0],
             _ => [a[0] >> 64, 0],
         })
@@ -379,7 +394,9 @@ impl<M: Machine> Run<'_, M> {
     /// The third operand, or the immediate in its place.
     fn third(&self, row: Lane, op: &Op) -> (Bits, u8) {
         match row.row().form {
-            Form::UnaryImm | Form::BinaryImm | Form::ShiftImm(_) => ([0; 2], op.c.0 as u8),
+            Form::UnaryImm | Form::UnaryImmReversed | Form::BinaryImm | Form::ShiftImm(_) => {
+                ([0; 2], op.c.0 as u8)
+            }
             _ => (self.bits(op.c), 0),
         }
     }

@@ -127,7 +127,7 @@ impl<F: FrontEnd> Vcpu<F> {
 
     /// Sets it.
     pub fn set_fp_control(&mut self, value: u32) {
-        self.context.block.set_word32(layout::GUEST_MXCSR, value & 0xffbf | 0x1f80);
+        self.context.block.set_word32(layout::GUEST_MXCSR, value & 0xffff | 0x1f80);
     }
 
     /// A handle for other threads.
@@ -243,7 +243,8 @@ impl<F: FrontEnd> Context<F> {
         let key = self.engine.front_end.key(self.state());
         let step = self.step.replace(false);
         let found = self.find(key, step)?;
-        if !found.apart && self.returns_mode.replace(key.mode) != key.mode {
+        let mode = key.mode & !F::VARIANT; // returns know of that themselves
+        if !found.apart && self.returns_mode.replace(mode) != mode {
             self.block.reset_returns(&self.engine.stubs);
         }
         Ok(found.host)

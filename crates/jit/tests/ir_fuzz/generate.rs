@@ -678,16 +678,21 @@ impl<'a> Writer<'a> {
         if row.form == Form::Fma && !self.features.fma {
             return;
         }
-        if lane == Lane::HalfToF32 && !self.features.f16c {
+        if matches!(lane, Lane::HalfToF32 | Lane::F32ToHalf) && !self.features.f16c {
+            return;
+        }
+        if row.legacy && !self.features.sha {
             return;
         }
         let (a, b, c) = (self.any(Type::V128), self.any(Type::V128), self.any(Type::V128));
         let imm = self.random.draw() as u8;
         let value = match row.form {
             Form::Unary => self.ir.lanes1(lane, a, 0),
-            Form::UnaryImm => self.ir.lanes1(lane, a, imm),
+            Form::UnaryImm | Form::UnaryImmReversed => self.ir.lanes1(lane, a, imm),
             Form::ShiftImm(_) => self.ir.lanes1(lane, a, imm & 0x47),
-            Form::Mask if lane != Lane::Test => self.ir.lanes1(lane, a, 0),
+            Form::Mask if !matches!(lane, Lane::Test | Lane::Test32 | Lane::Test64) => {
+                self.ir.lanes1(lane, a, 0)
+            }
             Form::Mask | Form::Binary => self.ir.lanes2(lane, a, b),
             Form::BinaryImm => {
                 let compares = row.name.starts_with("cmp");
@@ -707,7 +712,8 @@ impl<'a> Writer<'a> {
         let ty = self.one_of(&FLOATS);
         let (a, x, int) = (self.any(Type::V128), self.any(ty), self.one_of(&INTEGERS));
         let lane = self.below(16 / int.bytes() as usize) as u32;
-        let value = match self.below(9) {
+        let value = match self.below(11) {
+            9 | 10 if self.features.avx2 => return self.halves(),
             0 => self.ir.scalar(ty, a),
             1 => self.ir.zero_upper(x),
             2 => {
@@ -727,6 +733,25 @@ impl<'a> Writer<'a> {
             7 => self.ir.lo(a),
             _ => self.ir.hi(a),
         };
+        self.keep(value);
+    }
+
+    /// Halves made whole, worked on, and taken apart.
+    fn halves(&mut self) {
+        use Lane as L;
+        let [a, b, c] = [Type::V128; 3].map(|ty| self.any(ty));
+        let x = self.ir.join(a, b);
+        let y = if self.below(2) == 0 { self.ir.widen(c) } else { self.ir.join(c, a) };
+        let lane = self.one_of(&[L::Add32, L::And, L::Sub8, L::ZipLo32, L::Shuffle8, L::Shl16By]);
+        let sum = match self.below(4) {
+            0 => self.ir.lanes2_imm(L::Permute2x128, x, y, self.random.draw() as u8),
+            1 => {
+                let operands = [c, Value::NONE, Value::NONE];
+                self.ir.lanes_as(Type::V256, L::WidenU8, operands, 0)
+            }
+            _ => self.ir.lanes2(lane, x, y),
+        };
+        let value = if self.below(2) == 0 { self.ir.high_half(sum) } else { self.ir.low_half(sum) };
         self.keep(value);
     }
 
@@ -860,7 +885,7 @@ impl<'a> Writer<'a> {
         let page = self.pc & !0xfff;
         match self.below(4) {
             0 => page | ENDING,
-            1 => page | 0xf00 + ENDING,
+            1 => page | (0xf00 + ENDING),
             2 => page + 0x5000 + ENDING,
             _ => CODE - 0x10_0000 + ENDING,
         }

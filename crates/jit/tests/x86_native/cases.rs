@@ -3,8 +3,10 @@
 
 use std::collections::HashSet;
 
+use crate::World;
 use iced_x86::{
-    Decoder, DecoderError, DecoderOptions, FlowControl, Instruction, Mnemonic, Register,
+    Decoder, DecoderError, DecoderOptions, EncodingKind, FlowControl, Instruction, Mnemonic,
+    Register,
 };
 
 /// An instruction to be tried.
@@ -12,10 +14,30 @@ pub struct Case {
     pub name: String,
     pub bytes: Vec<u8>,
     pub undefined_flags: u64,
+    /// Its operand in memory must be aligned.
+    pub aligned: bool,
+    /// A gather: bytes of its offsets, which are in register 2.
+    pub offset_bytes: Option<usize>,
 }
 
-/// RSI with a displacement of 16, or registers 3 and 1.
-const MODRM: [&[u8]; 2] = [&[0x46, 0x10], &[0xcb]];
+impl Case {
+    /// Gathers stay within the data.
+    pub fn prepare(&self, world: &mut World) {
+        let Some(bytes) = self.offset_bytes else { return };
+        for word in &mut world.vectors[2] {
+            let small = |shift: u32| ((*word >> shift & 15) as i64 - 8) as u64;
+            *word = match bytes {
+                4 => small(0) & 0xffff_ffff | small(32) << 32,
+                _ => small(0),
+            };
+        }
+    }
+}
+
+/// RSI with a displacement of 32, or registers 3 and 1.
+const MODRM: [&[u8]; 2] = [&[0x46, 0x20], &[0xcb]];
+/// The same with offsets in register 2, times four.
+const MODRM_GATHER: &[u8] = &[0x44, 0x96, 0x10];
 const IMMEDIATES: [[u8; 8]; 3] = [
     [0x01; 8],
     [0x25, 0x13, 0x85, 0x40, 0, 0, 0, 0],
@@ -31,18 +53,47 @@ pub fn all() -> Vec<Case> {
             for map in [&[][..], &[0x0f], &[0x0f, 0x38], &[0x0f, 0x3a]] {
                 for opcode in 0..=255_u8 {
                     let head = [prefix, rex, map, &[opcode]].concat();
-                    of_opcode(&head, &implemented, &mut cases);
+                    of_opcode(&head, &MODRM, &implemented, &mut cases);
                 }
             }
         }
     }
+    for opcode in 0..=255 {
+        with_vex(opcode, &implemented, &mut cases);
+    }
     cases
 }
 
-fn of_opcode(head: &[u8], implemented: &HashSet<Mnemonic>, cases: &mut Vec<Case>) {
+/// All maps, prefixes and widths of VEX, with register 4 or none as the further source.
+fn with_vex(opcode: u8, implemented: &HashSet<Mnemonic>, cases: &mut Vec<Case>) {
+    const MORE_SOURCES: [u8; 2] = [!4 & 15, 15];
+    for map in 1..=3_u8 {
+        for prefix in 0..4_u8 {
+            for (w, length) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+                for source in MORE_SOURCES {
+                    let last = w << 7 | source << 3 | length << 2 | prefix;
+                    let head = [0xc4, 0xe0 | map, last, opcode];
+                    let before = cases.len();
+                    of_opcode(&head, &MODRM, implemented, cases);
+                    of_opcode(&head, &[MODRM_GATHER], implemented, cases);
+                    if cases.len() != before {
+                        break; // without a further source it is invalid or another register
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn of_opcode(
+    head: &[u8],
+    modrms: &[&[u8]],
+    implemented: &HashSet<Mnemonic>,
+    cases: &mut Vec<Case>,
+) {
     let mut seen = HashSet::new();
     for digit in 0..8_u8 {
-        for modrm in MODRM {
+        for modrm in modrms {
             for immediate in IMMEDIATES {
                 let mut bytes = head.to_vec();
                 bytes.push(modrm[0] & !0x38 | digit << 3);
@@ -50,8 +101,13 @@ fn of_opcode(head: &[u8], implemented: &HashSet<Mnemonic>, cases: &mut Vec<Case>
                 bytes.extend(immediate);
                 let Some(insn) = decode(&bytes) else { continue };
                 bytes.truncate(insn.len());
-                if !implemented.contains(&insn.mnemonic()) || is_elsewhere(&insn) {
+                let gathers = insn.memory_index().is_vector_register();
+                let other = !implemented.contains(&insn.mnemonic()) || is_elsewhere(&insn);
+                if other || !host_has(&insn) || gathers != (*modrm == MODRM_GATHER) {
                     continue;
+                }
+                if gathers && digit == 2 || insn.op_count() > 2 && gathers && digit == 4 {
+                    continue; // two of its registers are one
                 }
                 // With a register in that field, one digit is enough.
                 let variant = (insn.code(), modrm.len(), bytes.last().copied());
@@ -60,11 +116,57 @@ fn of_opcode(head: &[u8], implemented: &HashSet<Mnemonic>, cases: &mut Vec<Case>
                         name: format!("{:?}", insn.code()),
                         bytes,
                         undefined_flags: undefined_flags(&insn),
+                        aligned: needs_alignment(&insn),
+                        offset_bytes: gathers.then(|| offset_bytes(&insn)),
                     });
                 }
             }
         }
     }
+}
+
+/// Bytes of a gather's offsets: it has them in its name.
+fn offset_bytes(insn: &Instruction) -> usize {
+    use Mnemonic as M;
+    match insn.mnemonic() {
+        M::Vpgatherdd | M::Vpgatherdq | M::Vgatherdps | M::Vgatherdpd => 4,
+        _ => 8,
+    }
+}
+
+/// Without VEX, vectors in memory lie where they must, but for moves that say otherwise.
+fn needs_alignment(insn: &Instruction) -> bool {
+    use Mnemonic as M;
+    match insn.mnemonic() {
+        M::Movups | M::Movupd | M::Movdqu | M::Lddqu => false,
+        M::Pcmpistri | M::Pcmpistrm | M::Pcmpestri | M::Pcmpestrm => false,
+        M::Pcmpestri64 | M::Pcmpestrm64 => false,
+        M::Vmovaps | M::Vmovapd | M::Vmovdqa | M::Vmovntdqa => true,
+        M::Vmovntps | M::Vmovntpd | M::Vmovntdq => true,
+        M::Cmpxchg16b => true,
+        _ => insn.encoding() == EncodingKind::Legacy && insn.memory_size().size() == 16,
+    }
+}
+
+/// What newer processors have must be asked for; the others are told by the oldest we run on.
+fn host_has(insn: &Instruction) -> bool {
+    use iced_x86::CpuidFeature as C;
+    use std::is_x86_feature_detected as has;
+    insn.cpuid_features().iter().all(|feature| match feature {
+        C::AVX => has!("avx"),
+        C::AVX2 => has!("avx2"),
+        C::FMA => has!("fma"),
+        C::F16C => has!("f16c"),
+        C::SHA => has!("sha"),
+        C::BMI1 => has!("bmi1"),
+        C::BMI2 => has!("bmi2"),
+        C::ADX => has!("adx"),
+        C::MOVBE => has!("movbe"),
+        C::AES => has!("aes"),
+        C::PCLMULQDQ => has!("pclmulqdq"),
+        C::VAES | C::VPCLMULQDQ => false,
+        _ => true,
+    })
 }
 
 fn decode(bytes: &[u8]) -> Option<Instruction> {
@@ -99,7 +201,8 @@ fn is_elsewhere(insn: &Instruction) -> bool {
         || insn.is_stack_instruction() && !matches!(insn.mnemonic(), M::Push | M::Pop)
         || insn.cpuid_features().iter().any(|feature| {
             use iced_x86::CpuidFeature as C;
-            matches!(feature, C::FPU | C::FPU287 | C::FPU387 | C::FXSR | C::XSAVE | C::FSGSBASE)
+            matches!(feature, C::FPU | C::FPU287 | C::FPU387 | C::FXSR | C::FSGSBASE)
+                || matches!(feature, C::XSAVE | C::XSAVEOPT | C::XSAVEC)
         })
         || matches!(
             insn.mnemonic(),
@@ -124,11 +227,10 @@ fn is_elsewhere(insn: &Instruction) -> bool {
                 | M::Ldmxcsr
                 | M::Stmxcsr
                 | M::Maskmovdqu
+                | M::Vldmxcsr
+                | M::Vstmxcsr
+                | M::Vmaskmovdqu
                 | M::Xlatb
-                | M::Rcpps
-                | M::Rcpss
-                | M::Rsqrtps
-                | M::Rsqrtss
                 | M::Lar
                 | M::Lsl
                 | M::Verr

@@ -12,7 +12,9 @@ use crate::World;
 pub const DATA_BYTES: usize = 256;
 
 const PAGE: usize = 4096;
-const CODE_BYTES: usize = 64 * PAGE;
+const CODE_BYTES: usize = 256 * PAGE;
+/// Room for one piece of code.
+const PLACE_BYTES: usize = 512;
 
 /// What the stub loads and stores.
 #[repr(C, align(16))]
@@ -20,7 +22,13 @@ struct Frame {
     gpr: [u64; 16],
     flags: u64,
     code: u64,
-    xmm: [[u64; 2]; 16],
+    mxcsr: u32,
+    /// The processor has AVX.
+    wide: u32,
+    /// Rust's own.
+    host_mxcsr: u32,
+    _pad: u32,
+    vectors: [[u64; 4]; 16],
 }
 
 global_asm!(
@@ -40,9 +48,18 @@ global_asm!(
     "push r15",
     "mov [rip + x86_native_frame], rdi",
     "mov [rip + x86_native_stack], rsp",
+    "cmp dword ptr [rdi + 148], 0",
+    "je 2f",
     ".irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15",
-    "movups xmm\\n, [rdi + 144 + 16 * \\n]",
+    "vmovups ymm\\n, [rdi + 160 + 32 * \\n]",
     ".endr",
+    "jmp 3f",
+    "2:",
+    ".irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15",
+    "movups xmm\\n, [rdi + 160 + 32 * \\n]",
+    ".endr",
+    "3:",
+    "ldmxcsr [rdi + 144]",
     "push qword ptr [rdi + 128]",
     "popfq",
     "mov rax, [rdi + 0]",
@@ -79,10 +96,21 @@ global_asm!(
     "pop qword ptr [rdi + 128]",
     "mov rax, [rip + x86_native_kept]",
     "mov [rdi + 56], rax",
-    ".irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15",
-    "movups [rdi + 144 + 16 * \\n], xmm\\n",
-    ".endr",
     "cld",
+    "stmxcsr [rdi + 144]",
+    "ldmxcsr [rdi + 152]",
+    "cmp dword ptr [rdi + 148], 0",
+    "je 2f",
+    ".irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15",
+    "vmovups [rdi + 160 + 32 * \\n], ymm\\n",
+    ".endr",
+    "vzeroupper",
+    "jmp 3f",
+    "2:",
+    ".irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15",
+    "movups [rdi + 160 + 32 * \\n], xmm\\n",
+    ".endr",
+    "3:",
     "pop r15",
     "pop r14",
     "pop r13",
@@ -150,14 +178,15 @@ impl Machine {
     /// The instruction with UD2 behind it, at a place that was never translated before.
     pub fn place_for_translation(&mut self, insn: &[u8]) -> u64 {
         let code = [insn, &[0x0f, 0x0b]].concat();
-        if self.used + 128 > CODE_BYTES {
+        if self.used + PLACE_BYTES > CODE_BYTES {
             self.used = PAGE;
             // Places come again: fresh memory at another address instead.
             let fresh = Self::new();
             self.code = fresh.code;
         }
-        self.used += 128;
-        self.write(self.used - 128, &code)
+        assert!(code.len() <= PLACE_BYTES, "the place is large enough");
+        self.used += PLACE_BYTES;
+        self.write(self.used - PLACE_BYTES, &code)
     }
 
     /// Runs the instruction on the processor.
@@ -166,11 +195,20 @@ impl Machine {
         let back = (x86_native_return as *const () as u64).to_le_bytes();
         let code = [insn, &[0xff, 0x25, 0, 0, 0, 0], &back].concat();
         let code = self.write(0, &code);
-        let mut frame =
-            Frame { gpr: before.gpr, flags: before.flags | 0x202, code, xmm: before.xmm };
+        let mut frame = Frame {
+            gpr: before.gpr,
+            flags: before.flags | 0x202,
+            code,
+            mxcsr: before.mxcsr,
+            wide: u32::from(std::is_x86_feature_detected!("avx")),
+            host_mxcsr: 0x1f80,
+            _pad: 0,
+            vectors: before.vectors,
+        };
         // SAFETY: the code is the instruction, which the cases chose to be harmless, and the way
         // back; the stub restores what the ABI wants kept.
         unsafe { x86_native_execute(&raw mut frame) };
-        World { gpr: frame.gpr, flags: frame.flags, xmm: frame.xmm, data: before.data }
+        let Frame { gpr, flags, vectors, mxcsr, .. } = frame;
+        World { gpr, flags, vectors, mxcsr, data: before.data }
     }
 }

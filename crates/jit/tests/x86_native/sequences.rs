@@ -176,8 +176,91 @@ impl<'a> Writer<'a> {
         self.bytes.extend(value.to_le_bytes());
     }
 
-    /// An operation on vector registers, or a move between one and memory or a general one.
+    /// An operation on vector registers with or without VEX, so that the two meet.
     pub fn vector(&mut self) {
+        match self.below(5) {
+            0..2 if std::is_x86_feature_detected!("avx2") => self.wide_vector(),
+            _ => self.narrow_vector(),
+        }
+    }
+
+    /// AVX and AVX2, of 128 and 256 bits.
+    fn wide_vector(&mut self) {
+        // Map, prefix, W, opcode, whether there is a further source, bytes of immediate.
+        const OPERATIONS: &[(u8, u8, u8, u8, bool, bool)] = &[
+            (1, 1, 0, 0xfe, true, false),  // vpaddd
+            (1, 1, 0, 0xd4, true, false),  // vpaddq
+            (1, 1, 0, 0xef, true, false),  // vpxor
+            (1, 1, 0, 0xdf, true, false),  // vpandn
+            (1, 1, 0, 0x74, true, false),  // vpcmpeqb
+            (1, 1, 0, 0x62, true, false),  // vpunpckldq
+            (2, 1, 0, 0x00, true, false),  // vpshufb
+            (1, 1, 0, 0x70, false, true),  // vpshufd
+            (1, 0, 0, 0xc6, true, true),   // vshufps
+            (3, 1, 0, 0x0f, true, true),   // vpalignr
+            (1, 0, 0, 0x58, true, false),  // vaddps
+            (1, 1, 0, 0x5c, true, false),  // vsubpd
+            (1, 1, 0, 0x59, true, false),  // vmulpd
+            (1, 0, 0, 0x28, false, false), // vmovaps
+            (2, 1, 0, 0x58, false, false), // vpbroadcastd
+            (2, 1, 0, 0x78, false, false), // vpbroadcastb
+            (2, 1, 0, 0x30, false, false), // vpmovzxbw
+            (2, 1, 0, 0x25, false, false), // vpmovsxdq
+            (2, 1, 0, 0x47, true, false),  // vpsllvd
+            (1, 1, 0, 0xd2, true, false),  // vpsrld
+            (3, 1, 0, 0x02, true, true),   // vpblendd
+        ];
+        // Of 256 bits only.
+        const HALVES: &[(u8, u8, bool)] = &[
+            (0x46, 0, true),  // vperm2i128
+            (0x38, 0, true),  // vinserti128
+            (0x39, 0, false), // vextracti128
+            (0x00, 1, false), // vpermq
+        ];
+        let (reg, rm, more) = (self.below(16) as u8, self.below(16) as u8, self.below(16) as u8);
+        let length = self.below(2) as u8;
+        let kind = self.below(12);
+        if kind == 0 {
+            return self.bytes.extend([0xc5, 0xf8, 0x77]); // vzeroupper
+        }
+        if kind < 4 {
+            // vmovdqu from and to [rsi + displacement]
+            let opcode = [0x6f, 0x7f][self.below(2) as usize];
+            let displacement = self.below(96) as u8;
+            self.vex(1, 2, [0, length], [reg, 15, 0]);
+            return self.bytes.extend([opcode, 0x46 | (reg & 7) << 3, displacement]);
+        }
+        if kind < 6 {
+            let (opcode, w, another) = HALVES[self.below(HALVES.len() as u64) as usize];
+            self.vex(3, 1, [w, 1], [reg, if another { !more & 15 } else { 15 }, rm]);
+            self.bytes.extend([opcode, 0xc0 | (reg & 7) << 3 | rm & 7]);
+            let value = self.below(256) as u8;
+            return self.bytes.push(value);
+        }
+        if kind == 6 && std::is_x86_feature_detected!("fma") {
+            let opcode = [0x98, 0xa8, 0xb8, 0xa9, 0xb9, 0xac][self.below(6) as usize];
+            let w = self.below(2) as u8;
+            self.vex(2, 1, [w, length], [reg, !more & 15, rm]);
+            return self.bytes.extend([opcode, 0xc0 | (reg & 7) << 3 | rm & 7]);
+        }
+        let at = self.below(OPERATIONS.len() as u64) as usize;
+        let (map, prefix, w, opcode, another, immediate) = OPERATIONS[at];
+        self.vex(map, prefix, [w, length], [reg, if another { !more & 15 } else { 15 }, rm]);
+        self.bytes.extend([opcode, 0xc0 | (reg & 7) << 3 | rm & 7]);
+        if immediate {
+            let value = self.below(256) as u8;
+            self.bytes.push(value);
+        }
+    }
+
+    /// A prefix of three bytes; `more` as it is encoded.
+    fn vex(&mut self, map: u8, prefix: u8, [w, length]: [u8; 2], [reg, more, rm]: [u8; 3]) {
+        let first = (!reg >> 3 & 1) << 7 | 1 << 6 | (!rm >> 3 & 1) << 5 | map;
+        self.bytes.extend([0xc4, first, w << 7 | more << 3 | length << 2 | prefix]);
+    }
+
+    /// SSE: an operation, or a move between a register and memory or a general one.
+    fn narrow_vector(&mut self) {
         // Prefix, opcode, and whether an immediate byte follows.
         const OPERATIONS: &[(u8, &[u8], bool)] = &[
             (0x66, &[0xfc], false),       // paddb
@@ -280,7 +363,57 @@ pub fn sequence(random: &mut Random, count: u64) -> Case {
         writer.instruction();
     }
     let Writer { bytes, undefined, .. } = writer;
-    Case { name: format!("{bytes:02x?}"), bytes, undefined_flags: undefined }
+    Case {
+        name: format!("{bytes:02x?}"),
+        bytes,
+        undefined_flags: undefined,
+        aligned: true,
+        offset_bytes: None,
+    }
+}
+
+/// A sequence of `count` instructions, most of them on vectors.
+pub fn vectors(random: &mut Random, count: u64) -> Case {
+    let mut writer = Writer::new(random);
+    for _ in 0..count {
+        match writer.below(4) {
+            0 => writer.instruction(),
+            _ => writer.vector(),
+        }
+    }
+    let Writer { bytes, undefined, .. } = writer;
+    let name = format!("{bytes:02x?}");
+    Case { name, bytes, undefined_flags: undefined, aligned: true, offset_bytes: None }
+}
+
+/// Vector instructions in a loop and in the function it calls, so that upper halves are in use at
+/// some edges between blocks and not at others.
+pub fn vectors_in_a_loop(random: &mut Random, count: u64) -> Case {
+    let mut writer = Writer::new(random);
+    let mut some = |count: u64| {
+        (0..count).for_each(|_| writer.vector());
+        writer.take()
+    };
+    let (before, body, function) = (some(count / 2), some(count), some(count));
+    const CALL: usize = 5;
+    const NEXT: [u8; 3] = [0xff, 0x4f, 0x80]; // dec dword [rdi - 128]
+    let around = body.len() + CALL + NEXT.len() + 6;
+    let mut bytes = before;
+    bytes.extend([0xc7, 0x47, 0x80, 4, 0, 0, 0]); // mov dword [rdi - 128], 4
+    bytes.push(0xe8);
+    bytes.extend(((around - CALL + 5) as u32).to_le_bytes());
+    bytes.extend(&body);
+    bytes.extend(NEXT);
+    bytes.extend([0x0f, 0x85]); // jne: to the call
+    bytes.extend((around as u32).wrapping_neg().to_le_bytes());
+    bytes.push(0xe9);
+    bytes.extend((function.len() as u32 + 1).to_le_bytes());
+    bytes.extend(&function);
+    bytes.push(0xc3);
+    // The return address is another one on each side: mov qword [rsp - 8], 0.
+    bytes.extend([0x48, 0xc7, 0x44, 0x24, 0xf8, 0, 0, 0, 0]);
+    let name = format!("{bytes:02x?}");
+    Case { name, bytes, undefined_flags: STATUS, aligned: true, offset_bytes: None }
 }
 
 /// A wide constant is moved on, then needed again when its scratch register had other work.
@@ -292,5 +425,11 @@ pub fn constant_needed_again() -> Case {
         &[0x41, 0x02, 0xc2],                                           // add al, r10b
         &[0x49, 0x39, 0xcf],                                           // cmp r15, rcx
     ];
-    Case { name: "constant needed again".to_owned(), bytes: code.concat(), undefined_flags: 0 }
+    Case {
+        name: "constant needed again".to_owned(),
+        bytes: code.concat(),
+        undefined_flags: 0,
+        aligned: true,
+        offset_bytes: None,
+    }
 }

@@ -24,11 +24,26 @@ const MASK: u64 = REGISTERS + 256;
 const INFO: u64 = MASK + 8;
 const FRAME_BYTES: u64 = INFO + 128;
 
-/// The FXSAVE area.
-const FPU_BYTES: u64 = 512;
+/// The XSAVE area: the FXSAVE area, a header, upper halves; and behind it the second magic word.
+const AREA_BYTES: usize = 832;
+const FPU_BYTES: u64 = AREA_BYTES as u64 + 4;
 const FPU_MXCSR: usize = 24;
 const FPU_REGISTERS: usize = 32;
 const FPU_VECTORS: usize = 160;
+/// What software may use in it: here the kernel says what it has written.
+const FPU_SOFTWARE: usize = 464;
+const FPU_HEADER: usize = 512;
+const FPU_UPPER: usize = 576;
+const FPU_MAGIC1: u32 = 0x4650_5853;
+const FPU_MAGIC2: u32 = 0x4650_5845;
+/// x87, SSE, AVX.
+const COMPONENTS: u64 = 7;
+const COMPONENT_X87: u64 = 1;
+const COMPONENT_SSE: u64 = 1 << 1;
+const COMPONENT_AVX: u64 = 1 << 2;
+
+/// Flags of `ucontext`: there is an XSAVE area, and SS counts.
+const UCONTEXT_FLAGS: u64 = 1 | 2 | 4;
 
 /// The order of general registers in `sigcontext`, by number.
 const ORDER: [usize; 16] = [8, 9, 10, 11, 12, 13, 14, 15, RDI, RSI, RBP, RBX, RDX, RAX, RCX, RSP];
@@ -64,8 +79,11 @@ impl Guest for X8664 {
     }
 
     fn front_end(cpu: Option<&str>) -> Option<X86> {
-        let known = cpu.is_none_or(|cpu| Self::MACHINE.cpus.contains(&cpu));
-        known.then(X86::user)
+        match cpu {
+            None | Some("max") => Some(X86::user()),
+            Some("qemu64") => Some(X86::user().without_wide_vectors()),
+            Some(_) => None,
+        }
     }
 
     fn call_arguments(state: &State) -> (u64, [u64; 6]) {
@@ -121,6 +139,7 @@ impl Guest for X8664 {
         let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
         memory::write_word(frame, delivery.restorer, 8)?;
         memory::write(frame + UCONTEXT, &[0; 40])?;
+        memory::write_word(frame + UCONTEXT, UCONTEXT_FLAGS, 8)?;
         for (place, word) in (0..).zip(delivery.alternate) {
             memory::write_word(frame + STACK + 8 * place, word, 8)?;
         }
@@ -155,7 +174,10 @@ impl Guest for X8664 {
         let mut area = [0; FPU_BYTES as usize];
         let fpu = word(23);
         if fpu != 0 {
-            memory::read(fpu, &mut area)?;
+            memory::read(fpu, &mut area[..FPU_HEADER])?;
+            if extended_bytes(&area) == FPU_BYTES {
+                memory::read(fpu, &mut area)?;
+            }
         }
         let state = vcpu.state_mut();
         for (index, register) in ORDER.into_iter().enumerate() {
@@ -199,17 +221,37 @@ fn fpu_area(state: &State, mxcsr: u32) -> [u8; FPU_BYTES as usize] {
     area[2..4].copy_from_slice(&(status as u16).to_le_bytes());
     area[4] = !state.x87_empty as u8;
     area[FPU_MXCSR..][..4].copy_from_slice(&mxcsr.to_le_bytes());
-    area[FPU_MXCSR + 4..][..4].copy_from_slice(&0xffbf_u32.to_le_bytes());
+    area[FPU_MXCSR + 4..][..4].copy_from_slice(&0xffff_u32.to_le_bytes());
     for index in 0..8 {
         let [low, high] = state.x87[(state.x87_top as usize + index) & 7];
         area[FPU_REGISTERS + 16 * index..][..8].copy_from_slice(&low.to_le_bytes());
         area[FPU_REGISTERS + 16 * index + 8..][..2].copy_from_slice(&(high as u16).to_le_bytes());
     }
     for (index, vector) in state.vectors.iter().enumerate() {
-        area[FPU_VECTORS + 16 * index..][..8].copy_from_slice(&vector[0].to_le_bytes());
-        area[FPU_VECTORS + 16 * index + 8..][..8].copy_from_slice(&vector[1].to_le_bytes());
+        for (part, start) in [(0, FPU_VECTORS), (2, FPU_UPPER)] {
+            area[start + 16 * index..][..8].copy_from_slice(&vector[part].to_le_bytes());
+            area[start + 16 * index + 8..][..8].copy_from_slice(&vector[part + 1].to_le_bytes());
+        }
     }
+    // Handlers find in the header what is there to be changed: all of it.
+    area[FPU_HEADER..][..8].copy_from_slice(&COMPONENTS.to_le_bytes());
+    let mut software = [0; 24];
+    software[0..4].copy_from_slice(&FPU_MAGIC1.to_le_bytes());
+    software[4..8].copy_from_slice(&(FPU_BYTES as u32).to_le_bytes());
+    software[8..16].copy_from_slice(&COMPONENTS.to_le_bytes());
+    software[16..20].copy_from_slice(&(AREA_BYTES as u32).to_le_bytes());
+    area[FPU_SOFTWARE..][..24].copy_from_slice(&software);
+    area[AREA_BYTES..].copy_from_slice(&FPU_MAGIC2.to_le_bytes());
     area
+}
+
+/// How long the area is by its own words; 0 without the first magic word.
+fn extended_bytes(area: &[u8; FPU_BYTES as usize]) -> u64 {
+    let word = |at: usize| {
+        let bytes = area[at..].first_chunk().copied();
+        u32::from_le_bytes(bytes.unwrap_or_default())
+    };
+    if word(FPU_SOFTWARE) == FPU_MAGIC1 { word(FPU_SOFTWARE + 4).into() } else { 0 }
 }
 
 fn load_fpu(vcpu: &mut Vcpu<X86>, area: &[u8; FPU_BYTES as usize]) {
@@ -219,7 +261,28 @@ fn load_fpu(vcpu: &mut Vcpu<X86>, area: &[u8; FPU_BYTES as usize]) {
         u64::from_le_bytes(word)
     };
     vcpu.set_fp_control(word(FPU_MXCSR, 4) as u32);
+    // Without its magic words, or with a header that leaves something out, parts of the area say
+    // that registers are as they were first.
+    let extended =
+        extended_bytes(area) == FPU_BYTES && word(AREA_BYTES, 4) == u64::from(FPU_MAGIC2);
+    let present = if extended { word(FPU_HEADER, 8) } else { COMPONENT_X87 | COMPONENT_SSE };
     let state = vcpu.state_mut();
+    for (index, vector) in state.vectors.iter_mut().enumerate() {
+        for (component, part, start) in
+            [(COMPONENT_SSE, 0, FPU_VECTORS), (COMPONENT_AVX, 2, FPU_UPPER)]
+        {
+            let place = start + 16 * index;
+            let there = present & component != 0;
+            vector[part] = if there { word(place, 8) } else { 0 };
+            vector[part + 1] = if there { word(place + 8, 8) } else { 0 };
+        }
+    }
+    state.note_upper_halves();
+    if present & COMPONENT_X87 == 0 {
+        (state.x87_control, state.x87_status, state.x87_top) = (0x37f, 0, 0);
+        (state.x87_empty, state.x87) = (0xff, [[0; 2]; 8]);
+        return;
+    }
     state.x87_control = word(0, 2);
     state.x87_status = word(2, 2) & !(7 << 11);
     state.x87_top = word(2, 2) >> 11 & 7;
@@ -227,10 +290,6 @@ fn load_fpu(vcpu: &mut Vcpu<X86>, area: &[u8; FPU_BYTES as usize]) {
     for index in 0..8 {
         let place = FPU_REGISTERS + 16 * index;
         state.x87[(state.x87_top as usize + index) & 7] = [word(place, 8), word(place + 8, 2)];
-    }
-    for (index, vector) in state.vectors.iter_mut().enumerate() {
-        let place = FPU_VECTORS + 16 * index;
-        (vector[0], vector[1]) = (word(place, 8), word(place + 8, 8));
     }
 }
 

@@ -5,6 +5,7 @@ use iced_x86::{Mnemonic as M, OpKind};
 use super::Row;
 use super::moves::condition;
 use crate::ir::{AtomicOp, Cmp, Code, FlagKind, Type, Value};
+use crate::x86::helpers::helper;
 use crate::x86::lift::{Address, Lift, general_number};
 use crate::x86::state;
 
@@ -254,7 +255,15 @@ fn lowest(l: &mut Lift, which: Lowest) {
 
 fn gather(l: &mut Lift, code: Code) {
     let (value, mask) = (l.read(1), l.read(2));
-    let result = l.ir.alu(code, value, mask);
+    let result = if l.host.bits {
+        l.ir.alu(code, value, mask)
+    } else {
+        let ty = l.ir.ty(value);
+        let [value, mask] = [value, mask].map(|value| l.ir.zext(Type::I64, value));
+        let helper = if code == Code::Pext { helper::PEXT } else { helper::PDEP };
+        let result = l.ir.helper(helper, value, mask, Value::NONE);
+        l.ir.trunc(ty, result)
+    };
     l.write(0, result);
 }
 

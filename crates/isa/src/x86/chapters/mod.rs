@@ -4,10 +4,14 @@
 //! twice does not compile; one that stands nowhere is an invalid opcode.
 
 mod arithmetic;
+mod avx;
+mod avx_moves;
 mod bits;
 mod control;
+mod fma;
 mod moves;
 mod processor;
+mod sha;
 mod shifts;
 mod sse;
 mod sse_moves;
@@ -30,6 +34,8 @@ enum Unit {
     Fpu,
     /// SSE and what followed.
     Sse,
+    /// AVX and what followed, by VEX.
+    Avx,
 }
 
 const CHAPTERS: &[(Unit, &[Row])] = &[
@@ -44,6 +50,10 @@ const CHAPTERS: &[(Unit, &[Row])] = &[
     (Unit::Fpu, x87::ROWS),
     (Unit::Sse, sse::ROWS),
     (Unit::Sse, sse_moves::ROWS),
+    (Unit::Sse, sha::ROWS),
+    (Unit::Avx, avx::ROWS),
+    (Unit::Avx, avx_moves::ROWS),
+    (Unit::Avx, fma::ROWS),
 ];
 
 /// More than there are mnemonics.
@@ -80,7 +90,13 @@ pub fn lift(lift: &mut Lift) {
     match INDEX[lift.insn.mnemonic() as usize] {
         None => lift.illegal(),
         Some((Unit::Sse, _)) if !lift.mode.sse => lift.illegal(),
-        Some((Unit::Fpu | Unit::Sse, _)) if lift.mode.fpu_off => lift.fault(exception::NM, 0),
-        Some((_, lifter)) => lifter(lift),
+        Some((Unit::Avx, _)) if !lift.mode.avx => lift.illegal(),
+        Some((Unit::Fpu | Unit::Sse | Unit::Avx, _)) if lift.mode.fpu_off => {
+            lift.fault(exception::NM, 0);
+        }
+        Some((unit, lifter)) => {
+            lift.vex = unit == Unit::Avx;
+            lifter(lift);
+        }
     }
 }

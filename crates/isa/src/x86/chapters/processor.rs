@@ -3,7 +3,9 @@
 use iced_x86::Mnemonic as M;
 
 use super::Row;
+use crate::front_end::Host;
 use crate::ir::{Cond, FlagKind, STATUS, Type, Value};
+use crate::x86::cpuid::Abilities;
 use crate::x86::helpers::helper;
 use crate::x86::lift::Lift;
 use crate::x86::mode::eflags;
@@ -44,7 +46,9 @@ pub const ROWS: &[Row] = &[
     (M::Popfd, |l| pop_flags(l, Type::I32)),
     (M::Popfq, |l| pop_flags(l, Type::I64)),
     (M::Cpuid, |l| {
-        l.ir.helper(helper::CPUID, Value::NONE, Value::NONE, Value::NONE);
+        let told = if l.wide_vectors { l.host } else { Host::default() };
+        let abilities = l.ir.imm(Abilities::of(told).0 as i64);
+        l.ir.helper(helper::CPUID, abilities, Value::NONE, Value::NONE);
     }),
     (M::Xgetbv, |l| {
         l.ir.helper(helper::XGETBV, Value::NONE, Value::NONE, Value::NONE);

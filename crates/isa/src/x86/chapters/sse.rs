@@ -4,10 +4,11 @@
 use iced_x86::Mnemonic as M;
 
 use super::Row;
-use crate::ir::{Cmp, Code, FlagKind, FpRule, Lane, NanRule, Round, Saturate, Type, Value};
+use crate::ir::{Cmp, Code, FlagKind, FpRule, Ir, Lane, NanRule, Round, Saturate, Type, Value};
 use crate::x86::helpers::helper;
 use crate::x86::lift::Lift;
 use crate::x86::state::{self, RAX, RCX, RDX};
+use crate::x86::vectors::Vector;
 
 pub const ROWS: &[Row] = &[
     // lane by lane, in MMX registers too
@@ -236,51 +237,87 @@ pub fn cmpsd(l: &mut Lift) {
 
 /// Without VEX there are eight predicates, and the immediate's other bits do not count.
 fn compare_lanes(l: &mut Lift, lane: Lane) {
-    let (a, b) = (l.read_vector(0), l.read_vector(1));
-    let value = l.ir.lanes2_imm(lane, a, b, l.insn.immediate8() & 7);
-    l.write_vector(0, value);
+    let imm = l.insn.immediate8() & 7;
+    binary_by(l, |ir, a, b| ir.lanes2_imm(lane, a, b, imm));
 }
 
-fn binary(l: &mut Lift, lane: Lane) {
-    let (a, b) = (l.read_vector(0), l.read_vector(1));
-    let value = l.ir.lanes2(lane, a, b);
-    l.write_vector(0, value);
+/// `operand 0 = combine(first source, second source)`.
+pub fn binary_by(l: &mut Lift, combine: impl FnMut(&mut Ir, Value, Value) -> Value) {
+    let first = l.first_source();
+    let (a, b) = (l.read_lanes(first), l.read_lanes(first + 1));
+    let value = a.zip(l.ir, b, combine);
+    l.write_lanes(0, value);
+}
+
+pub fn binary(l: &mut Lift, lane: Lane) {
+    binary_by(l, |ir, a, b| ir.lanes2(lane, a, b));
 }
 
 /// A row whose meaning depends on the register's width: not for MMX registers.
-fn whole(l: &mut Lift, lane: Lane) {
+pub fn whole(l: &mut Lift, lane: Lane) {
     if l.is_mmx(0) { l.illegal() } else { binary(l, lane) }
 }
 
-fn unary(l: &mut Lift, lane: Lane) {
-    let value = l.read_vector(1);
-    let value = l.ir.lanes1(lane, value, 0);
-    l.write_vector(0, value);
+pub fn unary(l: &mut Lift, lane: Lane) {
+    let value = l.read_lanes(1).map(l.ir, |ir, a| ir.lanes1(lane, a, 0));
+    l.write_lanes(0, value);
 }
 
-fn binary_imm(l: &mut Lift, lane: Lane) {
+pub fn binary_imm(l: &mut Lift, lane: Lane) {
     if l.is_mmx(0) {
         return l.illegal();
     }
-    let (a, b) = (l.read_vector(0), l.read_vector(1));
-    let value = l.ir.lanes2_imm(lane, a, b, l.insn.immediate8());
-    l.write_vector(0, value);
+    let mut imm = Halves::new(lane, l.insn.immediate8());
+    binary_by(l, |ir, a, b| {
+        let wide = ir.ty(a) == Type::V256;
+        ir.lanes2_imm(lane, a, b, imm.next(wide))
+    });
 }
 
-fn unary_imm(l: &mut Lift, lane: Lane) {
-    let value = l.read_vector(1);
-    let value = l.ir.lanes1(lane, value, l.insn.immediate8());
-    l.write_vector(0, value);
+pub fn unary_imm(l: &mut Lift, lane: Lane) {
+    let mut imm = Halves::new(lane, l.insn.immediate8());
+    let value = l.read_lanes(1).map(l.ir, |ir, a| {
+        let wide = ir.ty(a) == Type::V256;
+        ir.lanes1(lane, a, imm.next(wide))
+    });
+    l.write_lanes(0, value);
 }
 
-fn unary_shift(l: &mut Lift, lane: Lane) {
-    let value = l.read_vector(0);
-    let value = l.ir.lanes1(lane, value, l.insn.immediate8());
-    l.write_vector(0, value);
+/// The immediate of each half of an operation that is done half by half.
+struct Halves {
+    imm: u8,
+    /// Further bits for the upper half.
+    bits: u8,
 }
 
-fn shift(l: &mut Lift, by_constant: Lane, by_register: Lane) {
-    if l.insn.op1_kind() == iced_x86::OpKind::Immediate8 {
+impl Halves {
+    fn new(lane: Lane, imm: u8) -> Self {
+        let bits = match lane {
+            Lane::ShuffleF64 | Lane::BlendImm64 => 2,
+            Lane::BlendImm32 => 4,
+            Lane::MultiSumAbsDiff => 3,
+            _ => 0,
+        };
+        Self { imm, bits }
+    }
+
+    fn next(&mut self, wide: bool) -> u8 {
+        let imm = self.imm;
+        if !wide {
+            self.imm >>= self.bits;
+        }
+        imm
+    }
+}
+
+pub fn unary_shift(l: &mut Lift, lane: Lane) {
+    let (from, imm) = (l.first_source(), l.insn.immediate8());
+    let value = l.read_lanes(from).map(l.ir, |ir, a| ir.lanes1(lane, a, imm));
+    l.write_lanes(0, value);
+}
+
+pub fn shift(l: &mut Lift, by_constant: Lane, by_register: Lane) {
+    if l.insn.op_kind(l.insn.op_count() - 1) == iced_x86::OpKind::Immediate8 {
         unary_shift(l, by_constant);
     } else {
         binary(l, by_register);
@@ -294,15 +331,23 @@ fn blend(l: &mut Lift, lane: Lane) {
     l.write_vector(0, value);
 }
 
-fn compare(l: &mut Lift, ty: Type, kind: FlagKind) {
+pub fn compare(l: &mut Lift, ty: Type, kind: FlagKind) {
     let (a, b) = (l.read_scalar(0, ty), l.read_scalar(1, ty));
     l.set_flags(kind, ty, a, b, Value::NONE);
 }
 
 /// Zero when the operands share no bit, carry when the second has no bit that the first lacks.
-fn ptest(l: &mut Lift) {
-    let (a, b) = (l.read_vector(0), l.read_vector(1));
-    let bits = l.ir.lanes2(Lane::Test, a, b);
+pub fn ptest(l: &mut Lift) {
+    let (a, b) = (l.read_lanes(0), l.read_lanes(1));
+    let bits = match a.zip(l.ir, b, |ir, a, b| ir.lanes2(Lane::Test, a, b)) {
+        Vector::Narrow(bits) | Vector::Wide(bits) => bits,
+        Vector::Pair(low, high) => l.ir.alu(Code::And, low, high),
+    };
+    set_test_flags(l, bits);
+}
+
+/// Zero and carry from the two bits of a `Test` row.
+pub fn set_test_flags(l: &mut Lift, bits: Value) {
     let bits = l.ir.zext(Type::I64, bits);
     let zero = l.ir.and_imm(bits, 1);
     let zero = l.ir.shl_imm(zero, 6);
@@ -313,14 +358,15 @@ fn ptest(l: &mut Lift) {
 
 const RULE: FpRule = FpRule::new(NanRule::X86);
 
-fn from_integer(l: &mut Lift, ty: Type) {
-    let (old, value) = (l.read_vector(0), l.read(1));
+pub fn from_integer(l: &mut Lift, ty: Type) {
+    let first = l.first_source();
+    let (old, value) = (l.read_vector(first), l.read(first + 1));
     let number = l.ir.fconvert(Code::FFromS, ty, value, RULE);
     let value = l.ir.set_scalar(old, number);
     l.write_vector(0, value);
 }
 
-fn to_integer(l: &mut Lift, from: Type, round: Round) {
+pub fn to_integer(l: &mut Lift, from: Type, round: Round) {
     let (ty, number) = (l.ty(0), l.read_scalar(1, from));
     let rule = RULE.rounding(round);
     let value = l.ir.fto_int(Code::FToS, ty, number, rule, Saturate::Indefinite);
@@ -328,7 +374,7 @@ fn to_integer(l: &mut Lift, from: Type, round: Round) {
 }
 
 /// The four string comparisons, by helper. It leaves index or mask, and flags, in scratch state.
-fn compare_strings(l: &mut Lift, lengths: bool, mask: bool) {
+pub fn compare_strings(l: &mut Lift, lengths: bool, mask: bool) {
     let (a, b) = (l.read_vector(0), l.read_vector(1));
     l.ir.put(state::scratch(0), a);
     l.ir.put(state::scratch(1), b);
@@ -338,7 +384,7 @@ fn compare_strings(l: &mut Lift, lengths: bool, mask: bool) {
     if lengths {
         // EAX and EDX, or RAX and RDX with REX.W; beyond 16 they count as 16 in either width.
         let ty = match l.insn.mnemonic() {
-            M::Pcmpestri64 | M::Pcmpestrm64 => Type::I64,
+            M::Pcmpestri64 | M::Pcmpestrm64 | M::Vpcmpestri64 | M::Vpcmpestrm64 => Type::I64,
             _ => Type::I32,
         };
         let [length_a, length_b] = [RAX, RDX].map(|n| {
@@ -352,7 +398,7 @@ fn compare_strings(l: &mut Lift, lengths: bool, mask: bool) {
     let index = l.ir.helper(helper::COMPARE_STRINGS, what, both_lengths, Value::NONE);
     if mask {
         let value = l.ir.get(state::scratch(0));
-        l.ir.put(state::xmm(0), value);
+        l.set_xmm(0, value);
     } else {
         let index = l.ir.trunc(Type::I32, index);
         l.set_gpr(RCX, index);

@@ -1,12 +1,13 @@
 //! SSE moves, volume 1, 5.5.1 and its successors: loads, stores, lanes, control and saved state.
 
-use iced_x86::{Mnemonic as M, OpKind, Register};
+use iced_x86::{Mnemonic as M, Register};
 
 use super::Row;
-use crate::ir::{Lane, Type, Value};
+use crate::ir::{Code, Lane, Type, Value};
 use crate::x86::helpers::helper;
 use crate::x86::lift::{Address, Lift, general_number};
 use crate::x86::state::{self, RDI};
+use crate::x86::vectors::Vector;
 
 pub const ROWS: &[Row] = &[
     (M::Movaps, move_whole),
@@ -60,83 +61,18 @@ pub const ROWS: &[Row] = &[
     (M::Stmxcsr, stmxcsr),
 ];
 
-impl Lift<'_> {
-    /// Whether operand `i` is an MMX register.
-    pub fn is_mmx(&self, i: u32) -> bool {
-        self.insn.op_kind(i) == OpKind::Register && self.insn.op_register(i).is_mm()
-    }
-
-    /// Reads a vector operand: an XMM or MMX register, or as many bytes of memory, zero-extended.
-    pub fn read_vector(&mut self, i: u32) -> Value {
-        if self.insn.op_kind(i) == OpKind::Register {
-            let number = self.vector(i);
-            if self.is_mmx(i) {
-                let low = self.ir.get(state::mmx(number));
-                return self.ir.zero_upper(low);
-            }
-            return self.ir.get(state::xmm(number));
-        }
-        let (bytes, at) = (self.bytes(i), self.address());
-        if bytes == 16 {
-            return self.load(Type::V128, at);
-        }
-        let low = self.load(Type::integer(bytes), at);
-        self.widen_to_vector(low)
-    }
-
-    /// A vector whose low lane is an integer of any width.
-    fn widen_to_vector(&mut self, low: Value) -> Value {
-        match self.ir.ty(low) {
-            Type::I32 | Type::I64 => self.ir.zero_upper(low),
-            _ => {
-                let low = self.ir.zext(Type::I32, low);
-                self.ir.zero_upper(low)
-            }
-        }
-    }
-
-    /// Reads the low lane of a vector operand, or memory, as a number.
-    pub fn read_scalar(&mut self, i: u32, ty: Type) -> Value {
-        if self.is_memory(i) {
-            let at = self.address();
-            return self.load(ty, at);
-        }
-        let value = self.read_vector(i);
-        self.ir.scalar(ty, value)
-    }
-
-    /// Writes a vector register: in an MMX register the low half, with the FPU's tags made valid.
-    pub fn write_vector(&mut self, i: u32, value: Value) {
-        let number = self.vector(i);
-        if !self.is_mmx(i) {
-            return self.ir.put(state::xmm(number), value);
-        }
-        let low = self.ir.lo(value);
-        self.ir.put(state::mmx(number), low);
-        let ones = self.ir.constant(Type::I16, 0xffff);
-        self.ir.put(state::mmx_exponent(number), ones);
-        self.enter_mmx();
-    }
-
-    /// MMX instructions make all FPU registers valid and ST(0) the first one.
-    pub fn enter_mmx(&mut self) {
-        let zero = self.ir.imm(0);
-        self.ir.put(state::X87_TOP, zero);
-        self.ir.put(state::X87_EMPTY, zero);
-    }
-}
-
-fn move_whole(l: &mut Lift) {
-    let value = l.read_vector(1);
+pub fn move_whole(l: &mut Lift) {
+    let value = l.read_lanes(1);
     if !l.is_memory(0) {
-        return l.write_vector(0, value);
+        return l.write_lanes(0, value);
     }
     let at = l.address();
-    if l.is_mmx(1) {
-        let low = l.ir.lo(value);
-        l.store(at, low);
-    } else {
-        l.store(at, value);
+    match value {
+        Vector::Narrow(value) if l.is_mmx(1) => {
+            let low = l.ir.lo(value);
+            l.store(at, low);
+        }
+        value => l.store_lanes(at, value),
     }
 }
 
@@ -146,7 +82,7 @@ pub fn movsd(l: &mut Lift) {
 }
 
 /// From memory the upper lanes become zero, between registers they stay.
-fn move_scalar(l: &mut Lift, ty: Type, lane: Lane) {
+pub fn move_scalar(l: &mut Lift, ty: Type, lane: Lane) {
     if l.is_memory(0) {
         let number = l.read_scalar(1, ty);
         let at = l.address();
@@ -156,7 +92,8 @@ fn move_scalar(l: &mut Lift, ty: Type, lane: Lane) {
         let value = l.ir.zero_upper(number);
         l.write_vector(0, value);
     } else {
-        let (a, b) = (l.read_vector(0), l.read_vector(1));
+        let first = l.first_source();
+        let (a, b) = (l.read_vector(first), l.read_vector(first + 1));
         let value = l.ir.lanes2(lane, a, b);
         l.write_vector(0, value);
     }
@@ -167,8 +104,10 @@ fn is_vector(register: Register) -> bool {
 }
 
 /// MOVD and MOVQ, between vectors, general registers and memory.
-fn move_integer(l: &mut Lift, ty: Type) {
-    let ty = if l.insn.mnemonic() == M::Movd && l.bytes(if l.is_memory(0) { 0 } else { 1 }) == 8 {
+pub fn move_integer(l: &mut Lift, ty: Type) {
+    let ty = if matches!(l.insn.mnemonic(), M::Movd | M::Vmovd)
+        && l.bytes(if l.is_memory(0) { 0 } else { 1 }) == 8
+    {
         Type::I64
     } else {
         ty
@@ -188,7 +127,7 @@ fn move_integer(l: &mut Lift, ty: Type) {
     }
 }
 
-fn move_half(l: &mut Lift, half: u32) {
+pub fn move_half(l: &mut Lift, half: u32) {
     if l.is_memory(0) {
         let vector = l.read_vector(1);
         let value = l.ir.lane_get(Type::I64, vector, half);
@@ -197,44 +136,57 @@ fn move_half(l: &mut Lift, half: u32) {
     } else {
         let at = l.address();
         let value = l.load(Type::I64, at);
-        let vector = l.read_vector(0);
+        let vector = l.read_vector(l.first_source());
         let vector = l.ir.lane_put(vector, value, half);
         l.write_vector(0, vector);
     }
 }
 
-fn high_to_low(l: &mut Lift) {
-    let (to, from) = (l.read_vector(0), l.read_vector(1));
+pub fn high_to_low(l: &mut Lift) {
+    let first = l.first_source();
+    let (to, from) = (l.read_vector(first), l.read_vector(first + 1));
     let value = l.ir.lanes2(Lane::ZipHi64, from, to);
     l.write_vector(0, value);
 }
 
-fn low_to_high(l: &mut Lift) {
-    let (to, from) = (l.read_vector(0), l.read_vector(1));
+pub fn low_to_high(l: &mut Lift) {
+    let first = l.first_source();
+    let (to, from) = (l.read_vector(first), l.read_vector(first + 1));
     let value = l.ir.lanes2(Lane::ZipLo64, to, from);
     l.write_vector(0, value);
 }
 
-fn mask(l: &mut Lift, lane: Lane) {
-    let vector = l.read_vector(1);
-    let bits = l.ir.lanes1(lane, vector, 0);
+pub fn mask(l: &mut Lift, lane: Lane) {
+    let bits = match l.read_lanes(1).map(l.ir, |ir, a| ir.lanes1(lane, a, 0)) {
+        Vector::Narrow(bits) | Vector::Wide(bits) => bits,
+        Vector::Pair(low, high) => {
+            let lanes = match lane {
+                Lane::Mask8 => 16,
+                Lane::Mask32 => 4,
+                _ => 2,
+            };
+            let high = l.ir.shl_imm(high, lanes);
+            l.ir.alu(Code::Or, low, high)
+        }
+    };
     l.set_gpr(general_number(l.insn.op0_register()), bits);
 }
 
-fn insert(l: &mut Lift, ty: Type) {
-    let vector = l.read_vector(0);
-    let value = if l.is_memory(1) {
+pub fn insert(l: &mut Lift, ty: Type) {
+    let first = l.first_source();
+    let vector = l.read_vector(first);
+    let value = if l.is_memory(first + 1) {
         let at = l.address();
         l.load(ty, at)
     } else {
-        l.gpr(general_number(l.insn.op1_register()), ty)
+        l.gpr(general_number(l.insn.op_register(first + 1)), ty)
     };
     let lanes = if l.is_mmx(0) { 8 } else { 16 } / ty.bytes();
     let vector = l.ir.lane_put(vector, value, u32::from(l.insn.immediate8()) & (lanes - 1));
     l.write_vector(0, vector);
 }
 
-fn extract(l: &mut Lift, ty: Type) {
+pub fn extract(l: &mut Lift, ty: Type) {
     let vector = l.read_vector(1);
     let lanes = if l.is_mmx(1) { 8 } else { 16 } / ty.bytes();
     let value = l.ir.lane_get(ty, vector, u32::from(l.insn.immediate8()) & (lanes - 1));
@@ -248,16 +200,17 @@ fn extract(l: &mut Lift, ty: Type) {
 }
 
 /// From memory there is one lane, whatever the immediate says of the source.
-fn insertps(l: &mut Lift) {
+pub fn insertps(l: &mut Lift) {
     let imm = l.insn.immediate8();
-    let imm = if l.is_memory(1) { imm & 0x3f } else { imm };
-    let (a, b) = (l.read_vector(0), l.read_vector(1));
+    let first = l.first_source();
+    let imm = if l.is_memory(first + 1) { imm & 0x3f } else { imm };
+    let (a, b) = (l.read_vector(first), l.read_vector(first + 1));
     let value = l.ir.lanes2_imm(Lane::InsertF32, a, b, imm);
     l.write_vector(0, value);
 }
 
 /// Stores the bytes whose mask byte is negative, by helper.
-fn maskmov(l: &mut Lift) {
+pub fn maskmov(l: &mut Lift) {
     let (value, mask) = (l.read_vector(1), l.read_vector(2));
     l.ir.put(state::scratch(0), value);
     l.ir.put(state::scratch(1), mask);
@@ -270,13 +223,13 @@ fn maskmov(l: &mut Lift) {
     l.ir.helper(helper::MASKED_STORE, at, Value::NONE, Value::NONE);
 }
 
-fn ldmxcsr(l: &mut Lift) {
+pub fn ldmxcsr(l: &mut Lift) {
     let value = l.read(0);
     let value = l.ir.and_imm(value, 0xffff);
     l.ir.fp_control_put(value);
 }
 
-fn stmxcsr(l: &mut Lift) {
+pub fn stmxcsr(l: &mut Lift) {
     let value = l.ir.fp_control_get();
     l.write(0, value);
 }

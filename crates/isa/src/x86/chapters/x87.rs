@@ -104,6 +104,14 @@ pub const ROWS: &[Row] = &[
     (M::Fxsave64, fxsave),
     (M::Fxrstor, fxrstor),
     (M::Fxrstor64, fxrstor),
+    (M::Xsave, |l| xsave(l, 0)),
+    (M::Xsave64, |l| xsave(l, 0)),
+    (M::Xsaveopt, |l| xsave(l, 1)),
+    (M::Xsaveopt64, |l| xsave(l, 1)),
+    (M::Xsavec, |l| xsave(l, 2)),
+    (M::Xsavec64, |l| xsave(l, 2)),
+    (M::Xrstor, xrstor),
+    (M::Xrstor64, xrstor),
 ];
 
 /// An operation under construction: the fields that the helper takes apart.
@@ -358,4 +366,26 @@ fn fxrstor(l: &mut Lift) {
     let mxcsr = l.ir.helper(helper::RESTORE_FPU, at, count, Value::NONE);
     let mxcsr = l.ir.trunc(Type::I32, mxcsr);
     l.ir.fp_control_put(mxcsr);
+}
+
+fn xsave(l: &mut Lift, kind: i64) {
+    let at = l.address();
+    let at = l.flatten(at);
+    let mxcsr = l.ir.fp_control_get();
+    let mxcsr = l.ir.zext(Type::I64, mxcsr);
+    let what = l.ir.imm(vector_registers(l) | kind << 8);
+    l.ir.helper(helper::XSAVE, at, mxcsr, what);
+}
+
+/// Upper halves may be in use afterwards or not, which is another variant of the mode.
+fn xrstor(l: &mut Lift) {
+    let at = l.address();
+    let at = l.flatten(at);
+    let mxcsr = l.ir.fp_control_get();
+    let mxcsr = l.ir.zext(Type::I64, mxcsr);
+    let count = l.ir.imm(vector_registers(l));
+    let mxcsr = l.ir.helper(helper::XRSTOR, at, mxcsr, count);
+    let mxcsr = l.ir.trunc(Type::I32, mxcsr);
+    l.ir.fp_control_put(mxcsr);
+    l.end_mode();
 }

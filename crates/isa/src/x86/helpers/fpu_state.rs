@@ -98,20 +98,16 @@ pub fn load_environment(
 }
 
 const FXSAVE_REGISTERS: u64 = 32;
-const FXSAVE_VECTORS: u64 = 160;
+/// Where vector registers begin.
+pub const FXSAVE_VECTORS: u64 = 160;
 
 fn check_alignment(address: u64) -> Result<(), Stop> {
     if address.is_multiple_of(16) { Ok(()) } else { protection(0) }
 }
 
-/// FXSAVE: address, MXCSR, how many vector registers.
-pub fn save(
-    state: &mut State,
-    memory: &mut dyn GuestMemory,
-    [address, mxcsr, vectors]: [u64; 3],
-) -> HelperResult {
-    check_alignment(address)?;
-    let mut image = [0_u8; 160];
+/// The first part of a saved state: control words and x87 registers. MXCSR and its mask lie at 24.
+pub fn image(state: &State, mxcsr: u64) -> [u8; FXSAVE_VECTORS as usize] {
+    let mut image = [0_u8; FXSAVE_VECTORS as usize];
     image[0..2].copy_from_slice(&(state.x87_control as u16).to_le_bytes());
     image[2..4].copy_from_slice(&(state.x87_status_word() as u16).to_le_bytes());
     image[4] = !(state.x87_empty as u8);
@@ -123,7 +119,37 @@ pub fn save(
         image[at..at + 8].copy_from_slice(&low.to_le_bytes());
         image[at + 8..at + 10].copy_from_slice(&(high as u16).to_le_bytes());
     }
-    memory.write(address, &image, 0).map_err(super::memory_fault)?;
+    image
+}
+
+/// The control words and registers of the x87 from such a part.
+pub fn load_image(state: &mut State, image: &[u8; FXSAVE_VECTORS as usize]) {
+    let word = |at: usize| u64::from(u16::from_le_bytes([image[at], image[at + 1]]));
+    state.x87_control = word(0) | 0x40;
+    state.set_x87_status_word(word(2));
+    state.x87_empty = u64::from(!image[4]);
+    for i in 0..8 {
+        let at = (FXSAVE_REGISTERS + 16 * i) as usize;
+        let low = (0..8).fold(0, |low, byte| low | u64::from(image[at + byte]) << (8 * byte));
+        state.x87[((state.x87_top + i) & 7) as usize] = [low, word(at + 8)];
+    }
+}
+
+/// MXCSR in a saved state; general protection when it has bits that do not exist.
+pub fn saved_mxcsr(image: &[u8; FXSAVE_VECTORS as usize]) -> Result<u64, Stop> {
+    let bytes = [image[24], image[25], image[26], image[27]];
+    let mxcsr = u64::from(u32::from_le_bytes(bytes));
+    if mxcsr & !MXCSR_MASK != 0 { protection(0) } else { Ok(mxcsr) }
+}
+
+/// FXSAVE: address, MXCSR, how many vector registers.
+pub fn save(
+    state: &mut State,
+    memory: &mut dyn GuestMemory,
+    [address, mxcsr, vectors]: [u64; 3],
+) -> HelperResult {
+    check_alignment(address)?;
+    memory.write(address, &image(state, mxcsr), 0).map_err(super::memory_fault)?;
     for (n, vector) in state.vectors.iter().enumerate().take(vectors as usize) {
         let place = address.wrapping_add(FXSAVE_VECTORS + 16 * n as u64);
         store(memory, place, 8, vector[0])?;
@@ -139,13 +165,9 @@ pub fn restore(
     [address, vectors, _]: [u64; 3],
 ) -> HelperResult {
     check_alignment(address)?;
-    let mut image = [0_u8; 160];
+    let mut image = [0_u8; FXSAVE_VECTORS as usize];
     memory.read(address, &mut image, 0).map_err(super::memory_fault)?;
-    let word = |at: usize| u64::from(u16::from_le_bytes([image[at], image[at + 1]]));
-    let mxcsr = word(24) | word(26) << 16;
-    if mxcsr & !MXCSR_MASK != 0 {
-        return protection(0);
-    }
+    let mxcsr = saved_mxcsr(&image)?;
     let mut loaded = state.vectors;
     for (n, vector) in loaded.iter_mut().enumerate().take(vectors as usize) {
         let place = address.wrapping_add(FXSAVE_VECTORS + 16 * n as u64);
@@ -153,13 +175,6 @@ pub fn restore(
         vector[1] = load(memory, place.wrapping_add(8), 8)?;
     }
     state.vectors = loaded;
-    state.x87_control = word(0) | 0x40;
-    state.set_x87_status_word(word(2));
-    state.x87_empty = u64::from(!image[4]);
-    for i in 0..8 {
-        let at = (FXSAVE_REGISTERS + 16 * i) as usize;
-        let low = (0..8).fold(0, |low, byte| low | u64::from(image[at + byte]) << (8 * byte));
-        state.x87[((state.x87_top + i) & 7) as usize] = [low, word(at + 8)];
-    }
+    load_image(state, &image);
     Ok(mxcsr)
 }

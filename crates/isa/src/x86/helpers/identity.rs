@@ -10,24 +10,31 @@ use crate::x86::state::{RAX, RBX, RCX, RDX, State};
 /// The frequency of the time-stamp counter, which CPUID tells: one tick a nanosecond.
 pub const TSC_HZ: u64 = 1_000_000_000;
 
-/// CPUID.
-pub fn cpuid(state: &mut State, _: &mut dyn GuestMemory, _: [u64; 3]) -> HelperResult {
-    let [a, b, c, d] = cpuid::answer(state, state.gpr[RAX] as u32, state.gpr[RCX] as u32);
+/// CPUID; the first operand is what the back end can do, as [`cpuid::Abilities`].
+pub fn cpuid(
+    state: &mut State,
+    _: &mut dyn GuestMemory,
+    [abilities, ..]: [u64; 3],
+) -> HelperResult {
+    let (leaf, subleaf) = (state.gpr[RAX] as u32, state.gpr[RCX] as u32);
+    let [a, b, c, d] = cpuid::answer(state, cpuid::Abilities(abilities), leaf, subleaf);
     for (register, value) in [(RAX, a), (RBX, b), (RCX, c), (RDX, d)] {
         state.gpr[register] = u64::from(value);
     }
     Ok(0)
 }
 
-/// XGETBV: XCR0 is the only one.
+/// XGETBV: XCR0, or with 1 the components of it that are in use.
 pub fn xgetbv(state: &mut State, _: &mut dyn GuestMemory, _: [u64; 3]) -> HelperResult {
     if state.cr[4] & control::CR4_OSXSAVE == 0 {
         return fault(exception::UD, 0);
     }
-    if state.gpr[RCX] as u32 != 0 {
-        return protection(0);
-    }
-    (state.gpr[RAX], state.gpr[RDX]) = (state.xcr0 & 0xffff_ffff, state.xcr0 >> 32);
+    let value = match state.gpr[RCX] as u32 {
+        0 => state.xcr0,
+        1 => state.xcr0 & state.components_in_use(),
+        _ => return protection(0),
+    };
+    (state.gpr[RAX], state.gpr[RDX]) = (value & 0xffff_ffff, value >> 32);
     Ok(0)
 }
 

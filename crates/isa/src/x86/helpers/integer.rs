@@ -115,6 +115,18 @@ fn sum_flags(a: u64, b: u64, c: u64, result: u64, width: u32, subtract: bool) ->
         | overflow << OVERFLOW.trailing_zeros()
 }
 
+/// The bits of `value` under `mask`, gathered at the low end.
+pub fn pext(_: &mut State, _: &mut dyn GuestMemory, [value, mask, _]: [u64; 3]) -> HelperResult {
+    let chosen = (0..64).filter(|bit| mask >> bit & 1 != 0);
+    Ok(chosen.enumerate().fold(0, |result, (to, from)| result | (value >> from & 1) << to))
+}
+
+/// The low bits of `value`, scattered to where `mask` has ones.
+pub fn pdep(_: &mut State, _: &mut dyn GuestMemory, [value, mask, _]: [u64; 3]) -> HelperResult {
+    let chosen = (0..64).filter(|bit| mask >> bit & 1 != 0);
+    Ok(chosen.enumerate().fold(0, |result, (from, to)| result | (value >> from & 1) << to))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

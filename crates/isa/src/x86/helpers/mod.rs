@@ -1,6 +1,7 @@
 //! Semantics too rare or too large for IR, called by number.
 
 mod decimal;
+mod elements;
 mod fpu_state;
 mod identity;
 mod integer;
@@ -9,11 +10,17 @@ mod registers;
 mod string_compare;
 mod strings;
 pub(super) mod transfer;
+mod vector;
+mod vector_float;
 mod x87;
+pub(super) mod xsave;
 
+pub use elements::{Gather, MaskedMove};
 pub use identity::TSC_HZ;
 pub use integer::Locked;
 pub use strings::StringOp;
+pub use vector::{Operation, SCRATCH, Software};
+pub use vector_float::Fused;
 pub use x87::{Arithmetic, Constant, Function, Source, X87};
 
 use crate::front_end::{Event, GuestMemory, Helper, HelperResult, Stop};
@@ -53,6 +60,11 @@ helpers! {
     STRING "string" strings::string, false;
     COMPARE_STRINGS "compare_strings" string_compare::compare_strings, false;
     MASKED_STORE "masked_store" strings::masked_store, false;
+    PEXT "pext" integer::pext, false;
+    PDEP "pdep" integer::pdep, false;
+    MASKED_MOVE "masked_move" elements::masked_move, false;
+    GATHER "gather" elements::gather, false;
+    VECTOR "vector" vector::vector, false;
     CPUID "cpuid" identity::cpuid, false;
     XGETBV "xgetbv" identity::xgetbv, false;
     RDTSC "rdtsc" identity::rdtsc, false;
@@ -90,6 +102,8 @@ helpers! {
     X87_LOAD_ENVIRONMENT "fldenv" fpu_state::load_environment, false;
     SAVE_FPU "fxsave" fpu_state::save, false;
     RESTORE_FPU "fxrstor" fpu_state::restore, false;
+    XSAVE "xsave" xsave::xsave, false;
+    XRSTOR "xrstor" xsave::xrstor, false;
 }
 
 /// An exception with an error code.

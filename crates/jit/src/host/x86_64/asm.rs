@@ -531,6 +531,12 @@ impl Asm {
         self.byte(bit);
     }
 
+    /// `btc dst, imm8`.
+    pub fn flip_bit(&mut self, size: u8, dst: Gpr, bit: u8) {
+        self.modrm(size, 0, &[0x0f, 0xba], 7, Rm::Reg(dst), false);
+        self.byte(bit);
+    }
+
     /// `bt a, b`.
     pub fn bt(&mut self, size: u8, a: Gpr, b: Gpr) {
         self.modrm(size, 0, &[0x0f, 0xa3], b, Rm::Reg(a), false);

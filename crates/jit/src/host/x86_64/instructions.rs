@@ -161,6 +161,15 @@ instruction!(dot_32 two "dpps {x}, {y}, 0xff");
 instruction!(dot_64 two "dppd {x}, {y}, 0x33");
 instruction!(aes_key two "aeskeygenassist {x}, {x}, 0");
 
+instruction!(sha1_rounds_0 two "sha1rnds4 {x}, {y}, 0");
+instruction!(sha1_rounds_1 two "sha1rnds4 {x}, {y}, 1");
+instruction!(sha1_rounds_2 two "sha1rnds4 {x}, {y}, 2");
+instruction!(sha1_rounds_3 two "sha1rnds4 {x}, {y}, 3");
+
+/// Four rounds of SHA-1, by what they do.
+pub const SHA1_ROUNDS: [Instruction; 4] =
+    [sha1_rounds_0, sha1_rounds_1, sha1_rounds_2, sha1_rounds_3];
+
 rows! {
     And two "pand {x}, {y}";
     AndNot two "pandn {x}, {y}";
@@ -347,6 +356,12 @@ rows! {
     AesDec two "aesdec {x}, {y}";
     AesDecLast two "aesdeclast {x}, {y}";
     AesInvMixColumns two "aesimc {x}, {x}";
+    Sha1NextE two "sha1nexte {x}, {y}";
+    Sha1Message1 two "sha1msg1 {x}, {y}";
+    Sha1Message2 two "sha1msg2 {x}, {y}";
+    Sha256Rounds mask "sha256rnds2 {x}, {y}";
+    Sha256Message1 two "sha256msg1 {x}, {y}";
+    Sha256Message2 two "sha256msg2 {x}, {y}";
     PermuteEachF32 two "vpermilps {x}, {x}, {y}";
     PermuteEachF64 two "vpermilpd {x}, {x}, {y}";
 }

@@ -3,6 +3,7 @@
 use isa::ir::Type;
 use isa::{Layout, Pin, Prefer};
 
+use super::Features;
 use super::asm::reg;
 
 /// No register.
@@ -31,7 +32,7 @@ pub struct HostMap {
 
 impl HostMap {
     /// Distributes the host's registers.
-    pub fn new(layout: &Layout) -> Self {
+    pub fn new(layout: &Layout, features: Features) -> Self {
         let words = layout.bytes.div_ceil(8) + 1;
         // The order in which registers without preference are given: those without a role last
         // become scratch, so that multiplication, division and shifts find RAX, RCX, RDX free.
@@ -53,7 +54,11 @@ impl HostMap {
             .vectors
             .iter()
             .zip(0..16 - SCRATCH_XMMS)
-            .map(|(pin, host)| (pin.reg.offset, host, pin.reg.ty))
+            .map(|(pin, host)| {
+                // Without 256-bit registers the upper halves stay in memory.
+                let narrow = pin.reg.ty == Type::V256 && !features.avx2;
+                (pin.reg.offset, host, if narrow { Type::V128 } else { pin.reg.ty })
+            })
             .collect();
         // Prefer registers with roles as scratch.
         free.reverse();

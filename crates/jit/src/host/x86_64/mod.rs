@@ -22,6 +22,8 @@ pub struct Features {
     pub fma: bool,
     /// F16C.
     pub f16c: bool,
+    /// SHA.
+    pub sha: bool,
 }
 
 impl Features {
@@ -33,6 +35,13 @@ impl Features {
             lzcnt: is_x86_feature_detected!("lzcnt") && is_x86_feature_detected!("popcnt"),
             fma: is_x86_feature_detected!("fma"),
             f16c: is_x86_feature_detected!("f16c"),
+            sha: is_x86_feature_detected!("sha"),
         }
+    }
+
+    /// What front ends must know of them.
+    pub fn host(self) -> isa::Host {
+        let Self { avx2, bmi2, fma, f16c, sha, .. } = self;
+        isa::Host { wide: avx2, fused: avx2 && fma, half: avx2 && f16c, sha, bits: bmi2 }
     }
 }

@@ -8,6 +8,10 @@ use super::super::vcpu_block::{self as block, reason};
 use super::{Cold, Job, Mmu, Site};
 use crate::translator::TAIL;
 
+/// Which bit of a pushed return address tells calls of the other variant apart: no canonical
+/// address differs from another one in it alone.
+const VARIANT_BIT: u8 = 62;
+
 const EXIT_REQUEST: Rm = Rm::Mem(Mem::gs(block::EXIT_REQUEST));
 
 impl Job<'_> {
@@ -42,7 +46,8 @@ impl Job<'_> {
     /// A direct exit through a jump that the engine links to its target.
     fn site(&mut self, target: u64, label: Label) -> u32 {
         let site = self.c.sites.len() as u32;
-        self.c.sites.push(Site { target, place: self.c.asm.label_address(label), stub: 0 });
+        let (place, variant) = (self.c.asm.label_address(label), self.c.variant);
+        self.c.sites.push(Site { target, variant, place, stub: 0 });
         self.c.cold.push((0, Cold::Link { site }));
         site
     }
@@ -85,13 +90,13 @@ impl Job<'_> {
         self.give_back();
         if self.is_far(target) {
             let from = self.c.asm.jcc(cc);
-            return self.c.cold.push((0, Cold::Back { from, target }));
+            return self.c.cold.push((0, Cold::Back { from, target, variant: self.c.variant }));
         }
         if self.is_backward(target) {
             // Most likely a loop: its way round has one jump that is taken.
             if self.flags_live() {
                 let from = self.c.asm.jcc(cc);
-                return self.c.cold.push((0, Cold::Back { from, target }));
+                return self.c.cold.push((0, Cold::Back { from, target, variant: self.c.variant }));
             }
             let skip = self.c.asm.jcc(cc ^ 1);
             self.jump(target);
@@ -125,10 +130,11 @@ impl Job<'_> {
         asm.mov(4, slot, pc);
         asm.shift_imm(4, Shift::Shl, slot, 3);
         asm.alu_imm(4, Alu::And, Rm::Reg(slot), (16 << block::JUMPS_BITS) - 16);
-        if self.t.mode_tag == 0 {
+        let mode_tag = self.t.mode_tags[usize::from(self.c.variant)];
+        if mode_tag == 0 {
             asm.alu(8, Alu::Cmp, pc, entry(0));
         } else {
-            asm.mov_imm(tag, self.t.mode_tag);
+            asm.mov_imm(tag, mode_tag);
             asm.alu(8, Alu::Xor, tag, Rm::Reg(pc));
             asm.alu(8, Alu::Cmp, tag, entry(0));
         }
@@ -153,6 +159,8 @@ impl Job<'_> {
         self.c.asm.alu(8, Alu::Cmp, reg::RSP, limit);
         let from = self.c.asm.jcc(cc::B);
         self.c.cold.push((0, Cold::Returns { from, back: self.c.asm.here() }));
+        // A return arrives where it was called from in the same variant only.
+        let back = if self.c.variant { back ^ 1 << VARIANT_BIT } else { back };
         match i32::try_from(back as i64) {
             Ok(back) => self.c.asm.push_imm(back),
             Err(_) => {
@@ -205,9 +213,16 @@ impl Job<'_> {
 
     fn ret(&mut self, op: &Op) {
         let pc = self.gpr(op.a);
-        self.c.asm.alu(8, Alu::Cmp, pc, Rm::Mem(Mem::at(reg::RSP, 8)));
+        let variant = self.c.variant;
+        let mut pushed = pc;
+        if variant {
+            pushed = self.other_scratch(&[pc]);
+            self.c.asm.mov(8, pushed, pc);
+            self.c.asm.flip_bit(8, pushed, VARIANT_BIT);
+        }
+        self.c.asm.alu(8, Alu::Cmp, pushed, Rm::Mem(Mem::at(reg::RSP, 8)));
         let from = self.c.asm.jcc(cc::NE);
-        self.c.cold.push((0, Cold::Mismatch { from, pc }));
+        self.c.cold.push((0, Cold::Mismatch { from, pc, variant }));
         self.c.asm.ret();
     }
 
@@ -278,8 +293,9 @@ impl Job<'_> {
                     self.c.asm.bind(from);
                     self.leave_at_site(site, reason::KICK);
                 }
-                Cold::Back { from, target } => {
+                Cold::Back { from, target, variant } => {
                     self.c.asm.bind(from);
+                    self.c.variant = variant;
                     self.c.pc = target; // so that the check is emitted
                     self.jump(target);
                 }
@@ -289,8 +305,9 @@ impl Job<'_> {
                     self.c.asm.store(8, place, pc);
                     self.c.asm.jmp(self.t.stubs.leave[reason::LOOKUP as usize]);
                 }
-                Cold::Mismatch { from, pc } => {
+                Cold::Mismatch { from, pc, variant } => {
                     self.c.asm.bind(from);
+                    self.c.variant = variant;
                     self.c.asm.load(8, reg::RSP, Mem::gs(block::RETURNS_TOP));
                     self.c.eflags = None;
                     self.check_exit_to_lookup(pc);

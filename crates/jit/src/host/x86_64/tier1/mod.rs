@@ -14,6 +14,7 @@ mod integer;
 mod memory;
 mod packed;
 mod registers;
+mod state;
 mod vector;
 
 use isa::ir::{Code, FlagKind, Ir, Op, Reg, Type, Value};
@@ -55,8 +56,10 @@ pub struct Target<'a> {
     pub base: u64,
     /// The number of the first exit site.
     pub first_site: u32,
-    /// Exclusive-or'ed into jump cache tags: tells modes apart.
-    pub mode_tag: u64,
+    /// Exclusive-or'ed into jump cache tags: tells modes apart. With the variant clear and set.
+    pub mode_tags: [u64; 2],
+    /// The block's own variant.
+    pub variant: bool,
 }
 
 /// A direct exit.
@@ -64,6 +67,8 @@ pub struct Target<'a> {
 pub struct Site {
     /// Where it goes.
     pub target: u64,
+    /// In which variant of the mode.
+    pub variant: bool,
     /// The address of the displacement to patch.
     pub place: u64,
     /// What it jumps to while it is not linked.
@@ -78,11 +83,11 @@ enum Cold {
     /// Leaves because of an exit request.
     Kick { from: Label, site: u32 },
     /// A conditional exit backwards: checks for an exit request on its way.
-    Back { from: Label, target: u64 },
+    Back { from: Label, target: u64, variant: bool },
     /// An indirect target is not in the jump cache; it is in `pc`.
     Lookup { from: Label, pc: u8 },
     /// A return that does not match: resets the return stack, then the jump cache.
-    Mismatch { from: Label, pc: u8 },
+    Mismatch { from: Label, pc: u8, variant: bool },
     /// No room on the return stack: empties it.
     Returns { from: Label, back: u64 },
     /// `RaiseIf`.
@@ -143,6 +148,12 @@ pub struct Compiler {
     borrowed_xmms: Vec<(u8, u8)>,
     /// Code in which pinned registers were borrowed: from, to (offsets), which.
     borrows: Vec<(u32, u32, u16)>,
+    /// Upper halves of vector registers may be other than zero somewhere in the block.
+    wide: bool,
+    /// The host knows that all upper halves are zero.
+    uppers_clear: bool,
+    /// The variant of the mode that exits lead to.
+    variant: bool,
     /// The instruction being compiled.
     pc: u64,
     insn_noted: bool,
@@ -215,6 +226,15 @@ impl Compiler {
         self.borrowed = 0;
         self.borrowed_xmms.clear();
         self.insn_noted = false;
+        self.variant = target.variant;
+        // To widen a value and to put it is no more than 128-bit instructions do anyway.
+        let wide = |op: &Op| match op.code {
+            Code::ZeroUpper | Code::Put => false,
+            Code::Variant => true,
+            _ => op.ty == Type::V256,
+        };
+        self.wide = target.variant || ops.iter().any(wide);
+        self.uppers_clear = false;
     }
 }
 
@@ -357,6 +377,11 @@ impl Job<'_> {
                             && base_op.ty.is_integer();
                     if free { base } else { index as u32 }
                 }
+                // Instructions with VEX have cleared what is above their result.
+                Code::ZeroUpper if op.ty == Type::V256 => {
+                    let base = self.c.canon[op.a.index()];
+                    if self.is_clear_above(base) { base } else { index as u32 }
+                }
                 _ => index as u32,
             };
             self.c.canon.push(canon);
@@ -374,6 +399,23 @@ impl Job<'_> {
                 }
             }
         }
+    }
+
+    /// Whether this vector's register has zeros above its 128 bits.
+    fn is_clear_above(&self, index: u32) -> bool {
+        let op = &self.ops[index as usize];
+        op.ty == Type::V128
+            && matches!(
+                op.code,
+                Code::Lanes
+                    | Code::Load
+                    | Code::Const
+                    | Code::ZeroUpper
+                    | Code::SetScalar
+                    | Code::LanePut
+                    | Code::Splat
+                    | Code::HighHalf
+            )
     }
 
     /// The backward pass: what is live, what is dead, where results are going.
@@ -415,6 +457,7 @@ impl Job<'_> {
                     self.unwish_state(&op, &mut wish);
                     self.wish(&op, &mut wish);
                 }
+                Code::ClearUppers => wish = [u32::MAX; 32],
                 _ => {}
             }
             if op.code == Code::FCompare && self.c.last[index as usize] == 0 {
@@ -608,7 +651,11 @@ impl Job<'_> {
             | Code::LanePut
             | Code::Splat
             | Code::Lo
-            | Code::Hi => self.vector(index, op),
+            | Code::Hi
+            | Code::HighHalf
+            | Code::Join
+            | Code::ClearUppers => self.vector(index, op),
+            Code::Variant => self.c.variant = op.aux != 0,
             Code::Helper
             | Code::ExitIf
             | Code::Exit
@@ -634,16 +681,8 @@ impl Job<'_> {
 
 /// Must be done even when the result is unused. Comparisons of FP numbers leave sticky bits.
 fn has_effect(op: &Op) -> bool {
-    use FlagKind as Kind;
-    op.code.info().effect
-        || op.code == Code::Flags
-            && matches!(
-                FlagKind::from_aux(op.aux),
-                Kind::FpCompare
-                    | Kind::FpCompareSignal
-                    | Kind::FpCompareArm
-                    | Kind::FpCompareArmSignal
-            )
+    let compares = op.code == Code::Flags && FlagKind::from_aux(op.aux).is_float();
+    op.code.info().effect || compares
 }
 
 fn is_exit(code: Code) -> bool {

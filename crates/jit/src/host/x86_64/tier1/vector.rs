@@ -1,6 +1,6 @@
 //! Vector registers and lane operations.
 
-use isa::ir::{Code, Encoding, Form, Lane, Op, Type, Value};
+use isa::ir::{Code, Encoding, Form, Lane, LaneRow, Op, Type, Value};
 
 use super::super::asm::{Gpr, Mem, Rm, Xmm};
 use super::super::map::NONE;
@@ -15,6 +15,9 @@ const fn encoding(prefix: u8, map: u8, opcode: u8) -> Encoding {
 
 /// `movaps`.
 const MOVE: Encoding = encoding(0, 1, 0x28);
+/// `vinserti128`.
+const INSERT_HALF: Encoding = encoding(0x66, 3, 0x38);
+const VZEROUPPER: &[u8] = &[0xc5, 0xf8, 0x77];
 /// `pxor`.
 const XOR: Encoding = encoding(0x66, 1, 0xef);
 
@@ -76,7 +79,7 @@ impl Job<'_> {
             return;
         }
         if self.avx() {
-            self.c.asm.v3(MOVE, true, to, 0, Rm::Reg(from));
+            self.c.asm.v3(MOVE, self.c.wide, to, 0, Rm::Reg(from));
         } else {
             self.c.asm.sse(MOVE, to, Rm::Reg(from));
         }
@@ -194,8 +197,18 @@ impl Job<'_> {
             (Type::F64, 0) => self.three(encoding(0xf2, 1, 0x10), to, to, from),
             (Type::V128, 0 | 16) => {
                 let half = (inside / 16) as u8;
-                let insert = encoding(0x66, 3, 0x38); // vinserti128
-                self.c.asm.v3_imm(insert, true, to, to, Rm::Reg(from), half);
+                if half == 0 {
+                    // vblendps: one cycle
+                    return self.c.asm.v3_imm(
+                        encoding(0x66, 3, 0x0c),
+                        true,
+                        to,
+                        to,
+                        Rm::Reg(from),
+                        0x0f,
+                    );
+                }
+                self.c.asm.v3_imm(INSERT_HALF, true, to, to, Rm::Reg(from), half);
             }
             _ => {
                 let gpr = self.temporary();
@@ -264,6 +277,8 @@ impl Job<'_> {
                 self.gpr_to_lane(u32::from(op.aux), result, b, op.c.0);
             }
             Code::Splat => self.splat(index, op),
+            Code::HighHalf | Code::Join => self.halves(index, op),
+            Code::ClearUppers => self.clear_uppers(op),
             _ => self.half(index, op),
         }
     }
@@ -299,7 +314,8 @@ impl Job<'_> {
                 let insert = encoding(0x66, 3, 0x21);
                 self.three_imm(insert, result, source, source, 0x0e);
             }
-            _ => self.move_xmm(result, source),
+            // Of 128 bits: what is above them becomes zero.
+            _ => self.vex_or_sse(MOVE, result, 0, source),
         }
     }
 
@@ -336,8 +352,11 @@ impl Job<'_> {
     fn lanes(&mut self, index: u32, op: &Op) {
         let lane = Lane::from_aux(op.aux);
         let row = lane.row();
-        let wide = self.ty(op.a) == Type::V256;
+        let wide = self.ty(op.a) == Type::V256 || op.ty == Type::V256;
         let imm = op.c.0 as u8;
+        if row.legacy {
+            return self.legacy_lanes(index, op, row, imm);
+        }
         match row.form {
             Form::Unary | Form::UnaryImm => {
                 let a = self.xmm(op.a);
@@ -375,17 +394,123 @@ impl Job<'_> {
                 self.move_xmm(result, a);
                 self.c.asm.sse_imm(row.encoding, digit, Rm::Reg(result), imm);
             }
-            Form::Mask => self.lane_mask(index, op, lane, wide),
+            Form::Mask => self.lane_mask(index, op, row.encoding, wide),
             Form::Ternary => self.blend(index, op, row.encoding, wide),
-            Form::Fma => {
-                assert!(self.t.features.fma, "front ends offer FMA only on hosts with FMA");
-                let (a, b, c) = (self.xmm(op.a), self.xmm(op.b), self.xmm(op.c));
-                let work = self.temporary_xmm();
-                self.move_xmm(work, a);
-                // 213: work = b * work + c
-                self.c.asm.v3(row.encoding, wide, work, b, Rm::Reg(c));
-                self.deliver_xmm(index, work);
+            Form::UnaryImmReversed => {
+                let a = self.xmm(op.a);
+                let result = self.result(index);
+                self.c.asm.v3_imm(row.encoding, wide, a, 0, Rm::Reg(result), imm);
             }
+            Form::Fma => self.fused_lanes(index, op, row, wide),
+        }
+    }
+
+    /// The three forms of a fused operation differ in which operand they overwrite. In packed rows
+    /// it is the one that the result replaces, if there is one; else the first.
+    fn fused_lanes(&mut self, index: u32, op: &Op, row: &LaneRow, wide: bool) {
+        assert!(self.t.features.fma, "front ends offer FMA only on hosts with FMA");
+        let (a, b, c) = (self.xmm(op.a), self.xmm(op.b), self.xmm(op.c));
+        let packed = row.widest == Type::V256;
+        let hint = self.c.hint[index as usize];
+        let apart = (a != b) && (b != c) && (a != c);
+        if packed && apart && hint != NONE && [b, c].contains(&hint) {
+            // Whatever else is that register's moves out before it is overwritten.
+            let result = self.result(index);
+            let form = |minus: u8| Encoding { opcode: row.encoding.opcode - minus, ..row.encoding };
+            if result == c {
+                let add = Encoding { opcode: row.encoding.opcode + 0x10, ..row.encoding };
+                return self.c.asm.v3(add, wide, result, b, Rm::Reg(a)); // 231
+            }
+            return self.c.asm.v3(form(0x10), wide, result, c, Rm::Reg(a)); // 132
+        }
+        if hint == a && apart {
+            let result = self.result(index);
+            return self.c.asm.v3(row.encoding, wide, result, b, Rm::Reg(c));
+        }
+        let work = self.temporary_xmm();
+        self.move_xmm(work, a);
+        // 213: work = b * work + c
+        self.c.asm.v3(row.encoding, wide, work, b, Rm::Reg(c));
+        self.deliver_xmm(index, work);
+    }
+
+    /// Rows that the host has as `dst = op(dst, b)` only, whatever its vector extensions. Some hosts
+    /// take 150 cycles for each such instruction among those with VEX, unless they were told that
+    /// upper halves are zero; where they are not, it cannot be helped.
+    fn legacy_lanes(&mut self, index: u32, op: &Op, row: &LaneRow, imm: u8) {
+        if self.avx() && !self.c.wide && !std::mem::replace(&mut self.c.uppers_clear, true) {
+            self.c.asm.raw(VZEROUPPER);
+        }
+        let (a, b) = (self.xmm(op.a), self.xmm(op.b));
+        let mask = (row.form == Form::Ternary).then(|| self.xmm(op.c));
+        let work = self.temporary_xmm();
+        self.vex_or_sse(MOVE, work, 0, a); // clears what is above
+        match mask {
+            Some(mask) => self.with_mask_in_xmm0(row.encoding, work, b, mask),
+            None if row.form == Form::BinaryImm => {
+                self.c.asm.sse_imm(row.encoding, work, Rm::Reg(b), imm);
+            }
+            None => self.c.asm.sse(row.encoding, work, Rm::Reg(b)),
+        }
+        self.deliver_xmm(index, work);
+    }
+
+    /// `work = op(work, b, mask)` for instructions that have their mask in XMM0, which may be
+    /// pinned.
+    fn with_mask_in_xmm0(&mut self, encoding: Encoding, work: Xmm, b: Xmm, mask: Xmm) {
+        if mask == 0 {
+            return self.c.asm.sse(encoding, work, Rm::Reg(b));
+        }
+        let (keep, ty) = (Mem::gs(block::XMM_SAVE), self.widest());
+        move_vector(&mut self.c.asm, self.t.features, ty, 0, keep, true);
+        let b = if b == 0 {
+            let copy = self.temporary_xmm();
+            self.move_xmm(copy, b);
+            copy
+        } else {
+            b
+        };
+        self.move_xmm(0, mask);
+        self.c.asm.sse(encoding, work, Rm::Reg(b));
+        move_vector(&mut self.c.asm, self.t.features, ty, 0, keep, false);
+    }
+
+    /// The type of all that is in a host register.
+    pub fn widest(&self) -> Type {
+        if self.avx() && self.c.wide { Type::V256 } else { Type::V128 }
+    }
+
+    /// Both halves, or the high one of them.
+    fn halves(&mut self, index: u32, op: &Op) {
+        let a = self.xmm(op.a);
+        if op.code == Code::HighHalf {
+            let result = self.result(index);
+            return self.vector_part(result, a, 16);
+        }
+        let b = self.xmm(op.b);
+        let work = self.temporary_xmm();
+        self.c.asm.v3_imm(INSERT_HALF, true, work, a, Rm::Reg(b), 1);
+        self.deliver_xmm(index, work);
+    }
+
+    /// VZEROUPPER: pinned registers by the host's, the others in memory.
+    fn clear_uppers(&mut self, op: &Op) {
+        for n in 0..u32::from(op.aux) {
+            self.detach_cells(op.a.0 + 32 * n, 32);
+            self.c.xmms.unlock();
+        }
+        for register in 0..16 {
+            self.detach_vector(register);
+        }
+        self.spill_vectors();
+        self.c.asm.raw(VZEROUPPER);
+        let uppers = (0..u32::from(op.aux)).map(|n| op.a.0 + 32 * n + 16);
+        let uppers: Vec<u32> = uppers.filter(|&offset| self.t.map.xmm(offset).is_none()).collect();
+        let zero = self.temporary_xmm();
+        self.clear_xmm(zero);
+        for offset in uppers {
+            let mem = Mem::gs(block::STATE + offset);
+            move_vector(&mut self.c.asm, self.t.features, Type::V128, zero, mem, true);
         }
     }
 
@@ -409,10 +534,9 @@ impl Job<'_> {
         }
     }
 
-    fn lane_mask(&mut self, index: u32, op: &Op, lane: Lane, wide: bool) {
+    fn lane_mask(&mut self, index: u32, op: &Op, encoding: Encoding, wide: bool) {
         let a = self.xmm(op.a);
-        let encoding = lane.row().encoding;
-        if lane != Lane::Test {
+        if op.b == Value::NONE {
             let result = self.result(index);
             return match self.avx() {
                 true => self.c.asm.v3(encoding, wide, result, 0, Rm::Reg(a)),
@@ -442,26 +566,14 @@ impl Job<'_> {
             let result = self.result_in(index, op.a);
             return self.c.asm.v3_imm(encoding, wide, result, a, Rm::Reg(b), mask << 4);
         }
-        // The SSE forms have their mask in XMM0, which may be pinned.
         let work = self.temporary_xmm();
         self.move_xmm(work, a);
-        let keep = Mem::gs(block::XMM_SAVE);
-        move_vector(&mut self.c.asm, self.t.features, Type::V128, 0, keep, true);
-        let b = if b == 0 {
-            let copy = self.temporary_xmm();
-            self.move_xmm(copy, b);
-            copy
-        } else {
-            b
-        };
-        self.move_xmm(0, mask);
         let opcode = match encoding.opcode {
             0x4c => 0x10,
             0x4a => 0x14,
             _ => 0x15,
         };
-        self.c.asm.sse(self::encoding(0x66, 2, opcode), work, Rm::Reg(b));
-        move_vector(&mut self.c.asm, self.t.features, Type::V128, 0, keep, false);
+        self.with_mask_in_xmm0(self::encoding(0x66, 2, opcode), work, b, mask);
         self.deliver_xmm(index, work);
     }
 
