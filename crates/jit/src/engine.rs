@@ -448,6 +448,12 @@ impl<F: FrontEnd> Engine<F> {
     }
 }
 
+impl<F: FrontEnd> Drop for Engine<F> {
+    fn drop(&mut self) {
+        faults::forget(self.code.address(0));
+    }
+}
+
 /// Fetches guest code of user mode.
 pub(crate) struct UserFetch<'a, F: FrontEnd> {
     pub engine: &'a Engine<F>,
