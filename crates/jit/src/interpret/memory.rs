@@ -151,6 +151,8 @@ impl<M: Machine> Run<'_, M> {
 
     fn zero_block(&mut self, op: &Op) -> Result<Bits, Leave> {
         let (address, count) = (self.word(op.a), usize::from(op.aux));
+        // As atomic operations it needs memory: devices have no such accesses.
+        self.exchange(address, Mem::new(8), 0, 0)?;
         let zeroes = [0; 64];
         for at in (0..count).step_by(zeroes.len()) {
             let piece = &zeroes[..zeroes.len().min(count - at)];
