@@ -132,6 +132,7 @@ fn run<F: FrontEnd>(
     guest: &Guest<F>,
 ) -> (Exit, F::State, u32, Vec<u8>) {
     let mut random = Random(seed | 1);
+    ram.0.fill(0);
     for (place, word) in ram.0.chunks_mut(4).zip(code) {
         place.copy_from_slice(&word.to_le_bytes());
     }
