@@ -197,6 +197,18 @@ impl<F: FrontEnd> Engine<F> {
         }
     }
 
+    /// The host code of the block at `key` in user mode, translated if need be: for listings, and
+    /// for tests that hold its quality down.
+    pub fn host_code(&self, key: Key) -> Option<Vec<u8>> {
+        let place = BlockKey { physical: key.pc, second: NO_PAGE, key };
+        let view = self.front_end.mmu_view(key.mode);
+        let found = self.find(place, &mut UserFetch { engine: self }, view).ok()?;
+        let translator = self.translator.lock();
+        let block = &translator.list[found.number as usize];
+        let from = self.code.offset(block.host)?;
+        Some(self.code.read(from, (block.host_end - block.host) as usize))
+    }
+
     /// Forgets all translations of all vCPUs' TLBs (the memory map changed).
     pub fn flush_tlbs(&self) {
         for vcpu in self.vcpus.lock().iter() {
@@ -452,6 +464,12 @@ impl<F: FrontEnd> Engine<F> {
         }
         drop(vcpus);
         Ok(pid)
+    }
+}
+
+impl<F: FrontEnd> Drop for Engine<F> {
+    fn drop(&mut self) {
+        faults::forget(self.code.address(0));
     }
 }
 

@@ -70,6 +70,13 @@ pub fn watch(start: u64, end: u64, stubs: &Stubs) {
     region.start.store(start, Ordering::SeqCst);
 }
 
+/// The code there is going away: its place may be another one's tomorrow.
+pub fn forget(start: u64) {
+    for region in &REGIONS {
+        _ = region.start.compare_exchange(start, 0, Ordering::SeqCst, Ordering::SeqCst);
+    }
+}
+
 fn install() {
     for signal in [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL] {
         let mut action = MaybeUninit::<libc::sigaction>::zeroed();

@@ -132,6 +132,17 @@ impl CodeMemory {
         unsafe { ptr::copy_nonoverlapping(code.as_ptr(), target, code.len()) };
     }
 
+    /// Copies code.
+    pub fn read(&self, offset: usize, bytes: usize) -> Vec<u8> {
+        assert!(offset + bytes <= self.bytes, "the code lies in the cache");
+        let mut code = vec![0; bytes];
+        // SAFETY: the range lies in the mapping.
+        let from = unsafe { self.writable.as_ptr().add(offset) };
+        // SAFETY: source and target are valid for the length and do not overlap.
+        unsafe { ptr::copy_nonoverlapping(from, code.as_mut_ptr(), bytes) };
+        code
+    }
+
     /// Sets the displacement of the jump at an address, which other threads may be executing.
     pub fn patch(&self, place: u64, target: u64) {
         let offset = self.offset(place).expect("jumps lie in the cache");

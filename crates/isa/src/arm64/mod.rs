@@ -153,6 +153,11 @@ pub fn mxcsr_of(fpcr: u64) -> u32 {
 /// Sticky exceptions: their bits in FPSR and in MXCSR.
 pub const EXCEPTIONS: [(u32, u32); 5] = [(0, 0), (1, 2), (2, 3), (3, 4), (4, 5)];
 
+/// Every row, for tables and tests.
+pub fn rows() -> impl Iterator<Item = &'static Row> {
+    CHAPTERS.iter().copied().flatten()
+}
+
 /// The row that describes a word, if any.
 pub fn decode(word: u32) -> Option<&'static Row> {
     static INDEX: OnceLock<Vec<Vec<&'static Row>>> = OnceLock::new();
@@ -168,7 +173,6 @@ fn build_index() -> Vec<Vec<&'static Row>> {
         let mask = row.pattern.mask >> BUCKET_SHIFT;
         row.pattern.value >> BUCKET_SHIFT == bucket & mask
     };
-    let rows = || CHAPTERS.iter().copied().flatten();
     (0..1 << (32 - BUCKET_SHIFT))
         .map(|bucket| rows().filter(|row| describes(row, bucket)).collect())
         .collect()

@@ -116,6 +116,11 @@ impl FrontEnd for RiscV {
     }
 }
 
+/// Every row, for tables and tests.
+pub fn rows() -> impl Iterator<Item = &'static Row> {
+    CHAPTERS.iter().copied().flatten()
+}
+
 /// The row that describes a word, if any.
 pub fn decode(word: u32) -> Option<&'static Row> {
     static INDEX: OnceLock<Vec<Vec<&'static Row>>> = OnceLock::new();
@@ -129,7 +134,6 @@ const fn bucket(word: u32) -> usize {
 }
 
 fn build_index() -> Vec<Vec<&'static Row>> {
-    let rows = || CHAPTERS.iter().copied().flatten();
     let describes = |row: &Row, bucket: u32| {
         let word = (bucket & 0x1f) << 2 | (bucket >> 5) << 12 | 3;
         row.pattern.value & BUCKET_BITS & row.pattern.mask == word & BUCKET_BITS & row.pattern.mask

@@ -3,7 +3,7 @@
 use isa::ir::{AtomicOp, Code, Mem, Op, Type};
 use isa::{Access, MemoryFault};
 
-use super::{Bits, Leave, Machine, Run, int, integer, to_bytes};
+use super::{Bits, Leave, Machine, Run, from_bytes, int, integer, to_bytes};
 
 /// The smallest pages there are.
 const PAGE: u64 = 0x1000;
@@ -46,16 +46,14 @@ impl<M: Machine> Run<'_, M> {
         let (address, mem) = self.address(op, op.displacement())?;
         let bytes = mem.bytes();
         if bytes > 8 {
-            let mut low = [0; 16];
-            let mut high = [0; 16];
-            let result = self.machine.memory().read(address, &mut low, mem.mmu_index());
-            self.told(result)?;
-            if bytes > 16 {
-                let above = address.wrapping_add(16);
-                let result = self.machine.memory().read(above, &mut high, mem.mmu_index());
-                self.told(result)?;
+            // Devices are accessed by words.
+            let mut whole = [0; 32];
+            for (at, word) in (0..u64::from(bytes)).step_by(8).zip(whole.chunks_mut(8)) {
+                let place = address.wrapping_add(at);
+                let result = self.machine.memory().load(place, 8, mem.mmu_index());
+                word.copy_from_slice(&self.told(result)?.to_le_bytes());
             }
-            return Ok([u128::from_le_bytes(low), u128::from_le_bytes(high)]);
+            return Ok(from_bytes(whole));
         }
         let result = self.machine.memory().load(address, bytes, mem.mmu_index());
         let mut value = self.told(result)?;
@@ -83,8 +81,14 @@ impl<M: Machine> Run<'_, M> {
             let second = self.machine.memory().probe(last & !(PAGE - 1), 1, Access::Write);
             self.told(second)?;
         }
-        let result = self.machine.memory().write(address, &bytes[..count], mem.mmu_index());
-        self.told(result)?;
+        for (at, word) in (0..).step_by(8).zip(bytes[..count].chunks(8)) {
+            let mut value = [0; 8];
+            value[..word.len()].copy_from_slice(word);
+            let (place, value) = (address.wrapping_add(at), u64::from_le_bytes(value));
+            let width = word.len() as u32;
+            let result = self.machine.memory().store(place, width, value, mem.mmu_index());
+            self.told(result)?;
+        }
         self.written(address, count as u64);
         int(0)
     }
@@ -147,6 +151,8 @@ impl<M: Machine> Run<'_, M> {
 
     fn zero_block(&mut self, op: &Op) -> Result<Bits, Leave> {
         let (address, count) = (self.word(op.a), usize::from(op.aux));
+        // As atomic operations it needs memory: devices have no such accesses.
+        self.exchange(address, Mem::new(8), 0, 0)?;
         let zeroes = [0; 64];
         for at in (0..count).step_by(zeroes.len()) {
             let piece = &zeroes[..zeroes.len().min(count - at)];

@@ -95,7 +95,8 @@ impl<F: FrontEnd> GuestMemory for View<'_, F> {
             match self.context.place(at, Access::Read, view)? {
                 Place::Ram { host, .. } | Place::Code { host, .. } => raw::host_read(host, now),
                 Place::Device(physical) => {
-                    for (address, byte) in (physical..).zip(now) {
+                    for (offset, byte) in (0..).zip(now) {
+                        let address = physical.wrapping_add(offset);
                         *byte = self.context.bus().read(address, 1) as u8;
                     }
                 }
@@ -126,7 +127,8 @@ impl<F: FrontEnd> GuestMemory for View<'_, F> {
                     self.context.engine.invalidate(physical, physical + piece as u64);
                 }
                 Place::Device(physical) => {
-                    for (address, &byte) in (physical..).zip(now) {
+                    for (offset, &byte) in (0..).zip(now) {
+                        let address = physical.wrapping_add(offset);
                         self.context.bus().write(address, 1, u64::from(byte));
                     }
                 }

@@ -663,12 +663,9 @@ impl Job<'_> {
         let mask = if bits >= 64 { u64::MAX } else { (1 << bits) - 1 };
         let work = self.consumed(op.a);
         let field = match self.canon(op.a) == self.canon(op.b) {
-            true => self.temporary(),
+            true => self.beside(op.b, op.a, work),
             false => self.consumed(op.b),
         };
-        if self.canon(op.a) == self.canon(op.b) {
-            self.c.asm.mov(8, field, work);
-        }
         let constant = self.temporary();
         self.clobber_flags();
         self.c.asm.mov_imm(constant, mask << low);
@@ -717,7 +714,7 @@ impl Job<'_> {
     fn crc32(&mut self, index: u32, op: &Op) {
         let bytes = op.ty.bytes() as u8;
         let work = self.consumed(op.a);
-        let data = self.gpr(op.b);
+        let data = self.beside(op.b, op.a, work);
         self.clobber_flags();
         if op.aux == 0 {
             self.c.asm.mov(4, work, work);
@@ -727,6 +724,17 @@ impl Job<'_> {
         }
         let result = self.result(index);
         self.copy_gpr(Type::I32, result, work);
+    }
+
+    /// A value in another register than that of `consumed`, which is about to change: it may be the
+    /// same value.
+    fn beside(&mut self, value: Value, consumed: Value, work: Gpr) -> Gpr {
+        if self.canon(value) != self.canon(consumed) {
+            return self.gpr(value);
+        }
+        let copy = self.temporary();
+        self.c.asm.mov(8, copy, work);
+        copy
     }
 
     /// The IEEE polynomial has no host instruction: one round per bit.
