@@ -58,6 +58,12 @@ pub const APPLETS: &[Applet] = &[
         run: linux_user::run,
     },
     Applet {
+        name: "qemu-i386",
+        layer: Layer::Programs,
+        summary: "Run an x86 (32 bits) Linux program",
+        run: linux_user::run,
+    },
+    Applet {
         name: "qemu-aarch64",
         layer: Layer::Programs,
         summary: "Run an AArch64 (64 bits) Linux program",

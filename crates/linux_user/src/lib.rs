@@ -8,6 +8,7 @@ mod guest;
 mod host;
 mod memory;
 mod options;
+mod robust;
 mod signals;
 mod space;
 mod stack;
@@ -35,6 +36,7 @@ const EXIT_USAGE: u8 = 1;
 pub fn run(name: &str, arguments: &[OsString]) -> ExitCode {
     match name {
         "qemu-aarch64" => applet::<abi::arm64::Aarch64>(name, arguments),
+        "qemu-i386" => applet::<abi::i386::I386>(name, arguments),
         "qemu-riscv64" => applet::<abi::riscv64::Riscv64>(name, arguments),
         "qemu-x86_64" => applet::<abi::x86_64::X8664>(name, arguments),
         _ => {
@@ -106,7 +108,7 @@ fn start<G: Guest>(options: Options) -> Result<i32, String> {
         }
         error => format!("{}: {error}", path.display()),
     };
-    let space = AddressSpace::default();
+    let space = AddressSpace::new(G::MACHINE.address_end);
     let program_elf = Elf::open(path, &G::MACHINE).map_err(failed)?;
     let image = program_elf.load(&space, 0).map_err(failed)?;
     space.set_break(image.end);
@@ -119,7 +121,8 @@ fn start<G: Guest>(options: Options) -> Result<i32, String> {
         .map_err(|error| format!("Cannot set up the translator: {error}"))?;
     let mut vcpu = Vcpu::new(&engine).map_err(|error| format!("Cannot make a vCPU: {error}"))?;
     let entry = interpreter.map_or(image.entry, |interpreter| interpreter.entry);
-    G::start(vcpu.state_mut(), entry, stack);
+    let mut local = G::Local::default();
+    G::start(vcpu.state_mut(), &mut local, entry, stack);
     let executable = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
     let mut calls = Vec::new();
     for row in G::calls() {
@@ -142,10 +145,12 @@ fn start<G: Guest>(options: Options) -> Result<i32, String> {
     let mut thread = Thread {
         process: Arc::new(process),
         vcpu,
+        local,
         mask: signals::inherited_mask(),
         saved_mask: None,
         alternate: [0, 2, 0],
         clear_tid: 0,
+        robust_list: 0,
         ended: None,
         threaded: Arc::default(),
     };

@@ -47,10 +47,17 @@ pub fn attach(kick: Kick) {
     MAILBOX.with(|mailbox| mailbox.kick.set(Some(kick)));
 }
 
+/// Whether there is anything to do: a signal came, or one waits that `blocked` no longer holds.
+pub fn noted(blocked: u64) -> bool {
+    MAILBOX.with(|mailbox| {
+        mailbox.flag.swap(0, Ordering::SeqCst) != 0
+            || mailbox.pending.load(Ordering::SeqCst) & !blocked != 0
+    })
+}
+
 /// Takes one pending signal that `blocked` does not hold back.
 pub fn take(blocked: u64) -> Option<(i32, Info)> {
     MAILBOX.with(|mailbox| {
-        mailbox.flag.store(0, Ordering::SeqCst);
         let pending = mailbox.pending.load(Ordering::SeqCst) & !blocked;
         if pending == 0 {
             return None;
@@ -58,10 +65,7 @@ pub fn take(blocked: u64) -> Option<(i32, Info)> {
         let index = pending.trailing_zeros() as usize;
         // SAFETY: the handler writes an entry only while its bit is clear.
         let info = unsafe { (*mailbox.infos.get())[index] };
-        let rest = mailbox.pending.fetch_and(!(1 << index), Ordering::SeqCst) & !(1 << index);
-        if rest & !blocked != 0 {
-            mailbox.flag.store(1, Ordering::SeqCst);
-        }
+        mailbox.pending.fetch_and(!(1 << index), Ordering::SeqCst);
         Some((index as i32 + 1, info))
     })
 }
@@ -92,6 +96,15 @@ extern "C" fn handler(signal: i32, info: *mut libc::siginfo_t, context: *mut lib
         }
     });
     let context = context.cast::<libc::ucontext_t>();
+    // Further signals wait in the kernel, which counts and orders them, until this one is taken.
+    // SAFETY: the kernel passes a valid context.
+    let mask = unsafe { &mut (*context).uc_sigmask };
+    // SAFETY: the set is ours to change.
+    unsafe { libc::sigfillset(mask) };
+    for fault in FAULTS {
+        // SAFETY: as above.
+        unsafe { libc::sigdelset(mask, fault) };
+    }
     // SAFETY: the kernel passes a valid context.
     let rip = unsafe { &mut (*context).uc_mcontext.gregs[libc::REG_RIP as usize] };
     if let Some(instead) = crate::host::rewind(*rip as u64) {
@@ -116,10 +129,12 @@ pub fn inherited_mask() -> u64 {
     mask
 }
 
+/// Signals that are the translator's; it hands on those that someone sent.
+const FAULTS: [i32; 4] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL];
+
 /// Sets the calling thread's mask, faults excepted: those are the translator's.
 pub fn set_mask(mask: u64) {
-    let faults = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL];
-    let open = faults.iter().fold(0, |open, signal| open | 1u64 << (signal - 1));
+    let open = FAULTS.iter().fold(0, |open, signal| open | 1u64 << (signal - 1));
     let mask = mask & !open;
     let arguments = [libc::SIG_SETMASK as u64, &raw const mask as u64, 0, 8, 0, 0];
     let _ = crate::host::plain(libc::SYS_rt_sigprocmask, arguments);
@@ -138,12 +153,14 @@ pub enum Disposition {
 
 /// Sets what the host does with a signal. Faults stay with the translator.
 pub fn set(signal: i32, disposition: Disposition) {
-    if matches!(signal, libc::SIGSEGV | libc::SIGBUS | libc::SIGFPE | libc::SIGILL) {
+    if FAULTS.contains(&signal) {
         return;
     }
     // SAFETY: all zeroes is a valid `sigaction`.
     let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
-    action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
+    // With SA_RESTART the kernel goes back to the system call, where `host::rewind` finds it, if it
+    // may be made again; what the guest then sees is for `Thread::interrupted` to say.
+    action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESTART;
     action.sa_sigaction = match disposition {
         Disposition::Default => libc::SIG_DFL,
         Disposition::Ignore => libc::SIG_IGN,

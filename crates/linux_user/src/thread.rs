@@ -7,8 +7,8 @@ use isa::Event;
 use jit::{Engine, Exit, Vcpu};
 use parking_lot::Mutex;
 
-use crate::call::Call;
-use crate::guest::{Delivery, Guest};
+use crate::call::{Call, narrow};
+use crate::guest::{Delivery, Exception, Guest};
 use crate::host::{self, Answer, ERESTARTSYS, Errno};
 use crate::options::Options;
 use crate::signals::{self, Disposition, INFO_BYTES, Info};
@@ -27,6 +27,7 @@ pub struct Action {
     pub mask: u64,
 }
 
+pub const SA_SIGINFO: u64 = 4;
 pub const SA_NODEFER: u64 = 0x4000_0000;
 pub const SA_RESETHAND: u64 = 0x8000_0000;
 pub const SA_ONSTACK: u64 = 0x0800_0000;
@@ -53,10 +54,25 @@ pub struct Process<G: Guest> {
     pub named: Mutex<Vec<u64>>,
 }
 
+impl<G: Guest> Process<G> {
+    /// Names something that is not implemented, once, under `-d unimp`.
+    pub fn name_once(&self, number: u64, text: impl FnOnce() -> String) {
+        if self.options.log_unimplemented {
+            let mut named = self.named.lock();
+            if !named.contains(&number) {
+                named.push(number);
+                self.options.log(&format!("{}\n", text()));
+            }
+        }
+    }
+}
+
 /// A guest thread.
 pub struct Thread<G: Guest> {
     pub process: Arc<Process<G>>,
     pub vcpu: Vcpu<G::FrontEnd>,
+    /// See [`Guest::Local`].
+    pub local: G::Local,
     /// Blocked signals.
     pub mask: u64,
     /// `rt_sigsuspend`'s caller's mask, restored when a handler returns.
@@ -65,6 +81,8 @@ pub struct Thread<G: Guest> {
     pub alternate: [u64; 3],
     /// Cleared and woken when the thread ends.
     pub clear_tid: u64,
+    /// The list of robust futexes, or 0.
+    pub robust_list: u64,
     /// Set by `exit`.
     pub ended: Option<i32>,
     /// Threads have been made: an `exit` of one is not that of all.
@@ -84,7 +102,8 @@ impl<G: Guest> Thread<G> {
                 Exit::Event(Event::SystemCall) => self.system_call(),
                 Exit::Event(event) => {
                     let (signal, code, address) = G::signal_of(&event, self.vcpu.state());
-                    self.fault(signal, code, address);
+                    let exception = G::exception(&event, self.vcpu.state());
+                    self.fault(signal, code, address, exception);
                 }
             }
             self.take_signals();
@@ -104,6 +123,9 @@ impl<G: Guest> Thread<G> {
         let answer = match known {
             Some((_, Call::Host(host))) => self.pass(host, arguments),
             Some((_, Call::Own(call))) => call(self, arguments),
+            Some((_, Call::Converted(host, described))) => {
+                narrow::converted(self, host, described, arguments)
+            }
             None => self.unknown(number),
         };
         if self.process.options.strace {
@@ -135,13 +157,7 @@ impl<G: Guest> Thread<G> {
     }
 
     fn unknown(&self, number: u64) -> Answer {
-        if self.process.options.log_unimplemented {
-            let mut named = self.process.named.lock();
-            if !named.contains(&number) {
-                named.push(number);
-                self.process.options.log(&format!("Unsupported syscall: {number}\n"));
-            }
-        }
+        self.process.name_once(number, || format!("Unsupported syscall: {number}"));
         Err(libc::ENOSYS)
     }
 
@@ -177,18 +193,22 @@ impl<G: Guest> Thread<G> {
 
     /// Delivers what is pending.
     pub fn take_signals(&mut self) {
-        while let Some((signal, info)) = signals::take(self.mask) {
-            self.deliver(signal, info);
+        if !signals::noted(self.mask) {
+            return;
         }
+        while let Some((signal, info)) = signals::take(self.mask) {
+            self.deliver(signal, info, Exception::default());
+        }
+        signals::set_mask(self.mask);
     }
 
     /// A synchronous fault: cannot be blocked or ignored.
-    fn fault(&mut self, signal: i32, code: i32, address: u64) {
+    fn fault(&mut self, signal: i32, code: i32, address: u64, exception: Exception) {
         let action = self.process.actions.lock()[signal as usize - 1];
         if action.handler < 2 || self.mask & 1 << (signal - 1) != 0 {
             self.crash(signal, address);
         }
-        self.deliver(signal, info(signal, code, address));
+        self.deliver(signal, info(signal, code, address), exception);
     }
 
     fn crash(&self, signal: i32, address: u64) -> ! {
@@ -202,7 +222,7 @@ impl<G: Guest> Thread<G> {
         host::die_of(signal)
     }
 
-    fn deliver(&mut self, signal: i32, info: Info) {
+    fn deliver(&mut self, signal: i32, info: Info, exception: Exception) {
         let action = {
             let mut actions = self.process.actions.lock();
             let action = actions[signal as usize - 1];
@@ -225,9 +245,12 @@ impl<G: Guest> Thread<G> {
         let has_restorer = action.flags & SA_RESTORER != 0;
         let delivery = Delivery {
             signal,
-            info,
+            info: G::info(&info),
             handler: action.handler,
-            restorer: if has_restorer { action.restorer } else { self.process.trampoline },
+            restorer: has_restorer.then_some(action.restorer),
+            trampoline: self.process.trampoline,
+            informed: action.flags & SA_SIGINFO != 0,
+            exception,
             stack: if switch { base + size } else { stack },
             mask: self.saved_mask.take().unwrap_or(self.mask),
             alternate: self.alternate,
@@ -279,6 +302,7 @@ fn signal_name(signal: i32) -> &'static str {
 
 /// Ends one thread: tells who waits for it.
 pub fn finish<G: Guest>(thread: &mut Thread<G>) {
+    crate::robust::release(thread.robust_list, G::MACHINE.pointer_bytes);
     if thread.clear_tid != 0 {
         let _ = crate::memory::write_word(thread.clear_tid, 0, 4);
         let wake = libc::FUTEX_WAKE as u64;

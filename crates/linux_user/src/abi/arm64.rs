@@ -50,6 +50,7 @@ impl Guest for Aarch64 {
         name: "aarch64",
         elf_machine: 183,
         pointer_bytes: 8,
+        address_end: 1 << 47,
         // FP ASIMD AES PMULL SHA1 SHA2 CRC32 ATOMICS FPHP ASIMDHP CPUID ASIMDRDM DCPOP ASIMDDP
         hwcap: 0b11 | 0x1f8 | 0b11 << 9 | 0b11 << 11 | 1 << 16 | 1 << 20,
         platform: "aarch64",
@@ -59,6 +60,8 @@ impl Guest for Aarch64 {
         call_bytes: 4,
         cpus: &["max", "any", "cortex-a76", "neoverse-n1"],
     };
+
+    type Local = ();
 
     const HAS_RESTORER: bool = true;
 
@@ -91,7 +94,7 @@ impl Guest for Aarch64 {
         state.pc -= Self::MACHINE.call_bytes;
     }
 
-    fn start(state: &mut State, pc: u64, stack: u64) {
+    fn start(state: &mut State, (): &mut (), pc: u64, stack: u64) {
         state.pc = pc;
         state.sp = stack;
     }
@@ -100,13 +103,19 @@ impl Guest for Aarch64 {
         (state.pc, state.sp)
     }
 
-    fn set_thread(state: &mut State, stack: Option<u64>, tls: Option<u64>) {
+    fn set_thread(
+        state: &mut State,
+        (): &mut (),
+        stack: Option<u64>,
+        tls: Option<u64>,
+    ) -> Result<(), i32> {
         if let Some(stack) = stack {
             state.sp = stack;
         }
         if let Some(tls) = tls {
             state.tpidr = tls;
         }
+        Ok(())
     }
 
     fn enter_handler(vcpu: &mut Vcpu<Arm64>, delivery: &Delivery) -> Result<(), i32> {
@@ -138,7 +147,7 @@ impl Guest for Aarch64 {
         write_words(frame + FRAME_RECORD, &[state.x[FP], state.x[LR]])?;
         let state = vcpu.state_mut();
         state.exclusive_address = u64::MAX;
-        state.x[LR] = delivery.restorer;
+        state.x[LR] = delivery.return_address();
         state.x[FP] = frame + FRAME_RECORD;
         state.sp = frame;
         state.x[0] = delivery.signal as u64;
@@ -148,7 +157,10 @@ impl Guest for Aarch64 {
         Ok(())
     }
 
-    fn leave_handler(vcpu: &mut Vcpu<Arm64>) -> Result<(u64, [u64; 3]), i32> {
+    fn leave_handler(
+        vcpu: &mut Vcpu<Arm64>,
+        (): &mut (),
+    ) -> Result<(u64, [u64; 3]), i32> {
         let frame = vcpu.state().sp;
         let mask = memory::read_word(frame + MASK, 8)?;
         let mut alternate = [0; 3];

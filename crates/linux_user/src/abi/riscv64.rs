@@ -36,6 +36,7 @@ impl Guest for Riscv64 {
         name: "riscv64",
         elf_machine: 243,
         pointer_bytes: 8,
+        address_end: 1 << 47,
         hwcap: 0x112d, // I, M, A, F, D, C by letter
         platform: "riscv64",
         signal_stack_min: 2048,
@@ -44,6 +45,8 @@ impl Guest for Riscv64 {
         call_bytes: 4,
         cpus: &["rv64", "max", "any"],
     };
+
+    type Local = ();
 
     fn calls() -> Vec<Row<Self>> {
         generic64()
@@ -68,7 +71,7 @@ impl Guest for Riscv64 {
         state.pc -= Self::MACHINE.call_bytes;
     }
 
-    fn start(state: &mut State, pc: u64, stack: u64) {
+    fn start(state: &mut State, (): &mut (), pc: u64, stack: u64) {
         state.pc = pc;
         state.x[SP] = stack;
     }
@@ -77,13 +80,19 @@ impl Guest for Riscv64 {
         (state.pc, state.x[SP])
     }
 
-    fn set_thread(state: &mut State, stack: Option<u64>, tls: Option<u64>) {
+    fn set_thread(
+        state: &mut State,
+        (): &mut (),
+        stack: Option<u64>,
+        tls: Option<u64>,
+    ) -> Result<(), i32> {
         if let Some(stack) = stack {
             state.x[SP] = stack;
         }
         if let Some(tls) = tls {
             state.x[TP] = tls;
         }
+        Ok(())
     }
 
     fn enter_handler(vcpu: &mut Vcpu<RiscV>, delivery: &Delivery) -> Result<(), i32> {
@@ -105,7 +114,7 @@ impl Guest for Riscv64 {
         memory::write_word(frame + FCSR, u64::from(flags) | state.frm << 5, 4)?;
         let state = vcpu.state_mut();
         state.reserved_address = u64::MAX;
-        state.x[RA] = delivery.restorer;
+        state.x[RA] = delivery.return_address();
         state.x[SP] = frame;
         state.x[A0] = delivery.signal as u64;
         state.x[A0 + 1] = frame;
@@ -114,7 +123,10 @@ impl Guest for Riscv64 {
         Ok(())
     }
 
-    fn leave_handler(vcpu: &mut Vcpu<RiscV>) -> Result<(u64, [u64; 3]), i32> {
+    fn leave_handler(
+        vcpu: &mut Vcpu<RiscV>,
+        (): &mut (),
+    ) -> Result<(u64, [u64; 3]), i32> {
         let frame = vcpu.state().x[SP];
         let mask = memory::read_word(frame + MASK, 8)?;
         let mut alternate = [0; 3];

@@ -5,7 +5,7 @@ use isa::{Access, Event, MemoryFault};
 use jit::Vcpu;
 
 use crate::call::{Call, Row, file, memory as mapping, process, signal};
-use crate::guest::{Delivery, Guest, Machine};
+use crate::guest::{Delivery, Exception, Guest, Machine};
 use crate::host::Answer;
 use crate::memory;
 use crate::thread::Thread;
@@ -48,6 +48,7 @@ impl Guest for X8664 {
         name: "x86_64",
         elf_machine: 62,
         pointer_bytes: 8,
+        address_end: 1 << 47,
         hwcap: 0x0781_abfd, // CPUID 1, EDX
         platform: "x86_64",
         signal_stack_min: 2048,
@@ -56,6 +57,8 @@ impl Guest for X8664 {
         call_bytes: 2,
         cpus: &["max", "qemu64"],
     };
+
+    type Local = ();
 
     const HAS_RESTORER: bool = true;
 
@@ -82,7 +85,7 @@ impl Guest for X8664 {
         state.pc -= Self::MACHINE.call_bytes;
     }
 
-    fn start(state: &mut State, pc: u64, stack: u64) {
+    fn start(state: &mut State, (): &mut (), pc: u64, stack: u64) {
         *state = X86::user_state(true);
         state.x87_control = 0x37f;
         state.x87_empty = 0xff;
@@ -94,13 +97,19 @@ impl Guest for X8664 {
         (state.pc, state.gpr[RSP])
     }
 
-    fn set_thread(state: &mut State, stack: Option<u64>, tls: Option<u64>) {
+    fn set_thread(
+        state: &mut State,
+        (): &mut (),
+        stack: Option<u64>,
+        tls: Option<u64>,
+    ) -> Result<(), i32> {
         if let Some(stack) = stack {
             state.gpr[RSP] = stack;
         }
         if let Some(tls) = tls {
             state.segments[FS].base = tls;
         }
+        Ok(())
     }
 
     fn enter_handler(vcpu: &mut Vcpu<X86>, delivery: &Delivery) -> Result<(), i32> {
@@ -117,9 +126,12 @@ impl Guest for X8664 {
         words[16] = state.pc;
         words[17] = state.flags & isa::ir::STATUS | state.eflags | 2;
         words[18] = 0x002b_0000_0000_0033; // CS, and SS above GS and FS
+        words[19] = delivery.exception.error;
+        words[20] = delivery.exception.number;
+        words[22] = delivery.exception.address;
         words[23] = fpu;
         let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-        memory::write_word(frame, delivery.restorer, 8)?;
+        memory::write_word(frame, delivery.return_address(), 8)?;
         memory::write(frame + UCONTEXT, &[0; 40])?;
         for (place, word) in (0..).zip(delivery.alternate) {
             memory::write_word(frame + STACK + 8 * place, word, 8)?;
@@ -138,7 +150,10 @@ impl Guest for X8664 {
         Ok(())
     }
 
-    fn leave_handler(vcpu: &mut Vcpu<X86>) -> Result<(u64, [u64; 3]), i32> {
+    fn leave_handler(
+        vcpu: &mut Vcpu<X86>,
+        (): &mut (),
+    ) -> Result<(u64, [u64; 3]), i32> {
         // The handler's return took the return address off.
         let frame = vcpu.state().gpr[RSP].wrapping_sub(8);
         let mask = memory::read_word(frame + MASK, 8)?;
@@ -170,6 +185,10 @@ impl Guest for X8664 {
         Ok((mask, alternate))
     }
 
+    fn exception(event: &Event, state: &State) -> Exception {
+        exception_of(event, state)
+    }
+
     fn signal_of(event: &Event, state: &State) -> (i32, i32, u64) {
         match *event {
             Event::Memory(MemoryFault { access: Access::Divide, .. })
@@ -189,6 +208,26 @@ impl Guest for X8664 {
             }
             _ => (libc::SIGSEGV, 0x80, 0),
         }
+    }
+}
+
+/// What the processor would have told the kernel of an event.
+pub fn exception_of(event: &Event, _: &State) -> Exception {
+    const PAGE_FAULT: u64 = 14;
+    const BY_USER: u64 = 4;
+    match *event {
+        Event::Memory(MemoryFault { access: Access::Divide, .. }) => Exception::default(),
+        Event::Memory(MemoryFault { address, access, .. }) => {
+            let write = if access == Access::Write { 2 } else { 0 };
+            let fetch = if access == Access::Execute { 0x10 } else { 0 };
+            Exception { number: PAGE_FAULT, error: BY_USER | write | fetch, address }
+        }
+        Event::Breakpoint => Exception { number: exception::BP.into(), ..Exception::default() },
+        Event::Illegal => Exception { number: exception::UD.into(), ..Exception::default() },
+        Event::Exception { number, info } => {
+            Exception { number: number.into(), error: info, address: 0 }
+        }
+        _ => Exception::default(),
     }
 }
 
@@ -284,11 +323,11 @@ fn calls() -> Vec<Row<X8664>> {
         SYS_getpgrp SYS_setsid SYS_setreuid SYS_setregid SYS_getgroups SYS_setgroups
         SYS_setresuid SYS_getresuid SYS_setresgid SYS_getresgid SYS_getpgid SYS_setfsuid
         SYS_setfsgid SYS_getsid SYS_capget SYS_capset SYS_rt_sigqueueinfo SYS_utime SYS_mknod
-        SYS_personality SYS_ustat SYS_statfs SYS_fstatfs SYS_sysfs SYS_getpriority
+        SYS_ustat SYS_statfs SYS_fstatfs SYS_sysfs SYS_getpriority
         SYS_setpriority SYS_sched_setparam SYS_sched_getparam SYS_sched_setscheduler
         SYS_sched_getscheduler SYS_sched_get_priority_max SYS_sched_get_priority_min
         SYS_sched_rr_get_interval SYS_mlock SYS_munlock SYS_mlockall SYS_munlockall SYS_vhangup
-        SYS_pivot_root SYS_prctl SYS_adjtimex SYS_setrlimit SYS_chroot SYS_sync SYS_acct
+        SYS_pivot_root SYS_adjtimex SYS_chroot SYS_sync SYS_acct
         SYS_settimeofday SYS_mount SYS_umount2 SYS_swapon SYS_swapoff SYS_reboot SYS_sethostname
         SYS_setdomainname SYS_quotactl SYS_gettid SYS_readahead SYS_setxattr SYS_lsetxattr
         SYS_fsetxattr SYS_getxattr SYS_lgetxattr SYS_fgetxattr SYS_listxattr SYS_llistxattr
@@ -303,18 +342,18 @@ fn calls() -> Vec<Row<X8664>> {
         SYS_request_key SYS_keyctl SYS_ioprio_set SYS_ioprio_get SYS_inotify_init
         SYS_inotify_add_watch SYS_inotify_rm_watch SYS_migrate_pages SYS_mkdirat SYS_mknodat
         SYS_fchownat SYS_futimesat SYS_unlinkat SYS_renameat SYS_linkat SYS_symlinkat
-        SYS_fchmodat SYS_pselect6 SYS_ppoll SYS_unshare SYS_get_robust_list SYS_splice SYS_tee
-        SYS_sync_file_range SYS_vmsplice SYS_move_pages SYS_utimensat SYS_epoll_pwait
+        SYS_fchmodat  SYS_unshare SYS_splice SYS_tee
+        SYS_sync_file_range SYS_vmsplice SYS_move_pages SYS_utimensat 
         SYS_signalfd SYS_timerfd_create SYS_eventfd SYS_fallocate SYS_timerfd_settime
         SYS_timerfd_gettime SYS_accept4 SYS_signalfd4 SYS_eventfd2 SYS_epoll_create1 SYS_dup3
         SYS_pipe2 SYS_inotify_init1 SYS_preadv SYS_pwritev SYS_rt_tgsigqueueinfo SYS_recvmmsg
-        SYS_fanotify_init SYS_fanotify_mark SYS_prlimit64 SYS_name_to_handle_at
+        SYS_fanotify_init SYS_fanotify_mark SYS_name_to_handle_at
         SYS_open_by_handle_at SYS_clock_adjtime SYS_syncfs SYS_sendmmsg SYS_setns SYS_getcpu
         SYS_process_vm_readv SYS_process_vm_writev SYS_kcmp SYS_sched_setattr SYS_sched_getattr
         SYS_renameat2 SYS_getrandom SYS_memfd_create SYS_membarrier SYS_mlock2
         SYS_copy_file_range SYS_preadv2 SYS_pwritev2 SYS_pidfd_send_signal SYS_open_tree
         SYS_move_mount SYS_fsopen SYS_fsconfig SYS_fsmount SYS_fspick SYS_pidfd_open
-        SYS_close_range SYS_openat2 SYS_pidfd_getfd SYS_epoll_pwait2 SYS_mount_setattr
+        SYS_close_range SYS_pidfd_getfd SYS_mount_setattr
         SYS_quotactl_fd SYS_landlock_create_ruleset SYS_landlock_add_rule
         SYS_landlock_restrict_self SYS_memfd_secret SYS_process_mrelease SYS_futex_waitv
         SYS_set_mempolicy_home_node SYS_fchmodat2 SYS_mseal SYS_fadvise64
@@ -354,6 +393,19 @@ fn calls() -> Vec<Row<X8664>> {
         SYS_arch_prctl arch_prctl;
         SYS_set_tid_address process::set_tid_address;
         SYS_set_robust_list process::set_robust_list;
+        SYS_get_robust_list process::get_robust_list;
+        SYS_pselect6 signal::pselect6;
+        SYS_ppoll signal::ppoll;
+        SYS_epoll_pwait signal::epoll_pwait::<X8664, { libc::SYS_epoll_pwait }>;
+        SYS_epoll_pwait2 signal::epoll_pwait::<X8664, { libc::SYS_epoll_pwait2 }>;
+        SYS_openat2 file::openat2;
+        SYS_execveat process::execveat;
+        SYS_prctl process::prctl;
+        SYS_personality process::personality;
+        SYS_setrlimit process::setrlimit;
+        SYS_prlimit64 process::prlimit64;
+        SYS_shmat mapping::shmat;
+        SYS_shmdt mapping::shmdt;
     };
     let same = same.into_iter().map(|(number, name)| (number, name, Call::Host(number)));
     let own = own.into_iter().map(|(number, name, call)| (number, name, Call::Own(call)));

@@ -50,6 +50,22 @@ pub fn openat<G: Guest>(thread: &mut Thread<G>, a: [u64; 6]) -> Answer {
     with_path(thread, libc::SYS_openat, a, 1)
 }
 
+/// `openat2`: what its flags ask of the walk holds for the host's path.
+pub fn openat2<G: Guest>(thread: &mut Thread<G>, a: [u64; 6]) -> Answer {
+    let path = memory::read_string(a[1])?;
+    let [flags, mode, resolve] = {
+        let mut words = [0; 3];
+        for (place, word) in (0..).zip(&mut words) {
+            *word = memory::read_word(a[2] + 8 * place, 8)?;
+        }
+        words
+    };
+    if resolve == 0 && own_proc_entry(&path).is_some() {
+        return openat(thread, [a[0], a[1], flags, mode, 0, 0]);
+    }
+    with_path(thread, libc::SYS_openat2, a, 1)
+}
+
 /// The name of an entry of this process in /proc.
 fn own_proc_entry(path: &[u8]) -> Option<&str> {
     let path = std::str::from_utf8(path).ok()?.strip_prefix("/proc/")?;
@@ -152,7 +168,8 @@ pub fn epoll_pwait<G: Guest>(thread: &mut Thread<G>, a: [u64; 6]) -> Answer {
     let count = a[2].min(EVENTS_MAX);
     let mut packed = vec![0u8; 12 * count as usize];
     let pointer = packed.as_mut_ptr() as u64;
-    let ready = thread.pass(libc::SYS_epoll_pwait, [a[0], pointer, count, a[3], a[4], a[5]])?;
+    let words = [a[0], pointer, count, a[3], a[4], a[5]];
+    let ready = super::signal::epoll_pwait::<G, { libc::SYS_epoll_pwait }>(thread, words)?;
     for (index, packed) in packed.chunks_exact(12).take(ready as usize).enumerate() {
         let mut event = [0; 16];
         event[..4].copy_from_slice(&packed[..4]);

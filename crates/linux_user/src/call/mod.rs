@@ -4,6 +4,7 @@
 
 pub mod file;
 pub mod memory;
+pub mod narrow;
 pub mod process;
 pub mod signal;
 
@@ -18,6 +19,8 @@ pub type Own<G> = fn(&mut Thread<G>, [u64; 6]) -> Answer;
 pub enum Call<G: Guest> {
     /// It goes to the host under this number.
     Host(i64),
+    /// It goes to the host under this number when its arguments are converted.
+    Converted(i64, &'static [narrow::Arg]),
     /// It is ours.
     Own(Own<G>),
 }
@@ -72,10 +75,10 @@ pub fn generic64<G: Guest>() -> Vec<Row<G>> {
         46 SYS_ftruncate 47 SYS_fallocate 49 SYS_chdir 50 SYS_fchdir 51 SYS_chroot 52 SYS_fchmod
         53 SYS_fchmodat 54 SYS_fchownat 55 SYS_fchown 57 SYS_close 59 SYS_pipe2 61 SYS_getdents64
         62 SYS_lseek 63 SYS_read 64 SYS_write 65 SYS_readv 66 SYS_writev 67 SYS_pread64
-        68 SYS_pwrite64 69 SYS_preadv 70 SYS_pwritev 71 SYS_sendfile 72 SYS_pselect6 73 SYS_ppoll
+        68 SYS_pwrite64 69 SYS_preadv 70 SYS_pwritev 71 SYS_sendfile 
         75 SYS_vmsplice 76 SYS_splice 77 SYS_tee 81 SYS_sync 82 SYS_fsync 83 SYS_fdatasync
         84 SYS_sync_file_range 85 SYS_timerfd_create 86 SYS_timerfd_settime 87 SYS_timerfd_gettime
-        88 SYS_utimensat 90 SYS_capget 91 SYS_capset 92 SYS_personality 95 SYS_waitid
+        88 SYS_utimensat 90 SYS_capget 91 SYS_capset 95 SYS_waitid
         97 SYS_unshare 98 SYS_futex 101 SYS_nanosleep 102 SYS_getitimer 103 SYS_setitimer
         107 SYS_timer_create 108 SYS_timer_gettime 109 SYS_timer_getoverrun 110 SYS_timer_settime
         111 SYS_timer_delete 112 SYS_clock_settime 113 SYS_clock_gettime 114 SYS_clock_getres
@@ -87,8 +90,8 @@ pub fn generic64<G: Guest>() -> Vec<Row<G>> {
         145 SYS_setreuid 146 SYS_setuid 147 SYS_setresuid 148 SYS_getresuid 149 SYS_setresgid
         150 SYS_getresgid 151 SYS_setfsuid 152 SYS_setfsgid 153 SYS_times 154 SYS_setpgid
         155 SYS_getpgid 156 SYS_getsid 157 SYS_setsid 158 SYS_getgroups 159 SYS_setgroups
-        161 SYS_sethostname 163 SYS_getrlimit 164 SYS_setrlimit 165 SYS_getrusage 166 SYS_umask
-        167 SYS_prctl 168 SYS_getcpu 169 SYS_gettimeofday 172 SYS_getpid 173 SYS_getppid
+        161 SYS_sethostname 163 SYS_getrlimit 165 SYS_getrusage 166 SYS_umask
+        168 SYS_getcpu 169 SYS_gettimeofday 172 SYS_getpid 173 SYS_getppid
         174 SYS_getuid 175 SYS_geteuid 176 SYS_getgid 177 SYS_getegid 178 SYS_gettid 179 SYS_sysinfo
         186 SYS_msgget 187 SYS_msgctl 188 SYS_msgrcv 189 SYS_msgsnd 190 SYS_semget 191 SYS_semctl
         193 SYS_semop 194 SYS_shmget 195 SYS_shmctl 198 SYS_socket 199 SYS_socketpair 200 SYS_bind
@@ -96,7 +99,7 @@ pub fn generic64<G: Guest>() -> Vec<Row<G>> {
         206 SYS_sendto 207 SYS_recvfrom 208 SYS_setsockopt 209 SYS_getsockopt 210 SYS_shutdown
         211 SYS_sendmsg 212 SYS_recvmsg 213 SYS_readahead 223 SYS_fadvise64 227 SYS_msync
         228 SYS_mlock 229 SYS_munlock 230 SYS_mlockall 231 SYS_munlockall 232 SYS_mincore
-        233 SYS_madvise 242 SYS_accept4 243 SYS_recvmmsg 260 SYS_wait4 261 SYS_prlimit64
+        233 SYS_madvise 242 SYS_accept4 243 SYS_recvmmsg 260 SYS_wait4
         267 SYS_syncfs 269 SYS_sendmmsg 276 SYS_renameat2 278 SYS_getrandom 279 SYS_memfd_create
         283 SYS_membarrier 284 SYS_mlock2 285 SYS_copy_file_range 286 SYS_preadv2 287 SYS_pwritev2
         436 SYS_close_range 439 SYS_faccessat2
@@ -105,13 +108,17 @@ pub fn generic64<G: Guest>() -> Vec<Row<G>> {
         22 epoll_pwait file::epoll_pwait;
         48 faccessat file::faccessat;
         56 openat file::openat;
+        72 pselect6 signal::pselect6;
+        73 ppoll signal::ppoll;
         78 readlinkat file::readlinkat;
         79 newfstatat file::newfstatat;
         80 fstat file::fstat;
+        92 personality process::personality;
         93 exit process::exit;
         94 exit_group process::exit_group;
         96 set_tid_address process::set_tid_address;
         99 set_robust_list process::set_robust_list;
+        100 get_robust_list process::get_robust_list;
         132 sigaltstack signal::sigaltstack;
         133 rt_sigsuspend signal::rt_sigsuspend;
         134 rt_sigaction signal::rt_sigaction;
@@ -119,6 +126,10 @@ pub fn generic64<G: Guest>() -> Vec<Row<G>> {
         136 rt_sigpending signal::rt_sigpending;
         137 rt_sigtimedwait signal::rt_sigtimedwait;
         139 rt_sigreturn signal::rt_sigreturn;
+        164 setrlimit process::setrlimit;
+        167 prctl process::prctl;
+        196 shmat memory::shmat;
+        197 shmdt memory::shmdt;
         160 uname process::uname;
         214 brk memory::brk;
         215 munmap memory::munmap;
@@ -127,6 +138,9 @@ pub fn generic64<G: Guest>() -> Vec<Row<G>> {
         221 execve process::execve;
         222 mmap memory::mmap;
         226 mprotect memory::mprotect;
+        261 prlimit64 process::prlimit64;
+        281 execveat process::execveat;
+        437 openat2 file::openat2;
         259 riscv_flush_icache memory::flush_icache;
         291 statx file::statx;
     }
