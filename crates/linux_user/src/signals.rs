@@ -44,6 +44,7 @@ pub fn pending_flag() -> *const u32 {
 
 /// The calling thread's signals reach this vCPU.
 pub fn attach(kick: Kick) {
+    jit::hand_on_sent(handler);
     MAILBOX.with(|mailbox| mailbox.kick.set(Some(kick)));
 }
 

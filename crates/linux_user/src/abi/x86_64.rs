@@ -316,14 +316,14 @@ fn calls() -> Vec<Row<X8664>> {
         SYS_listen SYS_getsockname SYS_getpeername SYS_socketpair SYS_setsockopt SYS_getsockopt
         SYS_wait4 SYS_kill SYS_semget SYS_semop SYS_semctl SYS_msgget SYS_msgsnd SYS_msgrcv
         SYS_msgctl SYS_fcntl SYS_flock SYS_fsync SYS_fdatasync SYS_truncate SYS_ftruncate
-        SYS_getdents SYS_getcwd SYS_fchdir SYS_rename SYS_mkdir SYS_rmdir SYS_creat SYS_link
+        SYS_getdents SYS_getcwd SYS_chdir SYS_fchdir SYS_rename SYS_mkdir SYS_rmdir SYS_creat SYS_link
         SYS_unlink SYS_symlink SYS_chmod SYS_fchmod SYS_chown SYS_fchown SYS_lchown SYS_umask
         SYS_gettimeofday SYS_getrlimit SYS_getrusage SYS_sysinfo SYS_times SYS_getuid SYS_syslog
         SYS_getgid SYS_setuid SYS_setgid SYS_geteuid SYS_getegid SYS_setpgid SYS_getppid
         SYS_getpgrp SYS_setsid SYS_setreuid SYS_setregid SYS_getgroups SYS_setgroups
         SYS_setresuid SYS_getresuid SYS_setresgid SYS_getresgid SYS_getpgid SYS_setfsuid
         SYS_setfsgid SYS_getsid SYS_capget SYS_capset SYS_rt_sigqueueinfo SYS_utime SYS_mknod
-        SYS_ustat SYS_statfs SYS_fstatfs SYS_sysfs SYS_getpriority
+        SYS_ustat SYS_fstatfs SYS_sysfs SYS_getpriority
         SYS_setpriority SYS_sched_setparam SYS_sched_getparam SYS_sched_setscheduler
         SYS_sched_getscheduler SYS_sched_get_priority_max SYS_sched_get_priority_min
         SYS_sched_rr_get_interval SYS_mlock SYS_munlock SYS_mlockall SYS_munlockall SYS_vhangup
@@ -340,10 +340,10 @@ fn calls() -> Vec<Row<X8664>> {
         SYS_mbind SYS_set_mempolicy SYS_get_mempolicy SYS_mq_open SYS_mq_unlink SYS_mq_timedsend
         SYS_mq_timedreceive SYS_mq_notify SYS_mq_getsetattr SYS_waitid SYS_add_key
         SYS_request_key SYS_keyctl SYS_ioprio_set SYS_ioprio_get SYS_inotify_init
-        SYS_inotify_add_watch SYS_inotify_rm_watch SYS_migrate_pages SYS_mkdirat SYS_mknodat
+        SYS_inotify_rm_watch SYS_migrate_pages SYS_mkdirat SYS_mknodat
         SYS_fchownat SYS_futimesat SYS_unlinkat SYS_renameat SYS_linkat SYS_symlinkat
         SYS_fchmodat  SYS_unshare SYS_splice SYS_tee
-        SYS_sync_file_range SYS_vmsplice SYS_move_pages SYS_utimensat 
+        SYS_sync_file_range SYS_vmsplice SYS_move_pages 
         SYS_signalfd SYS_timerfd_create SYS_eventfd SYS_fallocate SYS_timerfd_settime
         SYS_timerfd_gettime SYS_accept4 SYS_signalfd4 SYS_eventfd2 SYS_epoll_create1 SYS_dup3
         SYS_pipe2 SYS_inotify_init1 SYS_preadv SYS_pwritev SYS_rt_tgsigqueueinfo SYS_recvmmsg
@@ -370,7 +370,9 @@ fn calls() -> Vec<Row<X8664>> {
         SYS_faccessat2 |t, a| file::with_path(t, libc::SYS_faccessat2, a, 1);
         SYS_readlink file::readlink;
         SYS_readlinkat file::readlinkat;
-        SYS_chdir |t, a| file::with_path(t, libc::SYS_chdir, a, 0);
+        SYS_statfs |t, a| file::with_path(t, libc::SYS_statfs, a, 0);
+        SYS_utimensat |t, a| file::with_path(t, libc::SYS_utimensat, a, 1);
+        SYS_inotify_add_watch |t, a| file::with_path(t, libc::SYS_inotify_add_watch, a, 1);
         SYS_mmap mapping::mmap;
         SYS_mprotect mapping::mprotect;
         SYS_munmap mapping::munmap;

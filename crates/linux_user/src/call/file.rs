@@ -17,6 +17,9 @@ pub fn with_path<G: Guest>(
     if thread.process.options.prefix.is_none() {
         return thread.pass(number, a);
     }
+    if a[index] == 0 {
+        return thread.pass(number, a); // `utimensat` of the descriptor itself
+    }
     let path = host_path(thread, a[index])?;
     a[index] = path.as_ptr() as u64;
     thread.pass(number, a)
@@ -165,16 +168,25 @@ pub fn epoll_ctl<G: Guest>(thread: &mut Thread<G>, a: [u64; 6]) -> Answer {
 const EVENTS_MAX: u64 = 1 << 16;
 
 pub fn epoll_pwait<G: Guest>(thread: &mut Thread<G>, a: [u64; 6]) -> Answer {
+    epoll_wait::<G, { libc::SYS_epoll_pwait }>(thread, a)
+}
+
+pub fn epoll_pwait2<G: Guest>(thread: &mut Thread<G>, a: [u64; 6]) -> Answer {
+    epoll_wait::<G, { libc::SYS_epoll_pwait2 }>(thread, a)
+}
+
+fn epoll_wait<G: Guest, const CALL: i64>(thread: &mut Thread<G>, a: [u64; 6]) -> Answer {
     let count = a[2].min(EVENTS_MAX);
     let mut packed = vec![0u8; 12 * count as usize];
     let pointer = packed.as_mut_ptr() as u64;
     let words = [a[0], pointer, count, a[3], a[4], a[5]];
-    let ready = super::signal::epoll_pwait::<G, { libc::SYS_epoll_pwait }>(thread, words)?;
-    for (index, packed) in packed.chunks_exact(12).take(ready as usize).enumerate() {
-        let mut event = [0; 16];
-        event[..4].copy_from_slice(&packed[..4]);
-        event[8..].copy_from_slice(&packed[4..]);
-        memory::write(a[1] + 16 * index as u64, &event)?;
+    let ready = super::signal::epoll_pwait::<G, CALL>(thread, words)?;
+    let mut events = Vec::with_capacity(16 * ready as usize);
+    for packed in packed.chunks_exact(12).take(ready as usize) {
+        events.extend(&packed[..4]);
+        events.extend([0; 4]);
+        events.extend(&packed[4..]);
     }
+    memory::write(a[1], &events)?;
     Ok(ready)
 }

@@ -22,7 +22,9 @@ pub fn exit<G: Guest>(thread: &mut Thread<G>, a: [u64; 6]) -> Answer {
     Err(thread::RETURNED)
 }
 
-pub fn exit_group<G: Guest>(_: &mut Thread<G>, a: [u64; 6]) -> Answer {
+pub fn exit_group<G: Guest>(thread: &mut Thread<G>, a: [u64; 6]) -> Answer {
+    // Locks in memory that other processes share outlive this one.
+    crate::robust::release(thread.robust_list, G::MACHINE.pointer_bytes);
     let _ = host::plain(libc::SYS_exit_group, [a[0] & 0xff, 0, 0, 0, 0, 0]);
     std::process::exit(a[0] as i32)
 }
@@ -118,6 +120,32 @@ pub fn personality<G: Guest>(_: &mut Thread<G>, a: [u64; 6]) -> Answer {
     }
 }
 
+/// x86-64's `struct semid64_ds` has a spare word behind each time, others have none.
+pub fn semctl<G: Guest>(thread: &mut Thread<G>, mut a: [u64; 6]) -> Answer {
+    const IPC_64: u64 = 0x100;
+    const STATS: [u64; 3] = [libc::IPC_STAT as u64, 18, 20]; // SEM_STAT, SEM_STAT_ANY
+    const PERMISSIONS: usize = 6; // words in front of the times
+    a[2] &= !IPC_64;
+    let target = a[3];
+    let mut host = [0u64; 13];
+    if a[2] == libc::IPC_SET as u64 {
+        for (place, word) in (0..).zip(&mut host[..PERMISSIONS]) {
+            *word = memory::read_word(target + 8 * place, 8)?;
+        }
+    } else if !STATS.contains(&a[2]) {
+        return thread.pass(libc::SYS_semctl, a);
+    }
+    a[3] = host.as_mut_ptr() as u64;
+    let answer = thread.pass(libc::SYS_semctl, a)?;
+    if STATS.contains(&a[2]) {
+        let [otime, _, ctime, _, rest @ ..] = &host[PERMISSIONS..] else { return Ok(answer) };
+        let words = host[..PERMISSIONS].iter().chain([otime, ctime]).chain(rest);
+        let bytes: Vec<u8> = words.flat_map(|word| word.to_le_bytes()).collect();
+        memory::write(target, &bytes)?;
+    }
+    Ok(answer)
+}
+
 const CLONE_VM: u64 = 0x100;
 const CLONE_VFORK: u64 = 0x4000;
 const CLONE_THREAD: u64 = 0x1_0000;
@@ -159,6 +187,7 @@ fn fork<G: Guest>(thread: &mut Thread<G>, clone: Clone) -> Answer {
         }
         return Ok(pid);
     }
+    thread.robust_list = 0; // the child's library will say where its list is
     let state = thread.vcpu.state_mut();
     G::set_result(state, 0);
     let stack = (clone.stack != 0).then_some(clone.stack);

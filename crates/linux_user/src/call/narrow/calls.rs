@@ -3,7 +3,7 @@
 use super::Arg::{Both, Id, In, Out, Pair, Path, Same, Signed};
 use super::shape::{MQ_ATTR, SIGEVENT, STATFS, TIME, TIMES, TIMEX, USAGE, UTIMBUF};
 use super::{file as narrow_file, ioctl, ipc, process as narrow_process, signal as narrow_signal};
-use super::{socket, time, vector};
+use super::{directory, socket, time, vector};
 use crate::call::{Call, Row, file, memory, process, signal};
 use crate::guest::Guest;
 
@@ -63,7 +63,6 @@ fn first_half<G: Guest>() -> Vec<Row<G>> {
         168 SYS_poll 183 SYS_getcwd 184 SYS_capget 185 SYS_capset
         described:
         16 lchown SYS_lchown [Same, Id, Id];
-        19 lseek SYS_lseek [Same, Signed, Same];
         23 setuid SYS_setuid [Id];
         30 utime SYS_utime [Same, In(UTIMBUF)];
         46 setgid SYS_setgid [Id];
@@ -96,6 +95,7 @@ fn first_half<G: Guest>() -> Vec<Row<G>> {
         7 waitpid narrow_process::waitpid;
         11 execve process::execve;
         13 time time::time;
+        19 lseek narrow_file::lseek;
         22 umount narrow_process::umount;
         24 getuid narrow_file::own_id16::<G, { libc::SYS_getuid }>;
         25 stime time::stime;
@@ -135,7 +135,7 @@ fn first_half<G: Guest>() -> Vec<Row<G>> {
         126 sigprocmask narrow_signal::sigprocmask;
         136 personality process::personality;
         140 _llseek narrow_file::llseek;
-        141 getdents narrow_file::getdents;
+        141 getdents directory::getdents;
         142 _newselect time::select;
         145 readv vector::plain::<G, { libc::SYS_readv }>;
         146 writev vector::plain::<G, { libc::SYS_writev }>;
@@ -164,7 +164,7 @@ fn second_half<G: Guest>() -> Vec<Row<G>> {
         203 SYS_setreuid 204 SYS_setregid 205 SYS_getgroups 206 SYS_setgroups 207 SYS_fchown
         208 SYS_setresuid 209 SYS_getresuid 210 SYS_setresgid 211 SYS_getresgid 212 SYS_chown
         213 SYS_setuid 214 SYS_setgid 215 SYS_setfsuid 216 SYS_setfsgid 217 SYS_pivot_root
-        218 SYS_mincore 219 SYS_madvise 220 SYS_getdents64 224 SYS_gettid 226 SYS_setxattr
+        218 SYS_mincore 219 SYS_madvise 224 SYS_gettid 226 SYS_setxattr
         227 SYS_lsetxattr 228 SYS_fsetxattr 229 SYS_getxattr 230 SYS_lgetxattr 231 SYS_fgetxattr
         232 SYS_listxattr 233 SYS_llistxattr 234 SYS_flistxattr 235 SYS_removexattr
         236 SYS_lremovexattr 237 SYS_fremovexattr 238 SYS_tkill 239 SYS_sendfile
@@ -226,6 +226,7 @@ fn second_half<G: Guest>() -> Vec<Row<G>> {
         195 stat64 narrow_file::stat::<G, { libc::SYS_stat }, true>;
         196 lstat64 narrow_file::stat::<G, { libc::SYS_lstat }, true>;
         197 fstat64 narrow_file::fstat::<G, true>;
+        220 getdents64 directory::getdents64;
         221 fcntl64 narrow_file::fcntl;
         240 futex time::futex;
         242 sched_getaffinity narrow_process::sched_getaffinity;

@@ -3,7 +3,7 @@
 use std::mem::size_of;
 
 use super::shape::{FLOCK, FLOCK64, Shape};
-use super::{SHAPE_BYTES_MAX, narrow_id, words};
+use super::{SHAPE_BYTES_MAX, directory, narrow_id, words};
 use crate::call::file;
 use crate::guest::Guest;
 use crate::host::Answer;
@@ -99,42 +99,17 @@ pub fn statfs64<G: Guest, const CALL: i64>(thread: &mut Thread<G>, a: [u64; 6]) 
     super::converted(thread, CALL, &arguments, [a[0], a[2], 0, 0, 0, 0])
 }
 
+pub fn lseek<G: Guest>(thread: &mut Thread<G>, a: [u64; 6]) -> Answer {
+    let offset = directory::host_offset(thread, a[0], a[1] as i32 as u64, a[2]);
+    thread.pass(libc::SYS_lseek, [a[0], offset, a[2], 0, 0, 0])
+}
+
 /// The offset comes in two words, high first; the answer goes to memory.
 pub fn llseek<G: Guest>(thread: &mut Thread<G>, a: [u64; 6]) -> Answer {
-    let offset = a[1] << 32 | a[2];
+    let offset = directory::host_offset(thread, a[0], a[1] << 32 | a[2], a[4]);
     let answer = thread.pass(libc::SYS_lseek, [a[0], offset, a[4], 0, 0, 0])?;
     memory::write_word(a[3], answer, 8)?;
     Ok(0)
-}
-
-/// Old entries: inode, offset, length, name, and the type in the last byte, as the host's
-/// `getdents`, but for the size of the first two.
-pub fn getdents<G: Guest>(thread: &mut Thread<G>, a: [u64; 6]) -> Answer {
-    const HEAD: usize = 10;
-    const HOST_HEAD: usize = 18;
-    let room = a[2].min(1 << 16) as usize;
-    let mut host = vec![0u8; room];
-    let arguments = [a[0], host.as_mut_ptr() as u64, room as u64, 0, 0, 0];
-    let bytes = thread.pass(libc::SYS_getdents, arguments)? as usize;
-    let (mut at, mut guest) = (0, Vec::new());
-    while at + HOST_HEAD < bytes {
-        let word = |place: usize| {
-            u64::from_le_bytes(host[place..place + 8].try_into().unwrap_or_default())
-        };
-        let length = usize::from(u16::from_le_bytes([host[at + 16], host[at + 17]]));
-        let name = &host[at + HOST_HEAD..at + length - 1];
-        let name = name.split(|&byte| byte == 0).next().unwrap_or_default();
-        let own = (HEAD + name.len() + 2).next_multiple_of(4);
-        guest.extend((word(at) as u32).to_le_bytes());
-        guest.extend((word(at + 8) as u32).to_le_bytes());
-        guest.extend((own as u16).to_le_bytes());
-        guest.extend(name);
-        guest.resize(guest.len() + own - HEAD - name.len() - 1, 0);
-        guest.push(host[at + length - 1]);
-        at += length;
-    }
-    memory::write(a[1], &guest)?;
-    Ok(guest.len() as u64)
 }
 
 const F_GETLK64: i32 = 12;

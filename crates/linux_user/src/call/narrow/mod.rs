@@ -1,6 +1,7 @@
 //! Guests whose words have 32 bits: their structures are converted to the host's and back.
 
 pub mod calls;
+mod directory;
 mod file;
 mod ioctl;
 mod ipc;
