@@ -86,8 +86,10 @@ impl<F: FrontEnd> Vcpu<F> {
         block.set_word(layout::MEMORY_FUNCTION, memory_entry::<F> as *const () as u64);
         block.set_word32(layout::GUEST_MXCSR, 0x1f80);
         block.reset_returns(&engine.stubs);
-        block.forget_jumps(0, u64::MAX);
-        block.forget_tlb();
+        block.forget_first_jump();
+        if matches!(engine.space, Space::System(_)) {
+            block.forget_tlb();
+        }
         for (index, word) in (0..).zip(layout::constants()) {
             block.set_word(layout::CONSTANTS + 8 * index, word);
         }

@@ -25,6 +25,12 @@ pub struct Machine {
     pub signal_stack_min: u64,
     /// The bytes of code that call `rt_sigreturn`, for handlers without a restorer.
     pub sigreturn_code: &'static [u8],
+    /// The functions of the vDSO: name and code.
+    pub vdso: &'static [(&'static str, &'static [u8])],
+    /// The version of their names.
+    pub vdso_version: &'static str,
+    /// Which of them makes a system call (AT_SYSINFO).
+    pub system_call_function: Option<&'static str>,
     /// Bytes of the system call instruction.
     pub call_bytes: u64,
     /// Names for `-cpu`.

@@ -78,6 +78,16 @@ pub fn plain(number: i64, a: [u64; 6]) -> Answer {
     if result == -1 { Err(errno()) } else { Ok(result as u64) }
 }
 
+/// A clock's time: seconds and nanoseconds, from the vDSO where that has it.
+pub fn clock(clock: i32) -> Result<[u64; 2], Errno> {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the structure is ours.
+    match unsafe { libc::clock_gettime(clock, &mut time) } {
+        0 => Ok([time.tv_sec as u64, time.tv_nsec as u64]),
+        _ => Err(errno()),
+    }
+}
+
 /// The last error of a C library function.
 pub fn errno() -> Errno {
     io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)

@@ -13,6 +13,7 @@ mod signals;
 mod space;
 mod stack;
 mod thread;
+mod vdso;
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -27,7 +28,9 @@ use elf::{Elf, ElfError, Image};
 use guest::Guest;
 use options::{Options, Request};
 use space::AddressSpace;
+use stack::Stack;
 use thread::{Action, Process, Thread};
+use vdso::Vdso;
 
 /// The exit code for a command line that cannot be understood, and for a file that cannot be run.
 const EXIT_USAGE: u8 = 1;
@@ -113,16 +116,19 @@ fn start<G: Guest>(options: Options) -> Result<i32, String> {
     let image = program_elf.load(&space, 0).map_err(failed)?;
     space.set_break(image.end);
     let interpreter = load_interpreter::<G>(&program_elf, &options, &space)?;
-    let trampoline = map_trampoline::<G>(&space)?;
-    let stack = build_stack::<G>(&space, &options, &program_elf, &image, interpreter.as_ref())?;
+    let vdso = map_vdso::<G>(&space)?;
+    let interpreter_ref = interpreter.as_ref();
+    let stack =
+        build_stack::<G>(&space, &options, &program_elf, &image, interpreter_ref, &vdso)?;
 
     let jit_space = Space::User(Box::new(space.clone()));
     let engine = Engine::new(front_end, jit_space, jit::Options::detect())
         .map_err(|error| format!("Cannot set up the translator: {error}"))?;
+    memory::copy_by(&engine);
     let mut vcpu = Vcpu::new(&engine).map_err(|error| format!("Cannot make a vCPU: {error}"))?;
     let entry = interpreter.map_or(image.entry, |interpreter| interpreter.entry);
     let mut local = G::Local::default();
-    G::start(vcpu.state_mut(), &mut local, entry, stack);
+    G::start(vcpu.state_mut(), &mut local, entry, stack.pointer);
     let executable = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
     let mut calls = Vec::new();
     for row in G::calls() {
@@ -134,10 +140,11 @@ fn start<G: Guest>(options: Options) -> Result<i32, String> {
         engine,
         space,
         actions: Mutex::new(inherited_actions()),
-        trampoline,
+        vdso,
         executable: executable.to_string_lossy().into_owned(),
         arguments: guest_arguments(&options),
-        stack,
+        stack: stack.pointer,
+        auxiliary: stack.auxiliary,
         calls,
         named: Mutex::default(),
         options,
@@ -185,14 +192,16 @@ fn load_interpreter<G: Guest>(
     interpreter.load(space, 0).map(Some).map_err(failed)
 }
 
-/// A page with the code that signal handlers return to.
-fn map_trampoline<G: Guest>(space: &AddressSpace) -> Result<u64, String> {
+/// The vDSO, in pages of its own.
+fn map_vdso<G: Guest>(space: &AddressSpace) -> Result<Vdso, String> {
     let failed = |errno| format!("Cannot map: {}", std::io::Error::from_raw_os_error(errno));
+    let image = vdso::image(&G::MACHINE);
+    let bytes = (image.bytes.len() as u64).next_multiple_of(space::PAGE);
     let flags = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as u32;
-    let page = space.map(0, space::PAGE, 3, flags, -1, 0).map_err(failed)?;
-    memory::write(page, G::MACHINE.sigreturn_code).map_err(failed)?;
-    space.protect(page, space::PAGE, 5).map_err(failed)?;
-    Ok(page)
+    let start = space.map(0, bytes, 3, flags, -1, 0).map_err(failed)?;
+    memory::write(start, &image.bytes).map_err(failed)?;
+    space.protect(start, bytes, 5).map_err(failed)?;
+    Ok(image.at(start, bytes))
 }
 
 fn guest_arguments(options: &Options) -> Vec<Vec<u8>> {
@@ -224,7 +233,8 @@ fn build_stack<G: Guest>(
     elf: &Elf,
     image: &Image,
     interpreter: Option<&Image>,
-) -> Result<u64, String> {
+    vdso: &Vdso,
+) -> Result<Stack, String> {
     let failed =
         |errno| format!("Cannot build the stack: {}", std::io::Error::from_raw_os_error(errno));
     let flags = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE) as u32;
@@ -239,6 +249,7 @@ fn build_stack<G: Guest>(
         image,
         interpreter: interpreter.map_or(0, |interpreter| interpreter.bias),
         path: options.command[0].as_bytes(),
+        vdso,
     };
     stack::build(start + space::PAGE + bytes, &G::MACHINE, &contents).map_err(failed)
 }

@@ -13,6 +13,7 @@ use crate::host::{self, Answer, ERESTARTSYS, Errno};
 use crate::options::Options;
 use crate::signals::{self, Disposition, INFO_BYTES, Info};
 use crate::space::AddressSpace;
+use crate::vdso::Vdso;
 
 /// What a guest asked to happen on a signal.
 #[derive(Clone, Copy, Default, Debug)]
@@ -40,14 +41,16 @@ pub struct Process<G: Guest> {
     pub space: AddressSpace,
     pub options: Options,
     pub actions: Mutex<[Action; 64]>,
-    /// Where the code that calls `rt_sigreturn` lies.
-    pub trampoline: u64,
+    /// The code that the kernel gives to every program.
+    pub vdso: Vdso,
     /// The guest executable's path, for /proc/self/exe and exec.
     pub executable: String,
     /// Its command line.
     pub arguments: Vec<Vec<u8>>,
     /// Its first stack pointer.
     pub stack: u64,
+    /// Its auxiliary vector.
+    pub auxiliary: Vec<u8>,
     /// By number.
     pub calls: Vec<Option<(&'static str, Call<G>)>>,
     /// Numbers of unknown system calls already named.
@@ -248,7 +251,7 @@ impl<G: Guest> Thread<G> {
             info: G::info(&info),
             handler: action.handler,
             restorer: has_restorer.then_some(action.restorer),
-            trampoline: self.process.trampoline,
+            trampoline: self.process.vdso.trampoline,
             informed: action.flags & SA_SIGINFO != 0,
             exception,
             stack: if switch { base + size } else { stack },

@@ -43,6 +43,15 @@ const CONDITIONS: [(u32, u64); 4] =
 /// System calls of `generic64` that are another architecture's.
 const FOREIGN_CALLS: [u64; 1] = [259];
 
+/// Each is `mov x8, NUMBER; svc #0; ret`.
+#[rustfmt::skip]
+const VDSO: &[(&str, &[u8])] = &[
+    ("__kernel_clock_gettime", &[0x28, 0x0e, 0x80, 0xd2, 0x01, 0x00, 0x00, 0xd4, 0xc0, 0x03, 0x5f, 0xd6]),
+    ("__kernel_gettimeofday", &[0x28, 0x15, 0x80, 0xd2, 0x01, 0x00, 0x00, 0xd4, 0xc0, 0x03, 0x5f, 0xd6]),
+    ("__kernel_clock_getres", &[0x48, 0x0e, 0x80, 0xd2, 0x01, 0x00, 0x00, 0xd4, 0xc0, 0x03, 0x5f, 0xd6]),
+    ("__kernel_rt_sigreturn", &[0x68, 0x11, 0x80, 0xd2, 0x01, 0x00, 0x00, 0xd4]),
+];
+
 impl Guest for Aarch64 {
     type FrontEnd = Arm64;
 
@@ -57,6 +66,9 @@ impl Guest for Aarch64 {
         signal_stack_min: 4720,
         // mov x8, #139; svc #0
         sigreturn_code: &[0x68, 0x11, 0x80, 0xd2, 0x01, 0x00, 0x00, 0xd4],
+        vdso: VDSO,
+        vdso_version: "LINUX_2.6.39",
+        system_call_function: None,
         call_bytes: 4,
         cpus: &["max", "any", "cortex-a76", "neoverse-n1"],
     };

@@ -4,7 +4,7 @@ use isa::x86::{FS, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP, State, X86, exception
 use isa::{Access, Event, MemoryFault};
 use jit::Vcpu;
 
-use crate::call::{Call, Row, file, memory as mapping, process, signal};
+use crate::call::{Call, Row, clock, file, memory as mapping, process, signal};
 use crate::guest::{Delivery, Exception, Guest, Machine};
 use crate::host::Answer;
 use crate::memory;
@@ -41,6 +41,16 @@ const ARCH_SET_FS: u64 = 0x1002;
 const ARCH_GET_FS: u64 = 0x1003;
 const ARCH_GET_GS: u64 = 0x1004;
 
+/// Each is `mov eax, NUMBER; syscall; ret`.
+#[rustfmt::skip]
+const VDSO: &[(&str, &[u8])] = &[
+    ("__vdso_clock_gettime", &[0xb8, 0xe4, 0x00, 0x00, 0x00, 0x0f, 0x05, 0xc3]),
+    ("__vdso_gettimeofday", &[0xb8, 0x60, 0x00, 0x00, 0x00, 0x0f, 0x05, 0xc3]),
+    ("__vdso_time", &[0xb8, 0xc9, 0x00, 0x00, 0x00, 0x0f, 0x05, 0xc3]),
+    ("__vdso_getcpu", &[0xb8, 0x35, 0x01, 0x00, 0x00, 0x0f, 0x05, 0xc3]),
+    ("__vdso_clock_getres", &[0xb8, 0xe5, 0x00, 0x00, 0x00, 0x0f, 0x05, 0xc3]),
+];
+
 impl Guest for X8664 {
     type FrontEnd = X86;
 
@@ -54,6 +64,9 @@ impl Guest for X8664 {
         signal_stack_min: 2048,
         // mov eax,15; syscall
         sigreturn_code: &[0xb8, 0x0f, 0, 0, 0, 0x0f, 0x05],
+        vdso: VDSO,
+        vdso_version: "LINUX_2.6",
+        system_call_function: None,
         call_bytes: 2,
         cpus: &["max", "qemu64"],
     };
@@ -318,7 +331,7 @@ fn calls() -> Vec<Row<X8664>> {
         SYS_msgctl SYS_fcntl SYS_flock SYS_fsync SYS_fdatasync SYS_truncate SYS_ftruncate
         SYS_getdents SYS_getcwd SYS_chdir SYS_fchdir SYS_rename SYS_mkdir SYS_rmdir SYS_creat SYS_link
         SYS_unlink SYS_symlink SYS_chmod SYS_fchmod SYS_chown SYS_fchown SYS_lchown SYS_umask
-        SYS_gettimeofday SYS_getrlimit SYS_getrusage SYS_sysinfo SYS_times SYS_getuid SYS_syslog
+        SYS_getrlimit SYS_getrusage SYS_sysinfo SYS_times SYS_getuid SYS_syslog
         SYS_getgid SYS_setuid SYS_setgid SYS_geteuid SYS_getegid SYS_setpgid SYS_getppid
         SYS_getpgrp SYS_setsid SYS_setreuid SYS_setregid SYS_getgroups SYS_setgroups
         SYS_setresuid SYS_getresuid SYS_setresgid SYS_getresgid SYS_getpgid SYS_setfsuid
@@ -331,11 +344,11 @@ fn calls() -> Vec<Row<X8664>> {
         SYS_settimeofday SYS_mount SYS_umount2 SYS_swapon SYS_swapoff SYS_reboot SYS_sethostname
         SYS_setdomainname SYS_quotactl SYS_gettid SYS_readahead SYS_setxattr SYS_lsetxattr
         SYS_fsetxattr SYS_getxattr SYS_lgetxattr SYS_fgetxattr SYS_listxattr SYS_llistxattr
-        SYS_flistxattr SYS_removexattr SYS_lremovexattr SYS_fremovexattr SYS_tkill SYS_time
+        SYS_flistxattr SYS_removexattr SYS_lremovexattr SYS_fremovexattr SYS_tkill
         SYS_futex SYS_sched_setaffinity SYS_sched_getaffinity SYS_io_setup SYS_io_destroy
         SYS_io_getevents SYS_io_submit SYS_io_cancel SYS_epoll_create SYS_getdents64
         SYS_restart_syscall SYS_semtimedop SYS_timer_create SYS_timer_settime SYS_timer_gettime
-        SYS_timer_getoverrun SYS_timer_delete SYS_clock_settime SYS_clock_gettime
+        SYS_timer_getoverrun SYS_timer_delete SYS_clock_settime
         SYS_clock_getres SYS_clock_nanosleep SYS_epoll_wait SYS_epoll_ctl SYS_tgkill SYS_utimes
         SYS_mbind SYS_set_mempolicy SYS_get_mempolicy SYS_mq_open SYS_mq_unlink SYS_mq_timedsend
         SYS_mq_timedreceive SYS_mq_notify SYS_mq_getsetattr SYS_waitid SYS_add_key
@@ -373,6 +386,9 @@ fn calls() -> Vec<Row<X8664>> {
         SYS_statfs |t, a| file::with_path(t, libc::SYS_statfs, a, 0);
         SYS_utimensat |t, a| file::with_path(t, libc::SYS_utimensat, a, 1);
         SYS_inotify_add_watch |t, a| file::with_path(t, libc::SYS_inotify_add_watch, a, 1);
+        SYS_clock_gettime clock::clock_gettime::<X8664, false>;
+        SYS_gettimeofday clock::gettimeofday;
+        SYS_time clock::time;
         SYS_mmap mapping::mmap;
         SYS_mprotect mapping::mprotect;
         SYS_munmap mapping::munmap;

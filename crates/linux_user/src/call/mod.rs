@@ -2,6 +2,7 @@
 //! to the host's kernel as they are; those that touch our own state, or whose structures differ,
 //! have a function here.
 
+pub mod clock;
 pub mod file;
 pub mod memory;
 pub mod narrow;
@@ -81,7 +82,7 @@ pub fn generic64<G: Guest>() -> Vec<Row<G>> {
         90 SYS_capget 91 SYS_capset 95 SYS_waitid
         97 SYS_unshare 98 SYS_futex 101 SYS_nanosleep 102 SYS_getitimer 103 SYS_setitimer
         107 SYS_timer_create 108 SYS_timer_gettime 109 SYS_timer_getoverrun 110 SYS_timer_settime
-        111 SYS_timer_delete 112 SYS_clock_settime 113 SYS_clock_gettime 114 SYS_clock_getres
+        111 SYS_timer_delete 112 SYS_clock_settime 114 SYS_clock_getres
         115 SYS_clock_nanosleep 116 SYS_syslog 118 SYS_sched_setparam 119 SYS_sched_setscheduler
         120 SYS_sched_getscheduler 121 SYS_sched_getparam 122 SYS_sched_setaffinity
         123 SYS_sched_getaffinity 124 SYS_sched_yield 125 SYS_sched_get_priority_max
@@ -91,7 +92,7 @@ pub fn generic64<G: Guest>() -> Vec<Row<G>> {
         150 SYS_getresgid 151 SYS_setfsuid 152 SYS_setfsgid 153 SYS_times 154 SYS_setpgid
         155 SYS_getpgid 156 SYS_getsid 157 SYS_setsid 158 SYS_getgroups 159 SYS_setgroups
         161 SYS_sethostname 163 SYS_getrlimit 165 SYS_getrusage 166 SYS_umask
-        168 SYS_getcpu 169 SYS_gettimeofday 172 SYS_getpid 173 SYS_getppid
+        168 SYS_getcpu  172 SYS_getpid 173 SYS_getppid
         174 SYS_getuid 175 SYS_geteuid 176 SYS_getgid 177 SYS_getegid 178 SYS_gettid 179 SYS_sysinfo
         186 SYS_msgget 187 SYS_msgctl 188 SYS_msgrcv 189 SYS_msgsnd 190 SYS_semget
         193 SYS_semop 194 SYS_shmget 195 SYS_shmctl 198 SYS_socket 199 SYS_socketpair 200 SYS_bind
@@ -139,6 +140,8 @@ pub fn generic64<G: Guest>() -> Vec<Row<G>> {
         96 set_tid_address process::set_tid_address;
         99 set_robust_list process::set_robust_list;
         100 get_robust_list process::get_robust_list;
+        113 clock_gettime clock::clock_gettime::<G, false>;
+        169 gettimeofday clock::gettimeofday;
         132 sigaltstack signal::sigaltstack;
         133 rt_sigsuspend signal::rt_sigsuspend;
         134 rt_sigaction signal::rt_sigaction;

@@ -4,7 +4,7 @@ use super::Arg::{Both, Id, In, Out, Pair, Path, Same, Signed};
 use super::shape::{MQ_ATTR, SIGEVENT, STATFS, TIME, TIMES, TIMEX, USAGE, UTIMBUF};
 use super::{file as narrow_file, ioctl, ipc, process as narrow_process, signal as narrow_signal};
 use super::{directory, socket, time, vector};
-use crate::call::{Call, Row, file, memory, process, signal};
+use crate::call::{Call, Row, clock, file, memory, process, signal};
 use crate::guest::Guest;
 
 /// Rows that go to the host under their own name; those that are described; those with a function.
@@ -69,7 +69,6 @@ fn first_half<G: Guest>() -> Vec<Row<G>> {
         70 setreuid SYS_setreuid [Id, Id];
         71 setregid SYS_setregid [Id, Id];
         77 getrusage SYS_getrusage [Same, Out(USAGE)];
-        78 gettimeofday SYS_gettimeofday [Out(TIME), Same];
         79 settimeofday SYS_settimeofday [In(TIME), Same];
         92 truncate SYS_truncate [Same, Signed];
         93 ftruncate SYS_ftruncate [Same, Signed];
@@ -94,7 +93,8 @@ fn first_half<G: Guest>() -> Vec<Row<G>> {
         5 open file::open;
         7 waitpid narrow_process::waitpid;
         11 execve process::execve;
-        13 time time::time;
+        13 time clock::time;
+        78 gettimeofday clock::gettimeofday;
         19 lseek narrow_file::lseek;
         22 umount narrow_process::umount;
         24 getuid narrow_file::own_id16::<G, { libc::SYS_getuid }>;
@@ -182,7 +182,7 @@ fn second_half<G: Guest>() -> Vec<Row<G>> {
         362 SYS_connect 363 SYS_listen 364 SYS_accept4 367 SYS_getsockname 368 SYS_getpeername
         369 SYS_sendto 371 SYS_recvfrom 373 SYS_shutdown 375 SYS_membarrier 376 SYS_mlock2
         377 SYS_copy_file_range 393 SYS_semget 395 SYS_shmget 399 SYS_msgget
-        403 SYS_clock_gettime 404 SYS_clock_settime 405 SYS_clock_adjtime 406 SYS_clock_getres
+        404 SYS_clock_settime 405 SYS_clock_adjtime 406 SYS_clock_getres
         407 SYS_clock_nanosleep 408 SYS_timer_gettime 409 SYS_timer_settime 410 SYS_timerfd_gettime
         411 SYS_timerfd_settime 418 SYS_mq_timedsend 419 SYS_mq_timedreceive 420 SYS_semtimedop
         422 SYS_futex 423 SYS_sched_rr_get_interval 424 SYS_pidfd_send_signal 428 SYS_open_tree
@@ -200,7 +200,6 @@ fn second_half<G: Guest>() -> Vec<Row<G>> {
         260 timer_settime SYS_timer_settime [Same, Same, In(TIMES), Out(TIMES)];
         261 timer_gettime SYS_timer_gettime [Same, Out(TIMES)];
         264 clock_settime SYS_clock_settime [Same, In(TIME)];
-        265 clock_gettime SYS_clock_gettime [Same, Out(TIME)];
         266 clock_getres SYS_clock_getres [Same, Out(TIME)];
         271 utimes SYS_utimes [Same, In(TIMES)];
         272 fadvise64_64 SYS_fadvise64 [Same, Pair, Pair, Same];
@@ -232,6 +231,8 @@ fn second_half<G: Guest>() -> Vec<Row<G>> {
         242 sched_getaffinity narrow_process::sched_getaffinity;
         252 exit_group process::exit_group;
         258 set_tid_address process::set_tid_address;
+        265 clock_gettime clock::clock_gettime::<G, false>;
+        403 clock_gettime64 clock::clock_gettime::<G, true>;
         267 clock_nanosleep time::clock_nanosleep;
         268 statfs64 narrow_file::statfs64::<G, { libc::SYS_statfs }>;
         269 fstatfs64 narrow_file::statfs64::<G, { libc::SYS_fstatfs }>;

@@ -24,14 +24,6 @@ fn write<const WIDE: bool>(address: u64, time: Time) -> Result<(), Errno> {
     memory::write_word(address + bytes as u64, time[1], bytes)
 }
 
-pub fn time<G: Guest>(_: &mut Thread<G>, a: [u64; 6]) -> Answer {
-    let now = crate::host::plain(libc::SYS_time, [0; 6])?;
-    if a[0] != 0 {
-        memory::write_word(a[0], now, 4)?;
-    }
-    Ok(now)
-}
-
 pub fn stime<G: Guest>(thread: &mut Thread<G>, a: [u64; 6]) -> Answer {
     let time = [memory::read_word(a[0], 4)? as i32 as u64, 0];
     let at = time.as_ptr() as u64;
