@@ -25,6 +25,8 @@ pub struct Machine {
     pub signal_stack_min: u64,
     /// The bytes of code that call `rt_sigreturn`, for handlers without a restorer.
     pub sigreturn_code: &'static [u8],
+    /// What /proc/cpuinfo says of a processor, with `{}` for its number; `None`: what the host's says.
+    pub cpu_info: Option<&'static str>,
     /// The functions of the vDSO: name and code.
     pub vdso: &'static [(&'static str, &'static [u8])],
     /// The version of their names.

@@ -8,10 +8,12 @@ mod guest;
 mod host;
 mod memory;
 mod options;
+mod proc;
 mod robust;
 mod signals;
 mod space;
 mod stack;
+mod strace;
 mod thread;
 mod vdso;
 
@@ -27,7 +29,7 @@ use parking_lot::Mutex;
 use elf::{Elf, ElfError, Image};
 use guest::Guest;
 use options::{Options, Request};
-use space::AddressSpace;
+use space::{AddressSpace, Places};
 use stack::Stack;
 use thread::{Action, Process, Thread};
 use vdso::Vdso;
@@ -65,53 +67,88 @@ fn applet<G: Guest>(name: &str, arguments: &[OsString]) -> ExitCode {
             G::MACHINE.cpus.iter().for_each(|cpu| println!("  {cpu}"));
             return ExitCode::SUCCESS;
         }
+        Ok(Request::LogItems) => {
+            println!("Log items (comma separated):");
+            options::LOG_ITEMS.iter().for_each(|(item, text)| println!("{item:15} {text}"));
+            return ExitCode::SUCCESS;
+        }
         Err(message) => {
             eprintln!("{name}: {message}");
-            eprintln!("  hint: '{name} --help' lists the options");
+            eprintln!("  hint: '{name} -help' lists the options");
             return ExitCode::from(EXIT_USAGE);
         }
     };
     match start::<G>(*options) {
         Ok(code) => ExitCode::from(code as u8),
-        Err(message) => {
+        Err(Refusal { message, code }) => {
             eprintln!("{name}: {message}");
-            ExitCode::from(EXIT_USAGE)
+            ExitCode::from(code)
         }
     }
 }
 
 fn help(name: &str) -> String {
     format!(
-        "Usage: {name} [OPTION...] PROGRAM [ARGUMENT...]\n\
+        "usage: {name} [options] program [arguments...]\n\
          Runs a Linux program built for another processor.\n\n\
-         \x20 -L PATH        Where the program's libraries are (QEMU_LD_PREFIX)\n\
-         \x20 -E VAR=VALUE   Sets an environment variable (several with commas)\n\
-         \x20 -U VAR         Unsets an environment variable\n\
-         \x20 -0 ARGV0       What the program sees as its name (QEMU_ARGV0)\n\
-         \x20 -cpu MODEL     The processor; '-cpu help' lists them (QEMU_CPU)\n\
-         \x20 -s SIZE        Bytes of stack, with k, M or G\n\
-         \x20 -r RELEASE     What 'uname -r' tells (QEMU_UNAME)\n\
-         \x20 -strace        Logs system calls (QEMU_STRACE)\n\
-         \x20 -d ITEM,...    Logs: unimp, strace\n\
-         \x20 -D FILE        Where to log\n"
+         -L path            QEMU_LD_PREFIX        where the program's libraries are\n\
+         -E var=value[,...] QEMU_SET_ENV          sets environment variables\n\
+         -U var[,...]       QEMU_UNSET_ENV        unsets environment variables\n\
+         -0 argv0           QEMU_ARGV0            what the program sees as its name\n\
+         -cpu model         QEMU_CPU              the processor ('-cpu help' lists them)\n\
+         -g port|path       QEMU_GDB              waits for gdb there\n\
+         -s size            QEMU_STACK_SIZE       bytes of stack, with k, M or G\n\
+         -r release         QEMU_UNAME            what 'uname -r' tells\n\
+         -B address         QEMU_GUEST_BASE       0: addresses are the host's\n\
+         -R size            QEMU_RESERVED_VA      the program's addresses are below this\n\
+         -p bytes                                 4096, the size of a page\n\
+         -strace            QEMU_STRACE           logs system calls\n\
+         -d item[,...]      QEMU_LOG              logs ('-d help' lists the items)\n\
+         -D file            QEMU_LOG_FILENAME     where to log (standard error)\n\
+         -seed number       QEMU_RAND_SEED        the same randomness each time\n\
+         -tb-size MiB       QEMU_TB_SIZE          room for translated code\n\
+         -one-insn-per-tb   QEMU_ONE_INSN_PER_TB  translates instructions one by one\n\
+         -version           displays the version\n"
     )
 }
 
+/// Why a program is not run.
+struct Refusal {
+    message: String,
+    code: u8,
+}
+
+impl From<String> for Refusal {
+    fn from(message: String) -> Self {
+        Self { message, code: EXIT_USAGE }
+    }
+}
+
+/// What QEMU's loader says to an ELF file that is not the guest's.
+const EXIT_WRONG_MACHINE: u8 = 255;
+
+/// A refusal to load a file.
+fn refusal(path: &Path, error: &ElfError) -> Refusal {
+    let path = path.display();
+    match error {
+        ElfError::Io(error) => {
+            format!("Error while loading {path}: {}", plain_text(error)).into()
+        }
+        ElfError::NotElf => format!("Error while loading {path}: Exec format error").into(),
+        error => Refusal { message: format!("{path}: {error}"), code: EXIT_WRONG_MACHINE },
+    }
+}
+
 /// Loads the program and runs its first thread.
-fn start<G: Guest>(options: Options) -> Result<i32, String> {
+fn start<G: Guest>(options: Options) -> Result<i32, Refusal> {
     let front_end = G::front_end(options.cpu.as_deref()).ok_or_else(|| {
         let cpu = options.cpu.as_deref().unwrap_or_default();
         format!("unable to find CPU model '{cpu}'")
     })?;
     let program = options.command[0].clone();
     let path = Path::new(&program);
-    let failed = |error: ElfError| match error {
-        ElfError::Io(error) => {
-            format!("Could not open '{}': {}", path.display(), plain_text(&error))
-        }
-        error => format!("{}: {error}", path.display()),
-    };
-    let space = AddressSpace::new(G::MACHINE.address_end);
+    let failed = |error: ElfError| refusal(path, &error);
+    let space = AddressSpace::new(options.reserved.unwrap_or(u64::MAX).min(G::MACHINE.address_end));
     let program_elf = Elf::open(path, &G::MACHINE).map_err(failed)?;
     let image = program_elf.load(&space, 0).map_err(failed)?;
     space.set_break(image.end);
@@ -122,14 +159,24 @@ fn start<G: Guest>(options: Options) -> Result<i32, String> {
         build_stack::<G>(&space, &options, &program_elf, &image, interpreter_ref, &vdso)?;
 
     let jit_space = Space::User(Box::new(space.clone()));
-    let engine = Engine::new(front_end, jit_space, jit::Options::detect())
+    let mut jit_options = jit::Options::detect();
+    jit_options.cache_bytes = options.cache_bytes.unwrap_or(jit_options.cache_bytes);
+    if options.single_instructions {
+        jit_options.insns_max = 1;
+    }
+    let engine = Engine::new(front_end, jit_space, jit_options)
         .map_err(|error| format!("Cannot set up the translator: {error}"))?;
     memory::copy_by(&engine);
     let mut vcpu = Vcpu::new(&engine).map_err(|error| format!("Cannot make a vCPU: {error}"))?;
     let entry = interpreter.map_or(image.entry, |interpreter| interpreter.entry);
     let mut local = G::Local::default();
     G::start(vcpu.state_mut(), &mut local, entry, stack.pointer);
+    let places = Places { stack: stack.pointer, vdso: vdso.address };
     let executable = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+    if options.log_pages {
+        options.log(&format!("start-end prot offset device inode name\n{}", space.listing(&places)));
+    }
+    name_process(&executable);
     let mut calls = Vec::new();
     for row in G::calls() {
         let number = row.number as usize;
@@ -143,7 +190,7 @@ fn start<G: Guest>(options: Options) -> Result<i32, String> {
         vdso,
         executable: executable.to_string_lossy().into_owned(),
         arguments: guest_arguments(&options),
-        stack: stack.pointer,
+        places,
         auxiliary: stack.auxiliary,
         calls,
         named: Mutex::default(),
@@ -170,6 +217,15 @@ fn start<G: Guest>(options: Options) -> Result<i32, String> {
     Ok(code)
 }
 
+/// The process is called as the program, as after an exec.
+fn name_process(executable: &Path) {
+    let name = executable.file_name().unwrap_or_default().as_bytes();
+    let mut bytes = [0u8; 16];
+    let length = name.len().min(bytes.len() - 1);
+    bytes[..length].copy_from_slice(&name[..length]);
+    let _ = host::plain(libc::SYS_prctl, [libc::PR_SET_NAME as u64, bytes.as_ptr() as u64, 0, 0, 0, 0]);
+}
+
 fn plain_text(error: &std::io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or_default().to_string()
@@ -180,7 +236,7 @@ fn load_interpreter<G: Guest>(
     options: &Options,
     space: &AddressSpace,
 ) -> Result<Option<Image>, String> {
-    let Some(name) = elf.interpreter().map_err(|error| error.to_string())? else {
+    let Some(name) = elf.interpreter().map_err(|error| format!("Invalid ELF image: {error}"))? else {
         return Ok(None);
     };
     let path = OsString::from_vec(options.path(name.as_bytes()));
@@ -201,7 +257,7 @@ fn map_vdso<G: Guest>(space: &AddressSpace) -> Result<Vdso, String> {
     let start = space.map(0, bytes, 3, flags, -1, 0).map_err(failed)?;
     memory::write(start, &image.bytes).map_err(failed)?;
     space.protect(start, bytes, 5).map_err(failed)?;
-    Ok(image.at(start, bytes))
+    Ok(image.at(start))
 }
 
 fn guest_arguments(options: &Options) -> Vec<Vec<u8>> {
@@ -250,6 +306,7 @@ fn build_stack<G: Guest>(
         interpreter: interpreter.map_or(0, |interpreter| interpreter.bias),
         path: options.command[0].as_bytes(),
         vdso,
+        seed: options.seed,
     };
     stack::build(start + space::PAGE + bytes, &G::MACHINE, &contents).map_err(failed)
 }

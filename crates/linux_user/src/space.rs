@@ -309,24 +309,73 @@ impl AddressSpace {
         wanted
     }
 
-    /// The lines of `/proc/self/maps`.
-    pub fn listing(&self, stack: u64) -> String {
+    /// The lines of `/proc/self/maps`: the host's, as far as they are the guest's, with its rights.
+    pub fn listing(&self, places: &Places) -> String {
         use std::fmt::Write;
+        let host = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
         let books = self.0.lock();
         let mut text = String::new();
-        for (&start, area) in &books.areas {
-            let letter = |bit, letter| if area.rights & bit != 0 { letter } else { '-' };
-            let (r, w, x) = (letter(READ, 'r'), letter(WRITE, 'w'), letter(EXECUTE, 'x'));
-            let name = if (start..area.end).contains(&stack) {
-                "[stack]"
-            } else if start == books.break_start {
-                "[heap]"
-            } else {
-                ""
-            };
-            _ = writeln!(text, "{start:08x}-{:08x} {r}{w}{x}p 00000000 00:00 0 {name}", area.end);
+        for line in host.lines().filter_map(HostLine::parse) {
+            let before = books.areas.range(..=line.start).next_back();
+            let inside = books.areas.range(line.start + 1..line.end);
+            for (&first, area) in before.into_iter().chain(inside) {
+                let (start, end) = (first.max(line.start), area.end.min(line.end));
+                if start >= end {
+                    continue;
+                }
+                let letter = |bit, letter| if area.rights & bit != 0 { letter } else { '-' };
+                let (r, w, x) = (letter(READ, 'r'), letter(WRITE, 'w'), letter(EXECUTE, 'x'));
+                let HostLine { shared, device, inode, .. } = line;
+                let offset = if line.inode == "0" { 0 } else { line.offset + start - line.start };
+                let heap = books.break_start..books.break_mapped.max(books.break_start + 1);
+                let name = match () {
+                    () if (start..end).contains(&places.stack) => "[stack]",
+                    () if (start..end).contains(&places.vdso) => "[vdso]",
+                    () if heap.contains(&start) => "[heap]",
+                    () => line.name,
+                };
+                let head = format!("{start:08x}-{end:08x} {r}{w}{x}{shared} {offset:08x} {device} {inode}");
+                // Names stand in one column, behind at least a blank.
+                _ = if name.is_empty() { writeln!(text, "{head} ") } else { writeln!(text, "{head:<72} {name}") };
+            }
         }
         text
+    }
+}
+
+/// Addresses with names of their own.
+#[derive(Clone, Copy, Debug)]
+pub struct Places {
+    /// In the stack.
+    pub stack: u64,
+    /// The vDSO.
+    pub vdso: u64,
+}
+
+/// A line of `/proc/self/maps`.
+#[derive(Clone, Copy)]
+struct HostLine<'a> {
+    start: u64,
+    end: u64,
+    shared: char,
+    offset: u64,
+    device: &'a str,
+    inode: &'a str,
+    name: &'a str,
+}
+
+impl<'a> HostLine<'a> {
+    fn parse(line: &'a str) -> Option<Self> {
+        let number = |text| u64::from_str_radix(text, 16).ok();
+        let mut words = line.splitn(6, ' ');
+        let (start, end) = words.next()?.split_once('-')?;
+        let (start, end) = (number(start)?, number(end)?);
+        let shared = words.next()?.chars().next_back()?;
+        let offset = number(words.next()?)?;
+        let (device, inode) = (words.next()?, words.next()?);
+        let name = words.next().unwrap_or_default().trim_start();
+        let name = if name.starts_with('[') { "" } else { name };
+        Some(Self { start, end, shared, offset, device, inode, name })
     }
 }
 

@@ -20,6 +20,8 @@ pub struct Contents<'a> {
     pub path: &'a [u8],
     /// The code that the kernel gives to every program.
     pub vdso: &'a Vdso,
+    /// Makes the random bytes the same each time.
+    pub seed: Option<u64>,
 }
 
 const AT_NULL: u64 = 0;
@@ -83,7 +85,7 @@ pub fn build(top: u64, machine: &Machine, contents: &Contents<'_>) -> Result<Sta
     let mut pen = Pen { at: top - 16, pieces: Vec::new() };
     let path = pen.string(contents.path);
     let platform = pen.string(machine.platform.as_bytes());
-    let random = pen.bytes(random_bytes().to_vec());
+    let random = pen.bytes(random_bytes(contents.seed).to_vec());
     let mut strings = |list: &[Vec<u8>]| -> Vec<u64> {
         list.iter().rev().map(|string| pen.string(string)).collect()
     };
@@ -138,8 +140,15 @@ pub fn build(top: u64, machine: &Machine, contents: &Contents<'_>) -> Result<Sta
     Ok(Stack { pointer: start, auxiliary })
 }
 
-fn random_bytes() -> [u8; 16] {
+fn random_bytes(seed: Option<u64>) -> [u8; 16] {
     let mut bytes = [0; 16];
+    if let Some(seed) = seed {
+        // The increment of the golden ratio spreads small seeds over all bits.
+        const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+        bytes[..8].copy_from_slice(&seed.wrapping_add(1).wrapping_mul(GOLDEN).to_le_bytes());
+        bytes[8..].copy_from_slice(&seed.wrapping_add(2).wrapping_mul(GOLDEN).to_le_bytes());
+        return bytes;
+    }
     let arguments = [bytes.as_mut_ptr() as u64, 16, 0, 0, 0, 0];
     // Without randomness the program runs all the same; zeroes are what an old kernel gave.
     let _ = crate::host::plain(libc::SYS_getrandom, arguments);

@@ -12,7 +12,8 @@ use crate::guest::{Delivery, Exception, Guest};
 use crate::host::{self, Answer, ERESTARTSYS, Errno};
 use crate::options::Options;
 use crate::signals::{self, Disposition, INFO_BYTES, Info};
-use crate::space::AddressSpace;
+use crate::strace;
+use crate::space::{AddressSpace, Places};
 use crate::vdso::Vdso;
 
 /// What a guest asked to happen on a signal.
@@ -47,8 +48,8 @@ pub struct Process<G: Guest> {
     pub executable: String,
     /// Its command line.
     pub arguments: Vec<Vec<u8>>,
-    /// Its first stack pointer.
-    pub stack: u64,
+    /// Addresses with names.
+    pub places: Places,
     /// Its auxiliary vector.
     pub auxiliary: Vec<u8>,
     /// By number.
@@ -123,6 +124,13 @@ impl<G: Guest> Thread<G> {
     fn system_call(&mut self) {
         let (number, arguments) = G::call_arguments(self.vcpu.state());
         let known = self.process.calls.get(number as usize).copied().flatten();
+        let traced = self.process.options.strace.then(|| {
+            let name = known.map_or_else(|| format!("Unknown syscall {number}"), |(name, _)| name.into());
+            strace::call(&name, &arguments, G::MACHINE.pointer_bytes)
+        });
+        if let Some(line) = traced.as_ref().filter(|line| strace::does_not_return(line)) {
+            self.process.options.log(&format!("{line}\n"));
+        }
         let answer = match known {
             Some((_, Call::Host(host))) => self.pass(host, arguments),
             Some((_, Call::Own(call))) => call(self, arguments),
@@ -131,9 +139,8 @@ impl<G: Guest> Thread<G> {
             }
             None => self.unknown(number),
         };
-        if self.process.options.strace {
-            let name = known.map_or("?", |(name, _)| name);
-            self.trace(name, number, &arguments, &answer);
+        if let Some(line) = traced {
+            self.process.options.log(&format!("{line}{}\n", strace::result(&line, &answer)));
         }
         match answer {
             Ok(value) => G::set_result(self.vcpu.state_mut(), value as i64),
@@ -162,23 +169,6 @@ impl<G: Guest> Thread<G> {
     fn unknown(&self, number: u64) -> Answer {
         self.process.name_once(number, || format!("Unsupported syscall: {number}"));
         Err(libc::ENOSYS)
-    }
-
-    fn trace(&self, name: &str, number: u64, a: &[u64; 6], answer: &Answer) {
-        let pid = std::process::id();
-        let result = match answer {
-            Ok(value) => format!("{value:#x}"),
-            Err(ERESTARTSYS) => "? ERESTARTSYS".into(),
-            Err(RETURNED) => "?".into(),
-            Err(errno) => {
-                format!("-1 errno={errno} ({})", std::io::Error::from_raw_os_error(*errno))
-            }
-        };
-        let name = if name == "?" { format!("syscall_{number}") } else { name.into() };
-        self.process.options.log(&format!(
-            "{pid} {name}({:#x},{:#x},{:#x},{:#x},{:#x},{:#x}) = {result}\n",
-            a[0], a[1], a[2], a[3], a[4], a[5]
-        ));
     }
 
     /// An interrupted call is made again unless a handler without SA_RESTART comes first.

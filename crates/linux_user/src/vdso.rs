@@ -10,8 +10,6 @@ use crate::guest::Machine;
 pub struct Vdso {
     /// Its first byte.
     pub address: u64,
-    /// Behind its last page.
-    pub end: u64,
     /// The code that calls `rt_sigreturn`.
     pub trampoline: u64,
     /// The code that makes a system call.
@@ -28,10 +26,9 @@ pub struct Image {
 
 impl Image {
     /// Mapped there.
-    pub fn at(&self, address: u64, bytes: u64) -> Vdso {
+    pub fn at(&self, address: u64) -> Vdso {
         Vdso {
             address,
-            end: address + bytes,
             trampoline: address + self.trampoline,
             system_call: self.system_call.map(|offset| address + offset),
         }

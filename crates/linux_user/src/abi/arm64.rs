@@ -52,6 +52,20 @@ const VDSO: &[(&str, &[u8])] = &[
     ("__kernel_rt_sigreturn", &[0x68, 0x11, 0x80, 0xd2, 0x01, 0x00, 0x00, 0xd4]),
 ];
 
+/// A processor in /proc/cpuinfo.
+const CPU_INFO: &str = "\
+    processor\t: {}\n\
+    model name\t: ARMv8 Processor rev 0 (v8l)\n\
+    BogoMIPS\t: 100.00\n\
+    Features\t: fp asimd aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm dcpop asimddp\n\
+    CPU implementer\t: 0x00\n\
+    CPU architecture: 8\n\
+    CPU variant\t: 0x0\n\
+    CPU part\t: 0x051\n\
+    CPU revision\t: 0\n\
+    \n\
+";
+
 impl Guest for Aarch64 {
     type FrontEnd = Arm64;
 
@@ -66,6 +80,7 @@ impl Guest for Aarch64 {
         signal_stack_min: 4720,
         // mov x8, #139; svc #0
         sigreturn_code: &[0x68, 0x11, 0x80, 0xd2, 0x01, 0x00, 0x00, 0xd4],
+        cpu_info: Some(CPU_INFO),
         vdso: VDSO,
         vdso_version: "LINUX_2.6.39",
         system_call_function: None,

@@ -40,6 +40,15 @@ const VDSO: &[(&str, &[u8])] = &[
     ("__vdso_rt_sigreturn", &[0x93, 0x08, 0xb0, 0x08, 0x73, 0x00, 0x00, 0x00]),
 ];
 
+/// A processor in /proc/cpuinfo.
+const CPU_INFO: &str = "\
+    processor\t: {}\n\
+    hart\t\t: {}\n\
+    isa\t\t: rv64imafdc_zicond_zicsr_zifencei_zacas_zba_zbb_zbs\n\
+    mmu\t\t: sv57\n\
+    \n\
+";
+
 impl Guest for Riscv64 {
     type FrontEnd = RiscV;
 
@@ -53,6 +62,7 @@ impl Guest for Riscv64 {
         signal_stack_min: 2048,
         // li a7,139; ecall
         sigreturn_code: &[0x93, 0x08, 0xb0, 0x08, 0x73, 0x00, 0x00, 0x00],
+        cpu_info: Some(CPU_INFO),
         vdso: VDSO,
         vdso_version: "LINUX_4.15",
         system_call_function: None,

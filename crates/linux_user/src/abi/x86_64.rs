@@ -64,6 +64,7 @@ impl Guest for X8664 {
         signal_stack_min: 2048,
         // mov eax,15; syscall
         sigreturn_code: &[0xb8, 0x0f, 0, 0, 0, 0x0f, 0x05],
+        cpu_info: None,
         vdso: VDSO,
         vdso_version: "LINUX_2.6",
         system_call_function: None,

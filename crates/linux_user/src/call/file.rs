@@ -34,21 +34,14 @@ pub fn host_path<G: Guest>(thread: &Thread<G>, address: u64) -> Result<CString, 
 
 pub fn openat<G: Guest>(thread: &mut Thread<G>, a: [u64; 6]) -> Answer {
     let path = memory::read_string(a[1])?;
-    if let Some(name) = own_proc_entry(&path) {
-        let process = &thread.process;
-        let contents = match name {
-            "maps" => process.space.listing(process.stack).into_bytes(),
-            "cmdline" => {
-                process.arguments.iter().flat_map(|word| [&word[..], b"\0"].concat()).collect()
-            }
-            "exe" => {
-                let path = CString::new(process.executable.clone()).map_err(|_| libc::ENOENT)?;
-                let path = path.as_ptr() as u64;
-                return thread.pass(libc::SYS_openat, [a[0], path, a[2], a[3], 0, 0]);
-            }
-            _ => return with_path(thread, libc::SYS_openat, a, 1),
-        };
-        return file_with(&contents);
+    match crate::proc::entry(&thread.process, &path) {
+        Some(crate::proc::Entry::Contents(contents)) => return file_with(&contents, a[2]),
+        Some(crate::proc::Entry::Executable) => {
+            let path = CString::new(thread.process.executable.clone()).map_err(|_| libc::ENOENT)?;
+            let path = path.as_ptr() as u64;
+            return thread.pass(libc::SYS_openat, [a[0], path, a[2], a[3], 0, 0]);
+        }
+        None => {}
     }
     with_path(thread, libc::SYS_openat, a, 1)
 }
@@ -63,24 +56,17 @@ pub fn openat2<G: Guest>(thread: &mut Thread<G>, a: [u64; 6]) -> Answer {
         }
         words
     };
-    if resolve == 0 && own_proc_entry(&path).is_some() {
+    if resolve == 0 && crate::proc::entry(&thread.process, &path).is_some() {
         return openat(thread, [a[0], a[1], flags, mode, 0, 0]);
     }
     with_path(thread, libc::SYS_openat2, a, 1)
 }
 
-/// The name of an entry of this process in /proc.
-fn own_proc_entry(path: &[u8]) -> Option<&str> {
-    let path = std::str::from_utf8(path).ok()?.strip_prefix("/proc/")?;
-    let (process, name) = path.split_once('/')?;
-    let own = process == "self" || process.parse() == Ok(std::process::id());
-    own.then_some(name)
-}
-
 /// A descriptor from which these bytes can be read.
-fn file_with(contents: &[u8]) -> Answer {
+fn file_with(contents: &[u8], flags: u64) -> Answer {
     let name = c"guest-proc".as_ptr() as u64;
-    let fd = crate::host::plain(libc::SYS_memfd_create, [name, 1, 0, 0, 0, 0])?;
+    let close_on_exec = u64::from(flags & libc::O_CLOEXEC as u64 != 0); // MFD_CLOEXEC is 1
+    let fd = crate::host::plain(libc::SYS_memfd_create, [name, close_on_exec, 0, 0, 0, 0])?;
     let address = contents.as_ptr() as u64;
     crate::host::plain(libc::SYS_pwrite64, [fd, address, contents.len() as u64, 0, 0, 0])?;
     Ok(fd)
@@ -107,7 +93,7 @@ pub fn statx<G: Guest>(thread: &mut Thread<G>, a: [u64; 6]) -> Answer {
 
 pub fn readlinkat<G: Guest>(thread: &mut Thread<G>, a: [u64; 6]) -> Answer {
     let path = memory::read_string(a[1])?;
-    if own_proc_entry(&path) == Some("exe") {
+    if matches!(crate::proc::entry(&thread.process, &path), Some(crate::proc::Entry::Executable)) {
         let target = thread.process.executable.as_bytes();
         let bytes = target.len().min(a[3] as usize);
         memory::write(a[2], &target[..bytes])?;

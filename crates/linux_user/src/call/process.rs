@@ -282,7 +282,10 @@ fn execute<G: Guest>(
     environment: &[Vec<u8>],
     depth: u32,
 ) -> Answer {
-    let own = path == b"/proc/self/exe";
+    let own = matches!(
+        crate::proc::entry(&thread.process, &path),
+        Some(crate::proc::Entry::Executable)
+    );
     let host_path = match own {
         true => thread.process.executable.clone().into_bytes(),
         false => thread.process.options.path(&path),

@@ -42,6 +42,7 @@ impl Guest for I386 {
         platform: "i686",
         signal_stack_min: 2048,
         sigreturn_code: frame::RETURN_CODE,
+        cpu_info: None,
         vdso: VDSO,
         vdso_version: "LINUX_2.6",
         system_call_function: Some("__kernel_vsyscall"),
