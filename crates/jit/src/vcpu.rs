@@ -157,6 +157,32 @@ impl<F: FrontEnd> Vcpu<F> {
     }
 }
 
+impl<F: FrontEnd> Vcpu<F> {
+    /// Executes one instruction, for debuggers.
+    pub fn step(&mut self) -> Option<Exit> {
+        /// A full cache or a write to guarded code takes a second look, a jump to itself no third.
+        const LOOKS: usize = 3;
+        faults::ensure_signal_stack();
+        let pc = |context: &Context<F>| context.engine.front_end.key(context.state()).pc;
+        let before = pc(&self.context);
+        for _ in 0..LOOKS {
+            let requests = self.context.block.take_requests();
+            if requests & BlockPointer::REQUEST_FLUSH != 0 {
+                self.flush_tlb(None, None);
+            }
+            if requests & BlockPointer::REQUEST_KICK != 0 {
+                return Some(Exit::Kicked);
+            }
+            self.context.step.set(true);
+            let exit = self.context.one_round();
+            if exit.is_some() || pc(&self.context) != before {
+                return exit;
+            }
+        }
+        None
+    }
+}
+
 impl<F: FrontEnd> Drop for Vcpu<F> {
     fn drop(&mut self) {
         self.context.engine.unregister(self.context.block);

@@ -115,6 +115,21 @@ pub trait Guest: Sized + Send + Sync + 'static {
     /// Ready for the first instruction.
     fn start(state: &mut State<Self>, local: &mut Self::Local, pc: u64, stack: u64);
 
+    /// The registers as gdb knows them.
+    fn description() -> gdb::Description;
+
+    /// Their values, one behind the other.
+    fn debug_registers(vcpu: &Vcpu<Self::FrontEnd>) -> Vec<u8>;
+
+    /// Sets them; there are as many as `debug_registers` gave.
+    fn set_debug_registers(vcpu: &mut Vcpu<Self::FrontEnd>, values: &[u8]);
+
+    /// The instruction of so many bytes that stops at a breakpoint.
+    fn breakpoint(bytes: u64) -> &'static [u8];
+
+    /// Goes on there.
+    fn set_pc(state: &mut State<Self>, pc: u64);
+
     /// Program counter and stack pointer.
     fn position(state: &State<Self>) -> (u64, u64);
 

@@ -3,6 +3,7 @@
 
 mod abi;
 mod call;
+mod debug;
 mod elf;
 mod guest;
 mod host;
@@ -183,7 +184,12 @@ fn start<G: Guest>(options: Options) -> Result<i32, Refusal> {
         calls.resize(calls.len().max(number + 1), None);
         calls[number] = Some((row.name, row.call));
     }
+    let debugger = match &options.gdb {
+        Some(place) => Some(debug::listen::<G>(&engine, place, &stack.auxiliary, &executable)?),
+        None => None,
+    };
     let process = Process {
+        debugger,
         engine,
         space,
         actions: Mutex::new(inherited_actions()),
@@ -270,7 +276,9 @@ fn guest_arguments(options: &Options) -> Vec<Vec<u8>> {
 }
 
 fn guest_environment(options: &Options) -> Vec<Vec<u8>> {
-    let mut variables: Vec<(OsString, OsString)> = std::env::vars_os().collect();
+    // Programs that this one starts wait for no debugger.
+    let mut variables: Vec<(OsString, OsString)> =
+        std::env::vars_os().filter(|(name, _)| name != "QEMU_GDB").collect();
     for (name, value) in &options.environment {
         variables.retain(|(other, _)| other != name);
         if let Some(value) = value {

@@ -89,6 +89,10 @@ impl Options {
                         return Err(format!("missing argument for option '{name}'"));
                     };
                     options.typed.push(value.clone());
+                    if name == "g" {
+                        // Programs that this one starts wait for no debugger.
+                        options.typed.truncate(options.typed.len() - 2);
+                    }
                     match (name.as_str(), value.as_bytes()) {
                         ("cpu", b"help" | b"?") => return Ok(Request::Cpus),
                         ("d", b"help") => return Ok(Request::LogItems),

@@ -8,6 +8,7 @@ use jit::{Engine, Exit, Vcpu};
 use parking_lot::Mutex;
 
 use crate::call::{Call, narrow};
+use crate::debug::{self, Debugger, Pace};
 use crate::guest::{Delivery, Exception, Guest};
 use crate::host::{self, Answer, ERESTARTSYS, Errno};
 use crate::options::Options;
@@ -52,6 +53,8 @@ pub struct Process<G: Guest> {
     pub places: Places,
     /// Its auxiliary vector.
     pub auxiliary: Vec<u8>,
+    /// Who is connected by `-g`.
+    pub debugger: Option<Arc<Debugger>>,
     /// By number.
     pub calls: Vec<Option<(&'static str, Call<G>)>>,
     /// Numbers of unknown system calls already named.
@@ -100,17 +103,27 @@ impl<G: Guest> Thread<G> {
     /// Runs until the thread ends.
     pub fn run(&mut self) -> i32 {
         signals::attach(self.vcpu.kicker());
+        self.enter_debugger();
         while self.ended.is_none() {
-            match self.vcpu.run() {
-                Exit::Kicked => {}
-                Exit::Event(Event::SystemCall) => self.system_call(),
-                Exit::Event(event) => {
+            let pace = self.pass_gate();
+            let exit = match pace {
+                Pace::Run => Some(self.vcpu.run()),
+                Pace::Step | Pace::Watch => self.vcpu.step(),
+            };
+            match exit {
+                None | Some(Exit::Kicked) => {}
+                Some(Exit::Event(Event::SystemCall)) => self.system_call(),
+                Some(Exit::Event(Event::Breakpoint)) if self.at_breakpoint() => continue,
+                Some(Exit::Event(event)) => {
                     let (signal, code, address) = G::signal_of(&event, self.vcpu.state());
                     let exception = G::exception(&event, self.vcpu.state());
                     self.fault(signal, code, address, exception);
                 }
             }
             self.take_signals();
+            if pace != Pace::Run && exit != Some(Exit::Kicked) {
+                self.tell_step(pace);
+            }
         }
         self.ended.unwrap_or(0)
     }
@@ -131,6 +144,7 @@ impl<G: Guest> Thread<G> {
         if let Some(line) = traced.as_ref().filter(|line| strace::does_not_return(line)) {
             self.process.options.log(&format!("{line}\n"));
         }
+        self.note_call(true);
         let answer = match known {
             Some((_, Call::Host(host))) => self.pass(host, arguments),
             Some((_, Call::Own(call))) => call(self, arguments),
@@ -139,6 +153,7 @@ impl<G: Guest> Thread<G> {
             }
             None => self.unknown(number),
         };
+        self.note_call(false);
         if let Some(line) = traced {
             self.process.options.log(&format!("{line}{}\n", strace::result(&line, &answer)));
         }
@@ -197,11 +212,12 @@ impl<G: Guest> Thread<G> {
 
     /// A synchronous fault: cannot be blocked or ignored.
     fn fault(&mut self, signal: i32, code: i32, address: u64, exception: Exception) {
+        let Some(signal) = self.ask_debugger(signal) else { return };
         let action = self.process.actions.lock()[signal as usize - 1];
         if action.handler < 2 || self.mask & 1 << (signal - 1) != 0 {
             self.crash(signal, address);
         }
-        self.deliver(signal, info(signal, code, address), exception);
+        self.enter_handler(signal, info(signal, code, address), exception);
     }
 
     fn crash(&self, signal: i32, address: u64) -> ! {
@@ -212,10 +228,17 @@ impl<G: Guest> Thread<G> {
             G::MACHINE.name,
             signal_name(signal),
         );
+        self.tell_end(gdb::Stop::Killed(debug::to_gdb(signal)));
         host::die_of(signal)
     }
 
-    fn deliver(&mut self, signal: i32, info: Info, exception: Exception) {
+    pub fn deliver(&mut self, signal: i32, info: Info, exception: Exception) {
+        if let Some(signal) = self.ask_debugger(signal) {
+            self.enter_handler(signal, info, exception);
+        }
+    }
+
+    pub fn enter_handler(&mut self, signal: i32, info: Info, exception: Exception) {
         let action = {
             let mut actions = self.process.actions.lock();
             let action = actions[signal as usize - 1];
@@ -226,7 +249,10 @@ impl<G: Guest> Thread<G> {
         };
         match action.handler {
             0 if IGNORED.contains(&signal) => return,
-            0 => host::die_of(signal),
+            0 => {
+                self.tell_end(gdb::Stop::Killed(debug::to_gdb(signal)));
+                host::die_of(signal)
+            }
             1 => return,
             _ => {}
         }
@@ -273,7 +299,7 @@ pub const RETURNED: Errno = 10_000;
 pub const UNBLOCKABLE: u64 = 1 << (libc::SIGKILL - 1) | 1 << (libc::SIGSTOP - 1);
 
 /// A `siginfo_t` for a fault.
-fn info(signal: i32, code: i32, address: u64) -> Info {
+pub fn info(signal: i32, code: i32, address: u64) -> Info {
     let mut info = [0; INFO_BYTES];
     info[0..4].copy_from_slice(&signal.to_le_bytes());
     info[8..12].copy_from_slice(&code.to_le_bytes());
@@ -295,6 +321,7 @@ fn signal_name(signal: i32) -> &'static str {
 
 /// Ends one thread: tells who waits for it.
 pub fn finish<G: Guest>(thread: &mut Thread<G>) {
+    thread.leave_debugger();
     crate::robust::release(thread.robust_list, G::MACHINE.pointer_bytes);
     if thread.clear_tid != 0 {
         let _ = crate::memory::write_word(thread.clear_tid, 0, 4);

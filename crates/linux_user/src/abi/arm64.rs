@@ -5,6 +5,7 @@ use isa::{Access, Event, MemoryFault};
 use jit::Vcpu;
 
 use crate::call::{Call, Row, file, generic64};
+use crate::debug::arm64;
 use crate::guest::{Delivery, Guest, Machine};
 use crate::host::Answer;
 use crate::memory;
@@ -126,6 +127,26 @@ impl Guest for Aarch64 {
         state.sp = stack;
     }
 
+    fn description() -> gdb::Description {
+        arm64::description()
+    }
+
+    fn debug_registers(vcpu: &Vcpu<Arm64>) -> Vec<u8> {
+        arm64::read(vcpu)
+    }
+
+    fn set_debug_registers(vcpu: &mut Vcpu<Arm64>, values: &[u8]) {
+        arm64::write(vcpu, values);
+    }
+
+    fn breakpoint(_: u64) -> &'static [u8] {
+        &[0x00, 0x00, 0x20, 0xd4]
+    }
+
+    fn set_pc(state: &mut State, pc: u64) {
+        state.pc = pc;
+    }
+
     fn position(state: &State) -> (u64, u64) {
         (state.pc, state.sp)
     }
@@ -231,12 +252,12 @@ impl Guest for Aarch64 {
 }
 
 /// PSTATE of a flags image.
-fn pstate(image: u64) -> u64 {
+pub fn pstate(image: u64) -> u64 {
     CONDITIONS.iter().filter(|(_, flag)| image & flag != 0).map(|(bit, _)| 1 << bit).sum()
 }
 
 /// The flags image of a PSTATE.
-fn image(pstate: u64) -> u64 {
+pub fn image(pstate: u64) -> u64 {
     CONDITIONS.iter().filter(|(bit, _)| pstate >> bit & 1 != 0).map(|(_, flag)| flag).sum()
 }
 

@@ -5,6 +5,7 @@ use isa::{Access, Event, MemoryFault};
 use jit::Vcpu;
 
 use crate::call::{Row, generic64};
+use crate::debug::riscv64;
 use crate::guest::{Delivery, Guest, Machine};
 use crate::memory;
 
@@ -27,7 +28,7 @@ const FCSR: u64 = FLOATS + 256;
 const FRAME_BYTES: u64 = FLOATS + 528;
 
 /// Accrued exceptions: fflags bit, MXCSR bit.
-const EXCEPTIONS: [(u32, u32); 5] = [(0, 5), (1, 4), (2, 3), (3, 2), (4, 0)];
+pub const EXCEPTIONS: [(u32, u32); 5] = [(0, 5), (1, 4), (2, 3), (3, 2), (4, 0)];
 
 /// Each is `li a7, NUMBER; ecall; ret`.
 #[rustfmt::skip]
@@ -98,6 +99,26 @@ impl Guest for Riscv64 {
     fn start(state: &mut State, (): &mut (), pc: u64, stack: u64) {
         state.pc = pc;
         state.x[SP] = stack;
+    }
+
+    fn description() -> gdb::Description {
+        riscv64::description()
+    }
+
+    fn debug_registers(vcpu: &Vcpu<RiscV>) -> Vec<u8> {
+        riscv64::read(vcpu)
+    }
+
+    fn set_debug_registers(vcpu: &mut Vcpu<RiscV>, values: &[u8]) {
+        riscv64::write(vcpu, values);
+    }
+
+    fn breakpoint(bytes: u64) -> &'static [u8] {
+        if bytes == 2 { &[0x02, 0x90] } else { &[0x73, 0x00, 0x10, 0x00] }
+    }
+
+    fn set_pc(state: &mut State, pc: u64) {
+        state.pc = pc;
     }
 
     fn position(state: &State) -> (u64, u64) {

@@ -5,6 +5,7 @@ use isa::{Access, Event, MemoryFault};
 use jit::Vcpu;
 
 use crate::call::{Call, Row, clock, file, memory as mapping, process, signal};
+use crate::debug::x86;
 use crate::guest::{Delivery, Exception, Guest, Machine};
 use crate::host::Answer;
 use crate::memory;
@@ -105,6 +106,26 @@ impl Guest for X8664 {
         state.x87_empty = 0xff;
         state.pc = pc;
         state.gpr[RSP] = stack;
+    }
+
+    fn description() -> gdb::Description {
+        x86::description(true)
+    }
+
+    fn debug_registers(vcpu: &Vcpu<X86>) -> Vec<u8> {
+        x86::read(vcpu, true)
+    }
+
+    fn set_debug_registers(vcpu: &mut Vcpu<X86>, values: &[u8]) {
+        x86::write(vcpu, values, true);
+    }
+
+    fn breakpoint(_: u64) -> &'static [u8] {
+        &[0xcc]
+    }
+
+    fn set_pc(state: &mut State, pc: u64) {
+        state.pc = pc;
     }
 
     fn position(state: &State) -> (u64, u64) {

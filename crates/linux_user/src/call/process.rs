@@ -25,6 +25,7 @@ pub fn exit<G: Guest>(thread: &mut Thread<G>, a: [u64; 6]) -> Answer {
 pub fn exit_group<G: Guest>(thread: &mut Thread<G>, a: [u64; 6]) -> Answer {
     // Locks in memory that other processes share outlive this one.
     crate::robust::release(thread.robust_list, G::MACHINE.pointer_bytes);
+    thread.tell_end(gdb::Stop::Exited(a[0] as u8));
     let _ = host::plain(libc::SYS_exit_group, [a[0] & 0xff, 0, 0, 0, 0, 0]);
     std::process::exit(a[0] as i32)
 }
@@ -187,6 +188,7 @@ fn fork<G: Guest>(thread: &mut Thread<G>, clone: Clone) -> Answer {
         }
         return Ok(pid);
     }
+    thread.forget_debugger();
     thread.robust_list = 0; // the child's library will say where its list is
     let state = thread.vcpu.state_mut();
     G::set_result(state, 0);

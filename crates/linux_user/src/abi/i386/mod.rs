@@ -9,6 +9,7 @@ use jit::Vcpu;
 
 use super::x86_64::X8664;
 use crate::call::{Call, Row, narrow};
+use crate::debug::x86;
 use crate::guest::{Delivery, Exception, Guest, Machine};
 use crate::signals::Info;
 use segments::Descriptors;
@@ -90,6 +91,26 @@ impl Guest for I386 {
         state.pc = pc;
         state.gpr[RSP] = stack;
         descriptors.install(state);
+    }
+
+    fn description() -> gdb::Description {
+        x86::description(false)
+    }
+
+    fn debug_registers(vcpu: &Vcpu<X86>) -> Vec<u8> {
+        x86::read(vcpu, false)
+    }
+
+    fn set_debug_registers(vcpu: &mut Vcpu<X86>, values: &[u8]) {
+        x86::write(vcpu, values, false);
+    }
+
+    fn breakpoint(_: u64) -> &'static [u8] {
+        &[0xcc]
+    }
+
+    fn set_pc(state: &mut State, pc: u64) {
+        state.pc = pc;
     }
 
     fn position(state: &State) -> (u64, u64) {
