@@ -116,6 +116,7 @@ pub const APPLETS: &[Applet] = &[
 /// The executable's own commands, which no crate provides.
 pub const OWN_COMMANDS: &[(&str, &str)] = &[
     ("link DIR", "Make a symbolic link for every applet in DIR"),
+    ("binfmt", "Let the kernel start foreign programs by name"),
     ("help", "Show this page"),
     ("version", "Show the version"),
 ];

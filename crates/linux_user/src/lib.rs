@@ -2,6 +2,7 @@
 //! this machine's kernel.
 
 mod abi;
+pub mod binfmt;
 mod call;
 mod debug;
 mod elf;
@@ -53,7 +54,7 @@ pub fn run(name: &str, arguments: &[OsString]) -> ExitCode {
 }
 
 fn applet<G: Guest>(name: &str, arguments: &[OsString]) -> ExitCode {
-    let options = match Options::parse(arguments) {
+    let options = match Options::parse(arguments, host::keeps_argv0()) {
         Ok(Request::Run(options)) => options,
         Ok(Request::Help) => {
             print!("{}", help(name));

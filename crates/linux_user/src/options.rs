@@ -65,9 +65,15 @@ pub enum Request {
 const STACK_BYTES: u64 = 8 << 20;
 
 impl Options {
-    /// Reads the arguments after the applet's name.
-    pub fn parse(arguments: &[OsString]) -> Result<Request, String> {
+    /// Reads the arguments after the applet's name. `by_kernel`: binfmt_misc started us with flag P;
+    /// then they are the program's path, the name it was called by, and its arguments.
+    pub fn parse(arguments: &[OsString], by_kernel: bool) -> Result<Request, String> {
         let mut options = Self::from_environment()?;
+        if let (true, [path, name, rest @ ..]) = (by_kernel, arguments) {
+            options.argv0 = Some(name.clone());
+            options.command = [&[path.clone()], rest].concat();
+            return Ok(Request::Run(Box::new(options)));
+        }
         let mut rest = arguments.iter();
         while let Some(word) = rest.as_slice().first() {
             let Some(name) = word.as_bytes().strip_prefix(b"-").filter(|name| !name.is_empty())
@@ -282,7 +288,7 @@ mod tests {
     use super::*;
 
     fn parse(words: &[&str]) -> Result<Request, String> {
-        Options::parse(&words.iter().map(OsString::from).collect::<Vec<_>>())
+        Options::parse(&words.iter().map(OsString::from).collect::<Vec<_>>(), false)
     }
 
     #[test]
@@ -293,6 +299,14 @@ mod tests {
         assert_eq!(options.command, ["prog", "-L"]);
         assert_eq!(options.stack_bytes, 1 << 20);
         assert_eq!(options.environment.len(), 2);
+    }
+
+    #[test]
+    fn the_kernel_tells_path_and_name() {
+        let words = ["/usr/bin/tool", "-tool", "-L"].map(OsString::from);
+        let Ok(Request::Run(options)) = Options::parse(&words, true) else { panic!("it is a run") };
+        assert_eq!(options.command, ["/usr/bin/tool", "-L"]);
+        assert_eq!(options.argv0, Some("-tool".into()));
     }
 
     #[test]

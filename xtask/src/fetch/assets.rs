@@ -89,6 +89,22 @@ pub const ASSETS: &[Asset] = &[
         programs: &[],
     },
     Asset {
+        name: "programs-i386",
+        suite: "bookworm",
+        architecture: "i386",
+        packages: &["dash", "coreutils", "python3-minimal", "perl-base", "sqlite3", "openssl", "git"],
+        closure: true,
+        programs: &[],
+    },
+    Asset {
+        name: "programs-riscv64",
+        suite: "trixie",
+        architecture: "riscv64",
+        packages: &["dash", "coreutils", "python3-minimal", "perl-base", "sqlite3", "openssl"],
+        closure: true,
+        programs: &[],
+    },
+    Asset {
         name: "qemu-system-10",
         suite: "trixie",
         architecture: "amd64",

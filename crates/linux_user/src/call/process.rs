@@ -314,6 +314,7 @@ fn execute<G: Guest>(
     let environment: Vec<CString> = environment.iter().cloned().map(c).collect::<Result<_, _>>()?;
     let environment: Vec<_> = environment.iter().map(CString::as_c_str).collect();
     let guest = Elf::open(place, &G::MACHINE).is_ok();
+    let direct = (host_path.clone(), arguments.clone());
     let (program, words) = if guest {
         let typed = thread.process.options.typed.iter().map(|word| word.clone().into_vec());
         let mut words = vec![format!("qemu-{}", G::MACHINE.name).into_bytes()];
@@ -324,9 +325,15 @@ fn execute<G: Guest>(
     } else {
         (host_path, arguments)
     };
-    let words: Vec<CString> = words.into_iter().map(c).collect::<Result<_, _>>()?;
-    let words: Vec<_> = words.iter().map(CString::as_c_str).collect();
-    Err(host::execute(&c(program)?, &words, &environment))
+    let list = |words: Vec<Vec<u8>>| words.into_iter().map(c).collect::<Result<Vec<_>, _>>();
+    let run = |program: Vec<u8>, words: Vec<Vec<u8>>| -> Result<i32, i32> {
+        let words = list(words)?;
+        let words: Vec<_> = words.iter().map(CString::as_c_str).collect();
+        Ok(host::execute(&c(program)?, &words, &environment))
+    };
+    let errno = run(program, words)?;
+    // In a chroot without /proc, the kernel finds us itself if it was told of us (binfmt_misc).
+    Err(if guest && errno == libc::ENOENT { run(direct.0, direct.1)? } else { errno })
 }
 
 /// The first bytes of an executable file.
