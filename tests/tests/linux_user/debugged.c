@@ -1,3 +1,4 @@
+// A program to look at with gdb.
 #include <pthread.h>
 #include <stdio.h>
 #include <signal.h>

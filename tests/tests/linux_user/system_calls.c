@@ -1,3 +1,4 @@
+// System calls, each with a line that says whether it does what the manual says.
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
@@ -136,7 +137,7 @@ int main(void) { setvbuf(stdout, 0, _IOLBF, 0);
   errno = 0; OK(syscall(425, 1, 0) == -1 && errno == ENOSYS); errno = 0; OK(syscall(435, 0, 0) == -1 && (errno == ENOSYS || errno == EINVAL)); 
   robust = mmap(0, 4096, 3, MAP_SHARED | MAP_ANONYMOUS, -1, 0); pthread_mutexattr_t ra; pthread_mutexattr_init(&ra); pthread_mutexattr_setrobust(&ra, PTHREAD_MUTEX_ROBUST); pthread_mutexattr_setpshared(&ra, 1); pthread_mutex_init(robust, &ra); pthread_t th; pthread_create(&th, 0, die, 0); pthread_join(th, 0); OK(pthread_mutex_lock(robust) == EOWNERDEAD && pthread_mutex_consistent(robust) == 0);
   pthread_mutex_unlock(robust); if (!fork()) { pthread_mutex_lock(robust); _exit(0); } wait(0); OK(pthread_mutex_lock(robust) == EOWNERDEAD);
-  OK(syscall(SYS_openat, AT_FDCWD, "file", O_RDONLY) >= 0); unlink("file"); unlink("link"); unlink("copy"); rmdir("d"); OK(chdir("/") == 0 && rmdir(name) == 0);
+  OK(syscall(SYS_openat, AT_FDCWD, "file", O_RDONLY | O_LARGEFILE) >= 0); unlink("file"); unlink("link"); unlink("copy"); rmdir("d"); OK(chdir("/") == 0 && rmdir(name) == 0);
   char exe[256]; n = readlink("/proc/self/exe", exe, 255); OK(n > 0 && exe[n - 1] != 'l'); 
   return 0;
 }

@@ -64,7 +64,7 @@ pub fn uname<G: Guest>(thread: &mut Thread<G>, a: [u64; 6]) -> Answer {
         names[field * 65..][..65].fill(0);
         names[field * 65..][..bytes].copy_from_slice(&text.as_bytes()[..bytes]);
     };
-    set(4, G::MACHINE.name);
+    set(4, G::MACHINE.platform);
     if let Some(release) = &thread.process.options.release {
         set(2, release);
     }
