@@ -62,7 +62,9 @@ impl Description {
 
     /// `target.xml`.
     pub fn xml(&self) -> String {
-        let mut xml = String::from("<?xml version=\"1.0\"?>\n<!DOCTYPE target SYSTEM \"gdb-target.dtd\">\n<target>");
+        let mut xml = String::from(
+            "<?xml version=\"1.0\"?>\n<!DOCTYPE target SYSTEM \"gdb-target.dtd\">\n<target>",
+        );
         _ = write!(xml, "<architecture>{}</architecture>", self.architecture);
         if let Some(system) = self.system {
             _ = write!(xml, "<osabi>{system}</osabi>");
@@ -71,7 +73,10 @@ impl Description {
         for feature in &self.features {
             _ = write!(xml, "<feature name=\"{}\">{}", feature.name, feature.types);
             for Register { name, bits, kind } in &feature.registers {
-                _ = write!(xml, "<reg name=\"{name}\" bitsize=\"{bits}\" type=\"{kind}\" regnum=\"{number}\"/>");
+                _ = write!(
+                    xml,
+                    "<reg name=\"{name}\" bitsize=\"{bits}\" type=\"{kind}\" regnum=\"{number}\"/>"
+                );
                 number += 1;
             }
             xml.push_str("</feature>");
@@ -92,6 +97,10 @@ mod tests {
         let description = Description { architecture: "any", system: None, features };
         assert_eq!(description.place(1), Some((8, 4)));
         assert_eq!(description.place(2), None);
-        assert!(description.xml().contains("<reg name=\"flags\" bitsize=\"32\" type=\"int\" regnum=\"1\"/>"));
+        assert!(
+            description
+                .xml()
+                .contains("<reg name=\"flags\" bitsize=\"32\" type=\"int\" regnum=\"1\"/>")
+        );
     }
 }

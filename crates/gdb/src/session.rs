@@ -125,7 +125,9 @@ impl Session {
         let Ok(rest) = std::str::from_utf8(rest) else { return Answer::Empty };
         match kind {
             b'?' => Answer::Text(self.stop_text()),
-            b'g' => target.read_registers(self.current).map_or(Answer::Error(1), |r| Answer::Text(to_hex(&r))),
+            b'g' => target
+                .read_registers(self.current)
+                .map_or(Answer::Error(1), |r| Answer::Text(to_hex(&r))),
             b'G' => match from_hex(rest) {
                 Some(values) if target.write_registers(self.current, &values) => Answer::Ok,
                 _ => Answer::Error(1),
@@ -500,7 +502,8 @@ mod tests {
         let (mut session, mut toy) = (Session::new(7), toy());
         ask(&mut session, &mut toy, "qSupported:swbreak+");
         assert_eq!(ask(&mut session, &mut toy, "vCont;s:7;c"), "");
-        let resume = Resume { threads: vec![(7, Action::Step(None))], others: Action::Continue(None) };
+        let resume =
+            Resume { threads: vec![(7, Action::Step(None))], others: Action::Continue(None) };
         assert_eq!(toy.resumed, [resume]);
         assert_eq!(session.stopped(Stop::Breakpoint(7)), encode(b"T05thread:7;swbreak:;"));
         assert!(session.stopped(Stop::Stepped(7)).is_empty(), "only one answer");

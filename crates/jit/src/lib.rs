@@ -29,8 +29,8 @@ mod space;
 mod translator;
 mod vcpu;
 
-pub use faults::hand_on_sent;
 pub use engine::{Engine, Options};
+pub use faults::hand_on_sent;
 pub use host::x86_64::Features;
 pub use space::{Bus, HostPage, Space, UserSpace};
 pub use translator::Counters;

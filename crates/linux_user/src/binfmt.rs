@@ -54,7 +54,9 @@ impl Request {
                 "--path" => {
                     request.path = Some(words.next().ok_or("--path needs a directory")?.into());
                 }
-                option if option.starts_with('-') => return Err(format!("unknown option '{option}'")),
+                option if option.starts_with('-') => {
+                    return Err(format!("unknown option '{option}'"));
+                }
                 _ if request.verb.is_empty() => request.verb = word,
                 name => {
                     let known = MACHINES.iter().find(|machine| machine.name == name);
@@ -73,7 +75,9 @@ impl Request {
             }
             "enable" | "disable" => {}
             "" => return Err("what is to be done: enable, disable or status?".into()),
-            verb => return Err(format!("unknown command '{verb}'; known are enable, disable, status")),
+            verb => {
+                return Err(format!("unknown command '{verb}'; known are enable, disable, status"));
+            }
         }
         Ok(request)
     }

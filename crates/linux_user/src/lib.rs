@@ -133,9 +133,7 @@ const EXIT_WRONG_MACHINE: u8 = 255;
 fn refusal(path: &Path, error: &ElfError) -> Refusal {
     let path = path.display();
     match error {
-        ElfError::Io(error) => {
-            format!("Error while loading {path}: {}", plain_text(error)).into()
-        }
+        ElfError::Io(error) => format!("Error while loading {path}: {}", plain_text(error)).into(),
         ElfError::NotElf => format!("Error while loading {path}: Exec format error").into(),
         error => Refusal { message: format!("{path}: {error}"), code: EXIT_WRONG_MACHINE },
     }
@@ -157,18 +155,9 @@ fn start<G: Guest>(options: Options) -> Result<i32, Refusal> {
     let interpreter = load_interpreter::<G>(&program_elf, &options, &space)?;
     let vdso = map_vdso::<G>(&space)?;
     let interpreter_ref = interpreter.as_ref();
-    let stack =
-        build_stack::<G>(&space, &options, &program_elf, &image, interpreter_ref, &vdso)?;
+    let stack = build_stack::<G>(&space, &options, &program_elf, &image, interpreter_ref, &vdso)?;
 
-    let jit_space = Space::User(Box::new(space.clone()));
-    let mut jit_options = jit::Options::detect();
-    jit_options.cache_bytes = options.cache_bytes.unwrap_or(jit_options.cache_bytes);
-    if options.single_instructions {
-        jit_options.insns_max = 1;
-    }
-    let engine = Engine::new(front_end, jit_space, jit_options)
-        .map_err(|error| format!("Cannot set up the translator: {error}"))?;
-    memory::copy_by(&engine);
+    let engine = engine::<G>(front_end, &space, &options)?;
     let mut vcpu = Vcpu::new(&engine).map_err(|error| format!("Cannot make a vCPU: {error}"))?;
     let entry = interpreter.map_or(image.entry, |interpreter| interpreter.entry);
     let mut local = G::Local::default();
@@ -176,15 +165,10 @@ fn start<G: Guest>(options: Options) -> Result<i32, Refusal> {
     let places = Places { stack: stack.pointer, vdso: vdso.address };
     let executable = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
     if options.log_pages {
-        options.log(&format!("start-end prot offset device inode name\n{}", space.listing(&places)));
+        options
+            .log(&format!("start-end prot offset device inode name\n{}", space.listing(&places)));
     }
     name_process(&executable);
-    let mut calls = Vec::new();
-    for row in G::calls() {
-        let number = row.number as usize;
-        calls.resize(calls.len().max(number + 1), None);
-        calls[number] = Some((row.name, row.call));
-    }
     let debugger = match &options.gdb {
         Some(place) => Some(debug::listen::<G>(&engine, place, &stack.auxiliary, &executable)?),
         None => None,
@@ -199,7 +183,7 @@ fn start<G: Guest>(options: Options) -> Result<i32, Refusal> {
         arguments: guest_arguments(&options),
         places,
         auxiliary: stack.auxiliary,
-        calls,
+        calls: call::by_number(G::calls()),
         named: Mutex::default(),
         options,
     };
@@ -224,13 +208,32 @@ fn start<G: Guest>(options: Options) -> Result<i32, Refusal> {
     Ok(code)
 }
 
+/// The translator, which from now on copies from and to guest memory too.
+fn engine<G: Guest>(
+    front_end: G::FrontEnd,
+    space: &AddressSpace,
+    options: &Options,
+) -> Result<Arc<Engine<G::FrontEnd>>, String> {
+    let jit_space = Space::User(Box::new(space.clone()));
+    let mut jit_options = jit::Options::detect();
+    jit_options.cache_bytes = options.cache_bytes.unwrap_or(jit_options.cache_bytes);
+    if options.single_instructions {
+        jit_options.insns_max = 1;
+    }
+    let engine = Engine::new(front_end, jit_space, jit_options)
+        .map_err(|error| format!("Cannot set up the translator: {error}"))?;
+    memory::copy_by(&engine);
+    Ok(engine)
+}
+
 /// The process is called as the program, as after an exec.
 fn name_process(executable: &Path) {
     let name = executable.file_name().unwrap_or_default().as_bytes();
     let mut bytes = [0u8; 16];
     let length = name.len().min(bytes.len() - 1);
     bytes[..length].copy_from_slice(&name[..length]);
-    let _ = host::plain(libc::SYS_prctl, [libc::PR_SET_NAME as u64, bytes.as_ptr() as u64, 0, 0, 0, 0]);
+    let _ =
+        host::plain(libc::SYS_prctl, [libc::PR_SET_NAME as u64, bytes.as_ptr() as u64, 0, 0, 0, 0]);
 }
 
 fn plain_text(error: &std::io::Error) -> String {
@@ -243,7 +246,8 @@ fn load_interpreter<G: Guest>(
     options: &Options,
     space: &AddressSpace,
 ) -> Result<Option<Image>, String> {
-    let Some(name) = elf.interpreter().map_err(|error| format!("Invalid ELF image: {error}"))? else {
+    let Some(name) = elf.interpreter().map_err(|error| format!("Invalid ELF image: {error}"))?
+    else {
         return Ok(None);
     };
     let path = OsString::from_vec(options.path(name.as_bytes()));

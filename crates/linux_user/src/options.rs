@@ -71,7 +71,7 @@ impl Options {
         let mut options = Self::from_environment()?;
         if let (true, [path, name, rest @ ..]) = (by_kernel, arguments) {
             options.argv0 = Some(name.clone());
-            options.command = [&[path.clone()], rest].concat();
+            options.command = [std::slice::from_ref(path), rest].concat();
             return Ok(Request::Run(Box::new(options)));
         }
         let mut rest = arguments.iter();
@@ -157,7 +157,11 @@ impl Options {
             "g" => self.gdb = Some(text),
             "B" => match parse_address(&text) {
                 Some(0) => {}
-                _ => return Err(format!("-B {text}: the program's addresses are the host's, so the base is 0")),
+                _ => {
+                    return Err(format!(
+                        "-B {text}: the program's addresses are the host's, so the base is 0"
+                    ));
+                }
             },
             "R" => {
                 let size = parse_size(&text, "R")?;
@@ -181,40 +185,52 @@ impl Options {
             "s" => {
                 let size = parse_size(&text, "s")?;
                 let possible = (1 << 14..=1 << 32).contains(&size);
-                self.stack_bytes = if possible { size } else {
+                self.stack_bytes = if possible {
+                    size
+                } else {
                     return Err(format!("'-s {text}' is no possible size of a stack"));
                 };
             }
-            "E" => {
-                for piece in value.as_bytes().split(|&byte| byte == b',') {
-                    let at = piece.iter().position(|&byte| byte == b'=');
-                    let at = at.ok_or_else(|| format!("'-E {text}' is not VARIABLE=VALUE"))?;
-                    let (variable, value) = (piece[..at].to_vec(), piece[at + 1..].to_vec());
-                    let value = Some(OsString::from_vec(value));
-                    self.environment.push((OsString::from_vec(variable), value));
-                }
-            }
+            "E" => self.set_variables(value)?,
             "U" => {
                 for piece in value.as_bytes().split(|&byte| byte == b',') {
                     self.environment.push((OsString::from_vec(piece.to_vec()), None));
                 }
             }
-            "d" => {
-                for item in text.split(',') {
-                    match item {
-                        "unimp" => self.log_unimplemented = true,
-                        "strace" => self.strace = true,
-                        "page" => self.log_pages = true,
-                        _ => {
-                            return Err(format!("log item '{item}' is not supported; '-d help' lists them"));
-                        }
-                    }
-                }
-            }
+            "d" => self.set_log_items(&text)?,
             _ => {
-                let file = OpenOptions::new().create(true).write(true).truncate(true).open(value);
+                let file = OpenOptions::new().create(true).append(true).open(value);
                 let file = file.map_err(|error| format!("Cannot open {text}: {error}"))?;
                 self.log_file = Some(Arc::new(Mutex::new(file)));
+            }
+        }
+        Ok(())
+    }
+
+    /// `VARIABLE=VALUE`, several with commas.
+    fn set_variables(&mut self, list: &OsStr) -> Result<(), String> {
+        for piece in list.as_bytes().split(|&byte| byte == b',') {
+            let at = piece.iter().position(|&byte| byte == b'=');
+            let at =
+                at.ok_or_else(|| format!("'-E {}' is not VARIABLE=VALUE", list.to_string_lossy()))?;
+            let (variable, value) = (piece[..at].to_vec(), piece[at + 1..].to_vec());
+            let value = Some(OsString::from_vec(value));
+            self.environment.push((OsString::from_vec(variable), value));
+        }
+        Ok(())
+    }
+
+    fn set_log_items(&mut self, list: &str) -> Result<(), String> {
+        for item in list.split(',') {
+            match item {
+                "unimp" => self.log_unimplemented = true,
+                "strace" => self.strace = true,
+                "page" => self.log_pages = true,
+                _ => {
+                    return Err(format!(
+                        "log item '{item}' is not supported; '-d help' lists them"
+                    ));
+                }
             }
         }
         Ok(())
@@ -235,7 +251,11 @@ impl Options {
         };
         let inside = prefix.join(OsStr::from_bytes(&guest[1..]));
         // QEMU's rule: what exists there, links followed, directories too.
-        if Path::new(&inside).exists() { inside.into_os_string().into_vec() } else { guest.to_vec() }
+        if Path::new(&inside).exists() {
+            inside.into_os_string().into_vec()
+        } else {
+            guest.to_vec()
+        }
     }
 }
 
@@ -314,7 +334,10 @@ mod tests {
         for (words, message) in [
             (&["-L"][..], "missing argument for option 'L'"),
             (&["-bogus", "x"], "unknown option 'bogus'"),
-            (&["-B", "0x1000", "x"], "-B 0x1000: the program's addresses are the host's, so the base is 0"),
+            (
+                &["-B", "0x1000", "x"],
+                "-B 0x1000: the program's addresses are the host's, so the base is 0",
+            ),
             (&["-s", "12", "x"], "'-s 12' is no possible size of a stack"),
             (&["-R", "many", "x"], "'-R many' is no size"),
             (&["-p", "65536", "x"], "-p 65536: pages have 4096 bytes"),

@@ -21,7 +21,9 @@ pub fn entry<G: Guest>(process: &Process<G>, path: &[u8]) -> Option<Entry> {
         "exe" => return Some(Entry::Executable),
         "maps" => process.space.listing(&process.places).into_bytes(),
         "auxv" => process.auxiliary.clone(),
-        "cmdline" => process.arguments.iter().flat_map(|word| [word, &b"\0"[..]].concat()).collect(),
+        "cmdline" => {
+            process.arguments.iter().flat_map(|word| [word, &b"\0"[..]].concat()).collect()
+        }
         "stat" => stat(process.places.stack)?.into_bytes(),
         _ => return None,
     };

@@ -124,7 +124,8 @@ impl Books {
     fn remap(&self, [old, old_bytes, bytes]: [u64; 3], flags: u64, new: u64) -> Answer {
         const MAY_MOVE: u64 = libc::MREMAP_MAYMOVE as u64;
         const FIXED: u64 = libc::MREMAP_FIXED as u64;
-        let call = |flags, new| host::plain(libc::SYS_mremap, [old, old_bytes, bytes, flags, new, 0]);
+        let call =
+            |flags, new| host::plain(libc::SYS_mremap, [old, old_bytes, bytes, flags, new, 0]);
         if !self.is_short() {
             return call(flags, new);
         }
@@ -334,9 +335,15 @@ impl AddressSpace {
                     () if heap.contains(&start) => "[heap]",
                     () => line.name,
                 };
-                let head = format!("{start:08x}-{end:08x} {r}{w}{x}{shared} {offset:08x} {device} {inode}");
+                let head = format!(
+                    "{start:08x}-{end:08x} {r}{w}{x}{shared} {offset:08x} {device} {inode}"
+                );
                 // Names stand in one column, behind at least a blank.
-                _ = if name.is_empty() { writeln!(text, "{head} ") } else { writeln!(text, "{head:<72} {name}") };
+                _ = if name.is_empty() {
+                    writeln!(text, "{head} ")
+                } else {
+                    writeln!(text, "{head:<72} {name}")
+                };
             }
         }
         text

@@ -202,7 +202,9 @@ const ADDRESSES: [&str; 5] = [" brk(", " mmap(", " mmap2(", " mremap(", " shmat(
 /// What stands behind a call that returned.
 pub fn result(line: &str, answer: &Answer) -> String {
     match answer {
-        Ok(value) if ADDRESSES.iter().any(|name| line.contains(name)) => format!(" = {value:#010x}"),
+        Ok(value) if ADDRESSES.iter().any(|name| line.contains(name)) => {
+            format!(" = {value:#010x}")
+        }
         Ok(value) => format!(" = {}", *value as i64),
         Err(ERESTARTSYS) => " = ? (interrupted)".into(),
         Err(RETURNED) => " = ?".into(),

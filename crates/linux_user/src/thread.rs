@@ -7,14 +7,14 @@ use isa::Event;
 use jit::{Engine, Exit, Vcpu};
 use parking_lot::Mutex;
 
-use crate::call::{Call, narrow};
+use crate::call::{Call, Table, narrow};
 use crate::debug::{self, Debugger, Pace};
 use crate::guest::{Delivery, Exception, Guest};
 use crate::host::{self, Answer, ERESTARTSYS, Errno};
 use crate::options::Options;
 use crate::signals::{self, Disposition, INFO_BYTES, Info};
-use crate::strace;
 use crate::space::{AddressSpace, Places};
+use crate::strace;
 use crate::vdso::Vdso;
 
 /// What a guest asked to happen on a signal.
@@ -56,7 +56,7 @@ pub struct Process<G: Guest> {
     /// Who is connected by `-g`.
     pub debugger: Option<Arc<Debugger>>,
     /// By number.
-    pub calls: Vec<Option<(&'static str, Call<G>)>>,
+    pub calls: Table<G>,
     /// Numbers of unknown system calls already named.
     pub named: Mutex<Vec<u64>>,
 }
@@ -138,7 +138,8 @@ impl<G: Guest> Thread<G> {
         let (number, arguments) = G::call_arguments(self.vcpu.state());
         let known = self.process.calls.get(number as usize).copied().flatten();
         let traced = self.process.options.strace.then(|| {
-            let name = known.map_or_else(|| format!("Unknown syscall {number}"), |(name, _)| name.into());
+            let name =
+                known.map_or_else(|| format!("Unknown syscall {number}"), |(name, _)| name.into());
             strace::call(&name, &arguments, G::MACHINE.pointer_bytes)
         });
         if let Some(line) = traced.as_ref().filter(|line| strace::does_not_return(line)) {

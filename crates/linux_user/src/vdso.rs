@@ -122,6 +122,24 @@ impl Writer {
             self.put(kind, 1).put(0, 1).put(section, 2);
         }
     }
+
+    /// One bucket with the last symbol; each is chained to the one before.
+    fn hash_table(&mut self, count: u64) {
+        let chain = (0..count).map(|index| index.saturating_sub(1));
+        for word in [1, count, count - 1].into_iter().chain(chain) {
+            self.put(word, 4);
+        }
+    }
+
+    /// The version of the library itself, and that of its functions.
+    fn version_definitions(&mut self, [library, functions]: [(u64, &str); 2]) {
+        const BYTES: u64 = 28;
+        for (number, flags, (name, text), next) in [(1, 1, library, BYTES), (2, 0, functions, 0)] {
+            self.put(1, 2).put(flags, 2).put(number, 2).put(1, 2).put(hash(text), 4);
+            self.put(BYTES - 8, 4).put(next, 4); // where its name is, and where the next one
+            self.put(name, 4).put(0, 4);
+        }
+    }
 }
 
 /// Makes the file.
@@ -158,25 +176,13 @@ pub fn image(machine: &Machine) -> Image {
     }
     let count = functions.len() as u64 + 1;
     let symbol_bytes = (w.bytes.len() as u64 - symbols) / count;
-    // One bucket with the last symbol; each is chained to the one before.
     let hashes = w.align(8);
-    let chain = (0..count).map(|index| index.saturating_sub(1));
-    for word in [1, count, count - 1].into_iter().chain(chain) {
-        w.put(word, 4);
-    }
+    w.hash_table(count);
     let versions = w.align(8);
     w.put(0, 2);
-    for _ in functions {
-        w.put(2, 2);
-    }
+    functions.iter().for_each(|_| _ = w.put(2, 2));
     let definitions = w.align(8);
-    for (number, flags, name, text, next) in
-        [(1, 1, library, NAME, 28), (2, 0, version, machine.vdso_version, 0)]
-    {
-        w.put(1, 2).put(flags, 2).put(number, 2).put(1, 2).put(hash(text), 4);
-        w.put(20, 4).put(next, 4); // where its name is, and where the next definition
-        w.put(name, 4).put(0, 4);
-    }
+    w.version_definitions([(library, NAME), (version, machine.vdso_version)]);
     let strings_at = w.align(8);
     w.bytes.extend(&strings);
     let dynamic = w.align(8);

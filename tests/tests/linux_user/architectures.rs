@@ -182,19 +182,32 @@ fn options_and_proc_are_the_programs_own() {
         tests::skip!("no compiler on this machine");
     }
     for (architecture, program) in programs {
-        let options = ["-0", "other", "-E", "A=1", "-E", "B=2", "-U", "B", "-s", "4M", "-seed", "7"];
+        let options =
+            ["-0", "other", "-E", "A=1", "-E", "B=2", "-U", "B", "-s", "4M", "-seed", "7"];
         let output = run(architecture, &[&options[..], &["-R", "0x70000000"]].concat(), &program);
         let shown = text(&output.stdout);
         let exe = format!("exe {}", program.display());
         let base = format!("stat 1 (show.{architecture})");
         for line in [
-            "name other", &exe, "A 1 B (null)", "high 0", "stack 1", "maps 1 1 1", "auxv 1", &base,
-            "cmdline other", "cpuinfo 1",
+            "name other",
+            &exe,
+            "A 1 B (null)",
+            "high 0",
+            "stack 1",
+            "maps 1 1 1",
+            "auxv 1",
+            &base,
+            "cmdline other",
+            "cpuinfo 1",
         ] {
-            assert!(shown.lines().any(|shown| shown == line), "{architecture}: no '{line}' in {shown}");
+            assert!(
+                shown.lines().any(|shown| shown == line),
+                "{architecture}: no '{line}' in {shown}"
+            );
         }
         let again = text(&run(architecture, &["-seed", "7"], &program).stdout);
-        let random = |text: &str| text.lines().find(|line| line.starts_with("random")).map(String::from);
+        let random =
+            |text: &str| text.lines().find(|line| line.starts_with("random")).map(String::from);
         assert_eq!(random(&again), random(&shown));
         assert_ne!(random(&text(&run(architecture, &[], &program).stdout)), random(&shown));
     }
@@ -211,7 +224,8 @@ fn logs_name_calls_and_crashes() {
     for (architecture, program) in programs {
         let applet = format!("qemu-{architecture}");
         let with = |options: &[&str], word: &str| {
-            let output = tests::hostel().arg(&applet).args(options).arg(&program).arg(word).output();
+            let output =
+                tests::hostel().arg(&applet).args(options).arg(&program).arg(word).output();
             output.expect("hostel starts")
         };
         let unknown = text(&with(&["-d", "unimp"], "unknown").stderr);

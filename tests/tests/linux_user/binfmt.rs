@@ -19,7 +19,10 @@ fn mistakes_get_one_clear_line() {
     let output = tests::hostel().args(["binfmt", "enable", "vax"]).output().expect("hostel starts");
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(text, "error: unknown architecture 'vax'; known are aarch64, i386, riscv64, x86_64\n");
+    assert_eq!(
+        text,
+        "error: unknown architecture 'vax'; known are aarch64, i386, riscv64, x86_64\n"
+    );
 }
 
 const SCRIPT: &str = "set -e
@@ -38,7 +41,8 @@ fn foreign_programs_start_by_name() {
         tests::skip!("no aarch64-linux-gnu-gcc on this machine");
     };
     let folder = super::folder("binfmt");
-    let source = "#include <stdio.h>\nint main(int c, char **v) { printf(\"name %s\\n\", v[0]); }\n";
+    let source =
+        "#include <stdio.h>\nint main(int c, char **v) { printf(\"name %s\\n\", v[0]); }\n";
     let program = super::compile(&compiler, &folder, source);
     let output = Command::new("unshare")
         .args(["--user", "--map-root-user", "--mount", "bash", "-c", SCRIPT])

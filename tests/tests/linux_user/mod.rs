@@ -75,7 +75,9 @@ fn same_as_reference(architecture: &str, compiler: &str, reference: &str) {
     let program = compile(&compiler, &folder, CORNERS);
     let expected = match tests::program(reference) {
         Some(reference) => Command::new(reference).args([&program]).arg("last").output(),
-        None if matches!(architecture, "x86_64" | "i386") => Command::new(&program).arg("last").output(),
+        None if matches!(architecture, "x86_64" | "i386") => {
+            Command::new(&program).arg("last").output()
+        }
         None => tests::skip!("no {reference} on this machine"),
     };
     let Ok(expected) = expected else { tests::skip!("nothing here runs {architecture}") };

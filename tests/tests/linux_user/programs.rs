@@ -8,24 +8,37 @@ const PROGRAMS: [(&str, &[&str], &str); 6] = [
     ("usr/bin/sort", &["-r", "/proc/self/cmdline"], ""),
     (
         "usr/bin/perl",
-        &["-e", "my %h; $h{$_ % 7}++ for 1..10000; print join(',', map {$h{$_}} sort keys %h), `echo -n sub`"],
+        &[
+            "-e",
+            "my %h; $h{$_ % 7}++ for 1..10000; print join(',', map {$h{$_}} sort keys %h), `echo -n sub`",
+        ],
         "1428,1429,1429,1429,1429,1428,1428sub",
     ),
     (
         "usr/bin/python3",
-        &["-c", "import hashlib, math, threading, re\n\
+        &[
+            "-c",
+            "import hashlib, math, threading, re\n\
           found = []\n\
           threads = [threading.Thread(target=lambda n=n: found.append(n * n)) for n in range(8)]\n\
           [t.start() for t in threads]; [t.join() for t in threads]\n\
-          print(hashlib.sha256(b'x').hexdigest()[:8], round(math.sin(1), 9), 2**200 % 997, sum(found), re.sub('a+', 'b', 'caat'))"],
+          print(hashlib.sha256(b'x').hexdigest()[:8], round(math.sin(1), 9), 2**200 % 997, sum(found), re.sub('a+', 'b', 'caat'))",
+        ],
         "2d711642 0.841470985 124 140 cbt\n",
     ),
     (
         "usr/bin/sqlite3",
-        &[":memory:", "create table t(a, b); insert into t values (1, 2.5), (2, 3.5); select sum(b), avg(a) from t"],
+        &[
+            ":memory:",
+            "create table t(a, b); insert into t values (1, 2.5), (2, 3.5); select sum(b), avg(a) from t",
+        ],
         "6.0|1.5\n",
     ),
-    ("usr/bin/openssl", &["dgst", "-sha256", "-hmac", "key", "/dev/null"], "HMAC-SHA2-256(/dev/null)= 5d5d139563c95b5967b9bd9a8c9b233a9dedb45072794cd232dc1b74832607d0\n"),
+    (
+        "usr/bin/openssl",
+        &["dgst", "-sha256", "-hmac", "key", "/dev/null"],
+        "HMAC-SHA2-256(/dev/null)= 5d5d139563c95b5967b9bd9a8c9b233a9dedb45072794cd232dc1b74832607d0\n",
+    ),
 ];
 
 fn programs_run(architecture: &str, root: &Path) {

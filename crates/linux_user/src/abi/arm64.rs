@@ -205,10 +205,7 @@ impl Guest for Aarch64 {
         Ok(())
     }
 
-    fn leave_handler(
-        vcpu: &mut Vcpu<Arm64>,
-        (): &mut (),
-    ) -> Result<(u64, [u64; 3]), i32> {
+    fn leave_handler(vcpu: &mut Vcpu<Arm64>, (): &mut ()) -> Result<(u64, [u64; 3]), i32> {
         let frame = vcpu.state().sp;
         let mask = memory::read_word(frame + MASK, 8)?;
         let mut alternate = [0; 3];

@@ -168,10 +168,7 @@ impl Guest for Riscv64 {
         Ok(())
     }
 
-    fn leave_handler(
-        vcpu: &mut Vcpu<RiscV>,
-        (): &mut (),
-    ) -> Result<(u64, [u64; 3]), i32> {
+    fn leave_handler(vcpu: &mut Vcpu<RiscV>, (): &mut ()) -> Result<(u64, [u64; 3]), i32> {
         let frame = vcpu.state().x[SP];
         let mask = memory::read_word(frame + MASK, 8)?;
         let mut alternate = [0; 3];

@@ -185,10 +185,7 @@ impl Guest for X8664 {
         Ok(())
     }
 
-    fn leave_handler(
-        vcpu: &mut Vcpu<X86>,
-        (): &mut (),
-    ) -> Result<(u64, [u64; 3]), i32> {
+    fn leave_handler(vcpu: &mut Vcpu<X86>, (): &mut ()) -> Result<(u64, [u64; 3]), i32> {
         // The handler's return took the return address off.
         let frame = vcpu.state().gpr[RSP].wrapping_sub(8);
         let mask = memory::read_word(frame + MASK, 8)?;
@@ -341,8 +338,9 @@ macro_rules! own {
     };
 }
 
-fn calls() -> Vec<Row<X8664>> {
-    let same = same! {
+/// Calls that are the host's own.
+fn host_calls() -> Vec<(i64, &'static str)> {
+    same! {
         SYS_read SYS_write SYS_close SYS_fstat SYS_poll SYS_lseek SYS_ioctl SYS_pread64
         SYS_pwrite64 SYS_readv SYS_writev SYS_pipe SYS_select SYS_sched_yield SYS_msync
         SYS_mincore SYS_madvise SYS_shmget SYS_shmctl SYS_dup SYS_dup2 SYS_pause SYS_nanosleep
@@ -378,7 +376,7 @@ fn calls() -> Vec<Row<X8664>> {
         SYS_inotify_rm_watch SYS_migrate_pages SYS_mkdirat SYS_mknodat
         SYS_fchownat SYS_futimesat SYS_unlinkat SYS_renameat SYS_linkat SYS_symlinkat
         SYS_fchmodat  SYS_unshare SYS_splice SYS_tee
-        SYS_sync_file_range SYS_vmsplice SYS_move_pages 
+        SYS_sync_file_range SYS_vmsplice SYS_move_pages
         SYS_signalfd SYS_timerfd_create SYS_eventfd SYS_fallocate SYS_timerfd_settime
         SYS_timerfd_gettime SYS_accept4 SYS_signalfd4 SYS_eventfd2 SYS_epoll_create1 SYS_dup3
         SYS_pipe2 SYS_inotify_init1 SYS_preadv SYS_pwritev SYS_rt_tgsigqueueinfo SYS_recvmmsg
@@ -392,7 +390,12 @@ fn calls() -> Vec<Row<X8664>> {
         SYS_quotactl_fd SYS_landlock_create_ruleset SYS_landlock_add_rule
         SYS_landlock_restrict_self SYS_memfd_secret SYS_process_mrelease SYS_futex_waitv
         SYS_set_mempolicy_home_node SYS_fchmodat2 SYS_mseal SYS_fadvise64
-    };
+    }
+    .to_vec()
+}
+
+fn calls() -> Vec<Row<X8664>> {
+    let same = host_calls();
     let own = own! {
         SYS_open file::open;
         SYS_openat file::openat;

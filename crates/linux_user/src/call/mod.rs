@@ -44,6 +44,20 @@ pub struct Row<G: Guest> {
     pub call: Call<G>,
 }
 
+/// Calls by their number.
+pub type Table<G> = Vec<Option<(&'static str, Call<G>)>>;
+
+/// Rows as a table; a later row of the same number counts.
+pub fn by_number<G: Guest>(rows: Vec<Row<G>>) -> Table<G> {
+    let mut table = Vec::new();
+    for row in rows {
+        let number = row.number as usize;
+        table.resize(table.len().max(number + 1), None);
+        table[number] = Some((row.name, row.call));
+    }
+    table
+}
+
 /// `(guest number, name)` rows that go to the host as they are, and rows with a function.
 macro_rules! rows {
     (host: $($host_number:literal $host_name:ident)* own: $($own_number:literal $own_name:ident $function:expr;)*) => {
@@ -64,6 +78,12 @@ macro_rules! rows {
 
 /// The numbers of `asm-generic/unistd.h`: AArch64, RISC-V and every newer architecture.
 pub fn generic64<G: Guest>() -> Vec<Row<G>> {
+    let mut rows = generic64_hosts();
+    rows.extend(generic64_own());
+    rows
+}
+
+fn generic64_hosts<G: Guest>() -> Vec<Row<G>> {
     rows! {
         host:
         5 SYS_setxattr 6 SYS_lsetxattr 7 SYS_fsetxattr 8 SYS_getxattr 9 SYS_lgetxattr
@@ -76,7 +96,7 @@ pub fn generic64<G: Guest>() -> Vec<Row<G>> {
         46 SYS_ftruncate 47 SYS_fallocate 49 SYS_chdir 50 SYS_fchdir 51 SYS_chroot 52 SYS_fchmod
         53 SYS_fchmodat 54 SYS_fchownat 55 SYS_fchown 57 SYS_close 59 SYS_pipe2 61 SYS_getdents64
         62 SYS_lseek 63 SYS_read 64 SYS_write 65 SYS_readv 66 SYS_writev 67 SYS_pread64
-        68 SYS_pwrite64 69 SYS_preadv 70 SYS_pwritev 71 SYS_sendfile 
+        68 SYS_pwrite64 69 SYS_preadv 70 SYS_pwritev 71 SYS_sendfile
         75 SYS_vmsplice 76 SYS_splice 77 SYS_tee 81 SYS_sync 82 SYS_fsync 83 SYS_fdatasync
         84 SYS_sync_file_range 85 SYS_timerfd_create 86 SYS_timerfd_settime 87 SYS_timerfd_gettime
         90 SYS_capget 91 SYS_capset 95 SYS_waitid
@@ -119,6 +139,13 @@ pub fn generic64<G: Guest>() -> Vec<Row<G>> {
         438 SYS_pidfd_getfd 442 SYS_mount_setattr 443 SYS_quotactl_fd
         444 SYS_landlock_create_ruleset 445 SYS_landlock_add_rule 446 SYS_landlock_restrict_self
         447 SYS_memfd_secret 448 SYS_process_mrelease 449 SYS_futex_waitv 452 SYS_fchmodat2
+        own:
+    }
+}
+
+fn generic64_own<G: Guest>() -> Vec<Row<G>> {
+    rows! {
+        host:
         own:
         21 epoll_ctl file::epoll_ctl;
         22 epoll_pwait file::epoll_pwait;

@@ -284,10 +284,8 @@ fn execute<G: Guest>(
     environment: &[Vec<u8>],
     depth: u32,
 ) -> Answer {
-    let own = matches!(
-        crate::proc::entry(&thread.process, &path),
-        Some(crate::proc::Entry::Executable)
-    );
+    let own =
+        matches!(crate::proc::entry(&thread.process, &path), Some(crate::proc::Entry::Executable));
     let host_path = match own {
         true => thread.process.executable.clone().into_bytes(),
         false => thread.process.options.path(&path),

@@ -70,7 +70,8 @@ pub fn write(vcpu: &mut Vcpu<Arm64>, values: &[u8]) {
     let status = word(FPSR, 4);
     state.qc = status & 1 << 27;
     state.fpcr = word(FPSR + 4, 4);
-    let flags: u32 = EXCEPTIONS.iter().map(|(flag, bit)| ((status >> flag & 1) as u32) << bit).sum();
+    let flags: u32 =
+        EXCEPTIONS.iter().map(|(flag, bit)| ((status >> flag & 1) as u32) << bit).sum();
     let control = mxcsr_of(state.fpcr) | flags;
     vcpu.set_fp_control(control);
 }

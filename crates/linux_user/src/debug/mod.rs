@@ -135,7 +135,12 @@ impl Debugger {
     fn stop(&self, thread: u64, stop: Stop, registers: Vec<u8>) -> Go {
         let mut books = self.books.lock();
         if !books.attached {
-            return Go { action: Action::Continue(None), written: None, waited: false, watches: false };
+            return Go {
+                action: Action::Continue(None),
+                written: None,
+                waited: false,
+                watches: false,
+            };
         }
         // Who comes second has only to wait; what it saw it will see again.
         if !books.stopped {

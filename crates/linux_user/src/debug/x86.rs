@@ -5,7 +5,14 @@ use isa::x86::{CS, DS, ES, FS, GS, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP, SS, X
 use jit::Vcpu;
 
 const NAMES: [(&str, usize); 8] = [
-    ("ax", RAX), ("bx", RBX), ("cx", RCX), ("dx", RDX), ("si", RSI), ("di", RDI), ("bp", RBP), ("sp", RSP),
+    ("ax", RAX),
+    ("bx", RBX),
+    ("cx", RCX),
+    ("dx", RDX),
+    ("si", RSI),
+    ("di", RDI),
+    ("bp", RBP),
+    ("sp", RSP),
 ];
 /// gdb's order for 32 bits.
 const NARROW: [usize; 8] = [RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI];
@@ -26,7 +33,10 @@ const VECTOR_TYPES: &str = "<vector id=\"v4f\" type=\"ieee_single\" count=\"4\"/
 fn general(long: bool) -> Vec<(String, usize)> {
     let name = |number: usize| {
         let known = NAMES.iter().find(|(_, of)| *of == number);
-        known.map_or_else(|| format!("r{number}"), |(name, _)| format!("{}{name}", if long { 'r' } else { 'e' }))
+        known.map_or_else(
+            || format!("r{number}"),
+            |(name, _)| format!("{}{name}", if long { 'r' } else { 'e' }),
+        )
     };
     if long {
         NAMES.iter().map(|(_, number)| *number).chain(8..16).map(|n| (name(n), n)).collect()
@@ -55,8 +65,9 @@ pub fn description(long: bool) -> Description {
     core.extend((0..8).map(|index| Register::typed(format!("st{index}"), 80, "i387_ext")));
     let control = ["fctrl", "fstat", "ftag", "fiseg", "fioff", "foseg", "fooff", "fop"];
     core.extend(control.map(|name| Register::number(name, 32)));
-    let mut sse: Vec<Register> =
-        (0..vectors(long)).map(|index| Register::typed(format!("xmm{index}"), 128, "vec128")).collect();
+    let mut sse: Vec<Register> = (0..vectors(long))
+        .map(|index| Register::typed(format!("xmm{index}"), 128, "vec128"))
+        .collect();
     sse.push(Register::number("mxcsr", 32));
     let mut features = vec![
         Feature { name: "org.gnu.gdb.i386.core", types: "", registers: core },

@@ -7,7 +7,7 @@ use isa::x86::{
 use jit::Vcpu;
 
 use super::segments::{CODE_SELECTOR, DATA_SELECTOR, Descriptors};
-use super::{I386, Guest};
+use super::{Guest, I386};
 use crate::guest::Delivery;
 use crate::host::Answer;
 use crate::memory;
@@ -209,10 +209,7 @@ fn restore(vcpu: &mut Vcpu<X86>, descriptors: &Descriptors, context: u64) -> Res
 }
 
 /// `rt_sigreturn`: the handler's return took the return address off.
-pub fn leave(
-    vcpu: &mut Vcpu<X86>,
-    descriptors: &Descriptors,
-) -> Result<(u64, [u64; 3]), i32> {
+pub fn leave(vcpu: &mut Vcpu<X86>, descriptors: &Descriptors) -> Result<(u64, [u64; 3]), i32> {
     let frame = I386::position(vcpu.state()).1.wrapping_sub(4);
     let mask = memory::read_word(frame + MASK, 8)?;
     let alternate = crate::call::narrow::words::<3>(frame + STACK)?;

@@ -2,8 +2,8 @@
 
 use super::Arg::{Both, Id, In, Out, Pair, Path, Same, Signed};
 use super::shape::{MQ_ATTR, SIGEVENT, STATFS, TIME, TIMES, TIMEX, USAGE, UTIMBUF};
-use super::{file as narrow_file, ioctl, ipc, process as narrow_process, signal as narrow_signal};
 use super::{directory, socket, time, vector};
+use super::{file as narrow_file, ioctl, ipc, process as narrow_process, signal as narrow_signal};
 use crate::call::{Call, Row, clock, file, memory, process, signal};
 use crate::guest::Guest;
 
@@ -40,13 +40,23 @@ const NO_LIMIT: u64 = 0xffff_ffff;
 
 /// i386's rows but for those that touch its segments and frames.
 pub fn rows<G: Guest>() -> Vec<Row<G>> {
-    let mut rows = first_half();
-    rows.extend(second_half());
-    rows
+    [
+        old_same(),
+        old_described(),
+        old_own(),
+        old_own_more(),
+        new_same(),
+        new_described(),
+        new_own(),
+        new_own_more(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// From the days of 16-bit users and 32-bit offsets.
-fn first_half<G: Guest>() -> Vec<Row<G>> {
+fn old_same<G: Guest>() -> Vec<Row<G>> {
     rows! {
         same:
         3 SYS_read 4 SYS_write 6 SYS_close 8 SYS_creat 9 SYS_link 10 SYS_unlink 12 SYS_chdir
@@ -61,6 +71,14 @@ fn first_half<G: Guest>() -> Vec<Row<G>> {
         155 SYS_sched_getparam 156 SYS_sched_setscheduler 157 SYS_sched_getscheduler
         158 SYS_sched_yield 159 SYS_sched_get_priority_max 160 SYS_sched_get_priority_min
         168 SYS_poll 183 SYS_getcwd 184 SYS_capget 185 SYS_capset
+        described:
+        own:
+    }
+}
+
+fn old_described<G: Guest>() -> Vec<Row<G>> {
+    rows! {
+        same:
         described:
         16 lchown SYS_lchown [Same, Id, Id];
         23 setuid SYS_setuid [Id];
@@ -87,6 +105,14 @@ fn first_half<G: Guest>() -> Vec<Row<G>> {
         180 pread64 SYS_pread64 [Same, Same, Same, Pair];
         181 pwrite64 SYS_pwrite64 [Same, Same, Same, Pair];
         182 chown SYS_chown [Same, Id, Id];
+        own:
+    }
+}
+
+fn old_own<G: Guest>() -> Vec<Row<G>> {
+    rows! {
+        same:
+        described:
         own:
         1 exit process::exit;
         2 fork narrow_process::fork;
@@ -120,6 +146,14 @@ fn first_half<G: Guest>() -> Vec<Row<G>> {
         80 getgroups narrow_file::getgroups16;
         81 setgroups narrow_file::setgroups16;
         82 select time::old_select;
+    }
+}
+
+fn old_own_more<G: Guest>() -> Vec<Row<G>> {
+    rows! {
+        same:
+        described:
+        own:
         85 readlink file::readlink;
         90 mmap narrow_file::old_mmap;
         91 munmap memory::munmap;
@@ -157,7 +191,7 @@ fn first_half<G: Guest>() -> Vec<Row<G>> {
 }
 
 /// From `vfork` to today.
-fn second_half<G: Guest>() -> Vec<Row<G>> {
+fn new_same<G: Guest>() -> Vec<Row<G>> {
     rows! {
         same:
         199 SYS_getuid 200 SYS_getgid 201 SYS_geteuid 202 SYS_getegid 198 SYS_lchown
@@ -192,6 +226,14 @@ fn second_half<G: Guest>() -> Vec<Row<G>> {
         446 SYS_landlock_restrict_self 447 SYS_memfd_secret 448 SYS_process_mrelease
         449 SYS_futex_waitv 452 SYS_fchmodat2 462 SYS_mseal
         described:
+        own:
+    }
+}
+
+fn new_described<G: Guest>() -> Vec<Row<G>> {
+    rows! {
+        same:
+        described:
         193 truncate64 SYS_truncate [Same, Pair];
         194 ftruncate64 SYS_ftruncate [Same, Pair];
         225 readahead SYS_readahead [Same, Pair, Same];
@@ -218,6 +260,14 @@ fn second_half<G: Guest>() -> Vec<Row<G>> {
         339 fanotify_mark SYS_fanotify_mark [Same, Same, Pair, Same, Same];
         343 clock_adjtime SYS_clock_adjtime [Same, Both(TIMEX)];
         412 utimensat_time64 SYS_utimensat [Same, Path, Same, Same];
+        own:
+    }
+}
+
+fn new_own<G: Guest>() -> Vec<Row<G>> {
+    rows! {
+        same:
+        described:
         own:
         190 vfork narrow_process::fork;
         191 ugetrlimit narrow_process::getrlimit::<G, NO_LIMIT>;
@@ -248,6 +298,14 @@ fn second_half<G: Guest>() -> Vec<Row<G>> {
         316 vmsplice vector::plain::<G, { libc::SYS_vmsplice }>;
         319 epoll_pwait signal::epoll_pwait::<G, { libc::SYS_epoll_pwait }>;
         333 preadv narrow_file::at_offset::<G, { libc::SYS_preadv }>;
+    }
+}
+
+fn new_own_more<G: Guest>() -> Vec<Row<G>> {
+    rows! {
+        same:
+        described:
+        own:
         334 pwritev narrow_file::at_offset::<G, { libc::SYS_pwritev }>;
         335 rt_tgsigqueueinfo narrow_signal::queue::<G, { libc::SYS_rt_tgsigqueueinfo }, 3>;
         337 recvmmsg socket::recvmmsg::<G, false>;

@@ -61,10 +61,7 @@ pub fn host_offset<G: Guest>(thread: &mut Thread<G>, fd: u64, offset: u64, from:
 
 /// The host's entries, with cookies: inode, offset, length, type, name. A buffer as large as the
 /// guest's, for entries of the older form are shorter.
-fn entries<G: Guest>(
-    thread: &mut Thread<G>,
-    a: &[u64; 6],
-) -> Result<Vec<u8>, i32> {
+fn entries<G: Guest>(thread: &mut Thread<G>, a: &[u64; 6]) -> Result<Vec<u8>, i32> {
     const LARGEST: u64 = 1 << 16;
     let mut buffer = vec![0u8; a[2].min(LARGEST) as usize];
     let arguments = [a[0], buffer.as_mut_ptr() as u64, buffer.len() as u64, 0, 0, 0];

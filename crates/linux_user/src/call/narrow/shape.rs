@@ -101,7 +101,8 @@ impl Shape {
         memory::read(address, guest)?;
         for member in self.members() {
             let mut word = [0; 8];
-            word[..member.guest_bytes].copy_from_slice(&guest[member.guest..][..member.guest_bytes]);
+            word[..member.guest_bytes]
+                .copy_from_slice(&guest[member.guest..][..member.guest_bytes]);
             let mut value = u64::from_le_bytes(word);
             if member.signed {
                 value = value as i32 as u64;

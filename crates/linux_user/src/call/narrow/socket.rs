@@ -15,8 +15,7 @@ const MESSAGES_MAX: u64 = 1024;
 
 /// `socketcall`: which, and the address of its arguments.
 pub fn socketcall<G: Guest>(thread: &mut Thread<G>, a: [u64; 6]) -> Answer {
-    const COUNTS: [usize; 21] =
-        [0, 3, 3, 3, 2, 3, 3, 3, 4, 4, 4, 6, 6, 2, 5, 5, 3, 3, 4, 5, 4];
+    const COUNTS: [usize; 21] = [0, 3, 3, 3, 2, 3, 3, 3, 4, 4, 4, 6, 6, 2, 5, 5, 3, 3, 4, 5, 4];
     let count = COUNTS.get(a[0] as usize).copied().filter(|&count| count != 0);
     let mut words = [0; 6];
     for (place, word) in (0..).zip(&mut words[..count.ok_or(libc::EINVAL)?]) {

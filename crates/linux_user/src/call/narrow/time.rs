@@ -14,7 +14,8 @@ pub type Time = [u64; 2];
 /// Reads a time of the guest: its words have 32 bits, or 64 (`WIDE`).
 pub fn read<const WIDE: bool>(address: u64) -> Result<Time, Errno> {
     let bytes = if WIDE { 8 } else { 4 };
-    let (high, low) = (memory::read_word(address, bytes)?, memory::read_word(address + bytes as u64, bytes)?);
+    let (high, low) =
+        (memory::read_word(address, bytes)?, memory::read_word(address + bytes as u64, bytes)?);
     Ok(if WIDE { [high, low] } else { [high as i32 as u64, low as i32 as u64] })
 }
 

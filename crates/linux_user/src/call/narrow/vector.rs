@@ -15,7 +15,8 @@ pub fn read(address: u64, count: u64) -> Result<Vec<[u64; 2]>, Errno> {
     }
     let mut bytes = vec![0; 8 * count as usize];
     memory::read(address, &mut bytes)?;
-    let word = |bytes: &[u8]| u64::from(u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]));
+    let word =
+        |bytes: &[u8]| u64::from(u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]));
     Ok(bytes.chunks_exact(8).map(|pair| [word(pair), word(&pair[4..])]).collect())
 }
 
