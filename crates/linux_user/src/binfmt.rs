@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::abi::{arm64::Aarch64, i386::I386, riscv64::Riscv64, x86_64::X8664};
+use crate::elf::Elf;
 use crate::guest::{Guest, Machine};
 
 const FOLDER: &str = "/proc/sys/fs/binfmt_misc";
@@ -167,7 +168,17 @@ fn enable(request: &Request) -> Result<(), String> {
         }
         write(&Path::new(FOLDER).join("register"), &line)?;
     }
+    if !request.print && needs_libraries() {
+        eprintln!("note: this hostel is linked dynamically, so chroots need its C library too");
+    }
     Ok(())
+}
+
+/// The kernel keeps the interpreter open, but not the libraries that it asks for.
+fn needs_libraries() -> bool {
+    let own = std::env::current_exe().ok();
+    let elf = own.and_then(|own| Elf::open(&own, &X8664::MACHINE).ok());
+    elf.is_some_and(|elf| elf.interpreter().is_ok_and(|name| name.is_some()))
 }
 
 fn disable(request: &Request) -> Result<(), String> {
