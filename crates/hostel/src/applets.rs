@@ -58,6 +58,12 @@ pub const APPLETS: &[Applet] = &[
         run: linux_user::run,
     },
     Applet {
+        name: "qemu-i386",
+        layer: Layer::Programs,
+        summary: "Run an x86 (32 bits) Linux program",
+        run: linux_user::run,
+    },
+    Applet {
         name: "qemu-aarch64",
         layer: Layer::Programs,
         summary: "Run an AArch64 (64 bits) Linux program",
@@ -110,6 +116,7 @@ pub const APPLETS: &[Applet] = &[
 /// The executable's own commands, which no crate provides.
 pub const OWN_COMMANDS: &[(&str, &str)] = &[
     ("link DIR", "Make a symbolic link for every applet in DIR"),
+    ("binfmt", "Let the kernel start foreign programs by name"),
     ("help", "Show this page"),
     ("version", "Show the version"),
 ];

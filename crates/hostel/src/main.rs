@@ -44,6 +44,7 @@ fn by_first_argument(arguments: &[OsString]) -> ExitCode {
             ExitCode::SUCCESS
         }
         "link" => link::run(rest),
+        "binfmt" => linux_user::binfmt::run(rest),
         name => match applets::find(name) {
             Some(Applet { name, run, .. }) => run(name, rest),
             None if cli::is_verb(name) => cli::run(name, rest),

@@ -89,7 +89,30 @@ fn install() {
     }
 }
 
+/// What a signal handler of the kernel's form is.
+pub type Handler = extern "C" fn(i32, *mut libc::siginfo_t, *mut libc::c_void);
+
+static SENT: AtomicUsize = AtomicUsize::new(0);
+
+/// Signals of this module's numbers that were *sent* (by `kill` and its kin) are no faults: they go
+/// to this handler. Without one they end the process.
+pub fn hand_on_sent(handler: Handler) {
+    SENT.store(handler as usize, Ordering::SeqCst);
+}
+
+/// The handler for a signal that someone sent.
+fn handler_of_sent(info: &libc::siginfo_t) -> Option<Handler> {
+    let handler = SENT.load(Ordering::SeqCst);
+    let sent = info.si_code <= 0; // SI_USER, SI_QUEUE, SI_TKILL, ...: positive ones are faults
+    // SAFETY: only `hand_on_sent` stores there, and what it stores is such a function.
+    (sent && handler != 0).then(|| unsafe { std::mem::transmute::<usize, Handler>(handler) })
+}
+
 extern "C" fn handler(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    // SAFETY: the kernel passes valid information.
+    if let Some(sent) = handler_of_sent(unsafe { &*info }) {
+        return sent(signal, info, context);
+    }
     let context = context.cast::<libc::ucontext_t>();
     // SAFETY: the kernel passes a valid context, which is ours until we return.
     let registers = unsafe { &mut (*context).uc_mcontext.gregs };

@@ -31,6 +31,7 @@ mod translator;
 mod vcpu;
 
 pub use engine::{Engine, Options};
+pub use faults::hand_on_sent;
 pub use host::x86_64::Features;
 pub use space::{Bus, HostPage, Space, UserSpace};
 pub use translator::Counters;

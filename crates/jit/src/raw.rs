@@ -112,6 +112,12 @@ impl BlockPointer {
         }
     }
 
+    /// A new block's jump cache is all zeroes. That is an entry for the pc 0 of the first mode, in
+    /// the first place; in any other place no pc has such a tag, and the pages stay untouched.
+    pub fn forget_first_jump(self) {
+        self.atomic(layout::JUMPS).store(!0, Ordering::Relaxed);
+    }
+
     /// The jump cache learns a block.
     pub fn remember_jump(self, pc: u64, mode_tag: u64, host: u64) {
         let (slot, tag) = ((pc << 3) as u32, pc ^ mode_tag);

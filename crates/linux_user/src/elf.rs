@@ -26,6 +26,8 @@ const ET_DYN: u16 = 3;
 pub enum ElfError {
     /// The file cannot be read.
     Io(io::Error),
+    /// It is something else.
+    NotElf,
     /// What is wrong with it.
     Bad(&'static str),
     /// It is for another processor.
@@ -38,6 +40,7 @@ impl std::fmt::Display for ElfError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Io(error) => write!(f, "{error}"),
+            Self::NotElf => write!(f, "Exec format error"),
             Self::Bad(what) => write!(f, "{what}"),
             Self::WrongMachine(machine) => {
                 write!(f, "Invalid ELF image for this architecture (machine {machine})")
@@ -107,7 +110,7 @@ impl Elf {
         let mut head = [0; 64];
         let bytes = file.read_at(&mut head, 0)?;
         if bytes < 52 || head[..4] != *b"\x7fELF" {
-            return Err(ElfError::Bad("Exec format error"));
+            return Err(ElfError::NotElf);
         }
         let wide = head[4] == 2;
         let kind = word(&head, 16, 2) as u16;
@@ -128,7 +131,8 @@ impl Elf {
             return Err(ElfError::Bad("Invalid ELF program headers"));
         }
         let mut table = vec![0; (header_bytes * count) as usize];
-        file.read_exact_at(&mut table, headers_offset)?;
+        file.read_exact_at(&mut table, headers_offset)
+            .map_err(|_| ElfError::Bad("Invalid ELF program headers"))?;
         let segments =
             table.chunks_exact(header_bytes as usize).map(|row| segment(row, wide)).collect();
         let position_independent = kind == ET_DYN;
@@ -144,7 +148,9 @@ impl Elf {
             return Err(ElfError::Bad("Invalid ELF interpreter name"));
         }
         let mut name = vec![0; segment.file_bytes as usize];
-        self.file.read_exact_at(&mut name, segment.offset)?;
+        self.file
+            .read_exact_at(&mut name, segment.offset)
+            .map_err(|_| ElfError::Bad("Invalid ELF interpreter name"))?;
         let end = name.iter().position(|&byte| byte == 0).unwrap_or(name.len());
         name.truncate(end);
         String::from_utf8(name).map(Some).map_err(|_| ElfError::Bad("Invalid ELF interpreter name"))

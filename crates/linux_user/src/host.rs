@@ -42,12 +42,41 @@ global_asm!(
     "mov rax, -512",
     "pop rbx",
     "ret",
+    // What the kernel asks of who catches signals without the C library.
+    ".global hostel_signal_return",
+    "hostel_signal_return:",
+    "mov eax, 15",
+    "syscall",
 );
 
 unsafe extern "sysv64" {
     fn hostel_call(pending: *const u32, number: u64, arguments: *const u64) -> i64;
     fn hostel_call_end();
     fn hostel_call_interrupted();
+    fn hostel_signal_return();
+}
+
+/// The kernel's `struct sigaction`.
+#[repr(C)]
+struct KernelAction {
+    handler: u64,
+    flags: u64,
+    restorer: u64,
+    mask: u64,
+}
+
+/// `rt_sigaction` itself: the C library keeps two signals to itself that the program's library
+/// wants as well. `handler` is a function's address, 0 or 1.
+pub fn set_action(signal: i32, handler: usize, flags: i32, mask: u64) {
+    const SA_RESTORER: u64 = 0x0400_0000;
+    let action = KernelAction {
+        handler: handler as u64,
+        flags: flags as u64 | SA_RESTORER,
+        restorer: hostel_signal_return as *const () as u64,
+        mask,
+    };
+    let arguments = [signal as u64, &raw const action as u64, 0, 8, 0, 0];
+    let _ = plain(libc::SYS_rt_sigaction, arguments);
 }
 
 /// If the signal came in front of a system call of ours: where to go on instead.
@@ -76,6 +105,24 @@ pub fn plain(number: i64, a: [u64; 6]) -> Answer {
     // SAFETY: as for `call`.
     let result = unsafe { libc::syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]) };
     if result == -1 { Err(errno()) } else { Ok(result as u64) }
+}
+
+/// A clock's time: seconds and nanoseconds, from the vDSO where that has it.
+pub fn clock(clock: i32) -> Result<[u64; 2], Errno> {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the structure is ours.
+    match unsafe { libc::clock_gettime(clock, &mut time) } {
+        0 => Ok([time.tv_sec as u64, time.tv_nsec as u64]),
+        _ => Err(errno()),
+    }
+}
+
+/// binfmt_misc started us with flag P.
+pub fn keeps_argv0() -> bool {
+    const AT_FLAGS: u64 = 8;
+    const PRESERVE_ARGV0: u64 = 1;
+    // SAFETY: only reads the process's own auxiliary vector.
+    unsafe { libc::getauxval(AT_FLAGS) & PRESERVE_ARGV0 != 0 }
 }
 
 /// The last error of a C library function.

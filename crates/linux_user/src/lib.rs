@@ -2,16 +2,22 @@
 //! this machine's kernel.
 
 mod abi;
+pub mod binfmt;
 mod call;
+mod debug;
 mod elf;
 mod guest;
 mod host;
 mod memory;
 mod options;
+mod proc;
+mod robust;
 mod signals;
 mod space;
 mod stack;
+mod strace;
 mod thread;
+mod vdso;
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -25,8 +31,10 @@ use parking_lot::Mutex;
 use elf::{Elf, ElfError, Image};
 use guest::Guest;
 use options::{Options, Request};
-use space::AddressSpace;
+use space::{AddressSpace, Places};
+use stack::Stack;
 use thread::{Action, Process, Thread};
+use vdso::Vdso;
 
 /// The exit code for a command line that cannot be understood, and for a file that cannot be run.
 const EXIT_USAGE: u8 = 1;
@@ -35,6 +43,7 @@ const EXIT_USAGE: u8 = 1;
 pub fn run(name: &str, arguments: &[OsString]) -> ExitCode {
     match name {
         "qemu-aarch64" => applet::<abi::arm64::Aarch64>(name, arguments),
+        "qemu-i386" => applet::<abi::i386::I386>(name, arguments),
         "qemu-riscv64" => applet::<abi::riscv64::Riscv64>(name, arguments),
         "qemu-x86_64" => applet::<abi::x86_64::X8664>(name, arguments),
         _ => {
@@ -45,7 +54,7 @@ pub fn run(name: &str, arguments: &[OsString]) -> ExitCode {
 }
 
 fn applet<G: Guest>(name: &str, arguments: &[OsString]) -> ExitCode {
-    let options = match Options::parse(arguments) {
+    let options = match Options::parse(arguments, host::keeps_argv0()) {
         Ok(Request::Run(options)) => options,
         Ok(Request::Help) => {
             print!("{}", help(name));
@@ -60,92 +69,133 @@ fn applet<G: Guest>(name: &str, arguments: &[OsString]) -> ExitCode {
             G::MACHINE.cpus.iter().for_each(|cpu| println!("  {cpu}"));
             return ExitCode::SUCCESS;
         }
+        Ok(Request::LogItems) => {
+            println!("Log items (comma separated):");
+            options::LOG_ITEMS.iter().for_each(|(item, text)| println!("{item:15} {text}"));
+            return ExitCode::SUCCESS;
+        }
         Err(message) => {
             eprintln!("{name}: {message}");
-            eprintln!("  hint: '{name} --help' lists the options");
+            eprintln!("  hint: '{name} -help' lists the options");
             return ExitCode::from(EXIT_USAGE);
         }
     };
     match start::<G>(*options) {
         Ok(code) => ExitCode::from(code as u8),
-        Err(message) => {
+        Err(Refusal { message, code }) => {
             eprintln!("{name}: {message}");
-            ExitCode::from(EXIT_USAGE)
+            ExitCode::from(code)
         }
     }
 }
 
 fn help(name: &str) -> String {
     format!(
-        "Usage: {name} [OPTION...] PROGRAM [ARGUMENT...]\n\
+        "usage: {name} [options] program [arguments...]\n\
          Runs a Linux program built for another processor.\n\n\
-         \x20 -L PATH        Where the program's libraries are (QEMU_LD_PREFIX)\n\
-         \x20 -E VAR=VALUE   Sets an environment variable (several with commas)\n\
-         \x20 -U VAR         Unsets an environment variable\n\
-         \x20 -0 ARGV0       What the program sees as its name (QEMU_ARGV0)\n\
-         \x20 -cpu MODEL     The processor; '-cpu help' lists them (QEMU_CPU)\n\
-         \x20 -s SIZE        Bytes of stack, with k, M or G\n\
-         \x20 -r RELEASE     What 'uname -r' tells (QEMU_UNAME)\n\
-         \x20 -strace        Logs system calls (QEMU_STRACE)\n\
-         \x20 -d ITEM,...    Logs: unimp, strace\n\
-         \x20 -D FILE        Where to log\n"
+         -L path            QEMU_LD_PREFIX        where the program's libraries are\n\
+         -E var=value[,...] QEMU_SET_ENV          sets environment variables\n\
+         -U var[,...]       QEMU_UNSET_ENV        unsets environment variables\n\
+         -0 argv0           QEMU_ARGV0            what the program sees as its name\n\
+         -cpu model         QEMU_CPU              the processor ('-cpu help' lists them)\n\
+         -g port|path       QEMU_GDB              waits for gdb there\n\
+         -s size            QEMU_STACK_SIZE       bytes of stack, with k, M or G\n\
+         -r release         QEMU_UNAME            what 'uname -r' tells\n\
+         -B address         QEMU_GUEST_BASE       0: addresses are the host's\n\
+         -R size            QEMU_RESERVED_VA      the program's addresses are below this\n\
+         -p bytes                                 4096, the size of a page\n\
+         -strace            QEMU_STRACE           logs system calls\n\
+         -d item[,...]      QEMU_LOG              logs ('-d help' lists the items)\n\
+         -D file            QEMU_LOG_FILENAME     where to log (standard error)\n\
+         -seed number       QEMU_RAND_SEED        the same randomness each time\n\
+         -tb-size MiB       QEMU_TB_SIZE          room for translated code\n\
+         -one-insn-per-tb   QEMU_ONE_INSN_PER_TB  translates instructions one by one\n\
+         -version           displays the version\n"
     )
 }
 
+/// Why a program is not run.
+struct Refusal {
+    message: String,
+    code: u8,
+}
+
+impl From<String> for Refusal {
+    fn from(message: String) -> Self {
+        Self { message, code: EXIT_USAGE }
+    }
+}
+
+/// What QEMU's loader says to an ELF file that is not the guest's.
+const EXIT_WRONG_MACHINE: u8 = 255;
+
+/// A refusal to load a file.
+fn refusal(path: &Path, error: &ElfError) -> Refusal {
+    let path = path.display();
+    match error {
+        ElfError::Io(error) => format!("Error while loading {path}: {}", plain_text(error)).into(),
+        ElfError::NotElf => format!("Error while loading {path}: Exec format error").into(),
+        error => Refusal { message: format!("{path}: {error}"), code: EXIT_WRONG_MACHINE },
+    }
+}
+
 /// Loads the program and runs its first thread.
-fn start<G: Guest>(options: Options) -> Result<i32, String> {
+fn start<G: Guest>(options: Options) -> Result<i32, Refusal> {
     let front_end = G::front_end(options.cpu.as_deref()).ok_or_else(|| {
         let cpu = options.cpu.as_deref().unwrap_or_default();
         format!("unable to find CPU model '{cpu}'")
     })?;
     let program = options.command[0].clone();
     let path = Path::new(&program);
-    let failed = |error: ElfError| match error {
-        ElfError::Io(error) => {
-            format!("Could not open '{}': {}", path.display(), plain_text(&error))
-        }
-        error => format!("{}: {error}", path.display()),
-    };
-    let space = AddressSpace::default();
+    let failed = |error: ElfError| refusal(path, &error);
+    let space = AddressSpace::new(options.reserved.unwrap_or(u64::MAX).min(G::MACHINE.address_end));
     let program_elf = Elf::open(path, &G::MACHINE).map_err(failed)?;
     let image = program_elf.load(&space, 0).map_err(failed)?;
     space.set_break(image.end);
     let interpreter = load_interpreter::<G>(&program_elf, &options, &space)?;
-    let trampoline = map_trampoline::<G>(&space)?;
-    let stack = build_stack::<G>(&space, &options, &program_elf, &image, interpreter.as_ref())?;
+    let vdso = map_vdso::<G>(&space)?;
+    let interpreter_ref = interpreter.as_ref();
+    let stack = build_stack::<G>(&space, &options, &program_elf, &image, interpreter_ref, &vdso)?;
 
-    let jit_space = Space::User(Box::new(space.clone()));
-    let engine = Engine::new(front_end, jit_space, jit::Options::detect())
-        .map_err(|error| format!("Cannot set up the translator: {error}"))?;
+    let engine = engine::<G>(front_end, &space, &options)?;
     let mut vcpu = Vcpu::new(&engine).map_err(|error| format!("Cannot make a vCPU: {error}"))?;
     let entry = interpreter.map_or(image.entry, |interpreter| interpreter.entry);
-    G::start(vcpu.state_mut(), entry, stack);
+    let mut local = G::Local::default();
+    G::start(vcpu.state_mut(), &mut local, entry, stack.pointer);
+    let places = Places { stack: stack.pointer, vdso: vdso.address };
     let executable = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
-    let mut calls = Vec::new();
-    for row in G::calls() {
-        let number = row.number as usize;
-        calls.resize(calls.len().max(number + 1), None);
-        calls[number] = Some((row.name, row.call));
+    if options.log_pages {
+        options
+            .log(&format!("start-end prot offset device inode name\n{}", space.listing(&places)));
     }
+    name_process(&executable);
+    let debugger = match &options.gdb {
+        Some(place) => Some(debug::listen::<G>(&engine, place, &stack.auxiliary, &executable)?),
+        None => None,
+    };
     let process = Process {
+        debugger,
         engine,
         space,
         actions: Mutex::new(inherited_actions()),
-        trampoline,
+        vdso,
         executable: executable.to_string_lossy().into_owned(),
         arguments: guest_arguments(&options),
-        stack,
-        calls,
+        places,
+        auxiliary: stack.auxiliary,
+        calls: call::by_number(G::calls()),
         named: Mutex::default(),
         options,
     };
     let mut thread = Thread {
         process: Arc::new(process),
         vcpu,
+        local,
         mask: signals::inherited_mask(),
         saved_mask: None,
         alternate: [0, 2, 0],
         clear_tid: 0,
+        robust_list: 0,
         ended: None,
         threaded: Arc::default(),
     };
@@ -158,6 +208,34 @@ fn start<G: Guest>(options: Options) -> Result<i32, String> {
     Ok(code)
 }
 
+/// The translator, which from now on copies from and to guest memory too.
+fn engine<G: Guest>(
+    front_end: G::FrontEnd,
+    space: &AddressSpace,
+    options: &Options,
+) -> Result<Arc<Engine<G::FrontEnd>>, String> {
+    let jit_space = Space::User(Box::new(space.clone()));
+    let mut jit_options = jit::Options::detect();
+    jit_options.cache_bytes = options.cache_bytes.unwrap_or(jit_options.cache_bytes);
+    if options.single_instructions {
+        jit_options.insns_max = 1;
+    }
+    let engine = Engine::new(front_end, jit_space, jit_options)
+        .map_err(|error| format!("Cannot set up the translator: {error}"))?;
+    memory::copy_by(&engine);
+    Ok(engine)
+}
+
+/// The process is called as the program, as after an exec.
+fn name_process(executable: &Path) {
+    let name = executable.file_name().unwrap_or_default().as_bytes();
+    let mut bytes = [0u8; 16];
+    let length = name.len().min(bytes.len() - 1);
+    bytes[..length].copy_from_slice(&name[..length]);
+    let _ =
+        host::plain(libc::SYS_prctl, [libc::PR_SET_NAME as u64, bytes.as_ptr() as u64, 0, 0, 0, 0]);
+}
+
 fn plain_text(error: &std::io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or_default().to_string()
@@ -168,7 +246,8 @@ fn load_interpreter<G: Guest>(
     options: &Options,
     space: &AddressSpace,
 ) -> Result<Option<Image>, String> {
-    let Some(name) = elf.interpreter().map_err(|error| error.to_string())? else {
+    let Some(name) = elf.interpreter().map_err(|error| format!("Invalid ELF image: {error}"))?
+    else {
         return Ok(None);
     };
     let path = OsString::from_vec(options.path(name.as_bytes()));
@@ -180,14 +259,16 @@ fn load_interpreter<G: Guest>(
     interpreter.load(space, 0).map(Some).map_err(failed)
 }
 
-/// A page with the code that signal handlers return to.
-fn map_trampoline<G: Guest>(space: &AddressSpace) -> Result<u64, String> {
+/// The vDSO, in pages of its own.
+fn map_vdso<G: Guest>(space: &AddressSpace) -> Result<Vdso, String> {
     let failed = |errno| format!("Cannot map: {}", std::io::Error::from_raw_os_error(errno));
+    let image = vdso::image(&G::MACHINE);
+    let bytes = (image.bytes.len() as u64).next_multiple_of(space::PAGE);
     let flags = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as u32;
-    let page = space.map(0, space::PAGE, 3, flags, -1, 0).map_err(failed)?;
-    memory::write(page, G::MACHINE.sigreturn_code).map_err(failed)?;
-    space.protect(page, space::PAGE, 5).map_err(failed)?;
-    Ok(page)
+    let start = space.map(0, bytes, 3, flags, -1, 0).map_err(failed)?;
+    memory::write(start, &image.bytes).map_err(failed)?;
+    space.protect(start, bytes, 5).map_err(failed)?;
+    Ok(image.at(start))
 }
 
 fn guest_arguments(options: &Options) -> Vec<Vec<u8>> {
@@ -200,7 +281,9 @@ fn guest_arguments(options: &Options) -> Vec<Vec<u8>> {
 }
 
 fn guest_environment(options: &Options) -> Vec<Vec<u8>> {
-    let mut variables: Vec<(OsString, OsString)> = std::env::vars_os().collect();
+    // Programs that this one starts wait for no debugger.
+    let mut variables: Vec<(OsString, OsString)> =
+        std::env::vars_os().filter(|(name, _)| name != "QEMU_GDB").collect();
     for (name, value) in &options.environment {
         variables.retain(|(other, _)| other != name);
         if let Some(value) = value {
@@ -219,7 +302,8 @@ fn build_stack<G: Guest>(
     elf: &Elf,
     image: &Image,
     interpreter: Option<&Image>,
-) -> Result<u64, String> {
+    vdso: &Vdso,
+) -> Result<Stack, String> {
     let failed =
         |errno| format!("Cannot build the stack: {}", std::io::Error::from_raw_os_error(errno));
     let flags = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE) as u32;
@@ -234,6 +318,8 @@ fn build_stack<G: Guest>(
         image,
         interpreter: interpreter.map_or(0, |interpreter| interpreter.bias),
         path: options.command[0].as_bytes(),
+        vdso,
+        seed: options.seed,
     };
     stack::build(start + space::PAGE + bytes, &G::MACHINE, &contents).map_err(failed)
 }

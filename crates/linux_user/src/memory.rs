@@ -2,7 +2,41 @@
 #![expect(unsafe_code)]
 // UNSAFETY: `process_vm_readv` on ourselves reads what may not be there.
 
+use std::sync::{Arc, OnceLock};
+
+use isa::FrontEnd;
+use jit::Engine;
+
 use crate::host::Errno;
+
+/// Who can copy without asking the kernel, and knows where translated code is guarded.
+trait Copier: Send + Sync {
+    fn read(&self, address: u64, into: &mut [u8]) -> bool;
+    fn write(&self, address: u64, from: &[u8]) -> bool;
+    fn unguard(&self, address: u64, bytes: u64) -> bool;
+}
+
+impl<F: FrontEnd> Copier for Engine<F> {
+    fn read(&self, address: u64, into: &mut [u8]) -> bool {
+        self.copy_from_user(address, into).is_ok()
+    }
+
+    fn write(&self, address: u64, from: &[u8]) -> bool {
+        self.copy_to_user(address, from).is_ok()
+    }
+
+    fn unguard(&self, address: u64, bytes: u64) -> bool {
+        let pages = (address >> 12..=address.saturating_add(bytes) >> 12).take(1 << 12);
+        pages.fold(false, |lifted, page| Engine::unguard(self, page << 12) | lifted)
+    }
+}
+
+static COPIER: OnceLock<Arc<dyn Copier>> = OnceLock::new();
+
+/// From now on the engine copies: it catches faults itself, which is cheaper than a system call.
+pub fn copy_by<F: FrontEnd>(engine: &Arc<Engine<F>>) {
+    let _ = COPIER.set(engine.clone());
+}
 
 /// A string argument longer than this is an error.
 const STRING_MAX: usize = 1 << 17;
@@ -23,11 +57,19 @@ fn transfer(address: u64, local: *mut u8, bytes: usize, write: bool) -> Result<(
 
 /// Fills `into` from guest memory.
 pub fn read(address: u64, into: &mut [u8]) -> Result<(), Errno> {
+    if let Some(copier) = COPIER.get() {
+        return if copier.read(address, into) { Ok(()) } else { Err(libc::EFAULT) };
+    }
     transfer(address, into.as_mut_ptr(), into.len(), false)
 }
 
 /// Writes guest memory.
 pub fn write(address: u64, from: &[u8]) -> Result<(), Errno> {
+    if let Some(copier) = COPIER.get() {
+        let written = copier.write(address, from)
+            || copier.unguard(address, from.len() as u64) && copier.write(address, from);
+        return if written { Ok(()) } else { Err(libc::EFAULT) };
+    }
     transfer(address, from.as_ptr().cast_mut(), from.len(), true)
 }
 

@@ -44,13 +44,21 @@ pub fn pending_flag() -> *const u32 {
 
 /// The calling thread's signals reach this vCPU.
 pub fn attach(kick: Kick) {
+    jit::hand_on_sent(handler);
     MAILBOX.with(|mailbox| mailbox.kick.set(Some(kick)));
+}
+
+/// Whether there is anything to do: a signal came, or one waits that `blocked` no longer holds.
+pub fn noted(blocked: u64) -> bool {
+    MAILBOX.with(|mailbox| {
+        mailbox.flag.swap(0, Ordering::SeqCst) != 0
+            || mailbox.pending.load(Ordering::SeqCst) & !blocked != 0
+    })
 }
 
 /// Takes one pending signal that `blocked` does not hold back.
 pub fn take(blocked: u64) -> Option<(i32, Info)> {
     MAILBOX.with(|mailbox| {
-        mailbox.flag.store(0, Ordering::SeqCst);
         let pending = mailbox.pending.load(Ordering::SeqCst) & !blocked;
         if pending == 0 {
             return None;
@@ -58,10 +66,7 @@ pub fn take(blocked: u64) -> Option<(i32, Info)> {
         let index = pending.trailing_zeros() as usize;
         // SAFETY: the handler writes an entry only while its bit is clear.
         let info = unsafe { (*mailbox.infos.get())[index] };
-        let rest = mailbox.pending.fetch_and(!(1 << index), Ordering::SeqCst) & !(1 << index);
-        if rest & !blocked != 0 {
-            mailbox.flag.store(1, Ordering::SeqCst);
-        }
+        mailbox.pending.fetch_and(!(1 << index), Ordering::SeqCst);
         Some((index as i32 + 1, info))
     })
 }
@@ -92,6 +97,11 @@ extern "C" fn handler(signal: i32, info: *mut libc::siginfo_t, context: *mut lib
         }
     });
     let context = context.cast::<libc::ucontext_t>();
+    // Further signals wait in the kernel, which counts and orders them, until this one is taken.
+    // SAFETY: the kernel passes a valid context.
+    let mask = unsafe { &raw mut (*context).uc_sigmask };
+    // SAFETY: the kernel's mask is the first word of the library's.
+    unsafe { mask.cast::<u64>().write(!fault_bits()) };
     // SAFETY: the kernel passes a valid context.
     let rip = unsafe { &mut (*context).uc_mcontext.gregs[libc::REG_RIP as usize] };
     if let Some(instead) = crate::host::rewind(*rip as u64) {
@@ -116,11 +126,16 @@ pub fn inherited_mask() -> u64 {
     mask
 }
 
+/// Signals that are the translator's; it hands on those that someone sent.
+const FAULTS: [i32; 4] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL];
+
+fn fault_bits() -> u64 {
+    FAULTS.iter().fold(0, |bits, signal| bits | 1 << (signal - 1))
+}
+
 /// Sets the calling thread's mask, faults excepted: those are the translator's.
 pub fn set_mask(mask: u64) {
-    let faults = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL];
-    let open = faults.iter().fold(0, |open, signal| open | 1u64 << (signal - 1));
-    let mask = mask & !open;
+    let mask = mask & !fault_bits();
     let arguments = [libc::SIG_SETMASK as u64, &raw const mask as u64, 0, 8, 0, 0];
     let _ = crate::host::plain(libc::SYS_rt_sigprocmask, arguments);
 }
@@ -138,20 +153,17 @@ pub enum Disposition {
 
 /// Sets what the host does with a signal. Faults stay with the translator.
 pub fn set(signal: i32, disposition: Disposition) {
-    if matches!(signal, libc::SIGSEGV | libc::SIGBUS | libc::SIGFPE | libc::SIGILL) {
+    if FAULTS.contains(&signal) {
         return;
     }
-    // SAFETY: all zeroes is a valid `sigaction`.
-    let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
-    action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
-    action.sa_sigaction = match disposition {
+    let handler = match disposition {
         Disposition::Default => libc::SIG_DFL,
         Disposition::Ignore => libc::SIG_IGN,
         Disposition::Catch => handler as *const () as usize,
     };
+    // With SA_RESTART the kernel goes back to the system call, where `host::rewind` finds it, if it
+    // may be made again; what the guest then sees is for `Thread::interrupted` to say.
+    let flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESTART;
     // While it runs, no other: the mailbox is simple that way.
-    // SAFETY: the set is ours.
-    unsafe { libc::sigfillset(&mut action.sa_mask) };
-    // SAFETY: a complete action whose handler fits its flags.
-    unsafe { libc::sigaction(signal, &action, ptr::null_mut()) };
+    crate::host::set_action(signal, handler, flags, !fault_bits());
 }

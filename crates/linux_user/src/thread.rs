@@ -7,12 +7,15 @@ use isa::Event;
 use jit::{Engine, Exit, Vcpu};
 use parking_lot::Mutex;
 
-use crate::call::Call;
-use crate::guest::{Delivery, Guest};
+use crate::call::{Call, Table, narrow};
+use crate::debug::{self, Debugger, Pace};
+use crate::guest::{Delivery, Exception, Guest};
 use crate::host::{self, Answer, ERESTARTSYS, Errno};
 use crate::options::Options;
 use crate::signals::{self, Disposition, INFO_BYTES, Info};
-use crate::space::AddressSpace;
+use crate::space::{AddressSpace, Places};
+use crate::strace;
+use crate::vdso::Vdso;
 
 /// What a guest asked to happen on a signal.
 #[derive(Clone, Copy, Default, Debug)]
@@ -27,6 +30,7 @@ pub struct Action {
     pub mask: u64,
 }
 
+pub const SA_SIGINFO: u64 = 4;
 pub const SA_NODEFER: u64 = 0x4000_0000;
 pub const SA_RESETHAND: u64 = 0x8000_0000;
 pub const SA_ONSTACK: u64 = 0x0800_0000;
@@ -39,24 +43,43 @@ pub struct Process<G: Guest> {
     pub space: AddressSpace,
     pub options: Options,
     pub actions: Mutex<[Action; 64]>,
-    /// Where the code that calls `rt_sigreturn` lies.
-    pub trampoline: u64,
+    /// The code that the kernel gives to every program.
+    pub vdso: Vdso,
     /// The guest executable's path, for /proc/self/exe and exec.
     pub executable: String,
     /// Its command line.
     pub arguments: Vec<Vec<u8>>,
-    /// Its first stack pointer.
-    pub stack: u64,
+    /// Addresses with names.
+    pub places: Places,
+    /// Its auxiliary vector.
+    pub auxiliary: Vec<u8>,
+    /// Who is connected by `-g`.
+    pub debugger: Option<Arc<Debugger>>,
     /// By number.
-    pub calls: Vec<Option<(&'static str, Call<G>)>>,
+    pub calls: Table<G>,
     /// Numbers of unknown system calls already named.
     pub named: Mutex<Vec<u64>>,
+}
+
+impl<G: Guest> Process<G> {
+    /// Names something that is not implemented, once, under `-d unimp`.
+    pub fn name_once(&self, number: u64, text: impl FnOnce() -> String) {
+        if self.options.log_unimplemented {
+            let mut named = self.named.lock();
+            if !named.contains(&number) {
+                named.push(number);
+                self.options.log(&format!("{}\n", text()));
+            }
+        }
+    }
 }
 
 /// A guest thread.
 pub struct Thread<G: Guest> {
     pub process: Arc<Process<G>>,
     pub vcpu: Vcpu<G::FrontEnd>,
+    /// See [`Guest::Local`].
+    pub local: G::Local,
     /// Blocked signals.
     pub mask: u64,
     /// `rt_sigsuspend`'s caller's mask, restored when a handler returns.
@@ -65,6 +88,8 @@ pub struct Thread<G: Guest> {
     pub alternate: [u64; 3],
     /// Cleared and woken when the thread ends.
     pub clear_tid: u64,
+    /// The list of robust futexes, or 0.
+    pub robust_list: u64,
     /// Set by `exit`.
     pub ended: Option<i32>,
     /// Threads have been made: an `exit` of one is not that of all.
@@ -78,16 +103,27 @@ impl<G: Guest> Thread<G> {
     /// Runs until the thread ends.
     pub fn run(&mut self) -> i32 {
         signals::attach(self.vcpu.kicker());
+        self.enter_debugger();
         while self.ended.is_none() {
-            match self.vcpu.run() {
-                Exit::Kicked => {}
-                Exit::Event(Event::SystemCall) => self.system_call(),
-                Exit::Event(event) => {
+            let pace = self.pass_gate();
+            let exit = match pace {
+                Pace::Run => Some(self.vcpu.run()),
+                Pace::Step | Pace::Watch => self.vcpu.step(),
+            };
+            match exit {
+                None | Some(Exit::Kicked) => {}
+                Some(Exit::Event(Event::SystemCall)) => self.system_call(),
+                Some(Exit::Event(Event::Breakpoint)) if self.at_breakpoint() => continue,
+                Some(Exit::Event(event)) => {
                     let (signal, code, address) = G::signal_of(&event, self.vcpu.state());
-                    self.fault(signal, code, address);
+                    let exception = G::exception(&event, self.vcpu.state());
+                    self.fault(signal, code, address, exception);
                 }
             }
             self.take_signals();
+            if pace != Pace::Run && exit != Some(Exit::Kicked) {
+                self.tell_step(pace);
+            }
         }
         self.ended.unwrap_or(0)
     }
@@ -101,14 +137,26 @@ impl<G: Guest> Thread<G> {
     fn system_call(&mut self) {
         let (number, arguments) = G::call_arguments(self.vcpu.state());
         let known = self.process.calls.get(number as usize).copied().flatten();
+        let traced = self.process.options.strace.then(|| {
+            let name =
+                known.map_or_else(|| format!("Unknown syscall {number}"), |(name, _)| name.into());
+            strace::call(&name, &arguments, G::MACHINE.pointer_bytes)
+        });
+        if let Some(line) = traced.as_ref().filter(|line| strace::does_not_return(line)) {
+            self.process.options.log(&format!("{line}\n"));
+        }
+        self.note_call(true);
         let answer = match known {
             Some((_, Call::Host(host))) => self.pass(host, arguments),
             Some((_, Call::Own(call))) => call(self, arguments),
+            Some((_, Call::Converted(host, described))) => {
+                narrow::converted(self, host, described, arguments)
+            }
             None => self.unknown(number),
         };
-        if self.process.options.strace {
-            let name = known.map_or("?", |(name, _)| name);
-            self.trace(name, number, &arguments, &answer);
+        self.note_call(false);
+        if let Some(line) = traced {
+            self.process.options.log(&format!("{line}{}\n", strace::result(&line, &answer)));
         }
         match answer {
             Ok(value) => G::set_result(self.vcpu.state_mut(), value as i64),
@@ -135,31 +183,8 @@ impl<G: Guest> Thread<G> {
     }
 
     fn unknown(&self, number: u64) -> Answer {
-        if self.process.options.log_unimplemented {
-            let mut named = self.process.named.lock();
-            if !named.contains(&number) {
-                named.push(number);
-                self.process.options.log(&format!("Unsupported syscall: {number}\n"));
-            }
-        }
+        self.process.name_once(number, || format!("Unsupported syscall: {number}"));
         Err(libc::ENOSYS)
-    }
-
-    fn trace(&self, name: &str, number: u64, a: &[u64; 6], answer: &Answer) {
-        let pid = std::process::id();
-        let result = match answer {
-            Ok(value) => format!("{value:#x}"),
-            Err(ERESTARTSYS) => "? ERESTARTSYS".into(),
-            Err(RETURNED) => "?".into(),
-            Err(errno) => {
-                format!("-1 errno={errno} ({})", std::io::Error::from_raw_os_error(*errno))
-            }
-        };
-        let name = if name == "?" { format!("syscall_{number}") } else { name.into() };
-        self.process.options.log(&format!(
-            "{pid} {name}({:#x},{:#x},{:#x},{:#x},{:#x},{:#x}) = {result}\n",
-            a[0], a[1], a[2], a[3], a[4], a[5]
-        ));
     }
 
     /// An interrupted call is made again unless a handler without SA_RESTART comes first.
@@ -177,18 +202,23 @@ impl<G: Guest> Thread<G> {
 
     /// Delivers what is pending.
     pub fn take_signals(&mut self) {
-        while let Some((signal, info)) = signals::take(self.mask) {
-            self.deliver(signal, info);
+        if !signals::noted(self.mask) {
+            return;
         }
+        while let Some((signal, info)) = signals::take(self.mask) {
+            self.deliver(signal, info, Exception::default());
+        }
+        signals::set_mask(self.mask);
     }
 
     /// A synchronous fault: cannot be blocked or ignored.
-    fn fault(&mut self, signal: i32, code: i32, address: u64) {
+    fn fault(&mut self, signal: i32, code: i32, address: u64, exception: Exception) {
+        let Some(signal) = self.ask_debugger(signal) else { return };
         let action = self.process.actions.lock()[signal as usize - 1];
         if action.handler < 2 || self.mask & 1 << (signal - 1) != 0 {
             self.crash(signal, address);
         }
-        self.deliver(signal, info(signal, code, address));
+        self.enter_handler(signal, info(signal, code, address), exception);
     }
 
     fn crash(&self, signal: i32, address: u64) -> ! {
@@ -199,10 +229,17 @@ impl<G: Guest> Thread<G> {
             G::MACHINE.name,
             signal_name(signal),
         );
+        self.tell_end(gdb::Stop::Killed(debug::to_gdb(signal)));
         host::die_of(signal)
     }
 
-    fn deliver(&mut self, signal: i32, info: Info) {
+    pub fn deliver(&mut self, signal: i32, info: Info, exception: Exception) {
+        if let Some(signal) = self.ask_debugger(signal) {
+            self.enter_handler(signal, info, exception);
+        }
+    }
+
+    pub fn enter_handler(&mut self, signal: i32, info: Info, exception: Exception) {
         let action = {
             let mut actions = self.process.actions.lock();
             let action = actions[signal as usize - 1];
@@ -213,7 +250,10 @@ impl<G: Guest> Thread<G> {
         };
         match action.handler {
             0 if IGNORED.contains(&signal) => return,
-            0 => host::die_of(signal),
+            0 => {
+                self.tell_end(gdb::Stop::Killed(debug::to_gdb(signal)));
+                host::die_of(signal)
+            }
             1 => return,
             _ => {}
         }
@@ -225,9 +265,12 @@ impl<G: Guest> Thread<G> {
         let has_restorer = action.flags & SA_RESTORER != 0;
         let delivery = Delivery {
             signal,
-            info,
+            info: G::info(&info),
             handler: action.handler,
-            restorer: if has_restorer { action.restorer } else { self.process.trampoline },
+            restorer: has_restorer.then_some(action.restorer),
+            trampoline: self.process.vdso.trampoline,
+            informed: action.flags & SA_SIGINFO != 0,
+            exception,
             stack: if switch { base + size } else { stack },
             mask: self.saved_mask.take().unwrap_or(self.mask),
             alternate: self.alternate,
@@ -257,7 +300,7 @@ pub const RETURNED: Errno = 10_000;
 pub const UNBLOCKABLE: u64 = 1 << (libc::SIGKILL - 1) | 1 << (libc::SIGSTOP - 1);
 
 /// A `siginfo_t` for a fault.
-fn info(signal: i32, code: i32, address: u64) -> Info {
+pub fn info(signal: i32, code: i32, address: u64) -> Info {
     let mut info = [0; INFO_BYTES];
     info[0..4].copy_from_slice(&signal.to_le_bytes());
     info[8..12].copy_from_slice(&code.to_le_bytes());
@@ -279,6 +322,8 @@ fn signal_name(signal: i32) -> &'static str {
 
 /// Ends one thread: tells who waits for it.
 pub fn finish<G: Guest>(thread: &mut Thread<G>) {
+    thread.leave_debugger();
+    crate::robust::release(thread.robust_list, G::MACHINE.pointer_bytes);
     if thread.clear_tid != 0 {
         let _ = crate::memory::write_word(thread.clear_tid, 0, 4);
         let wake = libc::FUTEX_WAKE as u64;

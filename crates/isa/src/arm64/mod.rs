@@ -169,13 +169,22 @@ pub fn decode(word: u32) -> Option<&'static Row> {
 const BUCKET_SHIFT: u32 = 21;
 
 fn build_index() -> Vec<Vec<&'static Row>> {
-    let describes = |row: &Row, bucket: u32| {
+    const BUCKETS: u32 = 1 << (32 - BUCKET_SHIFT);
+    let mut index = vec![Vec::new(); BUCKETS as usize];
+    for row in CHAPTERS.iter().copied().flatten() {
         let mask = row.pattern.mask >> BUCKET_SHIFT;
-        row.pattern.value >> BUCKET_SHIFT == bucket & mask
-    };
-    (0..1 << (32 - BUCKET_SHIFT))
-        .map(|bucket| rows().filter(|row| describes(row, bucket)).collect())
-        .collect()
+        let free = !mask & (BUCKETS - 1);
+        // All values of the bits that the row leaves open, counted through them alone.
+        let mut open = 0u32;
+        loop {
+            index[(row.pattern.value >> BUCKET_SHIFT & mask | open) as usize].push(row);
+            open = open.wrapping_sub(free) & free;
+            if open == 0 {
+                break;
+            }
+        }
+    }
+    index
 }
 
 #[cfg(test)]

@@ -94,8 +94,10 @@ impl<F: FrontEnd> Vcpu<F> {
         block.set_word(layout::MEMORY_FUNCTION, memory_entry::<F> as *const () as u64);
         block.set_word32(layout::GUEST_MXCSR, 0x1f80);
         block.reset_returns(&engine.stubs);
-        block.forget_jumps(0, u64::MAX);
-        block.forget_tlb();
+        block.forget_first_jump();
+        if matches!(engine.space, Space::System(_)) {
+            block.forget_tlb();
+        }
         for (index, word) in (0..).zip(layout::constants()) {
             block.set_word(layout::CONSTANTS + 8 * index, word);
         }
@@ -164,6 +166,32 @@ impl<F: FrontEnd> Vcpu<F> {
                 return exit;
             }
         }
+    }
+}
+
+impl<F: FrontEnd> Vcpu<F> {
+    /// Executes one instruction, for debuggers.
+    pub fn step(&mut self) -> Option<Exit> {
+        /// A full cache or a write to guarded code takes a second look, a jump to itself no third.
+        const LOOKS: usize = 3;
+        faults::ensure_signal_stack();
+        let pc = |context: &Context<F>| context.engine.front_end.key(context.state()).pc;
+        let before = pc(&self.context);
+        for _ in 0..LOOKS {
+            let requests = self.context.block.take_requests();
+            if requests & BlockPointer::REQUEST_FLUSH != 0 {
+                self.flush_tlb(None, None);
+            }
+            if requests & BlockPointer::REQUEST_KICK != 0 {
+                return Some(Exit::Kicked);
+            }
+            self.context.step.set(true);
+            let exit = self.context.one_round();
+            if exit.is_some() || pc(&self.context) != before {
+                return exit;
+            }
+        }
+        None
     }
 }
 

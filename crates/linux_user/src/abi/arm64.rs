@@ -5,6 +5,7 @@ use isa::{Access, Event, MemoryFault};
 use jit::Vcpu;
 
 use crate::call::{Call, Row, file, generic64};
+use crate::debug::arm64;
 use crate::guest::{Delivery, Guest, Machine};
 use crate::host::Answer;
 use crate::memory;
@@ -43,6 +44,29 @@ const CONDITIONS: [(u32, u64); 4] =
 /// System calls of `generic64` that are another architecture's.
 const FOREIGN_CALLS: [u64; 1] = [259];
 
+/// Each is `mov x8, NUMBER; svc #0; ret`.
+#[rustfmt::skip]
+const VDSO: &[(&str, &[u8])] = &[
+    ("__kernel_clock_gettime", &[0x28, 0x0e, 0x80, 0xd2, 0x01, 0x00, 0x00, 0xd4, 0xc0, 0x03, 0x5f, 0xd6]),
+    ("__kernel_gettimeofday", &[0x28, 0x15, 0x80, 0xd2, 0x01, 0x00, 0x00, 0xd4, 0xc0, 0x03, 0x5f, 0xd6]),
+    ("__kernel_clock_getres", &[0x48, 0x0e, 0x80, 0xd2, 0x01, 0x00, 0x00, 0xd4, 0xc0, 0x03, 0x5f, 0xd6]),
+    ("__kernel_rt_sigreturn", &[0x68, 0x11, 0x80, 0xd2, 0x01, 0x00, 0x00, 0xd4]),
+];
+
+/// A processor in /proc/cpuinfo.
+const CPU_INFO: &str = "\
+    processor\t: {}\n\
+    model name\t: ARMv8 Processor rev 0 (v8l)\n\
+    BogoMIPS\t: 100.00\n\
+    Features\t: fp asimd aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm dcpop asimddp\n\
+    CPU implementer\t: 0x00\n\
+    CPU architecture: 8\n\
+    CPU variant\t: 0x0\n\
+    CPU part\t: 0x051\n\
+    CPU revision\t: 0\n\
+    \n\
+";
+
 impl Guest for Aarch64 {
     type FrontEnd = Arm64;
 
@@ -50,15 +74,22 @@ impl Guest for Aarch64 {
         name: "aarch64",
         elf_machine: 183,
         pointer_bytes: 8,
+        address_end: 1 << 47,
         // FP ASIMD AES PMULL SHA1 SHA2 CRC32 ATOMICS FPHP ASIMDHP CPUID ASIMDRDM DCPOP ASIMDDP
         hwcap: 0b11 | 0x1f8 | 0b11 << 9 | 0b11 << 11 | 1 << 16 | 1 << 20,
         platform: "aarch64",
         signal_stack_min: 4720,
         // mov x8, #139; svc #0
         sigreturn_code: &[0x68, 0x11, 0x80, 0xd2, 0x01, 0x00, 0x00, 0xd4],
+        cpu_info: Some(CPU_INFO),
+        vdso: VDSO,
+        vdso_version: "LINUX_2.6.39",
+        system_call_function: None,
         call_bytes: 4,
         cpus: &["max", "any", "cortex-a76", "neoverse-n1"],
     };
+
+    type Local = ();
 
     const HAS_RESTORER: bool = true;
 
@@ -91,22 +122,48 @@ impl Guest for Aarch64 {
         state.pc -= Self::MACHINE.call_bytes;
     }
 
-    fn start(state: &mut State, pc: u64, stack: u64) {
+    fn start(state: &mut State, (): &mut (), pc: u64, stack: u64) {
         state.pc = pc;
         state.sp = stack;
+    }
+
+    fn description() -> gdb::Description {
+        arm64::description()
+    }
+
+    fn debug_registers(vcpu: &Vcpu<Arm64>) -> Vec<u8> {
+        arm64::read(vcpu)
+    }
+
+    fn set_debug_registers(vcpu: &mut Vcpu<Arm64>, values: &[u8]) {
+        arm64::write(vcpu, values);
+    }
+
+    fn breakpoint(_: u64) -> &'static [u8] {
+        &[0x00, 0x00, 0x20, 0xd4]
+    }
+
+    fn set_pc(state: &mut State, pc: u64) {
+        state.pc = pc;
     }
 
     fn position(state: &State) -> (u64, u64) {
         (state.pc, state.sp)
     }
 
-    fn set_thread(state: &mut State, stack: Option<u64>, tls: Option<u64>) {
+    fn set_thread(
+        state: &mut State,
+        (): &mut (),
+        stack: Option<u64>,
+        tls: Option<u64>,
+    ) -> Result<(), i32> {
         if let Some(stack) = stack {
             state.sp = stack;
         }
         if let Some(tls) = tls {
             state.tpidr = tls;
         }
+        Ok(())
     }
 
     fn enter_handler(vcpu: &mut Vcpu<Arm64>, delivery: &Delivery) -> Result<(), i32> {
@@ -138,7 +195,7 @@ impl Guest for Aarch64 {
         write_words(frame + FRAME_RECORD, &[state.x[FP], state.x[LR]])?;
         let state = vcpu.state_mut();
         state.exclusive_address = u64::MAX;
-        state.x[LR] = delivery.restorer;
+        state.x[LR] = delivery.return_address();
         state.x[FP] = frame + FRAME_RECORD;
         state.sp = frame;
         state.x[0] = delivery.signal as u64;
@@ -148,7 +205,7 @@ impl Guest for Aarch64 {
         Ok(())
     }
 
-    fn leave_handler(vcpu: &mut Vcpu<Arm64>) -> Result<(u64, [u64; 3]), i32> {
+    fn leave_handler(vcpu: &mut Vcpu<Arm64>, (): &mut ()) -> Result<(u64, [u64; 3]), i32> {
         let frame = vcpu.state().sp;
         let mask = memory::read_word(frame + MASK, 8)?;
         let mut alternate = [0; 3];
@@ -192,12 +249,12 @@ impl Guest for Aarch64 {
 }
 
 /// PSTATE of a flags image.
-fn pstate(image: u64) -> u64 {
+pub fn pstate(image: u64) -> u64 {
     CONDITIONS.iter().filter(|(_, flag)| image & flag != 0).map(|(bit, _)| 1 << bit).sum()
 }
 
 /// The flags image of a PSTATE.
-fn image(pstate: u64) -> u64 {
+pub fn image(pstate: u64) -> u64 {
     CONDITIONS.iter().filter(|(bit, _)| pstate >> bit & 1 != 0).map(|(_, flag)| flag).sum()
 }
 

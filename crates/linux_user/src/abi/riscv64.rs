@@ -5,6 +5,7 @@ use isa::{Access, Event, MemoryFault};
 use jit::Vcpu;
 
 use crate::call::{Row, generic64};
+use crate::debug::riscv64;
 use crate::guest::{Delivery, Guest, Machine};
 use crate::memory;
 
@@ -27,7 +28,27 @@ const FCSR: u64 = FLOATS + 256;
 const FRAME_BYTES: u64 = FLOATS + 528;
 
 /// Accrued exceptions: fflags bit, MXCSR bit.
-const EXCEPTIONS: [(u32, u32); 5] = [(0, 5), (1, 4), (2, 3), (3, 2), (4, 0)];
+pub const EXCEPTIONS: [(u32, u32); 5] = [(0, 5), (1, 4), (2, 3), (3, 2), (4, 0)];
+
+/// Each is `li a7, NUMBER; ecall; ret`.
+#[rustfmt::skip]
+const VDSO: &[(&str, &[u8])] = &[
+    ("__vdso_clock_gettime", &[0x93, 0x08, 0x10, 0x07, 0x73, 0x00, 0x00, 0x00, 0x67, 0x80, 0x00, 0x00]),
+    ("__vdso_gettimeofday", &[0x93, 0x08, 0x90, 0x0a, 0x73, 0x00, 0x00, 0x00, 0x67, 0x80, 0x00, 0x00]),
+    ("__vdso_clock_getres", &[0x93, 0x08, 0x20, 0x07, 0x73, 0x00, 0x00, 0x00, 0x67, 0x80, 0x00, 0x00]),
+    ("__vdso_getcpu", &[0x93, 0x08, 0x80, 0x0a, 0x73, 0x00, 0x00, 0x00, 0x67, 0x80, 0x00, 0x00]),
+    ("__vdso_flush_icache", &[0x93, 0x08, 0x30, 0x10, 0x73, 0x00, 0x00, 0x00, 0x67, 0x80, 0x00, 0x00]),
+    ("__vdso_rt_sigreturn", &[0x93, 0x08, 0xb0, 0x08, 0x73, 0x00, 0x00, 0x00]),
+];
+
+/// A processor in /proc/cpuinfo.
+const CPU_INFO: &str = "\
+    processor\t: {}\n\
+    hart\t\t: {}\n\
+    isa\t\t: rv64imafdc_zicond_zicsr_zifencei_zacas_zba_zbb_zbs\n\
+    mmu\t\t: sv57\n\
+    \n\
+";
 
 impl Guest for Riscv64 {
     type FrontEnd = RiscV;
@@ -36,14 +57,21 @@ impl Guest for Riscv64 {
         name: "riscv64",
         elf_machine: 243,
         pointer_bytes: 8,
+        address_end: 1 << 47,
         hwcap: 0x112d, // I, M, A, F, D, C by letter
         platform: "riscv64",
         signal_stack_min: 2048,
         // li a7,139; ecall
         sigreturn_code: &[0x93, 0x08, 0xb0, 0x08, 0x73, 0x00, 0x00, 0x00],
+        cpu_info: Some(CPU_INFO),
+        vdso: VDSO,
+        vdso_version: "LINUX_4.15",
+        system_call_function: None,
         call_bytes: 4,
         cpus: &["rv64", "max", "any"],
     };
+
+    type Local = ();
 
     fn calls() -> Vec<Row<Self>> {
         generic64()
@@ -68,22 +96,48 @@ impl Guest for Riscv64 {
         state.pc -= Self::MACHINE.call_bytes;
     }
 
-    fn start(state: &mut State, pc: u64, stack: u64) {
+    fn start(state: &mut State, (): &mut (), pc: u64, stack: u64) {
         state.pc = pc;
         state.x[SP] = stack;
+    }
+
+    fn description() -> gdb::Description {
+        riscv64::description()
+    }
+
+    fn debug_registers(vcpu: &Vcpu<RiscV>) -> Vec<u8> {
+        riscv64::read(vcpu)
+    }
+
+    fn set_debug_registers(vcpu: &mut Vcpu<RiscV>, values: &[u8]) {
+        riscv64::write(vcpu, values);
+    }
+
+    fn breakpoint(bytes: u64) -> &'static [u8] {
+        if bytes == 2 { &[0x02, 0x90] } else { &[0x73, 0x00, 0x10, 0x00] }
+    }
+
+    fn set_pc(state: &mut State, pc: u64) {
+        state.pc = pc;
     }
 
     fn position(state: &State) -> (u64, u64) {
         (state.pc, state.x[SP])
     }
 
-    fn set_thread(state: &mut State, stack: Option<u64>, tls: Option<u64>) {
+    fn set_thread(
+        state: &mut State,
+        (): &mut (),
+        stack: Option<u64>,
+        tls: Option<u64>,
+    ) -> Result<(), i32> {
         if let Some(stack) = stack {
             state.x[SP] = stack;
         }
         if let Some(tls) = tls {
             state.x[TP] = tls;
         }
+        Ok(())
     }
 
     fn enter_handler(vcpu: &mut Vcpu<RiscV>, delivery: &Delivery) -> Result<(), i32> {
@@ -105,7 +159,7 @@ impl Guest for Riscv64 {
         memory::write_word(frame + FCSR, u64::from(flags) | state.frm << 5, 4)?;
         let state = vcpu.state_mut();
         state.reserved_address = u64::MAX;
-        state.x[RA] = delivery.restorer;
+        state.x[RA] = delivery.return_address();
         state.x[SP] = frame;
         state.x[A0] = delivery.signal as u64;
         state.x[A0 + 1] = frame;
@@ -114,7 +168,7 @@ impl Guest for Riscv64 {
         Ok(())
     }
 
-    fn leave_handler(vcpu: &mut Vcpu<RiscV>) -> Result<(u64, [u64; 3]), i32> {
+    fn leave_handler(vcpu: &mut Vcpu<RiscV>, (): &mut ()) -> Result<(u64, [u64; 3]), i32> {
         let frame = vcpu.state().x[SP];
         let mask = memory::read_word(frame + MASK, 8)?;
         let mut alternate = [0; 3];

@@ -4,8 +4,9 @@ use isa::x86::{FS, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP, State, X86, exception
 use isa::{Access, Event, MemoryFault};
 use jit::Vcpu;
 
-use crate::call::{Call, Row, file, memory as mapping, process, signal};
-use crate::guest::{Delivery, Guest, Machine};
+use crate::call::{Call, Row, clock, file, memory as mapping, process, signal};
+use crate::debug::x86;
+use crate::guest::{Delivery, Exception, Guest, Machine};
 use crate::host::Answer;
 use crate::memory;
 use crate::thread::Thread;
@@ -56,6 +57,16 @@ const ARCH_SET_FS: u64 = 0x1002;
 const ARCH_GET_FS: u64 = 0x1003;
 const ARCH_GET_GS: u64 = 0x1004;
 
+/// Each is `mov eax, NUMBER; syscall; ret`.
+#[rustfmt::skip]
+const VDSO: &[(&str, &[u8])] = &[
+    ("__vdso_clock_gettime", &[0xb8, 0xe4, 0x00, 0x00, 0x00, 0x0f, 0x05, 0xc3]),
+    ("__vdso_gettimeofday", &[0xb8, 0x60, 0x00, 0x00, 0x00, 0x0f, 0x05, 0xc3]),
+    ("__vdso_time", &[0xb8, 0xc9, 0x00, 0x00, 0x00, 0x0f, 0x05, 0xc3]),
+    ("__vdso_getcpu", &[0xb8, 0x35, 0x01, 0x00, 0x00, 0x0f, 0x05, 0xc3]),
+    ("__vdso_clock_getres", &[0xb8, 0xe5, 0x00, 0x00, 0x00, 0x0f, 0x05, 0xc3]),
+];
+
 impl Guest for X8664 {
     type FrontEnd = X86;
 
@@ -63,14 +74,21 @@ impl Guest for X8664 {
         name: "x86_64",
         elf_machine: 62,
         pointer_bytes: 8,
+        address_end: 1 << 47,
         hwcap: 0x0781_abfd, // CPUID 1, EDX
         platform: "x86_64",
         signal_stack_min: 2048,
         // mov eax,15; syscall
         sigreturn_code: &[0xb8, 0x0f, 0, 0, 0, 0x0f, 0x05],
+        cpu_info: None,
+        vdso: VDSO,
+        vdso_version: "LINUX_2.6",
+        system_call_function: None,
         call_bytes: 2,
         cpus: &["max", "qemu64"],
     };
+
+    type Local = ();
 
     const HAS_RESTORER: bool = true;
 
@@ -100,7 +118,7 @@ impl Guest for X8664 {
         state.pc -= Self::MACHINE.call_bytes;
     }
 
-    fn start(state: &mut State, pc: u64, stack: u64) {
+    fn start(state: &mut State, (): &mut (), pc: u64, stack: u64) {
         *state = X86::user_state(true);
         state.x87_control = 0x37f;
         state.x87_empty = 0xff;
@@ -108,17 +126,43 @@ impl Guest for X8664 {
         state.gpr[RSP] = stack;
     }
 
+    fn description() -> gdb::Description {
+        x86::description(true)
+    }
+
+    fn debug_registers(vcpu: &Vcpu<X86>) -> Vec<u8> {
+        x86::read(vcpu, true)
+    }
+
+    fn set_debug_registers(vcpu: &mut Vcpu<X86>, values: &[u8]) {
+        x86::write(vcpu, values, true);
+    }
+
+    fn breakpoint(_: u64) -> &'static [u8] {
+        &[0xcc]
+    }
+
+    fn set_pc(state: &mut State, pc: u64) {
+        state.pc = pc;
+    }
+
     fn position(state: &State) -> (u64, u64) {
         (state.pc, state.gpr[RSP])
     }
 
-    fn set_thread(state: &mut State, stack: Option<u64>, tls: Option<u64>) {
+    fn set_thread(
+        state: &mut State,
+        (): &mut (),
+        stack: Option<u64>,
+        tls: Option<u64>,
+    ) -> Result<(), i32> {
         if let Some(stack) = stack {
             state.gpr[RSP] = stack;
         }
         if let Some(tls) = tls {
             state.segments[FS].base = tls;
         }
+        Ok(())
     }
 
     fn enter_handler(vcpu: &mut Vcpu<X86>, delivery: &Delivery) -> Result<(), i32> {
@@ -135,9 +179,12 @@ impl Guest for X8664 {
         words[16] = state.pc;
         words[17] = state.flags & isa::ir::STATUS | state.eflags | 2;
         words[18] = 0x002b_0000_0000_0033; // CS, and SS above GS and FS
+        words[19] = delivery.exception.error;
+        words[20] = delivery.exception.number;
+        words[22] = delivery.exception.address;
         words[23] = fpu;
         let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-        memory::write_word(frame, delivery.restorer, 8)?;
+        memory::write_word(frame, delivery.return_address(), 8)?;
         memory::write(frame + UCONTEXT, &[0; 40])?;
         memory::write_word(frame + UCONTEXT, UCONTEXT_FLAGS, 8)?;
         for (place, word) in (0..).zip(delivery.alternate) {
@@ -157,7 +204,7 @@ impl Guest for X8664 {
         Ok(())
     }
 
-    fn leave_handler(vcpu: &mut Vcpu<X86>) -> Result<(u64, [u64; 3]), i32> {
+    fn leave_handler(vcpu: &mut Vcpu<X86>, (): &mut ()) -> Result<(u64, [u64; 3]), i32> {
         // The handler's return took the return address off.
         let frame = vcpu.state().gpr[RSP].wrapping_sub(8);
         let mask = memory::read_word(frame + MASK, 8)?;
@@ -192,6 +239,10 @@ impl Guest for X8664 {
         Ok((mask, alternate))
     }
 
+    fn exception(event: &Event, state: &State) -> Exception {
+        exception_of(event, state)
+    }
+
     fn signal_of(event: &Event, state: &State) -> (i32, i32, u64) {
         match *event {
             Event::Memory(MemoryFault { access: Access::Divide, .. })
@@ -211,6 +262,26 @@ impl Guest for X8664 {
             }
             _ => (libc::SIGSEGV, 0x80, 0),
         }
+    }
+}
+
+/// What the processor would have told the kernel of an event.
+pub fn exception_of(event: &Event, _: &State) -> Exception {
+    const PAGE_FAULT: u64 = 14;
+    const BY_USER: u64 = 4;
+    match *event {
+        Event::Memory(MemoryFault { access: Access::Divide, .. }) => Exception::default(),
+        Event::Memory(MemoryFault { address, access, .. }) => {
+            let write = if access == Access::Write { 2 } else { 0 };
+            let fetch = if access == Access::Execute { 0x10 } else { 0 };
+            Exception { number: PAGE_FAULT, error: BY_USER | write | fetch, address }
+        }
+        Event::Breakpoint => Exception { number: exception::BP.into(), ..Exception::default() },
+        Event::Illegal => Exception { number: exception::UD.into(), ..Exception::default() },
+        Event::Exception { number, info } => {
+            Exception { number: number.into(), error: info, address: 0 }
+        }
+        _ => Exception::default(),
     }
 }
 
@@ -326,8 +397,9 @@ macro_rules! own {
     };
 }
 
-fn calls() -> Vec<Row<X8664>> {
-    let same = same! {
+/// Calls that are the host's own.
+fn host_calls() -> Vec<(i64, &'static str)> {
+    same! {
         SYS_read SYS_write SYS_close SYS_fstat SYS_poll SYS_lseek SYS_ioctl SYS_pread64
         SYS_pwrite64 SYS_readv SYS_writev SYS_pipe SYS_select SYS_sched_yield SYS_msync
         SYS_mincore SYS_madvise SYS_shmget SYS_shmctl SYS_dup SYS_dup2 SYS_pause SYS_nanosleep
@@ -336,48 +408,53 @@ fn calls() -> Vec<Row<X8664>> {
         SYS_listen SYS_getsockname SYS_getpeername SYS_socketpair SYS_setsockopt SYS_getsockopt
         SYS_wait4 SYS_kill SYS_semget SYS_semop SYS_semctl SYS_msgget SYS_msgsnd SYS_msgrcv
         SYS_msgctl SYS_fcntl SYS_flock SYS_fsync SYS_fdatasync SYS_truncate SYS_ftruncate
-        SYS_getdents SYS_getcwd SYS_fchdir SYS_rename SYS_mkdir SYS_rmdir SYS_creat SYS_link
+        SYS_getdents SYS_getcwd SYS_chdir SYS_fchdir SYS_rename SYS_mkdir SYS_rmdir SYS_creat SYS_link
         SYS_unlink SYS_symlink SYS_chmod SYS_fchmod SYS_chown SYS_fchown SYS_lchown SYS_umask
-        SYS_gettimeofday SYS_getrlimit SYS_getrusage SYS_sysinfo SYS_times SYS_getuid SYS_syslog
+        SYS_getrlimit SYS_getrusage SYS_sysinfo SYS_times SYS_getuid SYS_syslog
         SYS_getgid SYS_setuid SYS_setgid SYS_geteuid SYS_getegid SYS_setpgid SYS_getppid
         SYS_getpgrp SYS_setsid SYS_setreuid SYS_setregid SYS_getgroups SYS_setgroups
         SYS_setresuid SYS_getresuid SYS_setresgid SYS_getresgid SYS_getpgid SYS_setfsuid
         SYS_setfsgid SYS_getsid SYS_capget SYS_capset SYS_rt_sigqueueinfo SYS_utime SYS_mknod
-        SYS_personality SYS_ustat SYS_statfs SYS_fstatfs SYS_sysfs SYS_getpriority
+        SYS_ustat SYS_fstatfs SYS_sysfs SYS_getpriority
         SYS_setpriority SYS_sched_setparam SYS_sched_getparam SYS_sched_setscheduler
         SYS_sched_getscheduler SYS_sched_get_priority_max SYS_sched_get_priority_min
         SYS_sched_rr_get_interval SYS_mlock SYS_munlock SYS_mlockall SYS_munlockall SYS_vhangup
-        SYS_pivot_root SYS_prctl SYS_adjtimex SYS_setrlimit SYS_chroot SYS_sync SYS_acct
+        SYS_pivot_root SYS_adjtimex SYS_chroot SYS_sync SYS_acct
         SYS_settimeofday SYS_mount SYS_umount2 SYS_swapon SYS_swapoff SYS_reboot SYS_sethostname
         SYS_setdomainname SYS_quotactl SYS_gettid SYS_readahead SYS_setxattr SYS_lsetxattr
         SYS_fsetxattr SYS_getxattr SYS_lgetxattr SYS_fgetxattr SYS_listxattr SYS_llistxattr
-        SYS_flistxattr SYS_removexattr SYS_lremovexattr SYS_fremovexattr SYS_tkill SYS_time
+        SYS_flistxattr SYS_removexattr SYS_lremovexattr SYS_fremovexattr SYS_tkill
         SYS_futex SYS_sched_setaffinity SYS_sched_getaffinity SYS_io_setup SYS_io_destroy
         SYS_io_getevents SYS_io_submit SYS_io_cancel SYS_epoll_create SYS_getdents64
         SYS_restart_syscall SYS_semtimedop SYS_timer_create SYS_timer_settime SYS_timer_gettime
-        SYS_timer_getoverrun SYS_timer_delete SYS_clock_settime SYS_clock_gettime
+        SYS_timer_getoverrun SYS_timer_delete SYS_clock_settime
         SYS_clock_getres SYS_clock_nanosleep SYS_epoll_wait SYS_epoll_ctl SYS_tgkill SYS_utimes
         SYS_mbind SYS_set_mempolicy SYS_get_mempolicy SYS_mq_open SYS_mq_unlink SYS_mq_timedsend
         SYS_mq_timedreceive SYS_mq_notify SYS_mq_getsetattr SYS_waitid SYS_add_key
         SYS_request_key SYS_keyctl SYS_ioprio_set SYS_ioprio_get SYS_inotify_init
-        SYS_inotify_add_watch SYS_inotify_rm_watch SYS_migrate_pages SYS_mkdirat SYS_mknodat
+        SYS_inotify_rm_watch SYS_migrate_pages SYS_mkdirat SYS_mknodat
         SYS_fchownat SYS_futimesat SYS_unlinkat SYS_renameat SYS_linkat SYS_symlinkat
-        SYS_fchmodat SYS_pselect6 SYS_ppoll SYS_unshare SYS_get_robust_list SYS_splice SYS_tee
-        SYS_sync_file_range SYS_vmsplice SYS_move_pages SYS_utimensat SYS_epoll_pwait
+        SYS_fchmodat  SYS_unshare SYS_splice SYS_tee
+        SYS_sync_file_range SYS_vmsplice SYS_move_pages
         SYS_signalfd SYS_timerfd_create SYS_eventfd SYS_fallocate SYS_timerfd_settime
         SYS_timerfd_gettime SYS_accept4 SYS_signalfd4 SYS_eventfd2 SYS_epoll_create1 SYS_dup3
         SYS_pipe2 SYS_inotify_init1 SYS_preadv SYS_pwritev SYS_rt_tgsigqueueinfo SYS_recvmmsg
-        SYS_fanotify_init SYS_fanotify_mark SYS_prlimit64 SYS_name_to_handle_at
+        SYS_fanotify_init SYS_fanotify_mark SYS_name_to_handle_at
         SYS_open_by_handle_at SYS_clock_adjtime SYS_syncfs SYS_sendmmsg SYS_setns SYS_getcpu
         SYS_process_vm_readv SYS_process_vm_writev SYS_kcmp SYS_sched_setattr SYS_sched_getattr
         SYS_renameat2 SYS_getrandom SYS_memfd_create SYS_membarrier SYS_mlock2
         SYS_copy_file_range SYS_preadv2 SYS_pwritev2 SYS_pidfd_send_signal SYS_open_tree
         SYS_move_mount SYS_fsopen SYS_fsconfig SYS_fsmount SYS_fspick SYS_pidfd_open
-        SYS_close_range SYS_openat2 SYS_pidfd_getfd SYS_epoll_pwait2 SYS_mount_setattr
+        SYS_close_range SYS_pidfd_getfd SYS_mount_setattr
         SYS_quotactl_fd SYS_landlock_create_ruleset SYS_landlock_add_rule
         SYS_landlock_restrict_self SYS_memfd_secret SYS_process_mrelease SYS_futex_waitv
         SYS_set_mempolicy_home_node SYS_fchmodat2 SYS_mseal SYS_fadvise64
-    };
+    }
+    .to_vec()
+}
+
+fn calls() -> Vec<Row<X8664>> {
+    let same = host_calls();
     let own = own! {
         SYS_open file::open;
         SYS_openat file::openat;
@@ -390,7 +467,12 @@ fn calls() -> Vec<Row<X8664>> {
         SYS_faccessat2 |t, a| file::with_path(t, libc::SYS_faccessat2, a, 1);
         SYS_readlink file::readlink;
         SYS_readlinkat file::readlinkat;
-        SYS_chdir |t, a| file::with_path(t, libc::SYS_chdir, a, 0);
+        SYS_statfs |t, a| file::with_path(t, libc::SYS_statfs, a, 0);
+        SYS_utimensat |t, a| file::with_path(t, libc::SYS_utimensat, a, 1);
+        SYS_inotify_add_watch |t, a| file::with_path(t, libc::SYS_inotify_add_watch, a, 1);
+        SYS_clock_gettime clock::clock_gettime::<X8664, false>;
+        SYS_gettimeofday clock::gettimeofday;
+        SYS_time clock::time;
         SYS_mmap mapping::mmap;
         SYS_mprotect mapping::mprotect;
         SYS_munmap mapping::munmap;
@@ -413,6 +495,19 @@ fn calls() -> Vec<Row<X8664>> {
         SYS_arch_prctl arch_prctl;
         SYS_set_tid_address process::set_tid_address;
         SYS_set_robust_list process::set_robust_list;
+        SYS_get_robust_list process::get_robust_list;
+        SYS_pselect6 signal::pselect6;
+        SYS_ppoll signal::ppoll;
+        SYS_epoll_pwait signal::epoll_pwait::<X8664, { libc::SYS_epoll_pwait }>;
+        SYS_epoll_pwait2 signal::epoll_pwait::<X8664, { libc::SYS_epoll_pwait2 }>;
+        SYS_openat2 file::openat2;
+        SYS_execveat process::execveat;
+        SYS_prctl process::prctl;
+        SYS_personality process::personality;
+        SYS_setrlimit process::setrlimit;
+        SYS_prlimit64 process::prlimit64;
+        SYS_shmat mapping::shmat;
+        SYS_shmdt mapping::shmdt;
     };
     let same = same.into_iter().map(|(number, name)| (number, name, Call::Host(number)));
     let own = own.into_iter().map(|(number, name, call)| (number, name, Call::Own(call)));

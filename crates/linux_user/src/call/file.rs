@@ -17,6 +17,9 @@ pub fn with_path<G: Guest>(
     if thread.process.options.prefix.is_none() {
         return thread.pass(number, a);
     }
+    if a[index] == 0 {
+        return thread.pass(number, a); // `utimensat` of the descriptor itself
+    }
     let path = host_path(thread, a[index])?;
     a[index] = path.as_ptr() as u64;
     thread.pass(number, a)
@@ -31,37 +34,39 @@ pub fn host_path<G: Guest>(thread: &Thread<G>, address: u64) -> Result<CString, 
 
 pub fn openat<G: Guest>(thread: &mut Thread<G>, a: [u64; 6]) -> Answer {
     let path = memory::read_string(a[1])?;
-    if let Some(name) = own_proc_entry(&path) {
-        let process = &thread.process;
-        let contents = match name {
-            "maps" => process.space.listing(process.stack).into_bytes(),
-            "cmdline" => {
-                process.arguments.iter().flat_map(|word| [&word[..], b"\0"].concat()).collect()
-            }
-            "exe" => {
-                let path = CString::new(process.executable.clone()).map_err(|_| libc::ENOENT)?;
-                let path = path.as_ptr() as u64;
-                return thread.pass(libc::SYS_openat, [a[0], path, a[2], a[3], 0, 0]);
-            }
-            _ => return with_path(thread, libc::SYS_openat, a, 1),
-        };
-        return file_with(&contents);
+    match crate::proc::entry(&thread.process, &path) {
+        Some(crate::proc::Entry::Contents(contents)) => return file_with(&contents, a[2]),
+        Some(crate::proc::Entry::Executable) => {
+            let path = CString::new(thread.process.executable.clone()).map_err(|_| libc::ENOENT)?;
+            let path = path.as_ptr() as u64;
+            return thread.pass(libc::SYS_openat, [a[0], path, a[2], a[3], 0, 0]);
+        }
+        None => {}
     }
     with_path(thread, libc::SYS_openat, a, 1)
 }
 
-/// The name of an entry of this process in /proc.
-fn own_proc_entry(path: &[u8]) -> Option<&str> {
-    let path = std::str::from_utf8(path).ok()?.strip_prefix("/proc/")?;
-    let (process, name) = path.split_once('/')?;
-    let own = process == "self" || process.parse() == Ok(std::process::id());
-    own.then_some(name)
+/// `openat2`: what its flags ask of the walk holds for the host's path.
+pub fn openat2<G: Guest>(thread: &mut Thread<G>, a: [u64; 6]) -> Answer {
+    let path = memory::read_string(a[1])?;
+    let [flags, mode, resolve] = {
+        let mut words = [0; 3];
+        for (place, word) in (0..).zip(&mut words) {
+            *word = memory::read_word(a[2] + 8 * place, 8)?;
+        }
+        words
+    };
+    if resolve == 0 && crate::proc::entry(&thread.process, &path).is_some() {
+        return openat(thread, [a[0], a[1], flags, mode, 0, 0]);
+    }
+    with_path(thread, libc::SYS_openat2, a, 1)
 }
 
 /// A descriptor from which these bytes can be read.
-fn file_with(contents: &[u8]) -> Answer {
+fn file_with(contents: &[u8], flags: u64) -> Answer {
     let name = c"guest-proc".as_ptr() as u64;
-    let fd = crate::host::plain(libc::SYS_memfd_create, [name, 1, 0, 0, 0, 0])?;
+    let close_on_exec = u64::from(flags & libc::O_CLOEXEC as u64 != 0); // MFD_CLOEXEC is 1
+    let fd = crate::host::plain(libc::SYS_memfd_create, [name, close_on_exec, 0, 0, 0, 0])?;
     let address = contents.as_ptr() as u64;
     crate::host::plain(libc::SYS_pwrite64, [fd, address, contents.len() as u64, 0, 0, 0])?;
     Ok(fd)
@@ -88,7 +93,7 @@ pub fn statx<G: Guest>(thread: &mut Thread<G>, a: [u64; 6]) -> Answer {
 
 pub fn readlinkat<G: Guest>(thread: &mut Thread<G>, a: [u64; 6]) -> Answer {
     let path = memory::read_string(a[1])?;
-    if own_proc_entry(&path) == Some("exe") {
+    if matches!(crate::proc::entry(&thread.process, &path), Some(crate::proc::Entry::Executable)) {
         let target = thread.process.executable.as_bytes();
         let bytes = target.len().min(a[3] as usize);
         memory::write(a[2], &target[..bytes])?;
@@ -149,15 +154,25 @@ pub fn epoll_ctl<G: Guest>(thread: &mut Thread<G>, a: [u64; 6]) -> Answer {
 const EVENTS_MAX: u64 = 1 << 16;
 
 pub fn epoll_pwait<G: Guest>(thread: &mut Thread<G>, a: [u64; 6]) -> Answer {
+    epoll_wait::<G, { libc::SYS_epoll_pwait }>(thread, a)
+}
+
+pub fn epoll_pwait2<G: Guest>(thread: &mut Thread<G>, a: [u64; 6]) -> Answer {
+    epoll_wait::<G, { libc::SYS_epoll_pwait2 }>(thread, a)
+}
+
+fn epoll_wait<G: Guest, const CALL: i64>(thread: &mut Thread<G>, a: [u64; 6]) -> Answer {
     let count = a[2].min(EVENTS_MAX);
     let mut packed = vec![0u8; 12 * count as usize];
     let pointer = packed.as_mut_ptr() as u64;
-    let ready = thread.pass(libc::SYS_epoll_pwait, [a[0], pointer, count, a[3], a[4], a[5]])?;
-    for (index, packed) in packed.chunks_exact(12).take(ready as usize).enumerate() {
-        let mut event = [0; 16];
-        event[..4].copy_from_slice(&packed[..4]);
-        event[8..].copy_from_slice(&packed[4..]);
-        memory::write(a[1] + 16 * index as u64, &event)?;
+    let words = [a[0], pointer, count, a[3], a[4], a[5]];
+    let ready = super::signal::epoll_pwait::<G, CALL>(thread, words)?;
+    let mut events = Vec::with_capacity(16 * ready as usize);
+    for packed in packed.chunks_exact(12).take(ready as usize) {
+        events.extend(&packed[..4]);
+        events.extend([0; 4]);
+        events.extend(&packed[4..]);
     }
+    memory::write(a[1], &events)?;
     Ok(ready)
 }

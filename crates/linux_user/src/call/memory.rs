@@ -41,6 +41,21 @@ pub fn mprotect<G: Guest>(thread: &mut Thread<G>, a: [u64; 6]) -> Answer {
     Ok(answer)
 }
 
+/// `shmat`: identifier, address, flags.
+pub fn shmat<G: Guest>(thread: &mut Thread<G>, a: [u64; 6]) -> Answer {
+    let mut books = [0u64; 14]; // `struct shmid64_ds`, whose seventh word is the size
+    let at = books.as_mut_ptr() as u64;
+    thread.pass(libc::SYS_shmctl, [a[0], libc::IPC_STAT as u64, at, 0, 0, 0])?;
+    const SIZE: usize = 6;
+    thread.process.space.attach(a[0], a[1], books[SIZE], a[2])
+}
+
+pub fn shmdt<G: Guest>(thread: &mut Thread<G>, a: [u64; 6]) -> Answer {
+    let end = thread.process.space.detach(a[0])?;
+    thread.process.engine.invalidate(a[0], end);
+    Ok(0)
+}
+
 pub fn flush_icache<G: Guest>(thread: &mut Thread<G>, a: [u64; 6]) -> Answer {
     thread.process.engine.invalidate(a[0], a[1]);
     Ok(0)

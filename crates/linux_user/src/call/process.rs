@@ -22,7 +22,10 @@ pub fn exit<G: Guest>(thread: &mut Thread<G>, a: [u64; 6]) -> Answer {
     Err(thread::RETURNED)
 }
 
-pub fn exit_group<G: Guest>(_: &mut Thread<G>, a: [u64; 6]) -> Answer {
+pub fn exit_group<G: Guest>(thread: &mut Thread<G>, a: [u64; 6]) -> Answer {
+    // Locks in memory that other processes share outlive this one.
+    crate::robust::release(thread.robust_list, G::MACHINE.pointer_bytes);
+    thread.tell_end(gdb::Stop::Exited(a[0] as u8));
     let _ = host::plain(libc::SYS_exit_group, [a[0] & 0xff, 0, 0, 0, 0, 0]);
     std::process::exit(a[0] as i32)
 }
@@ -32,10 +35,25 @@ pub fn set_tid_address<G: Guest>(thread: &mut Thread<G>, a: [u64; 6]) -> Answer 
     host::plain(libc::SYS_gettid, [0; 6])
 }
 
-/// The list has the guest's addresses and the kernel walks it when the host thread ends, which is
-/// when the guest's does; the offset field is the same on all 64-bit architectures.
+/// The list has the guest's words, so it is walked here when the thread ends (`robust`).
 pub fn set_robust_list<G: Guest>(thread: &mut Thread<G>, a: [u64; 6]) -> Answer {
-    thread.pass(libc::SYS_set_robust_list, a)
+    if a[1] != 3 * G::MACHINE.pointer_bytes as u64 {
+        return Err(libc::EINVAL);
+    }
+    thread.robust_list = a[0];
+    Ok(0)
+}
+
+/// Only one's own can be told.
+pub fn get_robust_list<G: Guest>(thread: &mut Thread<G>, a: [u64; 6]) -> Answer {
+    let own = host::plain(libc::SYS_gettid, [0; 6])?;
+    if a[0] != 0 && a[0] != own {
+        return Err(libc::EPERM);
+    }
+    let bytes = G::MACHINE.pointer_bytes;
+    memory::write_word(a[1], thread.robust_list, bytes)?;
+    memory::write_word(a[2], 3 * bytes as u64, bytes)?;
+    Ok(0)
 }
 
 pub fn uname<G: Guest>(thread: &mut Thread<G>, a: [u64; 6]) -> Answer {
@@ -46,12 +64,87 @@ pub fn uname<G: Guest>(thread: &mut Thread<G>, a: [u64; 6]) -> Answer {
         names[field * 65..][..65].fill(0);
         names[field * 65..][..bytes].copy_from_slice(&text.as_bytes()[..bytes]);
     };
-    set(4, G::MACHINE.name);
+    set(4, G::MACHINE.platform);
     if let Some(release) = &thread.process.options.release {
         set(2, release);
     }
     memory::write(a[0], &names)?;
     Ok(0)
+}
+
+/// Limits of memory would hit the emulator, which needs more than the guest; they stay unset.
+pub fn limits_only_the_guest(resource: u64) -> bool {
+    matches!(resource as u32, libc::RLIMIT_AS | libc::RLIMIT_DATA | libc::RLIMIT_STACK)
+}
+
+pub fn setrlimit<G: Guest>(thread: &mut Thread<G>, a: [u64; 6]) -> Answer {
+    if limits_only_the_guest(a[0]) { Ok(0) } else { thread.pass(libc::SYS_setrlimit, a) }
+}
+
+pub fn prlimit64<G: Guest>(thread: &mut Thread<G>, mut a: [u64; 6]) -> Answer {
+    if limits_only_the_guest(a[1]) {
+        a[2] = 0;
+    }
+    thread.pass(libc::SYS_prlimit64, a)
+}
+
+/// What would change the emulator instead of the program is refused, as by a kernel without it.
+pub fn prctl<G: Guest>(thread: &mut Thread<G>, a: [u64; 6]) -> Answer {
+    const PR_SET_SYSCALL_USER_DISPATCH: i32 = 59;
+    const REFUSED: [i32; 5] = [
+        libc::PR_SET_SECCOMP,
+        libc::PR_SET_MM,
+        PR_SET_SYSCALL_USER_DISPATCH,
+        libc::PR_SET_UNALIGN,
+        libc::PR_SET_TSC,
+    ];
+    // From PR_SVE_SET_VL to PR_GET_TAGGED_ADDR_CTRL.
+    const FEATURES: std::ops::RangeInclusive<i32> = 50..=56;
+    match a[0] as i32 {
+        option if REFUSED.contains(&option) || FEATURES.contains(&option) => Err(libc::EINVAL),
+        libc::PR_GET_TID_ADDRESS => {
+            memory::write_word(a[1], thread.clear_tid, G::MACHINE.pointer_bytes)?;
+            Ok(0)
+        }
+        _ => thread.pass(libc::SYS_prctl, a),
+    }
+}
+
+/// The emulator's own mappings depend on the personality; the program is told that of Linux.
+pub fn personality<G: Guest>(_: &mut Thread<G>, a: [u64; 6]) -> Answer {
+    const ASK: u64 = 0xffff_ffff;
+    const RANDOMLY_PLACED: u64 = 0x004_0000;
+    match a[0] & 0xffff_ffff {
+        // Mappings stay where the host puts them, which breaks no program.
+        ASK | 0 | RANDOMLY_PLACED => Ok(0),
+        _ => Err(libc::EINVAL),
+    }
+}
+
+/// x86-64's `struct semid64_ds` has a spare word behind each time, others have none.
+pub fn semctl<G: Guest>(thread: &mut Thread<G>, mut a: [u64; 6]) -> Answer {
+    const IPC_64: u64 = 0x100;
+    const STATS: [u64; 3] = [libc::IPC_STAT as u64, 18, 20]; // SEM_STAT, SEM_STAT_ANY
+    const PERMISSIONS: usize = 6; // words in front of the times
+    a[2] &= !IPC_64;
+    let target = a[3];
+    let mut host = [0u64; 13];
+    if a[2] == libc::IPC_SET as u64 {
+        for (place, word) in (0..).zip(&mut host[..PERMISSIONS]) {
+            *word = memory::read_word(target + 8 * place, 8)?;
+        }
+    } else if !STATS.contains(&a[2]) {
+        return thread.pass(libc::SYS_semctl, a);
+    }
+    a[3] = host.as_mut_ptr() as u64;
+    let answer = thread.pass(libc::SYS_semctl, a)?;
+    if STATS.contains(&a[2]) {
+        let [otime, _, ctime, _, rest @ ..] = &host[PERMISSIONS..] else { return Ok(answer) };
+        let words = host[..PERMISSIONS].iter().chain([otime, ctime]).chain(rest);
+        let bytes: Vec<u8> = words.flat_map(|word| word.to_le_bytes()).collect();
+        memory::write(target, &bytes)?;
+    }
+    Ok(answer)
 }
 
 const CLONE_VM: u64 = 0x100;
@@ -95,11 +188,13 @@ fn fork<G: Guest>(thread: &mut Thread<G>, clone: Clone) -> Answer {
         }
         return Ok(pid);
     }
+    thread.forget_debugger();
+    thread.robust_list = 0; // the child's library will say where its list is
     let state = thread.vcpu.state_mut();
     G::set_result(state, 0);
     let stack = (clone.stack != 0).then_some(clone.stack);
     let tls = (clone.flags & CLONE_SETTLS != 0).then_some(clone.tls);
-    G::set_thread(state, stack, tls);
+    G::set_thread(state, &mut thread.local, stack, tls)?;
     let own = host::plain(libc::SYS_gettid, [0; 6])?;
     if clone.flags & CLONE_CHILD_SETTID != 0 {
         memory::write_word(clone.child_tid, own, 4)?;
@@ -117,15 +212,18 @@ fn new_thread<G: Guest>(parent: &mut Thread<G>, clone: Clone) -> Answer {
     vcpu.set_fp_control(parent.vcpu.fp_control());
     G::set_result(vcpu.state_mut(), 0);
     let tls = (clone.flags & CLONE_SETTLS != 0).then_some(clone.tls);
-    G::set_thread(vcpu.state_mut(), Some(clone.stack), tls);
+    let mut local = parent.local.clone();
+    G::set_thread(vcpu.state_mut(), &mut local, Some(clone.stack), tls)?;
     let clears = clone.flags & CLONE_CHILD_CLEARTID != 0;
     let mut child = Thread {
         process,
         vcpu,
+        local,
         mask: parent.mask,
         saved_mask: None,
         alternate: [0, 2, 0],
         clear_tid: if clears { clone.child_tid } else { 0 },
+        robust_list: 0,
         ended: None,
         threaded: parent.threaded.clone(),
     };
@@ -159,6 +257,23 @@ pub fn execve<G: Guest>(thread: &mut Thread<G>, a: [u64; 6]) -> Answer {
     execute::<G>(thread, path, arguments, &environment, 0)
 }
 
+/// `execveat`: of a path, or of a descriptor (AT_EMPTY_PATH).
+pub fn execveat<G: Guest>(thread: &mut Thread<G>, a: [u64; 6]) -> Answer {
+    let pointer = G::MACHINE.pointer_bytes;
+    let path = memory::read_string(a[1])?;
+    let arguments = memory::read_strings(a[2], pointer)?;
+    let environment = memory::read_strings(a[3], pointer)?;
+    let current = a[0] as i32 == libc::AT_FDCWD;
+    let path = match path.first() {
+        Some(b'/') => path,
+        None if a[4] as i32 & libc::AT_EMPTY_PATH == 0 => return Err(libc::ENOENT),
+        None => format!("/proc/self/fd/{}", a[0] as i32).into_bytes(),
+        _ if current => path,
+        _ => [format!("/proc/self/fd/{}/", a[0] as i32).as_bytes(), &path].concat(),
+    };
+    execute::<G>(thread, path, arguments, &environment, 0)
+}
+
 /// Scripts may name scripts, so often.
 const SCRIPT_DEPTH_MAX: u32 = 4;
 
@@ -169,7 +284,8 @@ fn execute<G: Guest>(
     environment: &[Vec<u8>],
     depth: u32,
 ) -> Answer {
-    let own = path == b"/proc/self/exe";
+    let own =
+        matches!(crate::proc::entry(&thread.process, &path), Some(crate::proc::Entry::Executable));
     let host_path = match own {
         true => thread.process.executable.clone().into_bytes(),
         false => thread.process.options.path(&path),
@@ -196,6 +312,7 @@ fn execute<G: Guest>(
     let environment: Vec<CString> = environment.iter().cloned().map(c).collect::<Result<_, _>>()?;
     let environment: Vec<_> = environment.iter().map(CString::as_c_str).collect();
     let guest = Elf::open(place, &G::MACHINE).is_ok();
+    let direct = (host_path.clone(), arguments.clone());
     let (program, words) = if guest {
         let typed = thread.process.options.typed.iter().map(|word| word.clone().into_vec());
         let mut words = vec![format!("qemu-{}", G::MACHINE.name).into_bytes()];
@@ -206,9 +323,15 @@ fn execute<G: Guest>(
     } else {
         (host_path, arguments)
     };
-    let words: Vec<CString> = words.into_iter().map(c).collect::<Result<_, _>>()?;
-    let words: Vec<_> = words.iter().map(CString::as_c_str).collect();
-    Err(host::execute(&c(program)?, &words, &environment))
+    let list = |words: Vec<Vec<u8>>| words.into_iter().map(c).collect::<Result<Vec<_>, _>>();
+    let run = |program: Vec<u8>, words: Vec<Vec<u8>>| -> Result<i32, i32> {
+        let words = list(words)?;
+        let words: Vec<_> = words.iter().map(CString::as_c_str).collect();
+        Ok(host::execute(&c(program)?, &words, &environment))
+    };
+    let errno = run(program, words)?;
+    // In a chroot without /proc, the kernel finds us itself if it was told of us (binfmt_misc).
+    Err(if guest && errno == libc::ENOENT { run(direct.0, direct.1)? } else { errno })
 }
 
 /// The first bytes of an executable file.

@@ -362,7 +362,7 @@ fn enter(l: &mut Lift) {
 }
 
 fn leave(l: &mut Lift) {
-    let ty = stack_operand(l);
+    let ty = Type::integer(l.insn.op_code_stack_bytes());
     let stack = l.stack_type();
     let frame = l.gpr(RBP, stack);
     let at = l.linear(state::SS, Address { base: frame, displacement: 0 });
@@ -372,7 +372,7 @@ fn leave(l: &mut Lift) {
     l.set_gpr(RBP, value);
 }
 
-/// ENTER's word size, which the decoder knows only by its code.
+/// The word size of ENTER and LEAVE, which the decoder knows only by its code.
 trait StackBytes {
     fn op_code_stack_bytes(&self) -> u32;
 }
@@ -380,8 +380,8 @@ trait StackBytes {
 impl StackBytes for iced_x86::Instruction {
     fn op_code_stack_bytes(&self) -> u32 {
         match self.code() {
-            iced_x86::Code::Enterw_imm16_imm8 => 2,
-            iced_x86::Code::Enterd_imm16_imm8 => 4,
+            iced_x86::Code::Enterw_imm16_imm8 | iced_x86::Code::Leavew => 2,
+            iced_x86::Code::Enterd_imm16_imm8 | iced_x86::Code::Leaved => 4,
             _ => 8,
         }
     }

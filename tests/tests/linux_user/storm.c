@@ -1,0 +1,97 @@
+// Signals, processes and threads in quantity: nothing may hang or get lost.
+#define _GNU_SOURCE
+#include <linux/futex.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define THREADS 64
+static volatile int queued, sum;
+static int turn;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t wake = PTHREAD_COND_INITIALIZER;
+static pthread_barrier_t barrier;
+static pthread_rwlock_t shared = PTHREAD_RWLOCK_INITIALIZER;
+static long counter, waited;
+
+static void on_signal(int number, siginfo_t *info, void *context) {
+  queued++;
+  sum += info->si_value.sival_int;
+}
+
+static void *hammer(void *target) {
+  union sigval value = {.sival_int = 1};
+  for (int i = 0; i < 250; i++)
+    while (pthread_sigqueue(*(pthread_t *)target, SIGRTMIN + 1, value)) sched_yield();
+  return 0;
+}
+
+// A ring: each thread waits on a futex until it is its turn.
+static void *ring(void *argument) {
+  int own = (int)(long)argument;
+  for (int round = 0; round < 10; round++) {
+    for (;;) {
+      int now = __atomic_load_n(&turn, __ATOMIC_SEQ_CST);
+      if (now % THREADS == own) break;
+      syscall(SYS_futex, &turn, FUTEX_WAIT_PRIVATE, now, 0, 0, 0);
+    }
+    __atomic_add_fetch(&turn, 1, __ATOMIC_SEQ_CST);
+    syscall(SYS_futex, &turn, FUTEX_WAKE_PRIVATE, THREADS, 0, 0, 0);
+  }
+  pthread_barrier_wait(&barrier);
+  for (int i = 0; i < 200; i++) {
+    pthread_mutex_lock(&lock);
+    counter++;
+    if (counter % 97 == 0) pthread_cond_broadcast(&wake);
+    pthread_mutex_unlock(&lock);
+    pthread_rwlock_rdlock(&shared);
+    pthread_rwlock_unlock(&shared);
+  }
+  return 0;
+}
+
+static void *cancelled(void *argument) {
+  for (;;) pause();
+}
+
+int main(int argc, char **argv) {
+  if (argc > 1) return atoi(argv[1]);
+  struct sigaction action = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_RESTART};
+  sigaction(SIGRTMIN + 1, &action, 0);
+  pthread_t self = pthread_self(), threads[THREADS];
+  for (int i = 0; i < 4; i++) pthread_create(&threads[i], 0, hammer, &self);
+  for (int i = 0; i < 4; i++) pthread_join(threads[i], 0);
+  while (queued < 1000) sched_yield();
+  printf("signals %d sum %d\n", queued, sum);
+
+  pthread_barrier_init(&barrier, 0, THREADS);
+  for (long i = 0; i < THREADS; i++) pthread_create(&threads[i], 0, ring, (void *)i);
+  for (int i = 0; i < THREADS; i++) pthread_join(threads[i], 0);
+  printf("turns %d counter %ld\n", turn, counter);
+  for (int i = 0; i < 16; i++) pthread_create(&threads[i], 0, cancelled, 0);
+  for (int i = 0; i < 16; i++) pthread_cancel(threads[i]);
+  void *result;
+  int ended = 0;
+  for (int i = 0; i < 16; i++) ended += !pthread_join(threads[i], &result) && result == PTHREAD_CANCELED;
+  printf("cancelled %d\n", ended);
+
+  int right = 0;
+  for (int i = 0; i < 40; i++) {
+    pid_t child = fork();
+    if (!child) {
+      char text[8];
+      snprintf(text, sizeof text, "%d", i);
+      if (i % 2) execl(argv[0], argv[0], text, NULL);
+      _exit(i);
+    }
+    int status;
+    right += waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == i;
+  }
+  printf("children %d\n", right);
+  return 0;
+}
