@@ -109,7 +109,7 @@ pub fn build(top: u64, machine: &Machine, contents: &Contents<'_>) -> Result<u64
     Ok(start)
 }
 
-fn random_bytes() -> [u8; 16] {
+pub fn random_bytes() -> [u8; 16] {
     let mut bytes = [0; 16];
     let arguments = [bytes.as_mut_ptr() as u64, 16, 0, 0, 0, 0];
     // Without randomness the program runs all the same; zeroes are what an old kernel gave.
