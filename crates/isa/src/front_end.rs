@@ -304,7 +304,8 @@ pub trait GuestMemory {
     /// Forgets translated code in this virtual range (explicit instruction-cache maintenance).
     fn flush_code(&mut self, address: u64, bytes: u64);
     /// A port or system-register access that the machine, not the CPU, answers: `space` is the
-    /// front end's (x86: 0 = I/O ports). User mode has none: all ones.
+    /// front end's (x86: 0 = I/O ports, 1 = random numbers). In user mode the embedder answers; what
+    /// it does not have is all ones.
     fn machine_read(&mut self, space: u32, address: u64, bytes: u32) -> u64;
     /// The same, written.
     fn machine_write(&mut self, space: u32, address: u64, bytes: u32, value: u64);

@@ -21,6 +21,11 @@ pub trait UserSpace: Send + Sync {
     /// A write to this address faulted. `true`: only because of `protect_code`, and the page is
     /// writable again.
     fn unprotect_code(&self, address: u64) -> bool;
+    /// `GuestMemory::machine_read` of a program: what its front end wants of the world (x86: space
+    /// 1 is random numbers).
+    fn machine_read(&self, _space: u32, _address: u64, _bytes: u32) -> u64 {
+        u64::MAX
+    }
 }
 
 /// Guest physical memory and devices of a machine. All methods may be called by any vCPU at any

@@ -386,7 +386,18 @@ impl<'a> HostLine<'a> {
     }
 }
 
+/// The space of random numbers of x86's processors.
+const ENTROPY_SPACE: u32 = 1;
+
 impl UserSpace for AddressSpace {
+    fn machine_read(&self, space: u32, _: u64, _: u32) -> u64 {
+        match space {
+            ENTROPY_SPACE => crate::stack::random_bytes(None).first_chunk().copied(),
+            _ => None,
+        }
+        .map_or(u64::MAX, u64::from_le_bytes)
+    }
+
     fn executable(&self, address: u64) -> bool {
         self.0.lock().rights(address).is_some_and(|rights| rights & EXECUTE != 0)
     }

@@ -140,7 +140,7 @@ pub fn build(top: u64, machine: &Machine, contents: &Contents<'_>) -> Result<Sta
     Ok(Stack { pointer: start, auxiliary })
 }
 
-fn random_bytes(seed: Option<u64>) -> [u8; 16] {
+pub fn random_bytes(seed: Option<u64>) -> [u8; 16] {
     let mut bytes = [0; 16];
     if let Some(seed) = seed {
         // The increment of the golden ratio spreads small seeds over all bits.

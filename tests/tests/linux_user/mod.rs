@@ -110,6 +110,10 @@ __attribute__((target("avx2"))) int main(void) {
     for (int n = 4; n < 8; n++) printf(" %lx", (long)(lost[n] - in[n]));
     printf("\n");
   }
+  long random[2] = {0};
+  __asm__ volatile("rdrand %0" : "=r"(random[0]) :: "cc");
+  __asm__ volatile("rdseed %0" : "=r"(random[1]) :: "cc");
+  printf("%d\n", random[0] != random[1]);
   double sum = 0, x[64];
   for (int n = 0; n < 64; n++) x[n] = n / 3.0;
   for (int n = 0; n < 64; n++) sum += x[n] * x[63 - n];

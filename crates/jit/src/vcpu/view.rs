@@ -198,7 +198,7 @@ impl<F: FrontEnd> GuestMemory for View<'_, F> {
 
     fn machine_read(&mut self, space: u32, address: u64, bytes: u32) -> u64 {
         match &self.context.engine.space {
-            Space::User(_) => u64::MAX,
+            Space::User(user) => user.machine_read(space, address, bytes),
             Space::System(bus) => bus.machine_read(space, address, bytes),
         }
     }
