@@ -179,7 +179,8 @@ fn fuzz<F: FrontEnd<State: Debug>>(guest: &Guest<F>) {
             run(&mut oracle, &mut ram, &code, seed, guest),
             run(&mut ours, &mut ram, &code, seed, guest),
         );
-        let (expected, found) = (format!("{:#x?}", (a.0, a.1, a.2)), format!("{:#x?}", (b.0, b.1, b.2)));
+        let (expected, found) =
+            (format!("{:#x?}", (a.0, a.1, a.2)), format!("{:#x?}", (b.0, b.1, b.2)));
         let lines: Vec<String> = expected
             .lines()
             .zip(found.lines())
@@ -188,7 +189,12 @@ fn fuzz<F: FrontEnd<State: Debug>>(guest: &Guest<F>) {
             .take(8)
             .map(|(line, (a, b))| format!("line {line}: {} not {}", b.trim(), a.trim()))
             .collect();
-        assert!(lines.is_empty(), "{} round {round} {code:08x?}:\n{}", guest.name, lines.join("\n"));
+        assert!(
+            lines.is_empty(),
+            "{} round {round} {code:08x?}:\n{}",
+            guest.name,
+            lines.join("\n")
+        );
         let at = (0..a.3.len()).find(|&at| a.3[at] != b.3[at]);
         assert_eq!(at, None, "{} round {round} {code:08x?}: memory differs", guest.name);
     }

@@ -244,8 +244,7 @@ pub fn comparison(control: &mut u32, kind: u16, ty: Type, a: u64, b: u64) -> boo
 /// `FConvert`: to the other format.
 pub fn converted(control: &mut u32, to: Type, aux: u16, a: u64) -> u64 {
     let (rule, format) = (FpRule::unpack(aux), Format::of(to));
-    let lane =
-        if format.is_single() { Lane::FConvertLow64to32 } else { Lane::FConvertLow32to64 };
+    let lane = if format.is_single() { Lane::FConvertLow64to32 } else { Lane::FConvertLow32to64 };
     let result = rounded(control, rule.round, |control| low(control, format, lane, a, a, 0));
     default_only(rule.nan, format, result)
 }
@@ -329,7 +328,14 @@ fn integral(format: Format, round: Round, a: u64) -> (i128, bool) {
 }
 
 /// `FToS` and `FToU`.
-pub fn to_integer(control: &mut u32, unsigned: bool, from: Type, to: Type, aux: u16, a: u64) -> u64 {
+pub fn to_integer(
+    control: &mut u32,
+    unsigned: bool,
+    from: Type,
+    to: Type,
+    aux: u16,
+    a: u64,
+) -> u64 {
     let (rule, format) = (FpRule::unpack(aux & 0xff), Format::of(from));
     let saturate = match aux >> 8 {
         0 => Saturate::Indefinite,

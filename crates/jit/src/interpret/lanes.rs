@@ -22,9 +22,8 @@ fn mask(bytes: u32) -> u64 {
 
 /// A half made of lanes.
 fn lanes(bytes: u32, mut make: impl FnMut(u32) -> u64) -> u128 {
-    (0..16 / bytes).fold(0, |sum, index| {
-        sum | u128::from(make(index) & mask(bytes)) << (8 * bytes * index)
-    })
+    (0..16 / bytes)
+        .fold(0, |sum, index| sum | u128::from(make(index) & mask(bytes)) << (8 * bytes * index))
 }
 
 /// The operation on vectors of `ty`; a mask is the low word of the result.
@@ -63,7 +62,8 @@ fn masked(row: Lane, wide: bool, a: Vector, b: Vector) -> u128 {
     };
     let count = 16 / bytes;
     let signs = |half: u128| {
-        (0..count).fold(0, |sum, index| sum | (lane(bytes, half, index) >> (8 * bytes - 1)) << index)
+        (0..count)
+            .fold(0, |sum, index| sum | (lane(bytes, half, index) >> (8 * bytes - 1)) << index)
     };
     u128::from(signs(a[0]) | if wide { signs(a[1]) << count } else { 0 })
 }

@@ -10,9 +10,7 @@ mod integer;
 mod lanes;
 mod memory;
 
-use isa::ir::{
-    Cmp, Code, Cond, FlagKind, Form, Lane, MinMaxRule, Op, PackedRule, Type, Value,
-};
+use isa::ir::{Cmp, Code, Cond, FlagKind, Form, Lane, MinMaxRule, Op, PackedRule, Type, Value};
 use isa::{Access, Event, GuestMemory, MemoryFault, Stop};
 
 use flags::Operands;
@@ -148,17 +146,56 @@ impl<M: Machine> Run<'_, M> {
             C::InsnStart => self.instruction(op),
             C::Const => int(op.immediate()),
             C::Get | C::Put => self.state(op),
-            C::Load | C::Store | C::Atomic | C::Cas | C::StoreConditional | C::Fence
+            C::Load
+            | C::Store
+            | C::Atomic
+            | C::Cas
+            | C::StoreConditional
+            | C::Fence
             | C::ZeroBlock => self.access(op),
             C::Flags | C::Condition | C::FlagsImage | C::Compare | C::FCompare => self.boolean(op),
-            C::FAdd | C::FSub | C::FMul | C::FDiv | C::FSqrt | C::FMulAdd | C::FMin | C::FMax
-            | C::FNeg | C::FAbs | C::FRound | C::FConvert | C::FFromHalf | C::FToHalf
-            | C::FFromS | C::FFromU | C::FToS | C::FToU | C::Bits | C::FpControlPut
+            C::FAdd
+            | C::FSub
+            | C::FMul
+            | C::FDiv
+            | C::FSqrt
+            | C::FMulAdd
+            | C::FMin
+            | C::FMax
+            | C::FNeg
+            | C::FAbs
+            | C::FRound
+            | C::FConvert
+            | C::FFromHalf
+            | C::FToHalf
+            | C::FFromS
+            | C::FFromU
+            | C::FToS
+            | C::FToU
+            | C::Bits
+            | C::FpControlPut
             | C::FpControlGet => self.float(op),
-            C::Lanes | C::Packed | C::Scalar | C::ZeroUpper | C::SetScalar | C::LaneGet
-            | C::LanePut | C::Splat | C::Lo | C::Hi | C::Pair => self.vector(op),
-            C::Helper | C::ExitIf | C::Exit | C::ExitIndirect | C::Call | C::CallIndirect
-            | C::Return | C::ExitMode | C::Raise | C::RaiseIf => self.flow(op),
+            C::Lanes
+            | C::Packed
+            | C::Scalar
+            | C::ZeroUpper
+            | C::SetScalar
+            | C::LaneGet
+            | C::LanePut
+            | C::Splat
+            | C::Lo
+            | C::Hi
+            | C::Pair => self.vector(op),
+            C::Helper
+            | C::ExitIf
+            | C::Exit
+            | C::ExitIndirect
+            | C::Call
+            | C::CallIndirect
+            | C::Return
+            | C::ExitMode
+            | C::Raise
+            | C::RaiseIf => self.flow(op),
             _ => self.integer(op),
         }
     }
@@ -189,7 +226,12 @@ impl<M: Machine> Run<'_, M> {
         let (low, bits) = (u32::from(op.aux & 0xff), u32::from(op.aux >> 8));
         int(match op.code {
             Code::Select => return Ok(self.bits(if a != 0 { op.b } else { op.c })),
-            Code::Neg | Code::Not | Code::Clz | Code::Ctz | Code::Popcnt | Code::Bswap
+            Code::Neg
+            | Code::Not
+            | Code::Clz
+            | Code::Ctz
+            | Code::Popcnt
+            | Code::Bswap
             | Code::BitRev => integer::unary(op.code, ty, a),
             Code::Adc | Code::Sbb | Code::ShlDouble | Code::ShrDouble => {
                 integer::ternary(op.code, ty, a, b, c)

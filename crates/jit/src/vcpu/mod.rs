@@ -12,8 +12,8 @@ use isa::{Access, Event, FrontEnd, GuestMemory, Key, MemoryFault, Stop, Translat
 
 use crate::engine::{Engine, Found, Full, UserFetch, fetch_event};
 use crate::faults;
-use crate::host::x86_64::tier1::SlowAccess;
 use crate::host::x86_64::tier1::COUNTS_AS_STORE;
+use crate::host::x86_64::tier1::SlowAccess;
 use crate::host::x86_64::vcpu_block::{self as layout, reason};
 use crate::mapping::Memory;
 use crate::raw::{self, BlockPointer};

@@ -208,8 +208,22 @@ impl<'a> Writer<'a> {
     fn binary(&mut self) {
         use Code as C;
         let code = self.one_of(&[
-            C::Add, C::Add, C::Sub, C::Sub, C::Mul, C::And, C::Or, C::Xor, C::AndNot, C::MulHiS,
-            C::MulHiU, C::MulHiSU, C::DivS, C::DivU, C::RemS, C::RemU,
+            C::Add,
+            C::Add,
+            C::Sub,
+            C::Sub,
+            C::Mul,
+            C::And,
+            C::Or,
+            C::Xor,
+            C::AndNot,
+            C::MulHiS,
+            C::MulHiU,
+            C::MulHiSU,
+            C::DivS,
+            C::DivU,
+            C::RemS,
+            C::RemU,
         ]);
         let ty = self.integer();
         let (a, b) = (self.any(ty), self.any(ty));
@@ -245,8 +259,7 @@ impl<'a> Writer<'a> {
 
     fn unary(&mut self) {
         use Code as C;
-        let code =
-            self.one_of(&[C::Neg, C::Not, C::Clz, C::Ctz, C::Popcnt, C::Bswap, C::BitRev]);
+        let code = self.one_of(&[C::Neg, C::Not, C::Clz, C::Ctz, C::Popcnt, C::Bswap, C::BitRev]);
         let ty = self.integer();
         let a = self.any(ty);
         let value = self.ir.unary(code, a);
@@ -370,9 +383,7 @@ impl<'a> Writer<'a> {
                 (self.ir.flags(kind, ty, a, none, old), STATUS & !CARRY | of_old & CARRY)
             }
             K::Shl | K::ShrU | K::ShrS | K::RotL | K::RotR => self.shift_flags(kind, ty, a),
-            K::MulU | K::MulS => {
-                (self.ir.flags(kind, ty, a, b, none), kind.defined(ty, 0))
-            }
+            K::MulU | K::MulS => (self.ir.flags(kind, ty, a, b, none), kind.defined(ty, 0)),
             K::Bit if ty != Type::I8 => {
                 let (old, of_old) = self.any_flags();
                 (self.ir.flags(kind, ty, a, b, old), of_old | CARRY)
@@ -494,7 +505,14 @@ impl<'a> Writer<'a> {
     fn memory(&mut self) {
         let (address, displacement) = (self.address(), self.displacement());
         let ty = self.one_of(&[
-            Type::I8, Type::I16, Type::I32, Type::I64, Type::I64, Type::F32, Type::F64, Type::V128,
+            Type::I8,
+            Type::I16,
+            Type::I32,
+            Type::I64,
+            Type::I64,
+            Type::F32,
+            Type::F64,
+            Type::V128,
         ]);
         if self.below(2) == 0 {
             let value = self.any(ty);
@@ -628,11 +646,9 @@ impl<'a> Writer<'a> {
                 let code = self.one_of(&[C::FToS, C::FToU]);
                 let to = self.word_type();
                 let saturate = match code {
-                    C::FToS => self.one_of(&[
-                        Saturate::Indefinite,
-                        Saturate::NanZero,
-                        Saturate::NanMax,
-                    ]),
+                    C::FToS => {
+                        self.one_of(&[Saturate::Indefinite, Saturate::NanZero, Saturate::NanMax])
+                    }
                     _ => self.one_of(&[Saturate::NanZero, Saturate::NanMax]),
                 };
                 let rule = if self.below(4) == 0 { rule.rounding(Round::Away) } else { rule };
@@ -737,7 +753,13 @@ impl<'a> Writer<'a> {
             }
             _ => {
                 let all = [
-                    L::FAdd32, L::FAdd64, L::FSub32, L::FSub64, L::FMul32, L::FMul64, L::FDiv32,
+                    L::FAdd32,
+                    L::FAdd64,
+                    L::FSub32,
+                    L::FSub64,
+                    L::FMul32,
+                    L::FMul64,
+                    L::FDiv32,
                     L::FDiv64,
                 ];
                 let (lane, rule) = (self.one_of(&all), self.one_of(&plain));

@@ -307,8 +307,7 @@ impl Job<'_> {
             // Its sticky bits must not come later than the next fault: its user is next.
             Code::FCompare => {
                 let next = self.ops.get(index as usize + 1);
-                let is_used =
-                    next.is_some_and(|next| next.operands().any(|of| of == Value(index)));
+                let is_used = next.is_some_and(|next| next.operands().any(|of| of == Value(index)));
                 self.c.uses[index as usize] == 1 && op.aux != 0 && is_used
             }
             Code::Pair => true,
