@@ -67,7 +67,7 @@ fn fuzz<F: FrontEnd>(name: &str, front_end: &F, modes: &[u64], rows: &[(u32, u32
         let mut bytes = [0; 64];
         for word in bytes.chunks_mut(4) {
             let mut value = random.draw() as u32;
-            if !rows.is_empty() && random.draw() % 4 != 0 {
+            if !rows.is_empty() && !random.draw().is_multiple_of(4) {
                 let (mask, fixed) = rows[(random.draw() % rows.len() as u64) as usize];
                 value = value & !mask | fixed;
             }
@@ -76,7 +76,7 @@ fn fuzz<F: FrontEnd>(name: &str, front_end: &F, modes: &[u64], rows: &[(u32, u32
         let mode = modes[(random.draw() % modes.len() as u64) as usize];
         let length = 1 + (random.draw() % 64) as usize;
         // Mostly in the middle of a page, else at its end.
-        let offset = if random.draw() % 4 == 0 { 0x1000 - length as u64 } else { 0x400 };
+        let offset = if random.draw().is_multiple_of(4) { 0x1000 - length as u64 } else { 0x400 };
         let start = 0x7000_0000 + (offset & !1);
         let insns = if round % 5 == 0 { 1 } else { Ir::INSNS_MAX };
         ir.begin(start, 12, insns);

@@ -48,7 +48,7 @@ impl Random {
             0 => BORDERS[self.below(10)],
             1 => self.draw() >> (self.draw() % 64),
             // Mostly memory that is there.
-            2 | 3 => DATA + (self.draw() % 0x2000 & !7),
+            2 | 3 => DATA + ((self.draw() % 0x2000) & !7),
             _ => self.draw(),
         }
     }

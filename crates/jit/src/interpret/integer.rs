@@ -18,7 +18,7 @@ pub fn binary(code: Code, ty: Type, a: u64, b: u64) -> u64 {
     let (sa, sb) = (i128::from(signed(ty, a)), i128::from(signed(ty, b)));
     let value = match code {
         Code::MulHiS => (sa.wrapping_mul(sb) >> bits) as u64,
-        Code::MulHiU => (wide_a * wide_b >> bits) as u64,
+        Code::MulHiU => ((wide_a * wide_b) >> bits) as u64,
         Code::MulHiSU => (sa.wrapping_mul(wide_b as i128) >> bits) as u64,
         Code::DivS if b == 0 => u64::MAX,
         Code::DivS => (sa / sb) as u64,
