@@ -860,7 +860,7 @@ impl<'a> Writer<'a> {
         let page = self.pc & !0xfff;
         match self.below(4) {
             0 => page | ENDING,
-            1 => page | 0xf00 + ENDING,
+            1 => page | (0xf00 + ENDING),
             2 => page + 0x5000 + ENDING,
             _ => CODE - 0x10_0000 + ENDING,
         }
