@@ -84,7 +84,7 @@ struct Pair<const X86: bool> {
 }
 
 impl<const X86: bool> Pair<X86> {
-    fn new(features: Features, system: bool) -> Self {
+    fn new(features: Features, system: bool, cache_bytes: usize) -> Self {
         let data = Box::new(Data([0; DATA_BYTES]));
         let start = data.0.as_ptr() as u64;
         let case = Arc::new(Mutex::new(new_case(0, 0, features)));
@@ -93,7 +93,7 @@ impl<const X86: bool> Pair<X86> {
                 true => Space::System(Box::new(Ram { start })),
                 false => Space::User(Box::new(Everything)),
             };
-            let options = Options { features, interpret, ..Options::detect() };
+            let options = Options { features, interpret, cache_bytes, ..Options::detect() };
             let front_end = Guest { case: case.clone() };
             let engine = Engine::new(front_end, space, options).expect("an engine");
             Vcpu::new(&engine).expect("a vCPU")
@@ -193,12 +193,17 @@ fn difference(expected: &After, ours: &After, flags: u64) -> Option<String> {
 }
 
 fn fuzz<const X86: bool>(avx: bool, system: bool, seed: u64) {
+    _ = fuzz_in_cache::<X86>(avx, system, seed, 128 << 20);
+}
+
+/// Gives how often the code cache was full.
+fn fuzz_in_cache<const X86: bool>(avx: bool, system: bool, seed: u64, cache_bytes: usize) -> u64 {
     let all = Features::detect();
     let none =
         Features { avx2: false, bmi2: false, lzcnt: false, fma: false, f16c: false, sha: false };
     let features = if avx { all } else { none };
     let more: u64 = std::env::var("IR_FUZZ").map_or(1, |times| times.parse().expect("a number"));
-    let mut pair = Pair::<X86>::new(features, system);
+    let mut pair = Pair::<X86>::new(features, system, cache_bytes);
     let mut wrong = Vec::new();
     for round in 0..3000 * more {
         let steps = 1 + (round % 60) as usize;
@@ -215,6 +220,14 @@ fn fuzz<const X86: bool>(avx: bool, system: bool, seed: u64) {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    pair.translated.engine().counters().flushes
+}
+
+#[test]
+fn with_a_code_cache_that_is_soon_full() {
+    // Room for one more block is always kept: a megabyte.
+    let flushes = fuzz_in_cache::<false>(true, true, 9, (1 << 20) + (256 << 10));
+    assert!(flushes > 2, "the cache was full {flushes} times");
 }
 
 #[test]

@@ -108,6 +108,8 @@ pub mod constant {
     pub const MINUS_ONE: [u32; 2] = [0xc0, 0xd0];
     /// 2^64.
     pub const TWO_64: [u32; 2] = [0xe0, 0xf0];
+    /// The overflow bit of a flags image.
+    pub const OVERFLOW: u32 = 0x100;
 }
 
 /// The contents of `CONSTANTS`.
@@ -133,6 +135,7 @@ pub fn constants() -> Vec<u64> {
         let (single, double) = (f32s(single.to_bits()), double.to_bits());
         words.extend([single, single, double, double]);
     }
+    words.push(OVERFLOW);
     words
 }
 

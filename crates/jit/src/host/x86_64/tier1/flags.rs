@@ -322,11 +322,37 @@ impl Job<'_> {
         let index = self.canon(value);
         if self.c.eflags.is_some_and(|host| host.value == index) {
             self.right_carry();
-            self.c.asm.pushf();
-            return self.c.asm.pop_mem(mem);
+            return self.store_eflags(mem);
         }
         let register = self.gpr(value);
         self.c.asm.store(8, mem, register);
+    }
+
+    /// `pushfq` takes many processors some ten cycles: with RAX and another register free, or two to
+    /// put RAX aside, there is a shorter way. It changes no flags either.
+    fn store_eflags(&mut self, mem: Mem) {
+        let is_free = |register: &Gpr| self.c.gprs.is_free(*register);
+        let mut others = self.t.map.scratch.into_iter().filter(|&register| register != reg::RAX);
+        let work = others.find(is_free);
+        let aside = if is_free(&reg::RAX) { Some(reg::RAX) } else { others.find(is_free) };
+        let (Some(work), Some(aside)) = (work, aside) else {
+            self.c.asm.pushf();
+            return self.c.asm.pop_mem(mem);
+        };
+        if aside != reg::RAX {
+            self.c.asm.mov(8, aside, reg::RAX);
+        }
+        let overflow = Rm::Mem(Mem::gs(CONSTANTS + constant::OVERFLOW));
+        self.c.asm.mov_imm(work, 0);
+        self.c.asm.cmov(4, cc::O, work, overflow);
+        self.c.asm.raw(&[0x9f]); // lahf
+        self.c.asm.raw(&[0x0f, 0xb6, 0xc4]); // movzx eax, ah
+        let both = Mem { base: Some(reg::RAX), index: Some((work, 0)), disp: 0, gs: false };
+        self.c.asm.lea(4, work, both);
+        self.c.asm.store(8, mem, work);
+        if aside != reg::RAX {
+            self.c.asm.mov(8, reg::RAX, aside);
+        }
     }
 
     /// Brings a flags value's image into a register.

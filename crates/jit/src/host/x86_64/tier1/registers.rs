@@ -57,6 +57,12 @@ impl RegisterFile {
         self.locked |= 1 << register;
     }
 
+    /// A scratch register that holds nothing and is not in use.
+    pub fn is_free(&self, register: u8) -> bool {
+        let bit = 1 << register;
+        self.scratch & !self.locked & bit != 0 && self.owner[register as usize] == NOBODY
+    }
+
     /// The registers the operation at hand uses.
     pub fn locks(&self) -> u16 {
         self.locked
