@@ -79,8 +79,11 @@ pub fn run(arguments: &[String]) -> Result<()> {
 /// Services and compilers that tests use as peers, and that must be installed to work.
 const PACKAGES: &[&str] = &[
     "gcc-aarch64-linux-gnu",
+    "gcc-i686-linux-gnu",
     "gcc-riscv64-linux-gnu",
+    "gdb-multiarch",
     "libc6-dev-arm64-cross",
+    "libc6-dev-i386-cross",
     "libc6-dev-riscv64-cross",
     "libvirt-clients",
     "libvirt-daemon",

@@ -57,6 +57,30 @@ pub const CLAIMS: &[Claim] = &[
         test: "every_encoding_agrees_with_the_host",
     },
     Claim {
+        what: "So do random sequences of SSE, AVX2, FMA and SHA, in user mode and in a machine",
+        test: "vector_sequences_agree_with_the_host",
+    },
+    Claim {
+        what: "Random code of our intermediate language does the same translated and interpreted",
+        test: "with_avx_behind_the_soft_tlb",
+    },
+    Claim {
+        what: "32-bit x86 Linux programs behave as natively",
+        test: "linux_user::an_i386_program_behaves_as_natively",
+    },
+    Claim {
+        what: "Storms of signals, children and 64 threads lose nothing, on four architectures",
+        test: "linux_user::architectures::storms_lose_nothing_ten_times_in_a_row",
+    },
+    Claim {
+        what: "gdb debugs a foreign program of each architecture",
+        test: "linux_user::architectures::gdb_sees_a_program_of_each_architecture",
+    },
+    Claim {
+        what: "Foreign programs start by name, through `hostel binfmt`",
+        test: "linux_user::binfmt::foreign_programs_start_by_name",
+    },
+    Claim {
         what: "AArch64 instructions, integer to vectors, agree with the reference on random sequences",
         test: "arm64::integer_vectors_are_those_of_the_reference",
     },
