@@ -1,7 +1,7 @@
 //! All local APICs of a machine, the messages between them, and their ways to the processors.
 
 use std::cell::Cell;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use device::{Clock, Expired, Io, Timer, Timers, ones};
 use parking_lot::Mutex;
@@ -57,6 +57,14 @@ pub trait EndOfInterrupt: Send + Sync {
     fn ended(&self, vector: u8);
 }
 
+/// Local APICs that are not these: an accelerator's own. A leaf: it never calls back.
+pub trait OutsideApics: Send + Sync {
+    /// Delivers a message.
+    fn deliver(&self, message: Message);
+    /// What an input of the I/O APIC sends from now on.
+    fn set_route(&self, pin: u32, message: Option<Message>);
+}
+
 struct Apic {
     processor: Arc<dyn Processor>,
     timer: Timer,
@@ -71,6 +79,8 @@ pub struct Apics {
     pic: Mutex<Option<Arc<Pair>>>,
     apics: Vec<Apic>,
     listeners: Mutex<Vec<Weak<dyn EndOfInterrupt>>>,
+    /// In whose place these stand, if there are others.
+    outside: OnceLock<Arc<dyn OutsideApics>>,
 }
 
 thread_local! {
@@ -100,6 +110,7 @@ impl Apics {
                 pic: Mutex::new(None),
                 apics: processors.into_iter().enumerate().map(apic).collect(),
                 listeners: Mutex::default(),
+                outside: OnceLock::new(),
             }
         })
     }
@@ -121,6 +132,12 @@ impl Apics {
                 apic.processor.kick();
             }
         }
+    }
+
+    /// From now on messages go to others, which run the processors' timers and know what interrupts
+    /// they have; what is left here is the way of the 8259 pair to the first processor.
+    pub fn move_outside(&self, outside: Arc<dyn OutsideApics>) {
+        _ = self.outside.set(outside);
     }
 
     /// Whether a processor has an interrupt to take.
