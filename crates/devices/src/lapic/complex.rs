@@ -38,6 +38,20 @@ pub struct Message {
 }
 
 impl Message {
+    /// The write to memory that this message is: address and data.
+    #[must_use]
+    pub fn to_msi(self) -> (u64, u32) {
+        const ASSERTED: u32 = 1 << 14;
+        const LEVEL: u32 = 1 << 15;
+        let hint = self.delivery == Delivery::Lowest;
+        let address = spec::BASE
+            | u64::from(self.destination & 0xff) << 12
+            | u64::from(hint) << 3
+            | u64::from(self.logical) << 2;
+        let kind = if self.level { LEVEL | ASSERTED } else { 0 };
+        (address, u32::from(self.vector) | (self.delivery as u32) << 8 | kind)
+    }
+
     /// The message behind a write of `data` to a message-signalled interrupt's `address`.
     #[must_use]
     pub fn from_msi(address: u64, data: u32) -> Option<Self> {
@@ -140,6 +154,21 @@ impl Apics {
         _ = self.outside.set(outside);
     }
 
+    /// What an input of the I/O APIC sends from now on.
+    pub fn set_route(&self, pin: u32, message: Option<Message>) {
+        if let Some(outside) = self.outside.get() {
+            outside.set_route(pin, message);
+        }
+    }
+
+    /// A level-triggered interrupt has ended.
+    pub fn ended(&self, vector: u8) {
+        let listeners = self.listeners.lock().clone();
+        for listener in listeners.iter().filter_map(Weak::upgrade) {
+            listener.ended(vector);
+        }
+    }
+
     /// Whether a processor has an interrupt to take.
     #[must_use]
     pub fn is_pending(&self, number: usize) -> bool {
@@ -169,6 +198,9 @@ impl Apics {
 
     /// Carries a message to all it addresses.
     pub fn deliver(&self, message: Message) {
+        if let Some(outside) = self.outside.get() {
+            return outside.deliver(message);
+        }
         let addressed =
             |apic: &&Apic| apic.chip.lock().is_addressed(message.destination, message.logical);
         let targets = self.apics.iter().filter(addressed);
@@ -212,12 +244,7 @@ impl Apics {
         match effect {
             Effect::None => {}
             Effect::Send(command) => self.send(from, command),
-            Effect::Ended(vector) => {
-                let listeners = self.listeners.lock().clone();
-                for listener in listeners.iter().filter_map(Weak::upgrade) {
-                    listener.ended(vector);
-                }
-            }
+            Effect::Ended(vector) => self.ended(vector),
         }
     }
 
