@@ -94,7 +94,7 @@ fn seen<T>(space: &Arc<AddressSpace>, look: impl FnOnce(&mut Seen) -> T) -> T {
 }
 
 /// The present view. Devices are called without the thread's memory of it held.
-fn view(space: &Arc<AddressSpace>) -> Arc<FlatView> {
+pub fn view(space: &Arc<AddressSpace>) -> Arc<FlatView> {
     seen(space, |seen| {
         seen.refresh();
         Arc::clone(&seen.view)

@@ -274,6 +274,10 @@ mod tests {
         }
 
         fn triple_fault(&self, _: usize) {}
+
+        fn ended(&self, _: u8) {}
+
+        fn failed(&self, _: &str) {}
     }
 
     #[test]

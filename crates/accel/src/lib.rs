@@ -1,9 +1,11 @@
 //! Virtual processors: threads that run guest code until the machine wants something else.
 //!
 //! A [`Board`] is what an accelerator must know of the machine; [`jit::JitMachine`] runs it on the
-//! translator. One thread a vCPU; the machine steers them through [`Processors`].
+//! translator, [`kvm::KvmMachine`] on KVM. One thread a vCPU; the machine steers them through
+//! [`Processors`].
 
 pub mod jit;
+pub mod kvm;
 
 mod board_bus;
 mod processor;
@@ -41,4 +43,8 @@ pub trait Chipset: Send + Sync {
     fn clock_ns(&self) -> u64;
     /// vCPU `number` has failed three times over: on a PC the board resets.
     fn triple_fault(&self, number: usize);
+    /// A local APIC outside of the board has ended a level-triggered interrupt.
+    fn ended(&self, vector: u8);
+    /// The accelerator cannot go on with this guest: why.
+    fn failed(&self, text: &str);
 }

@@ -3,17 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use accel::jit::{Entry, JitMachine};
-use accel::{Board, Chipset, Processors};
+use accel::jit::Entry;
+use accel::{Board, Processors};
 use device::{Clock, Device, DeviceEvent, EventSink, HostClock, Inputs, Io, Screens, Timers, ones};
 use devices::catalog::{BusKind, Category, OfferedBus};
 use devices::cfi01::Flash;
 use devices::fw_cfg::{FwCfg, Source};
-use devices::lapic::{self, Apics};
 use devices::surroundings::Surroundings;
 use memory::{AddressSpace, Owner, Ram, RamError, Region};
 use parking_lot::Mutex;
 
+use crate::accelerator::{PcChipset, Vcpus};
 use crate::acpi::{self, Com, Facts};
 use crate::boot::{BootError, Kernel, Placed};
 use crate::boot_order;
@@ -43,7 +43,7 @@ pub struct Machine {
     tables: Tables,
     sizes: (u64, u64),
     processors: Arc<Processors>,
-    vcpus: JitMachine,
+    vcpus: Vcpus,
     control: Arc<RunControl>,
     events: Arc<dyn EventSink>,
 }
@@ -95,10 +95,10 @@ impl Machine {
             requests: Arc::clone(&requests),
         };
         let board = Board { memory: Arc::clone(&memory), ports, chipset: Arc::new(chipset) };
-        let vcpus = JitMachine::start(&board, &processors, entry, config.translator)
-            .map_err(MachineError::Translator)?;
+        let vcpus =
+            Vcpus::start(&board, &chips.apics, &processors, entry, config.accelerator)?;
         let parts = Arc::new(Mutex::new(parts));
-        let set_running = set_running(&parts);
+        let set_running = set_running(&parts, &vcpus);
         let control = RunControl::new(&processors, &clock, &requests, set_running, config.actions);
         Ok(Self {
             requests,
@@ -130,6 +130,12 @@ impl Machine {
     #[must_use]
     pub fn control(&self) -> &Arc<RunControl> {
         &self.control
+    }
+
+    /// Whether the host's processors run the guest, and not the translator.
+    #[must_use]
+    pub fn is_on_kvm(&self) -> bool {
+        self.vcpus.is_kvm()
     }
 
     /// Presses the power button.
@@ -215,6 +221,7 @@ impl Machine {
             }
             Request::PowerOff => return self.shut_down(Cause::GuestShutdown, actions),
             Request::Stop => _ = self.control.stop(RunState::IoError),
+            Request::Fail => _ = self.control.stop(RunState::InternalError),
             Request::Reset(cause) => {
                 self.reset();
                 self.control.forget_end();
@@ -245,16 +252,19 @@ impl Machine {
                 // It was placed once, so it fits again.
                 _ = start_kernel(kernel, &self.memory, &self.pci, &self.tables, self.sizes);
             }
-            self.vcpus.invalidate(0, u64::MAX);
+            self.vcpus.invalidate_all();
             self.processors.reset();
         });
     }
 }
 
-/// Tells the parts that the machine goes on, or stands still.
-fn set_running(parts: &Arc<Mutex<Parts>>) -> Box<dyn Fn(bool) + Send + Sync> {
-    let parts = Arc::clone(parts);
-    Box::new(move |running| parts.lock().set_running(running))
+/// Tells the parts, and the processors' own clocks, that the machine goes on, or stands still.
+fn set_running(parts: &Arc<Mutex<Parts>>, vcpus: &Vcpus) -> Box<dyn Fn(bool) + Send + Sync> {
+    let (parts, vcpus) = (Arc::clone(parts), vcpus.clone());
+    Box::new(move |running| {
+        parts.lock().set_running(running);
+        vcpus.set_running(running);
+    })
 }
 
 fn check(config: &Config) -> Result<(), MachineError> {
@@ -403,41 +413,4 @@ impl Io for PostCode {
     }
 
     fn write(&self, _offset: u64, _size: u8, _value: u64) {}
-}
-
-/// The machine as its vCPUs see it.
-struct PcChipset {
-    apics: Arc<Apics>,
-    clock: Arc<HostClock>,
-    requests: Arc<Requests>,
-}
-
-impl Chipset for PcChipset {
-    fn enter(&self, number: usize) {
-        lapic::set_current_processor(number);
-    }
-
-    fn is_pending(&self, number: usize) -> bool {
-        self.apics.is_pending(number)
-    }
-
-    fn acknowledge(&self, number: usize) -> Option<u8> {
-        self.apics.acknowledge(number)
-    }
-
-    fn read_apic(&self, number: usize, register: u32) -> u64 {
-        self.apics.read_msr(number, register)
-    }
-
-    fn write_apic(&self, number: usize, register: u32, value: u64) {
-        self.apics.write_msr(number, register, value);
-    }
-
-    fn clock_ns(&self) -> u64 {
-        self.clock.now_ns()
-    }
-
-    fn triple_fault(&self, _number: usize) {
-        self.requests.put(Request::Reset(Cause::GuestReset));
-    }
 }

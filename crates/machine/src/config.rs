@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use accel::TranslatorOptions;
+use accel::kvm::{self, KvmError};
 use device::{EventSink, Properties, PropertyValue, Stream};
 use devices::catalog::BuildError;
 use devices::surroundings::{Backends, Firmware as FirmwareFiles};
@@ -82,8 +83,16 @@ pub struct Config {
     pub clock_offset_s: i64,
     /// What is done when the guest goes off or resets.
     pub actions: Actions,
+    /// What runs the guest's instructions.
+    pub accelerator: Accelerator,
+}
+
+/// What runs the guest's instructions.
+pub enum Accelerator {
     /// The translator.
-    pub translator: TranslatorOptions,
+    Translator(TranslatorOptions),
+    /// The host's processors.
+    Kvm(kvm::Options),
 }
 
 /// What runs first.
@@ -139,6 +148,9 @@ pub enum MachineError {
     /// See the source.
     #[error("Cannot start the translator")]
     Translator(#[source] std::io::Error),
+    /// See the source.
+    #[error("Cannot run processors on KVM")]
+    Kvm(#[from] KvmError),
     /// Too many, or none.
     #[error("The machine can have 1 to {PROCESSORS_MAX} CPUs, not {count}")]
     Processors {

@@ -3,6 +3,7 @@
 //! [`Machine::new`] builds it from a [`Config`], [`Machine::run`] is its main loop: it rings timers
 //! and does what the guest or the outside asks for (reset, power-off, pause) until it ends.
 
+mod accelerator;
 mod acpi;
 mod boot;
 mod board;
@@ -17,10 +18,10 @@ mod resets;
 mod run_state;
 mod smbios;
 
-pub use accel::TranslatorOptions;
+pub use accel::{TranslatorOptions, kvm};
 pub use board::Machine;
 pub use boot::{BootError, Kernel};
-pub use config::{BoardKind, Boot, Config, MachineError, PROCESSORS_MAX, Part, PartError};
+pub use config::{Accelerator, BoardKind, Boot, Config, MachineError, PROCESSORS_MAX, Part, PartError};
 pub use device::{
     Axis, Blob, Button, Cursor, DeviceEvent, EventSink, InputDevice, InputEvent, Inputs, NoEvents,
     Picture, Properties, PropertyKind, PropertyValue, Rectangle, Screen, Screens, Stream,

@@ -17,6 +17,8 @@ pub enum Request {
     PowerOff,
     /// A device wants the guest to stand still.
     Stop,
+    /// The accelerator cannot go on with the guest.
+    Fail,
     /// End, with an exit code of the guest's choice (a debug port).
     Exit(u8),
     /// End: somebody outside wants it.

@@ -31,6 +31,8 @@ pub enum RunState {
     GuestPanicked,
     /// A disk failed, and the guest was stopped.
     IoError,
+    /// The accelerator cannot go on with the guest.
+    InternalError,
     /// A watchdog stopped it.
     Watchdog,
 }
@@ -187,7 +189,13 @@ impl RunControl {
     /// After a reset there is nothing left to be kept: a machine that went off may go on.
     pub(crate) fn forget_end(&self) {
         let mut state = self.state.lock();
-        if matches!(*state, RunState::Shutdown | RunState::GuestPanicked | RunState::Watchdog) {
+        if matches!(
+            *state,
+            RunState::Shutdown
+                | RunState::GuestPanicked
+                | RunState::Watchdog
+                | RunState::InternalError
+        ) {
             *state = RunState::Paused;
         }
     }

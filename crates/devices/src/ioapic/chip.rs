@@ -42,6 +42,13 @@ impl Chip {
         self.index
     }
 
+    /// What an input sends when it is not masked.
+    #[must_use]
+    pub fn open_entry(&self, pin: u32) -> Option<u64> {
+        let entry = self.entries.get(pin as usize)?;
+        (entry & MASKED == 0).then_some(*entry)
+    }
+
     /// Chooses the register that the data window shows.
     pub fn set_index(&mut self, index: u32) {
         self.index = index & 0xff;

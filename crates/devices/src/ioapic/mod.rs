@@ -41,18 +41,33 @@ impl IoApic {
         let mut chip = self.chip.lock();
         let result = change(&mut chip);
         while let Some(entry) = chip.take_message() {
-            if let Some(delivery) = Delivery::from_bits((entry >> 8) as u32) {
-                self.apics.deliver(Message {
-                    destination: (entry >> 56) as u32,
-                    logical: entry & 1 << 11 != 0,
-                    delivery,
-                    vector: entry as u8,
-                    level: entry & chip::LEVEL != 0,
-                });
+            if let Some(message) = message(entry) {
+                self.apics.deliver(message);
             }
         }
         result
     }
+
+    /// Tells local APICs elsewhere what the inputs send. One that is masked may still have an
+    /// interrupt that was not ended, so its old route stays.
+    fn tell_routes(&self, chip: &Chip) {
+        for pin in 0..PINS {
+            if let Some(message) = chip.open_entry(pin).and_then(message) {
+                self.apics.set_route(pin, Some(message));
+            }
+        }
+    }
+}
+
+/// The message that an entry of the table is.
+fn message(entry: u64) -> Option<Message> {
+    Some(Message {
+        destination: (entry >> 56) as u32,
+        logical: entry & 1 << 11 != 0,
+        delivery: Delivery::from_bits((entry >> 8) as u32)?,
+        vector: entry as u8,
+        level: entry & chip::LEVEL != 0,
+    })
 }
 
 impl IrqSink for IoApic {
@@ -70,6 +85,7 @@ impl EndOfInterrupt for IoApic {
 impl Device for IoApic {
     fn reset(&self) {
         self.change(|chip| *chip = Chip::default());
+        (0..PINS).for_each(|pin| self.apics.set_route(pin, None));
     }
 }
 
@@ -87,7 +103,10 @@ impl Io for IoApic {
         let value = value as u32;
         self.change(|chip| match offset & 0xff {
             INDEX => chip.set_index(value),
-            DATA => chip.write(value),
+            DATA => {
+                chip.write(value);
+                self.tell_routes(chip);
+            }
             END_OF_INTERRUPT => chip.end(value as u8),
             _ => {}
         });

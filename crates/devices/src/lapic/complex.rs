@@ -1,7 +1,7 @@
 //! All local APICs of a machine, the messages between them, and their ways to the processors.
 
 use std::cell::Cell;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use device::{Clock, Expired, Io, Timer, Timers, ones};
 use parking_lot::Mutex;
@@ -38,6 +38,20 @@ pub struct Message {
 }
 
 impl Message {
+    /// The write to memory that this message is: address and data.
+    #[must_use]
+    pub fn to_msi(self) -> (u64, u32) {
+        const ASSERTED: u32 = 1 << 14;
+        const LEVEL: u32 = 1 << 15;
+        let hint = self.delivery == Delivery::Lowest;
+        let address = spec::BASE
+            | u64::from(self.destination & 0xff) << 12
+            | u64::from(hint) << 3
+            | u64::from(self.logical) << 2;
+        let kind = if self.level { LEVEL | ASSERTED } else { 0 };
+        (address, u32::from(self.vector) | (self.delivery as u32) << 8 | kind)
+    }
+
     /// The message behind a write of `data` to a message-signalled interrupt's `address`.
     #[must_use]
     pub fn from_msi(address: u64, data: u32) -> Option<Self> {
@@ -57,6 +71,14 @@ pub trait EndOfInterrupt: Send + Sync {
     fn ended(&self, vector: u8);
 }
 
+/// Local APICs that are not these: an accelerator's own. A leaf: it never calls back.
+pub trait OutsideApics: Send + Sync {
+    /// Delivers a message.
+    fn deliver(&self, message: Message);
+    /// What an input of the I/O APIC sends from now on.
+    fn set_route(&self, pin: u32, message: Option<Message>);
+}
+
 struct Apic {
     processor: Arc<dyn Processor>,
     timer: Timer,
@@ -71,6 +93,8 @@ pub struct Apics {
     pic: Mutex<Option<Arc<Pair>>>,
     apics: Vec<Apic>,
     listeners: Mutex<Vec<Weak<dyn EndOfInterrupt>>>,
+    /// In whose place these stand, if there are others.
+    outside: OnceLock<Arc<dyn OutsideApics>>,
 }
 
 thread_local! {
@@ -100,6 +124,7 @@ impl Apics {
                 pic: Mutex::new(None),
                 apics: processors.into_iter().enumerate().map(apic).collect(),
                 listeners: Mutex::default(),
+                outside: OnceLock::new(),
             }
         })
     }
@@ -120,6 +145,27 @@ impl Apics {
             if apic.chip.lock().takes_external() {
                 apic.processor.kick();
             }
+        }
+    }
+
+    /// From now on messages go to others, which run the processors' timers and know what interrupts
+    /// they have; what is left here is the way of the 8259 pair to the first processor.
+    pub fn move_outside(&self, outside: Arc<dyn OutsideApics>) {
+        _ = self.outside.set(outside);
+    }
+
+    /// What an input of the I/O APIC sends from now on.
+    pub fn set_route(&self, pin: u32, message: Option<Message>) {
+        if let Some(outside) = self.outside.get() {
+            outside.set_route(pin, message);
+        }
+    }
+
+    /// A level-triggered interrupt has ended.
+    pub fn ended(&self, vector: u8) {
+        let listeners = self.listeners.lock().clone();
+        for listener in listeners.iter().filter_map(Weak::upgrade) {
+            listener.ended(vector);
         }
     }
 
@@ -152,6 +198,9 @@ impl Apics {
 
     /// Carries a message to all it addresses.
     pub fn deliver(&self, message: Message) {
+        if let Some(outside) = self.outside.get() {
+            return outside.deliver(message);
+        }
         let addressed =
             |apic: &&Apic| apic.chip.lock().is_addressed(message.destination, message.logical);
         let targets = self.apics.iter().filter(addressed);
@@ -195,12 +244,7 @@ impl Apics {
         match effect {
             Effect::None => {}
             Effect::Send(command) => self.send(from, command),
-            Effect::Ended(vector) => {
-                let listeners = self.listeners.lock().clone();
-                for listener in listeners.iter().filter_map(Weak::upgrade) {
-                    listener.ended(vector);
-                }
-            }
+            Effect::Ended(vector) => self.ended(vector),
         }
     }
 

@@ -8,5 +8,7 @@ mod complex;
 mod spec;
 
 pub use chip::{Chip, Effect};
-pub use complex::{Apics, EndOfInterrupt, LapicMmio, Message, Processor, set_current_processor};
+pub use complex::{
+    Apics, EndOfInterrupt, LapicMmio, Message, OutsideApics, Processor, set_current_processor,
+};
 pub use spec::{BASE, Delivery};

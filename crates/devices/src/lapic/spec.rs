@@ -44,7 +44,7 @@ pub const BASE_BOOTSTRAP: u64 = 1 << 8;
 pub const BASE_X2APIC: u64 = 1 << 10;
 pub const BASE_ENABLED: u64 = 1 << 11;
 
-/// How a message is delivered.
+/// How a message is delivered: the value of the three bits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Delivery {
     /// The vector, to all that are addressed.
@@ -54,7 +54,7 @@ pub enum Delivery {
     /// System management.
     Smi,
     /// Non-maskable.
-    Nmi,
+    Nmi = 4,
     /// Reset of the processor, which then waits for a start-up message.
     Init,
     /// Start in real mode at page `vector`.

@@ -1,6 +1,7 @@
-//! Whole boards on the translator: firmware and kernels from Debian's packages.
+//! Whole boards: firmware and kernels from Debian's packages.
 
 mod firmware;
+mod kvm;
 mod linux;
 mod rig;
 mod virtio;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use device::{Blob, Stream, StreamPeer};
 use machine::surroundings::{Backends, Firmware};
 use machine::{
-    Actions, BoardKind, Boot, Cause, Config, End, Kernel, Machine, NoEvents, Part, Properties,
+    Accelerator, Actions, BoardKind, Boot, Cause, Config, End, Kernel, Machine, NoEvents, Part, Properties,
     PropertyValue, Request, Smbios, TranslatorOptions,
 };
 use parking_lot::{Condvar, Mutex};
@@ -173,7 +173,10 @@ impl Rig {
             fw_cfg: Vec::new(),
             clock_offset_s: 0,
             actions: Actions { reset_is_shutdown: false, shutdown_pauses: false },
-            translator: TranslatorOptions { cache_bytes: 32 << 20, ..TranslatorOptions::detect() },
+            accelerator: Accelerator::Translator(TranslatorOptions {
+                cache_bytes: 32 << 20,
+                ..TranslatorOptions::detect()
+            }),
         };
         Self { config, debug, serial }
     }

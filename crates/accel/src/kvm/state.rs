@@ -1,0 +1,160 @@
+//! The whole state of a vCPU, taken out and put back: for resets, and for those who look.
+
+// UNSAFETY: the kernel reads an extended state of whatever size it has.
+#![expect(unsafe_code)]
+
+use kvm_bindings::{
+    CpuId, Msrs, kvm_debugregs, kvm_lapic_state, kvm_mp_state, kvm_msr_entry, kvm_regs,
+    kvm_segment, kvm_sregs, kvm_vcpu_events, kvm_xcrs, kvm_xsave,
+};
+use kvm_ioctls::{Cap, Kvm, VcpuFd};
+
+use super::{KvmError, failed};
+use crate::jit::Entry;
+
+const CR0_PG_ET_PE: u64 = 1 << 31 | 1 << 4 | 1;
+const CR4_PAE: u64 = 1 << 5;
+const EFER_LME_LMA: u64 = 1 << 8 | 1 << 10;
+/// Model-specific registers that one call may have.
+const MSRS_MAX: usize = 256;
+
+/// Which registers there are on this host.
+#[derive(Clone)]
+pub struct Registers {
+    msrs: Vec<u32>,
+    has_xcrs: bool,
+    has_debug: bool,
+}
+
+impl Registers {
+    /// Asks the kernel.
+    pub fn of(kvm: &Kvm) -> Result<Self, KvmError> {
+        let list = kvm.get_msr_index_list().map_err(failed("list its registers"))?;
+        Ok(Self {
+            msrs: list.as_slice().to_vec(),
+            has_xcrs: kvm.check_extension(Cap::Xcrs),
+            has_debug: kvm.check_extension(Cap::Debugregs),
+        })
+    }
+}
+
+/// Everything that a vCPU knows.
+pub struct State {
+    pub general: kvm_regs,
+    pub system: kvm_sregs,
+    extended: kvm_xsave,
+    extended_control: Option<kvm_xcrs>,
+    debug: Option<kvm_debugregs>,
+    msrs: Vec<kvm_msr_entry>,
+    local_apic: kvm_lapic_state,
+    pub activity: kvm_mp_state,
+    events: kvm_vcpu_events,
+}
+
+impl State {
+    /// Takes it out. The vCPU stands still, and no access of its waits to be finished.
+    pub fn of(vcpu: &VcpuFd, registers: &Registers) -> Result<Self, KvmError> {
+        let what = "tell a CPU's state";
+        let extended_control = match registers.has_xcrs {
+            true => Some(vcpu.get_xcrs().map_err(failed(what))?),
+            false => None,
+        };
+        let debug = match registers.has_debug {
+            true => Some(vcpu.get_debug_regs().map_err(failed(what))?),
+            false => None,
+        };
+        Ok(Self {
+            general: vcpu.get_regs().map_err(failed(what))?,
+            system: vcpu.get_sregs().map_err(failed(what))?,
+            extended: vcpu.get_xsave().map_err(failed(what))?,
+            extended_control,
+            debug,
+            msrs: read_msrs(vcpu, &registers.msrs)?,
+            local_apic: vcpu.get_lapic().map_err(failed(what))?,
+            activity: vcpu.get_mp_state().map_err(failed(what))?,
+            events: vcpu.get_vcpu_events().map_err(failed(what))?,
+        })
+    }
+
+    /// Makes it one that starts in 64-bit code, as the Linux boot protocol wants it.
+    pub fn start_at(&mut self, entry: &Entry) {
+        let segment = |selector, code: bool| kvm_segment {
+            limit: u32::MAX,
+            selector,
+            type_: if code { 11 } else { 3 },
+            present: 1,
+            s: 1,
+            g: 1,
+            l: u8::from(code),
+            db: u8::from(!code),
+            ..Default::default()
+        };
+        let system = &mut self.system;
+        system.cs = segment(0x10, true);
+        for data in [&mut system.ds, &mut system.es, &mut system.fs, &mut system.gs, &mut system.ss]
+        {
+            *data = segment(0x18, false);
+        }
+        (system.gdt.base, system.gdt.limit) = (entry.descriptors, 31);
+        system.cr0 = CR0_PG_ET_PE;
+        system.cr3 = entry.page_tables;
+        system.cr4 = CR4_PAE;
+        system.efer = EFER_LME_LMA;
+        (self.general.rip, self.general.rsi) = (entry.pc, entry.parameters);
+    }
+
+    /// Puts it back. The order matters: the base of the local APIC is among the system registers
+    /// and decides what its registers mean; its timer's deadline is an MSR.
+    pub fn put(&self, vcpu: &VcpuFd) -> Result<(), KvmError> {
+        let what = "set a CPU's state";
+        vcpu.set_mp_state(self.activity).map_err(failed(what))?;
+        vcpu.set_regs(&self.general).map_err(failed(what))?;
+        vcpu.set_sregs(&self.system).map_err(failed(what))?;
+        if let Some(control) = &self.extended_control {
+            vcpu.set_xcrs(control).map_err(failed(what))?;
+        }
+        // SAFETY: the state was read by the call without larger states, which a guest must ask
+        // for by features that we never enable; so the kernel reads no more than it wrote.
+        unsafe { vcpu.set_xsave(&self.extended) }.map_err(failed(what))?;
+        if let Some(debug) = &self.debug {
+            vcpu.set_debug_regs(debug).map_err(failed(what))?;
+        }
+        vcpu.set_lapic(&self.local_apic).map_err(failed(what))?;
+        write_msrs(vcpu, &self.msrs);
+        vcpu.set_vcpu_events(&self.events).map_err(failed(what))
+    }
+}
+
+/// Reads what can be read: the kernel lists registers that this vCPU's features do not have.
+fn read_msrs(vcpu: &VcpuFd, numbers: &[u32]) -> Result<Vec<kvm_msr_entry>, KvmError> {
+    let mut read = Vec::with_capacity(numbers.len());
+    let mut rest = numbers;
+    while !rest.is_empty() {
+        let now = &rest[..rest.len().min(MSRS_MAX)];
+        let entry = |index: &u32| kvm_msr_entry { index: *index, ..Default::default() };
+        let entries: Vec<_> = now.iter().map(entry).collect();
+        let mut msrs = Msrs::from_entries(&entries).expect("a list within the limit");
+        let done = vcpu.get_msrs(&mut msrs).map_err(failed("read a CPU's registers"))?;
+        read.extend_from_slice(&msrs.as_slice()[..done.min(now.len())]);
+        // The kernel stops before the first that it cannot read.
+        let skip = if done < now.len() { done + 1 } else { done };
+        rest = &rest[skip..];
+    }
+    Ok(read)
+}
+
+/// Writes what can be written: some are only to be read.
+fn write_msrs(vcpu: &VcpuFd, entries: &[kvm_msr_entry]) {
+    let mut rest = entries;
+    while !rest.is_empty() {
+        let now = &rest[..rest.len().min(MSRS_MAX)];
+        let msrs = Msrs::from_entries(now).expect("a list within the limit");
+        let done = vcpu.set_msrs(&msrs).unwrap_or(0);
+        rest = &rest[if done < now.len() { done + 1 } else { done }..];
+    }
+}
+
+/// Gives a new vCPU its identity.
+pub fn identify(vcpu: &VcpuFd, identity: &CpuId) -> Result<(), KvmError> {
+    vcpu.set_cpuid2(identity).map_err(failed("give a CPU these features"))
+}
