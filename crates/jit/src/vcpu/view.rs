@@ -3,7 +3,7 @@
 use isa::{Access, Fetch, FrontEnd, GuestMemory, MemoryFault, Physical};
 
 use super::access::Place;
-use super::{Context, FETCH_PAGES, NO_LARGE};
+use super::{Context, NO_LARGE};
 use crate::raw;
 use crate::space::{Bus, Space, fault};
 use crate::translator::{BlockKey, NO_PAGE};
@@ -169,24 +169,28 @@ impl<F: FrontEnd> GuestMemory for View<'_, F> {
         self.context.compare_exchange(address, bytes, old, new, view)
     }
 
-    fn flush_tlb(&mut self, address: Option<u64>, _asid: Option<u16>) {
+    fn flush_tlb(&mut self, address: Option<u64>, asid: Option<u16>) {
         if self.is_user() {
             return;
         }
+        let Context { local, block, large, .. } = self.context;
         let in_large = |address: u64| {
-            let (start, end) = self.context.large.get()[(address >> 63) as usize];
+            let (start, end) = large.get()[(address >> 63) as usize];
             (start..=end).contains(&address)
         };
-        match address {
-            Some(address) if !in_large(address) => self.context.block.forget_tlb_page(address),
+        match (address, asid) {
+            (Some(address), _) if !in_large(address) => {
+                block.forget_tlb_page(address);
+                local.forget_code_page(*block, address);
+            }
+            // The TLB has room for one address space only, whatever its number.
+            (None, Some(_)) => local.forget_local(*block),
             _ => {
-                self.context.large.set(NO_LARGE);
-                self.context.block.forget_tlb();
+                large.set(NO_LARGE);
+                local.forget(*block);
             }
         }
-        *self.context.fetches.borrow_mut() = [(u64::MAX, 0); FETCH_PAGES];
-        self.context.block.forget_jumps(0, u64::MAX);
-        self.context.block.forget_returns();
+        block.forget_returns();
     }
 
     fn flush_code(&mut self, address: u64, bytes: u64) {
