@@ -57,7 +57,22 @@ impl<F: FrontEnd> GuestMemory for View<'_, F> {
         if !self.is_user() {
             return self.context.store(address, bytes, value, self.view(index));
         }
-        self.context.write_user(address, &value.to_le_bytes()[..bytes as usize])
+        let value = &value.to_le_bytes()[..bytes as usize];
+        let on_first = (0x1000 - (address & 0xfff) as usize).min(value.len());
+        let (first, second) = value.split_at(on_first);
+        // Nothing is written when one of two pages is not there.
+        let border = address + on_first as u64;
+        let mut kept = [0; 8];
+        let kept = &mut kept[..second.len()];
+        if !second.is_empty() {
+            self.read(border, kept, index).map_err(|_| fault(border, Access::Write))?;
+            self.context.write_user(border, second)?;
+        }
+        let written = self.context.write_user(address, first);
+        if written.is_err() && !second.is_empty() {
+            self.context.write_user(border, kept)?;
+        }
+        written
     }
 
     fn copy_at_hand(&mut self, from: u64, to: u64, bytes: usize) -> bool {
