@@ -193,7 +193,7 @@ impl<F: FrontEnd> Engine<F> {
         }
         translator.blocks.remove(&key);
         for vcpu in self.vcpus.lock().iter() {
-            vcpu.forget_jumps(host, host_end);
+            vcpu.forget_jump(key.key.pc, host, host_end);
         }
     }
 

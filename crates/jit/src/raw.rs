@@ -105,11 +105,26 @@ impl BlockPointer {
             let offset = layout::JUMPS + 16 * entry;
             let host = self.atomic(offset + 8).load(Ordering::Relaxed);
             if (start..end).contains(&host) {
-                // The pc of another entry, so that none matches.
-                let nobody = !(u64::from(entry) << 1);
-                self.atomic(offset).store(nobody, Ordering::Relaxed);
+                self.forget_jump_entry(entry);
             }
         }
+    }
+
+    /// The jump cache forgets the block of this pc whose code lies in this range: no other entry can
+    /// be that block's.
+    pub fn forget_jump(self, pc: u64, start: u64, end: u64) {
+        let entry = jump_entry(pc);
+        let host = self.atomic(layout::JUMPS + 16 * entry + 8).load(Ordering::Relaxed);
+        if (start..end).contains(&host) {
+            self.forget_jump_entry(entry);
+        }
+    }
+
+    /// An entry of the jump cache that matches nothing.
+    pub fn forget_jump_entry(self, entry: u32) {
+        // The pc of another entry, so that none matches.
+        let nobody = !(u64::from(entry) << 1);
+        self.atomic(layout::JUMPS + 16 * entry).store(nobody, Ordering::Relaxed);
     }
 
     /// A new block's jump cache is all zeroes. That is an entry for the pc 0 of the first mode, in
@@ -120,9 +135,8 @@ impl BlockPointer {
 
     /// The jump cache learns a block.
     pub fn remember_jump(self, pc: u64, mode_tag: u64, host: u64) {
-        let (slot, tag) = ((pc << 3) as u32, pc ^ mode_tag);
-        let slot = slot & ((16 << layout::JUMPS_BITS) - 16);
-        let offset = layout::JUMPS + slot;
+        let tag = pc ^ mode_tag;
+        let offset = layout::JUMPS + 16 * jump_entry(pc);
         self.atomic(offset + 8).store(host, Ordering::Relaxed);
         self.atomic(offset).store(tag, Ordering::Release);
     }
@@ -154,10 +168,15 @@ impl BlockPointer {
     /// The TLB forgets everything.
     pub fn forget_tlb(self) {
         for entry in 0..layout::TLB_VIEWS << layout::TLB_BITS {
-            let offset = layout::TLB + entry * layout::TLB_ENTRY;
-            self.atomic(offset).store(u64::MAX, Ordering::Relaxed);
-            self.atomic(offset + 8).store(u64::MAX, Ordering::Relaxed);
+            self.forget_tlb_entry(entry);
         }
+    }
+
+    /// One entry of the TLB, counted through all views, forgets its page.
+    pub fn forget_tlb_entry(self, entry: u32) {
+        let offset = layout::TLB + entry * layout::TLB_ENTRY;
+        self.atomic(offset).store(u64::MAX, Ordering::Relaxed);
+        self.atomic(offset + 8).store(u64::MAX, Ordering::Relaxed);
     }
 
     /// The TLB forgets one page in all views.
@@ -242,8 +261,18 @@ impl BlockPointer {
 const NO_PC: u64 = 0x8000_0000_0000_0001;
 
 fn tlb_entry(view: u16, address: u64) -> u32 {
+    layout::TLB + tlb_number(view, address) * layout::TLB_ENTRY
+}
+
+/// Which entry of the TLB a page has, counted through all views.
+pub fn tlb_number(view: u16, address: u64) -> u32 {
     let slot = (address >> 12) as u32 & ((1 << layout::TLB_BITS) - 1);
-    layout::TLB + u32::from(view) * layout::TLB_BYTES + slot * layout::TLB_ENTRY
+    (u32::from(view) << layout::TLB_BITS) + slot
+}
+
+/// Which entry of the jump cache a pc has.
+pub fn jump_entry(pc: u64) -> u32 {
+    (pc >> 1) as u32 & ((1 << layout::JUMPS_BITS) - 1)
 }
 
 /// A reference to the state of a vCPU that is not in translated code.

@@ -3,7 +3,7 @@
 mod integer;
 mod numbers;
 
-use super::op::{AtomicOp, Code, Op};
+use super::op::{AtomicOp, Code, Op, Repeat};
 use super::types::{Cond, FlagKind, Mem, Reg, Type, Value};
 use crate::front_end::Event;
 pub use integer::compute;
@@ -350,6 +350,13 @@ impl Ir {
         let value = self.op(Code::Helper, Type::I64, helper as u16, a, b, c);
         self.forget();
         value
+    }
+
+    /// A repeated string operation on elements of type `ty`.
+    pub fn repeat(&mut self, ty: Type, repeat: &Repeat) {
+        let Op { code, ty, aux, a, b, c } = repeat.op(ty);
+        self.op(code, ty, aux, a, b, c);
+        self.forget();
     }
 
     /// Leaves to `pc` when `condition` holds.

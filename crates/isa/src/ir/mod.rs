@@ -73,7 +73,8 @@
 //! [`Ir::helper`] calls a Rust function of [`FrontEnd::HELPERS`](crate::FrontEnd::HELPERS): exact
 //! state, up to three `I64` operands, an `I64` result, may fault or ask for a new look-up. Costs
 //! some 20 ns; begin with helpers for what is rare, measure, then lift. After a helper all state is
-//! read anew.
+//! read anew. [`Ir::repeat`] is a helper that copies or fills memory, which the back end does by
+//! itself where the host has an instruction for it and the state allows.
 //!
 //! # Ending
 //! A block ends with exactly one of [`Ir::exit`], `exit_indirect`, `call`, `call_indirect`, `ret`,
@@ -102,7 +103,7 @@ mod types;
 
 pub use build::{Ir, compute};
 pub use lane::{Encoding, Form, Lane, LaneRow};
-pub use op::{AtomicOp, Code, Info, Op};
+pub use op::{AtomicOp, Code, Info, Op, Repeat};
 pub use types::{
     ADJUST, CARRY, Cmp, Cond, FlagKind, FpRule, Mem, MinMaxRule, NanRule, OVERFLOW, PARITY,
     PackedRule, Reg, Round, SIGN, STATUS, Saturate, Type, Value, ZERO,

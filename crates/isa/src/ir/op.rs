@@ -313,6 +313,9 @@ codes! {
     Variant "variant" 0b000 effect safe;
     /// Calls helper `aux` with `a`, `b`, `c` (or none).
     Helper "helper" 0b111 effect faults;
+    /// Calls a helper that does a repeated string operation, or does it itself as far as it can and
+    /// calls the helper for the rest. All operands are plain numbers: see `Repeat`.
+    Repeat "repeat" 0b000 effect faults;
     /// Leaves when `a` is true, to immediate = pc, else goes on. Here and in `Exit` and `Call`,
     /// `aux` bit 0: relaxed registers are dead there (`Ir::relaxed_dead_at`).
     ExitIf "exitif" 0b001 effect safe;
@@ -334,6 +337,64 @@ codes! {
     Raise "raise" 0b001 effect safe;
     /// The same when `a` (`Bool`) is true; `b` is the information, pc the current instruction's.
     RaiseIf "raiseif" 0b011 effect faults;
+}
+
+/// The operands of `Code::Repeat`: elements of the operation's type are copied or stored upwards,
+/// one after the other, until the count is zero. Index and count cells are whole general registers
+/// that move with each element, so that a fault finds them exact.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Repeat {
+    /// The helper that does the same, whatever the state; its first argument is `argument`.
+    pub helper: u8,
+    /// For the helper.
+    pub argument: u32,
+    /// The cell of the target's address.
+    pub target: u16,
+    /// The cell of the source's address; with `fill`: of the value.
+    pub source: u16,
+    /// The cell of the count of elements.
+    pub count: u16,
+    /// The cell of which a bit says that the operation goes downwards.
+    pub down: u16,
+    /// That bit.
+    pub down_bit: u8,
+    /// Stores the value instead of copying.
+    pub fill: bool,
+    /// Addresses are 32-bit numbers, and wrap.
+    pub narrow: bool,
+}
+
+impl Repeat {
+    const FILL: u16 = 1 << 15;
+    const NARROW: u16 = 1 << 14;
+
+    /// What an operation says.
+    pub fn of(op: &Op) -> Self {
+        let (low, high) = (|word: u32| word as u16, |word: u32| (word >> 16) as u16);
+        Self {
+            helper: op.aux as u8,
+            argument: op.a.0,
+            target: low(op.b.0),
+            source: high(op.b.0),
+            count: low(op.c.0),
+            down: high(op.c.0),
+            down_bit: (op.aux >> 8 & 31) as u8,
+            fill: op.aux & Self::FILL != 0,
+            narrow: op.aux & Self::NARROW != 0,
+        }
+    }
+
+    /// The operation on elements of type `ty`.
+    pub(super) fn op(&self, ty: Type) -> Op {
+        let pair = |low: u16, high: u16| Value(u32::from(low) | u32::from(high) << 16);
+        let flag = |set: bool, bit: u16| if set { bit } else { 0 };
+        let aux = u16::from(self.helper)
+            | u16::from(self.down_bit & 31) << 8
+            | flag(self.fill, Self::FILL)
+            | flag(self.narrow, Self::NARROW);
+        let (a, b) = (Value(self.argument), pair(self.target, self.source));
+        Op { code: Code::Repeat, ty, aux, a, b, c: pair(self.count, self.down) }
+    }
 }
 
 /// The operation of `Code::Atomic`.

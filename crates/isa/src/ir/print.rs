@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::build::Ir;
 use super::lane::Lane;
-use super::op::{Code, Op};
+use super::op::{Code, Op, Repeat};
 use super::types::{Cmp, Cond, FlagKind, Value};
 
 impl fmt::Display for Ir {
@@ -38,6 +38,7 @@ impl fmt::Display for Line<'_> {
             }
             Code::Load | Code::Store | Code::Lea => write!(f, " disp {}", op.displacement())?,
             Code::LaneGet => write!(f, " lane {}", op.b.0)?,
+            Code::Repeat => write!(f, " {:?}", Repeat::of(op))?,
             Code::LanePut | Code::Atomic => write!(f, " #{}", op.c.0)?,
             _ => {}
         }

@@ -10,7 +10,7 @@ mod integer;
 mod lanes;
 mod memory;
 
-use isa::ir::{Cmp, Code, Cond, FlagKind, Form, Lane, MinMaxRule, Op, PackedRule, Type, Value};
+use isa::ir::{Cmp, Code, Cond, FlagKind, Form, Lane, MinMaxRule, Op, PackedRule, Repeat, Type, Value};
 use isa::{Access, Event, GuestMemory, MemoryFault, Stop};
 
 use flags::Operands;
@@ -191,6 +191,7 @@ impl<M: Machine> Run<'_, M> {
             | C::Join
             | C::Pair => self.vector(op),
             C::Helper
+            | C::Repeat
             | C::ExitIf
             | C::Exit
             | C::ExitIndirect
@@ -418,7 +419,14 @@ impl<M: Machine> Run<'_, M> {
             }
             _ => {
                 self.set_pc(self.own.pc);
-                let value = self.machine.helper(op.aux, [a, b, c]).map_err(Leave::Stop)?;
+                let (number, arguments) = match op.code {
+                    Code::Repeat => {
+                        let Repeat { helper, argument, .. } = Repeat::of(op);
+                        (helper.into(), [argument.into(), 0, 0])
+                    }
+                    _ => (op.aux, [a, b, c]),
+                };
+                let value = self.machine.helper(number, arguments).map_err(Leave::Stop)?;
                 // It may have written anywhere.
                 self.own.stale |= self.machine.code_changed();
                 int(value)

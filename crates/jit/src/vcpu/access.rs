@@ -39,6 +39,7 @@ impl<F: FrontEnd> Context<F> {
         let writable = translation.write && page.writable && !code;
         let (read, virtual_page) = (translation.read, address & !0xfff);
         self.block.remember_page(view, virtual_page, page.address, read, writable);
+        self.local.note_page(view, virtual_page, translation.global);
         drop(translator);
         let host = page.address + (physical & 0xfff);
         Ok(match access {

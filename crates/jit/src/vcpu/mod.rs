@@ -2,6 +2,7 @@
 
 mod access;
 mod interpreted;
+mod local;
 mod view;
 
 use std::cell::{Cell, RefCell};
@@ -20,6 +21,7 @@ use crate::raw::{self, BlockPointer};
 use crate::space::{Bus, Space};
 use crate::translator::{BlockKey, NO_PAGE, TAIL};
 use interpreted::Bench;
+use local::Local;
 use view::{SystemFetch, Tables, View};
 
 /// Why `run` came back.
@@ -30,9 +32,6 @@ pub enum Exit {
     /// Someone called `Kick::kick`.
     Kicked,
 }
-
-/// Pages whose translation for fetches is remembered.
-const FETCH_PAGES: usize = 64;
 
 /// No large page in either half.
 const NO_LARGE: [(u64, u64); 2] = [(u64::MAX, 0); 2];
@@ -50,8 +49,8 @@ struct Context<F: FrontEnd> {
     /// The span of large pages that the TLB holds pieces of, in each half of the address space:
     /// forgetting a page in there forgets all, for its other pieces could be anywhere.
     large: Cell<[(u64, u64); 2]>,
-    /// By page number: (virtual page, physical page) of recent fetches.
-    fetches: RefCell<[(u64, u64); FETCH_PAGES]>,
+    /// What the caches hold of one address space only.
+    local: Local,
     /// Of an engine that interprets.
     bench: RefCell<Box<Bench>>,
 }
@@ -85,7 +84,7 @@ impl<F: FrontEnd> Vcpu<F> {
             step: Cell::new(false),
             returns_mode: Cell::new(0),
             large: Cell::new(NO_LARGE),
-            fetches: RefCell::new([(u64::MAX, 0); FETCH_PAGES]),
+            local: Local::new(),
             bench: RefCell::default(),
         });
         block.set_word(layout::SELF, block.address());
@@ -300,6 +299,9 @@ impl<F: FrontEnd> Context<F> {
         if translator.list[found.number as usize].alive {
             let tag = translator.mode_tag(key.mode);
             self.block.remember_jump(key.pc, tag, found.host);
+            let second = translator.list[found.number as usize].key.second != NO_PAGE;
+            let view = self.engine.front_end.mmu_view(key.mode);
+            self.local.note_jump(key.pc, view, second);
         }
     }
 
@@ -394,15 +396,12 @@ impl<F: FrontEnd> Context<F> {
 
     /// The physical address of code.
     fn fetch_address(&self, pc: u64, view: u16) -> Result<u64, MemoryFault> {
-        let page = pc >> 12 << 2 | u64::from(view);
-        let slot = (pc >> 12) as usize % FETCH_PAGES;
-        let (known, physical) = self.fetches.borrow()[slot];
-        if known == page {
+        if let Some((physical, _)) = self.local.fetched(pc, view) {
             return Ok(physical | pc & 0xfff);
         }
-        let translation = self.walk(pc, Access::Execute, view)?;
-        self.fetches.borrow_mut()[slot] = (page, translation.physical & !0xfff);
-        Ok(translation.physical)
+        let Translation { physical, global, .. } = self.walk(pc, Access::Execute, view)?;
+        self.local.note_fetch(pc, view, physical, global);
+        Ok(physical)
     }
 
     /// The physical page into which an instruction may reach that begins near the end of its page.

@@ -3,7 +3,7 @@
 use isa::{Access, Fetch, FrontEnd, GuestMemory, MemoryFault, Physical};
 
 use super::access::Place;
-use super::{Context, FETCH_PAGES, NO_LARGE};
+use super::{Context, NO_LARGE};
 use crate::raw;
 use crate::space::{Bus, Space, fault};
 use crate::translator::{BlockKey, NO_PAGE};
@@ -57,7 +57,22 @@ impl<F: FrontEnd> GuestMemory for View<'_, F> {
         if !self.is_user() {
             return self.context.store(address, bytes, value, self.view(index));
         }
-        self.context.write_user(address, &value.to_le_bytes()[..bytes as usize])
+        let value = &value.to_le_bytes()[..bytes as usize];
+        let on_first = (0x1000 - (address & 0xfff) as usize).min(value.len());
+        let (first, second) = value.split_at(on_first);
+        // Nothing is written when one of two pages is not there.
+        let border = address + on_first as u64;
+        let mut kept = [0; 8];
+        let kept = &mut kept[..second.len()];
+        if !second.is_empty() {
+            self.read(border, kept, index).map_err(|_| fault(border, Access::Write))?;
+            self.context.write_user(border, second)?;
+        }
+        let written = self.context.write_user(address, first);
+        if written.is_err() && !second.is_empty() {
+            self.context.write_user(border, kept)?;
+        }
+        written
     }
 
     fn copy_at_hand(&mut self, from: u64, to: u64, bytes: usize) -> bool {
@@ -169,24 +184,28 @@ impl<F: FrontEnd> GuestMemory for View<'_, F> {
         self.context.compare_exchange(address, bytes, old, new, view)
     }
 
-    fn flush_tlb(&mut self, address: Option<u64>, _asid: Option<u16>) {
+    fn flush_tlb(&mut self, address: Option<u64>, asid: Option<u16>) {
         if self.is_user() {
             return;
         }
+        let Context { local, block, large, .. } = self.context;
         let in_large = |address: u64| {
-            let (start, end) = self.context.large.get()[(address >> 63) as usize];
+            let (start, end) = large.get()[(address >> 63) as usize];
             (start..=end).contains(&address)
         };
-        match address {
-            Some(address) if !in_large(address) => self.context.block.forget_tlb_page(address),
+        match (address, asid) {
+            (Some(address), _) if !in_large(address) => {
+                block.forget_tlb_page(address);
+                local.forget_code_page(*block, address);
+            }
+            // The TLB has room for one address space only, whatever its number.
+            (None, Some(_)) => local.forget_local(*block),
             _ => {
-                self.context.large.set(NO_LARGE);
-                self.context.block.forget_tlb();
+                large.set(NO_LARGE);
+                local.forget(*block);
             }
         }
-        *self.context.fetches.borrow_mut() = [(u64::MAX, 0); FETCH_PAGES];
-        self.context.block.forget_jumps(0, u64::MAX);
-        self.context.block.forget_returns();
+        block.forget_returns();
     }
 
     fn flush_code(&mut self, address: u64, bytes: u64) {

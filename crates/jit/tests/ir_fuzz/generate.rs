@@ -3,11 +3,14 @@
 use isa::Event;
 use isa::ir::{
     AtomicOp, CARRY, Cmp, Code, Cond, FlagKind, Form, FpRule, Ir, Lane, Mem, MinMaxRule, NanRule,
-    OVERFLOW, PARITY, PackedRule, Reg, Round, SIGN, STATUS, Saturate, Type, Value, ZERO,
+    OVERFLOW, PARITY, PackedRule, Reg, Repeat, Round, SIGN, STATUS, Saturate, Type, Value, ZERO,
 };
 use jit::Features;
 
-use crate::guest::{CODE, ENDING, FLAGS, PC, POINTERS, RETURNING, general, vector};
+use crate::guest::{
+    CODE, ENDING, FLAGS, PC, POINTERS, REPEAT, REPEAT_DOWN, REPEAT_FILL, REPEAT_HELPER, RETURNING,
+    general, vector,
+};
 use crate::random::Random;
 
 /// One random block.
@@ -139,7 +142,7 @@ impl<'a> Writer<'a> {
     }
 
     fn step(&mut self) {
-        match self.below(34) {
+        match self.below(35) {
             0..=3 => self.put(),
             4 => {
                 let ty = self.one_of(&[Type::I8, Type::I16, Type::I32, Type::I64, Type::V128]);
@@ -164,6 +167,7 @@ impl<'a> Writer<'a> {
             30 => self.packed(),
             31 => self.special(),
             32 => self.leave(),
+            33 => self.repeat(),
             _ => {
                 self.ir.insn(self.next, 4);
                 self.next += 4;
@@ -850,6 +854,49 @@ impl<'a> Writer<'a> {
             }
         };
         self.keep(value);
+    }
+
+    /// Copies or fills some of the data, near page borders and overlapping too; now and then where
+    /// no memory is.
+    fn repeat(&mut self) {
+        let ty = self.one_of(&INTEGERS);
+        let fill = self.below(2) == 0;
+        let [_, count, source, target, direction] = REPEAT;
+        let pointer = self.ir.get(general(POINTERS[1]));
+        let mut near = 4096 + self.below(3900) as i64;
+        for cell in [source, target] {
+            let place = self.ir.add_imm(pointer, near);
+            self.ir.put(general(cell), place);
+            near = match self.below(3) {
+                0 => near + self.below(32) as i64 - 16,
+                1 => 8192 - 64 - self.below(64) as i64,
+                _ => 4096 + self.below(3900) as i64,
+            };
+        }
+        if self.below(16) == 0 {
+            let nowhere = self.ir.imm(0x1008);
+            let cell = self.one_of(&[source, target]);
+            self.ir.put(general(cell), nowhere);
+        }
+        let most = if self.below(4) == 0 { 3900 } else { 64 };
+        let elements = self.below(most / ty.bytes() as usize);
+        let elements = self.ir.imm(elements as i64);
+        self.ir.put(general(count), elements);
+        let fill_bit = if fill { REPEAT_FILL } else { 0 };
+        let repeat = Repeat {
+            helper: REPEAT_HELPER,
+            argument: ty.bytes() | fill_bit,
+            target: general(target).offset,
+            source: general(if fill { REPEAT[0] } else { source }).offset,
+            count: general(count).offset,
+            down: general(direction).offset,
+            down_bit: REPEAT_DOWN,
+            fill,
+            narrow: false,
+        };
+        self.ir.repeat(ty, &repeat);
+        let pointer = self.ir.get(general(POINTERS[1]));
+        self.ir.put(general(POINTERS[0]), pointer);
     }
 
     /// Side exits, exceptions and helpers.

@@ -96,6 +96,7 @@ impl<const X86: bool> FrontEnd for Guest<X86> {
         Helper { name: "mix", call: mix, fp: false },
         Helper { name: "fault", call: sometimes_fault, fp: false },
         Helper { name: "leave", call: sometimes_leave, fp: false },
+        Helper { name: "repeat", call: repeat, fp: false },
     ];
 
     fn reset(&self) -> State {
@@ -173,6 +174,38 @@ fn sometimes_fault(_: &mut State, memory: &mut dyn GuestMemory, a: [u64; 3]) -> 
         return result.map_err(|fault| Stop::Event(Event::Memory(fault)));
     }
     Ok(a[1])
+}
+
+/// Registers of `Code::Repeat`, which an x86 guest has where the host's instruction wants them:
+/// value, count, source, target, and the one with the direction.
+pub const REPEAT: [usize; 5] = [0, 1, 5, 6, 14];
+/// In the last of them.
+pub const REPEAT_DOWN: u8 = 10;
+/// The helper's number.
+pub const REPEAT_HELPER: u8 = 3;
+/// In its argument, besides the bytes of an element.
+pub const REPEAT_FILL: u32 = 1 << 8;
+
+/// `Code::Repeat`, said plainly.
+fn repeat(state: &mut State, memory: &mut dyn GuestMemory, a: [u64; 3]) -> HelperResult {
+    let (bytes, fill) = (a[0] as u32 & 15, a[0] as u32 & REPEAT_FILL != 0);
+    let [value, count, source, target, direction] = REPEAT;
+    let fault = |fault| Stop::Event(Event::Memory(fault));
+    let down = state.general[direction] & 1 << REPEAT_DOWN != 0;
+    let step = if down { u64::from(bytes).wrapping_neg() } else { bytes.into() };
+    while state.general[count] != 0 {
+        let element = match fill {
+            true => state.general[value],
+            false => memory.load(state.general[source], bytes, 0).map_err(fault)?,
+        };
+        memory.store(state.general[target], bytes, element, 0).map_err(fault)?;
+        state.general[target] = state.general[target].wrapping_add(step);
+        if !fill {
+            state.general[source] = state.general[source].wrapping_add(step);
+        }
+        state.general[count] -= 1;
+    }
+    Ok(0)
 }
 
 fn sometimes_leave(state: &mut State, _: &mut dyn GuestMemory, a: [u64; 3]) -> HelperResult {

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use isa::Event;
-use isa::x86::{RAX, RBX, RCX, RDI, RSI, RSP, X86, exception};
+use isa::x86::{RAX, RBX, RCX, RDI, RDX, RSI, RSP, X86, exception};
 use jit::{Engine, Exit, Options, Space, Vcpu};
 
 use crate::system::{Board, Ram, Tables, engine, kernel_state};
@@ -91,6 +91,48 @@ fn a_loop_over_the_end_of_a_page_follows_its_second_page() {
     vcpu.flush_tlb(Some(CODE + PAGE), None);
     assert_eq!(run(&mut vcpu, start, &[(RCX, 5)]), HALTED);
     assert_eq!(vcpu.state().gpr[RAX], 0xa000_0005);
+}
+
+#[test]
+fn a_new_address_space_keeps_global_pages_only() {
+    const GLOBAL: u64 = 1 << 8;
+    let ram = memory();
+    let mut vcpu = vcpu(&ram);
+    // mov cr3, rdx; mov eax, [rdi]; call rbx; hlt
+    ram.write(FIRST, &[0x0f, 0x22, 0xda, 0x8b, 0x07, 0xff, 0xd3, 0xf4]);
+    ram.write(SECOND, &[0xb9, 1, 0, 0, 0, 0xc3]); // mov ecx, 1; ret
+    ram.write(OTHER, &[0xb9, 2, 0, 0, 0, 0xc3]); // mov ecx, 2; ret
+    ram.write(CELLS, &[3, 0, 0, 0]);
+    let data = DATA + 3 * PAGE;
+    let mut go = |global: u64, code: u64, cell: u64| {
+        let mut tables = Tables::again(&ram);
+        tables.map(CODE + PAGE, code | global);
+        tables.map(data, cell | global);
+        let mut state = kernel_state(CODE);
+        state.cr[4] |= 1 << 7; // PGE
+        state.gpr[RSP] = DATA + 0x800;
+        (state.gpr[RDX], state.gpr[RDI], state.gpr[RBX]) = (state.cr[3], data, CODE + PAGE);
+        *vcpu.state_mut() = state;
+        assert_eq!(vcpu.run(), HALTED);
+        (vcpu.state().gpr[RAX] as u32, vcpu.state().gpr[RCX])
+    };
+    let other_word = 0x0002_b9;
+    for _ in 0..3 {
+        assert_eq!(go(0, SECOND, CELLS), (3, 1));
+        assert_eq!(go(0, OTHER, OTHER).1, 2, "code of the new space");
+        assert_eq!(go(0, OTHER, OTHER).0 & 0xffff, other_word & 0xffff, "data of the new space");
+    }
+    assert_eq!(go(GLOBAL, SECOND, CELLS), (3, 1));
+    assert_eq!(go(GLOBAL, OTHER, OTHER), (3, 1), "nobody told that global pages changed");
+    vcpu.flush_tlb(Some(CODE + PAGE), None);
+    vcpu.flush_tlb(Some(data), None);
+    let mut state = kernel_state(CODE);
+    state.cr[4] |= 1 << 7;
+    state.gpr[RSP] = DATA + 0x800;
+    (state.gpr[RDX], state.gpr[RDI], state.gpr[RBX]) = (state.cr[3], data, CODE + PAGE);
+    *vcpu.state_mut() = state;
+    assert_eq!(vcpu.run(), HALTED);
+    assert_eq!(vcpu.state().gpr[RCX], 2, "a page that was named is another one");
 }
 
 /// Cells that two processors meet at.

@@ -9,6 +9,7 @@ mod cases;
 mod changes;
 mod native;
 mod pieces;
+mod repeat;
 mod sequences;
 mod system;
 

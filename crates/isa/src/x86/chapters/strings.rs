@@ -6,8 +6,8 @@
 use iced_x86::{Mnemonic as M, Register};
 
 use super::Row;
-use crate::ir::{Cmp, FlagKind, Type, Value};
-use crate::x86::helpers::{StringOp, helper};
+use crate::ir::{Cmp, FlagKind, Repeat, Type, Value};
+use crate::x86::helpers::{REPEAT_LONG, StringOp, helper};
 use crate::x86::lift::{Address, Lift};
 use crate::x86::mode::eflags;
 use crate::x86::state::{self, ES, RAX, RCX, RDI, RSI};
@@ -148,7 +148,54 @@ fn advance(l: &mut Lift, ty: Type, registers: &[usize]) {
     }
 }
 
+/// The operation with all its attributes, as the helper takes it.
+fn description(l: &Lift, op: StringOp, ty: Type, repeated: bool) -> i64 {
+    ty.bytes() as i64
+        | i64::from(index_type(l).bytes()) << 8
+        | i64::from(repeated) << 16
+        | i64::from(l.insn.has_repne_prefix()) << 17
+        | (source_segment(l) as i64) << 20
+        | (op as i64) << 24
+}
+
+/// REP MOVS and REP STOS where linear addresses are what the index registers hold.
+fn by_host(l: &mut Lift, op: StringOp, ty: Type) -> bool {
+    let long = l.mode.is_long();
+    let width = index_type(l);
+    let plain_segments = match long {
+        true => source_segment(l) < state::FS,
+        false => l.mode.flat && !matches!(source_segment(l), state::CS | state::FS | state::GS),
+    };
+    let natural = width == if long { Type::I64 } else { Type::I32 };
+    if !matches!(op, StringOp::Move | StringOp::Store)
+        || !plain_segments
+        || !natural
+        || l.mode.single_step
+        || l.mode.shadow
+    {
+        return false;
+    }
+    let long_bit = if long { REPEAT_LONG } else { 0 };
+    let fill = op == StringOp::Store;
+    let repeat = Repeat {
+        helper: helper::REPEAT as u8,
+        argument: (description(l, op, ty, true) as u64 | long_bit) as u32,
+        target: state::gpr(RDI).offset,
+        source: state::gpr(if fill { RAX } else { RSI }).offset,
+        count: state::gpr(RCX).offset,
+        down: state::EFLAGS.offset,
+        down_bit: eflags::DF.trailing_zeros() as u8,
+        fill,
+        narrow: !long,
+    };
+    l.ir.repeat(ty, &repeat);
+    true
+}
+
 fn by_helper(l: &mut Lift, op: StringOp, ty: Type, repeated: bool) {
+    if repeated && by_host(l, op, ty) {
+        return;
+    }
     let width = index_type(l);
     // A block of one instruction must not leave early: there the helper sees that nothing is to do.
     if repeated && !l.mode.single_step && !l.mode.shadow {
@@ -157,13 +204,7 @@ fn by_helper(l: &mut Lift, op: StringOp, ty: Type, repeated: bool) {
         let done = l.ir.compare(Cmp::Eq, counter, zero);
         l.ir.exit_if(done, l.next);
     }
-    let until_equal = l.insn.has_repne_prefix();
-    let what = ty.bytes() as i64
-        | i64::from(width.bytes()) << 8
-        | i64::from(repeated) << 16
-        | i64::from(until_equal) << 17
-        | (source_segment(l) as i64) << 20
-        | (op as i64) << 24;
+    let what = description(l, op, ty, repeated);
     let (what, mode) = (l.ir.imm(what), l.ir.imm(i64::from(l.mode.is_long())));
     let unfinished = l.ir.helper(helper::STRING, what, mode, Value::NONE);
     // An interrupt waits: look at it, then come back to this instruction.

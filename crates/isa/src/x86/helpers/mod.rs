@@ -18,7 +18,7 @@ pub(super) mod xsave;
 pub use elements::{Gather, MaskedMove};
 pub use identity::TSC_HZ;
 pub use integer::Locked;
-pub use strings::StringOp;
+pub use strings::{REPEAT_LONG, StringOp};
 pub use vector::{Operation, SCRATCH, Software};
 pub use vector_float::Fused;
 pub use x87::{Arithmetic, Constant, Function, Source, X87};
@@ -58,6 +58,7 @@ helpers! {
     AAM "aam" decimal::aam, false;
     AAD "aad" decimal::aad, false;
     STRING "string" strings::string, false;
+    REPEAT "repeat" strings::repeat, false;
     COMPARE_STRINGS "compare_strings" string_compare::compare_strings, false;
     MASKED_STORE "masked_store" strings::masked_store, false;
     PEXT "pext" integer::pext, false;

@@ -205,17 +205,14 @@ const CR3_NO_FLUSH: u64 = 1 << 63;
 
 fn write_cr3(state: &mut State, memory: &mut dyn GuestMemory, value: u64) -> HelperResult {
     let tagged = state.cr[4] & control::CR4_PCIDE != 0;
-    let keeps = tagged && value & CR3_NO_FLUSH != 0;
     let value = value & !CR3_NO_FLUSH;
     if state.is_long_mode() && value >> 52 != 0 {
         return protection(0);
     }
     state.cr[3] = if state.is_long_mode() { value } else { value & 0xffff_ffff };
     let number = if tagged { (value & 0xfff) as u16 } else { 0 };
-    if !keeps {
-        memory.flush_tlb(None, Some(number));
-    }
-    // Its number decides which translations are seen, so the run loop must look.
+    // Even if the guest would keep this number's translations: the TLB holds those of one only.
+    memory.flush_tlb(None, Some(number));
     DONE
 }
 
@@ -270,8 +267,8 @@ pub fn invalidate_pcid(
     }
     match kind {
         0 => memory.flush_tlb(Some(address), Some(number as u16)),
-        1 => memory.flush_tlb(None, Some(number as u16)),
-        2 | 3 => memory.flush_tlb(None, None),
+        1 | 3 => memory.flush_tlb(None, Some(number as u16)),
+        2 => memory.flush_tlb(None, None),
         _ => return protection(0),
     }
     DONE

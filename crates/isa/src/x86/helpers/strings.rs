@@ -31,6 +31,9 @@ const ALL: [StringOp; 7] = [
 /// Elements after which the helper comes up for air, so that interrupts are seen.
 const ELEMENTS_MAX: u64 = 1 << 16;
 
+/// In the argument of `repeat`: 64-bit code.
+pub const REPEAT_LONG: u64 = 1 << 28;
+
 /// What is moved at once lies in one page.
 const PAGE_BYTES: usize = 4096;
 
@@ -215,6 +218,19 @@ fn store_chunk(
         memory.write(to, chunk, 0).map_err(memory_fault)?;
     }
     Ok(elements)
+}
+
+/// `string` for `Code::Repeat`: what it is, bit 28 whether in 64-bit code. It is continued from its
+/// beginning.
+pub fn repeat(
+    state: &mut State,
+    memory: &mut dyn GuestMemory,
+    [what, ..]: [u64; 3],
+) -> HelperResult {
+    match string(state, memory, [what & !REPEAT_LONG, u64::from(what & REPEAT_LONG != 0), 0])? {
+        0 => Ok(0),
+        _ => Err(Stop::Lookup),
+    }
 }
 
 /// One element. False ends a repetition.

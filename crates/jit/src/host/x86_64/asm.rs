@@ -333,6 +333,17 @@ impl Asm {
         self.raw(&[0x0f, 0xc8 | dst & 7]);
     }
 
+    /// `rep movs` or `rep stos` on elements of a size.
+    pub fn repeated_string(&mut self, size: u8, fill: bool) {
+        self.byte(0xf3);
+        match size {
+            2 => self.byte(0x66),
+            8 => self.byte(0x48),
+            _ => {}
+        }
+        self.byte(if fill { 0xaa } else { 0xa4 } | u8::from(size != 1));
+    }
+
     /// `lea`.
     pub fn lea(&mut self, size: u8, dst: Gpr, mem: Mem) {
         self.modrm(size, 0, &[0x8d], dst, Rm::Mem(mem), false);

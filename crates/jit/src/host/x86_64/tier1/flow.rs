@@ -265,7 +265,7 @@ impl Job<'_> {
     }
 
     /// pc in state. Uses no register that may hold a value.
-    fn store_pc(&mut self, pc: u64) {
+    pub fn store_pc(&mut self, pc: u64) {
         let place = block::STATE + u32::from(self.t.pc);
         match i32::try_from(pc as i64) {
             Ok(pc) => self.c.asm.store_imm(8, Mem::gs(place), pc),
@@ -327,6 +327,7 @@ impl Job<'_> {
                     self.c.faults.push((self.c.asm.len() as u32, pc));
                     self.emit_slow(&slow);
                 }
+                Cold::Repeat(rest) => self.emit_rest(pc, &rest),
                 Cold::Float(special) => self.emit_special(&special),
                 Cold::Packed(fix) => self.emit_packed_fix(&fix),
             }

@@ -14,6 +14,7 @@ mod integer;
 mod memory;
 mod packed;
 mod registers;
+mod repeat;
 mod state;
 mod vector;
 
@@ -94,6 +95,8 @@ enum Cold {
     Raise { from: Label, number: u16, info: u8, constant: u64 },
     /// A slow memory access.
     Slow(memory::Slow),
+    /// A repeated string operation that the host cannot do.
+    Repeat(repeat::Rest),
     /// A floating-point special case.
     Float(float::Special),
     /// A NaN in a packed floating-point operation.
@@ -656,6 +659,7 @@ impl Job<'_> {
             | Code::Join
             | Code::ClearUppers => self.vector(index, op),
             Code::Variant => self.c.variant = op.aux != 0,
+            Code::Repeat => self.repeat(op),
             Code::Helper
             | Code::ExitIf
             | Code::Exit
