@@ -116,7 +116,7 @@ fn a_new_address_space_keeps_global_pages_only() {
         assert_eq!(vcpu.run(), HALTED);
         (vcpu.state().gpr[RAX] as u32, vcpu.state().gpr[RCX])
     };
-    let other_word = 0x0002_b9;
+    let other_word = 0x0000_02b9;
     for _ in 0..3 {
         assert_eq!(go(0, SECOND, CELLS), (3, 1));
         assert_eq!(go(0, OTHER, OTHER).1, 2, "code of the new space");
