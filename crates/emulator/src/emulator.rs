@@ -70,6 +70,7 @@ impl Emulator {
             RunState::Postmigrate => "postmigrate",
             RunState::GuestPanicked => "guest-panicked",
             RunState::IoError => "io-error",
+            RunState::InternalError => "internal-error",
             RunState::Watchdog => "watchdog",
         }
     }

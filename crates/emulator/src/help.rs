@@ -115,6 +115,7 @@ fn machines() -> String {
 
 /// The processor models.
 pub const PROCESSORS: &[(&str, &str)] = &[
+    ("host", "processor with all supported host features "),
     ("max", "Enables all features supported by the accelerator in the current host"),
     ("qemu64", "QEMU Virtual CPU version 2.5+"),
 ];

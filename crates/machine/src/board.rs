@@ -95,8 +95,7 @@ impl Machine {
             requests: Arc::clone(&requests),
         };
         let board = Board { memory: Arc::clone(&memory), ports, chipset: Arc::new(chipset) };
-        let vcpus =
-            Vcpus::start(&board, &chips.apics, &processors, entry, config.accelerator)?;
+        let vcpus = Vcpus::start(&board, &chips.apics, &processors, entry, config.accelerator)?;
         let parts = Arc::new(Mutex::new(parts));
         let set_running = set_running(&parts, &vcpus);
         let control = RunControl::new(&processors, &clock, &requests, set_running, config.actions);

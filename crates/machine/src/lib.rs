@@ -21,7 +21,9 @@ mod smbios;
 pub use accel::{TranslatorOptions, kvm};
 pub use board::Machine;
 pub use boot::{BootError, Kernel};
-pub use config::{Accelerator, BoardKind, Boot, Config, MachineError, PROCESSORS_MAX, Part, PartError};
+pub use config::{
+    Accelerator, BoardKind, Boot, Config, MachineError, PROCESSORS_MAX, Part, PartError,
+};
 pub use device::{
     Axis, Blob, Button, Cursor, DeviceEvent, EventSink, InputDevice, InputEvent, Inputs, NoEvents,
     Picture, Properties, PropertyKind, PropertyValue, Rectangle, Screen, Screens, Stream,

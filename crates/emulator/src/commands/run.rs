@@ -35,7 +35,7 @@ pub fn stop(emulator: &Arc<Emulator>, _: &Arguments) -> Answer {
 /// `cont`.
 pub fn resume(emulator: &Arc<Emulator>, _: &Arguments) -> Answer {
     match emulator.machine.control().state() {
-        RunState::Shutdown | RunState::GuestPanicked => {
+        RunState::Shutdown | RunState::InternalError => {
             Err(Refusal::new("Resetting the Virtual Machine is required"))
         }
         _ => {

@@ -14,7 +14,7 @@ use qemu_compat::system::options::{Typed, scan};
 use qemu_compat::system::values;
 use serde_json::{Map, Value};
 
-pub use accelerator::Accelerator;
+pub use accelerator::{Accelerator, Wanted};
 pub use board::Board;
 pub use monitors::{Mode, MonitorOption};
 pub use run::{ClockBase, RunOptions};

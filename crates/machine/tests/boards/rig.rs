@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use device::{Blob, Stream, StreamPeer};
 use machine::surroundings::{Backends, Firmware};
 use machine::{
-    Accelerator, Actions, BoardKind, Boot, Cause, Config, End, Kernel, Machine, NoEvents, Part, Properties,
-    PropertyValue, Request, Smbios, TranslatorOptions,
+    Accelerator, Actions, BoardKind, Boot, Cause, Config, End, Kernel, Machine, NoEvents, Part,
+    Properties, PropertyValue, Request, Smbios, TranslatorOptions,
 };
 use parking_lot::{Condvar, Mutex};
 
