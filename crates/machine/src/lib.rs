@@ -33,7 +33,9 @@ pub use devices::virtio::rng::KernelEntropy;
 pub use devices::{catalog, surroundings};
 pub use main_loop::{End, Request, Requests};
 pub use parts::{Plugged, Unplug};
-pub use run_state::{Actions, Cause, MachineEvent, Observer, RunControl, RunState};
+pub use run_state::{
+    Actions, Cause, MachineEvent, Observer, PanicAction, PanicOutcome, RunControl, RunState,
+};
 pub use smbios::{
     Bios, Board as SmbiosBoard, Chassis, MemoryDevice, Processor as SmbiosProcessor, Smbios, System,
 };

@@ -17,7 +17,7 @@ use serde_json::{Map, Value};
 pub use accelerator::{Accelerator, Wanted};
 pub use board::Board;
 pub use monitors::{Mode, MonitorOption};
-pub use run::{ClockBase, RunOptions};
+pub use run::{ClockBase, RunOptions, panic_action};
 pub use screen::{Card, Place, VncOption};
 
 /// What the command line asks for.
