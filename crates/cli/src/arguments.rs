@@ -115,6 +115,9 @@ pub struct Launch {
     /// A port of this host that leads to one of the machine: HOST:GUEST; may be repeated
     #[arg(short, long = "port", value_name = "HOST:GUEST", value_parser = ports)]
     pub ports: Vec<(u16, u16)>,
+    /// What runs the machine [default: KVM where it works at speed, else the translator]
+    #[arg(long, value_enum)]
+    pub accel: Option<Accel>,
     /// Return as soon as the machine runs, without waiting until it can be used
     #[arg(long)]
     pub no_wait: bool,
@@ -287,6 +290,15 @@ pub struct Images {
 }
 
 /// How to print.
+/// What runs a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Accel {
+    /// The host's processor
+    Kvm,
+    /// The translator
+    Jit,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// For people

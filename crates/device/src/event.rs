@@ -44,8 +44,6 @@ pub enum DeviceEvent {
     Unplugged,
     /// The guest refused to let go.
     UnplugRefused,
-    /// A watchdog has run out.
-    Watchdog,
 }
 
 /// Takes events. Called from any thread; a device holds none of its own locks.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use device::{DeviceEvent, EventSink, PropertyKind, PropertyValue};
 use machine::surroundings::Backends;
-use machine::{Cause, Machine, MachineEvent, Part, Request, RunState, catalog};
+use machine::{Cause, Machine, MachineEvent, PanicOutcome, Part, Request, RunState, catalog};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
@@ -64,13 +64,9 @@ impl Emulator {
             RunState::Running => "running",
             RunState::Paused => "paused",
             RunState::Shutdown => "shutdown",
-            RunState::Inmigrate => "inmigrate",
-            RunState::RestoreVm => "restore-vm",
-            RunState::SaveVm => "save-vm",
-            RunState::Postmigrate => "postmigrate",
             RunState::GuestPanicked => "guest-panicked",
             RunState::IoError => "io-error",
-            RunState::Watchdog => "watchdog",
+            RunState::InternalError => "internal-error",
         }
     }
 
@@ -92,6 +88,14 @@ impl Emulator {
             MachineEvent::Reset(cause) => ("RESET", caused(*cause)),
             MachineEvent::Shutdown(cause) => ("SHUTDOWN", caused(*cause)),
             MachineEvent::PowerButton => ("POWERDOWN", Value::Null),
+            MachineEvent::Panicked(outcome) => {
+                let action = match outcome {
+                    PanicOutcome::Paused => "pause",
+                    PanicOutcome::PoweredOff => "poweroff",
+                    PanicOutcome::Runs => "run",
+                };
+                ("GUEST_PANICKED", json!({"action": action}))
+            }
         };
         self.monitors.event(name, data);
     }
@@ -167,13 +171,13 @@ impl EventSink for DeviceEvents {
             DeviceEvent::ClockChanged { offset } => {
                 ("RTC_CHANGE", json!({"offset": offset, "qom-path": "/machine/rtc"}))
             }
-            DeviceEvent::Panicked => ("GUEST_PANICKED", json!({"action": "pause"})),
+            // The machine tells what it does about it.
+            DeviceEvent::Panicked => return,
             DeviceEvent::CrashLoaded => ("GUEST_CRASHLOADED", json!({"action": "run"})),
             DeviceEvent::Unplugged => ("DEVICE_DELETED", json!({"device": id, "path": path()})),
             DeviceEvent::UnplugRefused => {
                 ("DEVICE_UNPLUG_GUEST_ERROR", json!({"device": id, "path": path()}))
             }
-            DeviceEvent::Watchdog => ("WATCHDOG", json!({"action": "reset"})),
         };
         self.0.event(name, data);
     }

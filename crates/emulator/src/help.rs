@@ -68,6 +68,7 @@ Options that are built; QEMU's others are refused by name:
 -no-reboot      exit instead of rebooting
 -no-shutdown    stop before shutdown
 -action reboot=reset|shutdown, -action shutdown=poweroff|pause
+-action panic=pause|shutdown|exit-failure|none
 -rtc [base=utc|localtime|<datetime>][,clock=host][,driftfix=none|slew]
 -pidfile file   write PID to 'file'
 -daemonize      daemonize after initializing
@@ -115,6 +116,7 @@ fn machines() -> String {
 
 /// The processor models.
 pub const PROCESSORS: &[(&str, &str)] = &[
+    ("host", "processor with all supported host features "),
     ("max", "Enables all features supported by the accelerator in the current host"),
     ("qemu64", "QEMU Virtual CPU version 2.5+"),
 ];

@@ -1,5 +1,6 @@
 //! The `qemu-system-x86_64` applet: command line to machine to run.
 
+mod acceleration;
 mod blocks;
 mod boards;
 mod character;
@@ -29,6 +30,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use machine::End;
+pub use machine::kvm::probe as micro_guest;
 use options::{Action, Options};
 
 /// The version that we report, so that scripts find what they know.

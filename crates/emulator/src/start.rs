@@ -10,11 +10,11 @@ use device::{Blob, Stream};
 use machine::surroundings::Backends;
 use machine::{
     BoardKind, Boot, Cause, Config, End, Kernel, Machine, Part, Request, Requests, Smbios,
-    TranslatorOptions,
 };
 use parking_lot::Mutex;
 use qemu_compat::system::character::Short;
 
+use crate::acceleration;
 use crate::blocks::Blocks;
 use crate::boards;
 use crate::character::Characters;
@@ -124,16 +124,16 @@ fn refuse_unbuilt(options: &Options) -> Result<()> {
     if let Some((name, _)) = asked.iter().find(|(_, asked)| *asked) {
         bail!("{name}: this option of QEMU is not built in Hostel");
     }
-    let names = &options.accelerator.names;
-    if names.first().is_some_and(|name| name == "kvm") && names.len() == 1 {
-        bail!("-accel kvm: KVM is not built in Hostel: use -accel tcg");
-    }
     let (known, default) = (help::PROCESSORS, &options.board.processor);
     if !known.iter().any(|(name, _)| name == default) {
         bail!("unable to find CPU model '{default}'");
     }
-    // What the translator's processor has is fixed; these two ask for no change of it.
-    let unknown = |name: &&(String, String)| !["check", "enforce"].contains(&name.0.as_str());
+    // What the processor has is fixed; these ask for no change of it, or are seen to elsewhere.
+    let unknown = |feature: &&(String, String)| match feature.0.as_str() {
+        "check" | "enforce" => false,
+        "migratable" => !acceleration::is_whole_host(default),
+        _ => true,
+    };
     if let Some((name, value)) = options.board.features.iter().find(unknown) {
         bail!("-cpu {name}={value}: features cannot be changed in Hostel yet");
     }
@@ -153,7 +153,6 @@ fn board_properties(options: &Options) -> Result<()> {
             ("acpi" | "pit" | "pic", value) => value == "on",
             // Nothing here is shared between guests or left out of dumps in any case.
             ("dump-guest-core" | "mem-merge" | "memory-backend" | "pflash0" | "pflash1", _) => true,
-            ("kernel-irqchip", _) => true,
             _ => bail!("Property '{}-machine.{name}' not found", options.board.name),
         };
         if !known {
@@ -371,6 +370,8 @@ impl Assembly {
         flash: [Option<block::NodeRef>; 2],
     ) -> Result<Machine> {
         let options = &self.options;
+        // First, so that its notices stand before anybody else's error.
+        let accelerator = acceleration::choose(options)?;
         let firmware = Folders::new(&options.firmware_paths);
         let boot = self.boot(&firmware, flash)?;
         let board = match boards::is_q35(options.board.name) {
@@ -401,10 +402,7 @@ impl Assembly {
             fw_cfg: self.firmware_config()?,
             clock_offset_s,
             actions: options.run.actions,
-            translator: TranslatorOptions {
-                cache_bytes: options.accelerator.cache_bytes,
-                ..TranslatorOptions::detect()
-            },
+            accelerator,
         });
         built.map_err(|error| crate::errors::machine(error, &typed))
     }

@@ -115,6 +115,7 @@ pub const APPLETS: &[Applet] = &[
 
 /// The executable's own commands, which no crate provides.
 pub const OWN_COMMANDS: &[(&str, &str)] = &[
+    ("doctor", "Look at this host, and say what to do"),
     ("link DIR", "Make a symbolic link for every applet in DIR"),
     ("binfmt", "Let the kernel start foreign programs by name"),
     ("help", "Show this page"),

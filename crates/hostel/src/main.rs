@@ -5,6 +5,7 @@
 //! What an applet does lives in its own crate; this one holds the table.
 
 mod applets;
+mod doctor;
 mod help;
 mod link;
 
@@ -43,6 +44,7 @@ fn by_first_argument(arguments: &[OsString]) -> ExitCode {
             println!("hostel {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS
         }
+        "doctor" => doctor::run(rest),
         "link" => link::run(rest),
         "binfmt" => linux_user::binfmt::run(rest),
         name => match applets::find(name) {

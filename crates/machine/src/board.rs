@@ -21,10 +21,14 @@ use crate::chips::Chips;
 use crate::config::{BoardKind, Config, MachineError, PROCESSORS_MAX, Part};
 use crate::firmware::{self, Tables};
 use crate::host_bridge::{HostBridge, PM_BASE};
-use crate::main_loop::{End, Request, Requests};
+use crate::main_loop::{End, GuestEvents, Request, Requests};
 use crate::parts::{Parts, Plugged, Unplug};
-use crate::run_state::{Actions, Cause, MachineEvent, RunControl, RunState};
+use crate::run_state::{
+    Actions, Cause, MachineEvent, PanicAction, PanicOutcome, RunControl, RunState,
+};
 
+/// What a program says that has failed.
+const EXIT_FAILURE: u8 = 1;
 const FOUR_GIB: u64 = 1 << 32;
 
 /// A machine, standing still until [`Machine::run`].
@@ -95,8 +99,7 @@ impl Machine {
             requests: Arc::clone(&requests),
         };
         let board = Board { memory: Arc::clone(&memory), ports, chipset: Arc::new(chipset) };
-        let vcpus =
-            Vcpus::start(&board, &chips.apics, &processors, entry, config.accelerator)?;
+        let vcpus = Vcpus::start(&board, &chips.apics, &processors, entry, config.accelerator)?;
         let parts = Arc::new(Mutex::new(parts));
         let set_running = set_running(&parts, &vcpus);
         let control = RunControl::new(&processors, &clock, &requests, set_running, config.actions);
@@ -221,6 +224,7 @@ impl Machine {
             }
             Request::PowerOff => return self.shut_down(Cause::GuestShutdown, actions),
             Request::Stop => _ = self.control.stop(RunState::IoError),
+            Request::Panicked => return self.panicked(actions),
             Request::Fail => _ = self.control.stop(RunState::InternalError),
             Request::Reset(cause) => {
                 self.reset();
@@ -229,6 +233,22 @@ impl Machine {
             }
         }
         None
+    }
+
+    /// The guest's kernel has panicked. Failing is for programs, so no pause holds it up.
+    fn panicked(&self, actions: Actions) -> Option<End> {
+        let outcome = actions.panic_outcome();
+        self.control.tell(&MachineEvent::Panicked(outcome));
+        if outcome == PanicOutcome::Runs {
+            return None;
+        }
+        self.control.stop(RunState::GuestPanicked);
+        if outcome == PanicOutcome::Paused {
+            return None;
+        }
+        self.control.tell(&MachineEvent::Shutdown(Cause::GuestPanic));
+        let fails = actions.panic == PanicAction::ExitFailure;
+        Some(if fails { End::Exit(EXIT_FAILURE) } else { End::Shutdown })
     }
 
     fn shut_down(&self, cause: Cause, actions: Actions) -> Option<End> {
@@ -303,7 +323,10 @@ fn surroundings(
         isa_irqs: Arc::clone(&chips.lines) as _,
         pci: Some(Arc::clone(pci.root())),
         power: Arc::clone(requests) as _,
-        events: Arc::clone(&config.events),
+        events: Arc::new(GuestEvents {
+            requests: Arc::clone(requests),
+            outside: Arc::clone(&config.events),
+        }),
         screens: Arc::new(Screens::default()),
         inputs,
         firmware: Arc::clone(&config.firmware_files),

@@ -21,7 +21,9 @@ mod smbios;
 pub use accel::{TranslatorOptions, kvm};
 pub use board::Machine;
 pub use boot::{BootError, Kernel};
-pub use config::{Accelerator, BoardKind, Boot, Config, MachineError, PROCESSORS_MAX, Part, PartError};
+pub use config::{
+    Accelerator, BoardKind, Boot, Config, MachineError, PROCESSORS_MAX, Part, PartError,
+};
 pub use device::{
     Axis, Blob, Button, Cursor, DeviceEvent, EventSink, InputDevice, InputEvent, Inputs, NoEvents,
     Picture, Properties, PropertyKind, PropertyValue, Rectangle, Screen, Screens, Stream,
@@ -31,7 +33,9 @@ pub use devices::virtio::rng::KernelEntropy;
 pub use devices::{catalog, surroundings};
 pub use main_loop::{End, Request, Requests};
 pub use parts::{Plugged, Unplug};
-pub use run_state::{Actions, Cause, MachineEvent, Observer, RunControl, RunState};
+pub use run_state::{
+    Actions, Cause, MachineEvent, Observer, PanicAction, PanicOutcome, RunControl, RunState,
+};
 pub use smbios::{
     Bios, Board as SmbiosBoard, Chassis, MemoryDevice, Processor as SmbiosProcessor, Smbios, System,
 };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use device::Power;
+use device::{DeviceEvent, EventSink, Power};
 use parking_lot::{Condvar, Mutex};
 
 use crate::run_state::Cause;
@@ -19,6 +19,8 @@ pub enum Request {
     Stop,
     /// The accelerator cannot go on with the guest.
     Fail,
+    /// The guest's kernel has panicked.
+    Panicked,
     /// End, with an exit code of the guest's choice (a debug port).
     Exit(u8),
     /// End: somebody outside wants it.
@@ -57,9 +59,14 @@ impl Requests {
         Arc::default()
     }
 
-    /// Asks for something.
+    /// Asks for something. What is already asked for is not asked for twice: a guest that repeats
+    /// itself fills no memory.
     pub fn put(&self, request: Request) {
-        self.state.lock().pending.push(request);
+        let mut state = self.state.lock();
+        if !state.pending.contains(&request) {
+            state.pending.push(request);
+        }
+        drop(state);
         self.changed.notify_one();
     }
 
@@ -80,6 +87,21 @@ impl Requests {
         }
         state.woken = false;
         std::mem::take(&mut state.pending)
+    }
+}
+
+/// Hears what devices tell before the outside does: some of it is for the machine.
+pub struct GuestEvents {
+    pub requests: Arc<Requests>,
+    pub outside: Arc<dyn EventSink>,
+}
+
+impl EventSink for GuestEvents {
+    fn event(&self, id: &str, event: DeviceEvent) {
+        match event {
+            DeviceEvent::Panicked => self.requests.put(Request::Panicked),
+            other => self.outside.event(id, other),
+        }
     }
 }
 

@@ -19,22 +19,12 @@ pub enum RunState {
     Paused,
     /// Switched off by the guest, and kept.
     Shutdown,
-    /// Waits for a saved state.
-    Inmigrate,
-    /// Loads a saved state.
-    RestoreVm,
-    /// Writes its state.
-    SaveVm,
-    /// Has written its state to where another one takes over.
-    Postmigrate,
     /// The guest has panicked.
     GuestPanicked,
     /// A disk failed, and the guest was stopped.
     IoError,
     /// The accelerator cannot go on with the guest.
     InternalError,
-    /// A watchdog stopped it.
-    Watchdog,
 }
 
 /// Why a machine resets or goes off.
@@ -75,6 +65,8 @@ pub enum MachineEvent {
     Shutdown(Cause),
     /// The power button was pressed.
     PowerButton,
+    /// The guest's kernel has panicked, and this is done.
+    Panicked(PanicOutcome),
 }
 
 /// Hears of events. Called from any thread but the vCPUs', without locks.
@@ -90,6 +82,45 @@ pub struct Actions {
     pub reset_is_shutdown: bool,
     /// A guest that goes off stays, paused.
     pub shutdown_pauses: bool,
+    /// For a guest that says that it has panicked.
+    pub panic: PanicAction,
+}
+
+/// What is done with a guest that says that it has panicked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PanicAction {
+    /// It stands still.
+    Pause,
+    /// It goes off, or stands still where those that go off stay.
+    Shutdown,
+    /// The machine ends, and says by its exit code that something was wrong.
+    ExitFailure,
+    /// It goes on.
+    Nothing,
+}
+
+/// What was done with a guest that has panicked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PanicOutcome {
+    /// It stands still.
+    Paused,
+    /// It goes off.
+    PoweredOff,
+    /// It goes on.
+    Runs,
+}
+
+impl Actions {
+    /// What is done with a guest that has panicked.
+    #[must_use]
+    pub fn panic_outcome(self) -> PanicOutcome {
+        match self.panic {
+            PanicAction::Pause => PanicOutcome::Paused,
+            PanicAction::Shutdown if self.shutdown_pauses => PanicOutcome::Paused,
+            PanicAction::Shutdown | PanicAction::ExitFailure => PanicOutcome::PoweredOff,
+            PanicAction::Nothing => PanicOutcome::Runs,
+        }
+    }
 }
 
 /// Starts and stops the machine. Every method may be called from any thread but a vCPU's.
@@ -189,13 +220,8 @@ impl RunControl {
     /// After a reset there is nothing left to be kept: a machine that went off may go on.
     pub(crate) fn forget_end(&self) {
         let mut state = self.state.lock();
-        if matches!(
-            *state,
-            RunState::Shutdown
-                | RunState::GuestPanicked
-                | RunState::Watchdog
-                | RunState::InternalError
-        ) {
+        if matches!(*state, RunState::Shutdown | RunState::GuestPanicked | RunState::InternalError)
+        {
             *state = RunState::Paused;
         }
     }

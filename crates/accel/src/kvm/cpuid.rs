@@ -9,7 +9,10 @@ use super::{KvmError, failed};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Model {
     /// The host's processor, with everything that KVM can give.
-    Host,
+    Host {
+        /// Without what another host could not go on with: a TSC of constant rate.
+        migratable: bool,
+    },
     /// A plain 64-bit processor, the same on every host: QEMU's `qemu64`.
     Plain,
 }
@@ -17,6 +20,7 @@ pub enum Model {
 const HYPERVISOR: u32 = 1 << 31; // leaf 1, ECX
 const DEADLINE_TIMER: u32 = 1 << 24; // leaf 1, ECX
 const X2APIC: u32 = 1 << 21; // leaf 1, ECX
+const INVARIANT_TSC: u32 = 1 << 8; // leaf 0x80000007, EDX
 const HAS_THREADS: u32 = 1 << 28; // leaf 1, EDX
 
 /// Leaf 1 of the plain model: SSE3 and CMPXCHG16B, with what KVM itself makes.
@@ -49,6 +53,11 @@ impl Identity {
         for entry in entries.iter_mut().filter(|entry| entry.function == 1) {
             // The kernel leaves to us what depends on where the local APIC is: it is there.
             entry.ecx |= HYPERVISOR | X2APIC | if deadline { DEADLINE_TIMER } else { 0 };
+        }
+        if model == (Model::Host { migratable: true }) {
+            for entry in entries.iter_mut().filter(|entry| entry.function == 0x8000_0007) {
+                entry.edx &= !INVARIANT_TSC;
+            }
         }
         if model == Model::Plain {
             entries.retain(|entry| is_plain(entry.function));

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use memory::{AddressSpace, Owner, PAGE_SIZE, Ram, Region};
 use parking_lot::{Condvar, Mutex};
 
-use super::{KvmError, KvmMachine, Model, Options, Vm};
+pub use super::KvmError;
+use super::{KvmMachine, Model, Options, Vm};
 use crate::jit::JitMachine;
 use crate::{Board, Chipset, Processors, TranslatorOptions};
 
@@ -60,7 +61,7 @@ pub enum ProbeError {
 pub fn kvm() -> Result<Speed, ProbeError> {
     let guest = Guest::new()?;
     let vm = Vm::new()?;
-    let options = Options { vm, model: Model::Host };
+    let options = Options { vm, model: Model::Host { migratable: true } };
     let machine = KvmMachine::start(&guest.board, &guest.processors, None, options)?;
     let result = guest.run();
     machine.join();

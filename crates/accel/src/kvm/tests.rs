@@ -131,7 +131,7 @@ impl Rig {
         let chipset = Arc::clone(&witness) as Arc<dyn Chipset>;
         let board = Board { memory, ports, chipset };
         let processors = Processors::new(count);
-        let options = Options { vm, model: Model::Host };
+        let options = Options { vm, model: Model::Host { migratable: true } };
         let machine = KvmMachine::start(&board, &processors, entry, options).unwrap();
         Some(Self { ram, board, witness, processors, machine })
     }

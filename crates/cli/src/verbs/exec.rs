@@ -67,6 +67,7 @@ fn primary(connection: &mut Connection) -> Result<Machine, Failure> {
         memory: None,
         disk: None,
         ports: Vec::new(),
+        accel: None,
         no_wait: false,
         timeout: BOOT_PATIENCE,
         offline: false,

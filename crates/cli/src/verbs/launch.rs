@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use guests::cache::Cache;
 use guests::{Progress, disk, spark};
-use libvirt_compat::xml::Element;
+use libvirt_compat::Error;
+use libvirt_compat::xml::{self, Element};
 use serde_json::{Map, json};
 
-use crate::arguments::{Format, Launch, Level};
+use crate::arguments::{Accel, Format, Launch, Level};
 use crate::daemon::Connection;
 use crate::failure::{Failure, TIMEOUT, USAGE};
 use crate::guest;
@@ -98,13 +99,33 @@ pub fn create(
         deleted: false,
         ports: what.ports.clone(),
     };
-    let plan =
-        Plan { name: &name, memory, cpus: what.cpus.unwrap_or(1), image: &image, note: &note };
+    let plan = Plan {
+        name: &name,
+        memory,
+        cpus: what.cpus.unwrap_or(1),
+        kvm: runs_on_kvm(connection, what.accel)?,
+        image: &image,
+        note: &note,
+    };
     let made = define_and_start(connection, &plan, line);
     if made.is_err() {
         _ = fs::remove_file(&overlay); // nobody else knows of it
     }
     made
+}
+
+/// What was asked for, or what the daemon offers: KVM where a micro guest has shown its speed.
+fn runs_on_kvm(connection: &mut Connection, asked: Option<Accel>) -> Result<bool, Failure> {
+    if let Some(asked) = asked {
+        return Ok(asked == Accel::Kvm);
+    }
+    let failed =
+        |error: &Error| Failure::new("The daemon does not tell what it offers").because(error);
+    let text = connection.client.connect_get_capabilities().map_err(|error| failed(&error))?;
+    let capabilities = xml::parse(&text, "capabilities").map_err(|error| failed(&error))?;
+    Ok(capabilities.all("guest").filter_map(|guest| guest.child("arch")).any(|arch| {
+        arch.is("name", "x86_64") && arch.all("domain").any(|domain| domain.is("type", "kvm"))
+    }))
 }
 
 fn define_and_start(
@@ -160,6 +181,7 @@ struct Plan<'a> {
     name: &'a str,
     memory: u64,
     cpus: u32,
+    kvm: bool,
     image: &'a spark::Image,
     note: &'a Note,
 }
@@ -176,7 +198,7 @@ impl Plan<'_> {
             .with_child(Element::with_text("initrd", self.image.initrd.display()))
             .with_child(Element::with_text("cmdline", command_line));
         Element::new("domain")
-            .with("type", "qemu")
+            .with("type", if self.kvm { "kvm" } else { "qemu" })
             .with_child(Element::with_text("name", self.name))
             .with_child(Element::new("metadata").with_child(self.note.to_element()))
             .with_child(Element::with_text("memory", self.memory >> 10).with("unit", "KiB"))

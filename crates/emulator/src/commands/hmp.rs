@@ -87,7 +87,10 @@ const ROWS: &[Row] = &[
 const INFO: &[Row] = &[
     row(&["chardev"], "", "show the character devices", info_characters),
     row(&["cpus"], "", "show infos for each CPU", info_processors),
-    row(&["kvm"], "", "show KVM information", |_, _| Ok("kvm support: not compiled\n".into())),
+    row(&["kvm"], "", "show KVM information", |emulator, _| {
+        let state = if emulator.machine.is_on_kvm() { "enabled" } else { "disabled" };
+        Ok(format!("kvm support: {state}\n"))
+    }),
     row(&["mice"], "", "show which guest mouse is receiving events", input::info_mice),
     row(&["name"], "", "show the current VM name", info_name),
     row(&["network"], "", "show the network state", info_network),

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{Answer, Arguments, Command, plain, schema};
 use crate::emulator::Emulator;
-use crate::{PACKAGE, QEMU_VERSION, boards, help};
+use crate::{PACKAGE, QEMU_VERSION, acceleration, boards, help};
 
 pub const COMMANDS: &[Command] = &[
     plain("query-version", "{}", "VersionInfo", version),
@@ -54,8 +54,8 @@ fn uuid(emulator: &Arc<Emulator>, _: &Arguments) -> Answer {
     Ok(json!({"UUID": uuid_text(emulator.options.board.uuid.unwrap_or_default())}))
 }
 
-fn kvm(_: &Arc<Emulator>, _: &Arguments) -> Answer {
-    Ok(json!({"enabled": false, "present": false}))
+fn kvm(emulator: &Arc<Emulator>, _: &Arguments) -> Answer {
+    Ok(json!({"enabled": emulator.machine.is_on_kvm(), "present": true}))
 }
 
 fn machines(_: &Arc<Emulator>, _: &Arguments) -> Answer {
@@ -77,7 +77,7 @@ fn machines(_: &Arc<Emulator>, _: &Arguments) -> Answer {
 fn processor_models(_: &Arc<Emulator>, _: &Arguments) -> Answer {
     let model = |(name, _): &(&str, &str)| {
         json!({"name": name, "typename": format!("{name}-x86_64-cpu"), "static": false,
-            "migration-safe": *name != "max", "unavailable-features": [], "deprecated": false})
+            "migration-safe": !acceleration::is_whole_host(name), "unavailable-features": [], "deprecated": false})
     };
     Ok(help::PROCESSORS.iter().map(model).collect::<Vec<Value>>().into())
 }

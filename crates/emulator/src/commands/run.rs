@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::{Answer, Arguments, Command, plain};
 use crate::emulator::Emulator;
+use crate::options::panic_action;
 
 pub const COMMANDS: &[Command] = &[
     plain("query-status", "{}", "StatusInfo", status),
@@ -16,7 +17,12 @@ pub const COMMANDS: &[Command] = &[
     plain("quit", "{}", "", quit),
     plain("system_reset", "{}", "", reset),
     plain("system_powerdown", "{}", "", power_down),
-    plain("set-action", "{ reboot?: RebootAction, shutdown?: ShutdownAction }", "", set_action),
+    plain(
+        "set-action",
+        "{ reboot?: RebootAction, shutdown?: ShutdownAction, panic?: PanicAction }",
+        "",
+        set_action,
+    ),
     plain("query-cpus-fast", "{}", "[CpuInfoFast]", processors),
     plain("query-hotpluggable-cpus", "{}", "[HotpluggableCPU]", slots),
 ];
@@ -35,7 +41,7 @@ pub fn stop(emulator: &Arc<Emulator>, _: &Arguments) -> Answer {
 /// `cont`.
 pub fn resume(emulator: &Arc<Emulator>, _: &Arguments) -> Answer {
     match emulator.machine.control().state() {
-        RunState::Shutdown | RunState::GuestPanicked => {
+        RunState::Shutdown | RunState::InternalError => {
             Err(Refusal::new("Resetting the Virtual Machine is required"))
         }
         _ => {
@@ -71,6 +77,8 @@ fn set_action(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
         if let Some(action) = arguments.get("shutdown") {
             actions.shutdown_pauses = action == "pause";
         }
+        let panic = arguments.get("panic").and_then(Value::as_str).and_then(panic_action);
+        actions.panic = panic.unwrap_or(actions.panic);
     });
     Ok(json!({}))
 }

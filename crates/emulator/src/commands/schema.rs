@@ -18,6 +18,7 @@ enum ShutdownCause { none, host-error, host-qmp-quit, host-qmp-system-reset, hos
     host-ui, guest-shutdown, guest-reset, guest-panic, subsystem-reset, snapshot-load }
 enum RebootAction { reset, shutdown }
 enum ShutdownAction { poweroff, pause }
+enum PanicAction { pause, shutdown, exit-failure, none }
 struct ChardevInfo { label: str, filename: str, frontend-open: bool }
 struct ChardevBackendInfo { name: str }
 struct ChardevReturn { pty?: str }

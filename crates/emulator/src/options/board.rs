@@ -66,7 +66,8 @@ impl Board {
                     let unknown = || format!("unsupported machine type: \"{value}\"\n{hint}");
                     self.name = boards::full_name(&value).ok_or_else(unknown)?;
                 }
-                "accel" => accelerator.add(&value)?,
+                "accel" => accelerator.add(&value, None)?,
+                "kernel-irqchip" => super::accelerator::irqchip(&value)?,
                 _ => self.properties.push((key, value)),
             }
         }

@@ -14,10 +14,10 @@ use qemu_compat::system::options::{Typed, scan};
 use qemu_compat::system::values;
 use serde_json::{Map, Value};
 
-pub use accelerator::Accelerator;
+pub use accelerator::{Accelerator, Wanted};
 pub use board::Board;
 pub use monitors::{Mode, MonitorOption};
-pub use run::{ClockBase, RunOptions};
+pub use run::{ClockBase, RunOptions, panic_action};
 pub use screen::{Card, Place, VncOption};
 
 /// What the command line asks for.

@@ -1,6 +1,6 @@
 //! How the machine and the process run: start, end, clock, files.
 
-use machine::Actions;
+use machine::{Actions, PanicAction};
 use qemu_compat::system::values;
 
 use super::{Refusal, pairs, parsed};
@@ -50,13 +50,28 @@ pub enum ClockBase {
     Fixed(i64),
 }
 
+/// By QEMU's names.
+pub fn panic_action(name: &str) -> Option<PanicAction> {
+    Some(match name {
+        "pause" => PanicAction::Pause,
+        "shutdown" => PanicAction::Shutdown,
+        "exit-failure" => PanicAction::ExitFailure,
+        "none" => PanicAction::Nothing,
+        _ => return None,
+    })
+}
+
 impl RunOptions {
     pub(super) fn unset() -> Self {
         Self {
             name: None,
             title: None,
             paused: false,
-            actions: Actions { reset_is_shutdown: false, shutdown_pauses: false },
+            actions: Actions {
+                reset_is_shutdown: false,
+                shutdown_pauses: false,
+                panic: PanicAction::Shutdown,
+            },
             clock: Clock { base: ClockBase::Utc, slew: false },
             daemonize: false,
             pid_file: None,
@@ -121,11 +136,15 @@ impl RunOptions {
                 ("reboot", "shutdown") => self.actions.reset_is_shutdown = true,
                 ("shutdown", "poweroff") => self.actions.shutdown_pauses = false,
                 ("shutdown", "pause") => self.actions.shutdown_pauses = true,
+                ("panic", name) => {
+                    let refusal = || format!("Parameter '{key}' does not accept value '{value}'");
+                    self.actions.panic = panic_action(name).ok_or_else(refusal)?;
+                }
                 ("reboot" | "shutdown", _) => {
                     return Err(format!("Parameter '{key}' does not accept value '{value}'"));
                 }
-                ("panic" | "watchdog", _) => {
-                    return Err(format!("action '{key}' is not built in Hostel"));
+                ("watchdog", _) => {
+                    return Err("there is no watchdog device in Hostel".to_owned());
                 }
                 _ => return Err(format!("Invalid parameter '{key}'")),
             }

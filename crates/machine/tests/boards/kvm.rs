@@ -17,7 +17,8 @@ fn rom(code: &[u8]) -> Vec<u8> {
 fn rig(board: BoardKind, rom: Vec<u8>) -> Option<Rig> {
     let vm = Vm::new().ok()?;
     let mut rig = Rig::new(board, rom);
-    rig.config.accelerator = Accelerator::Kvm(Options { vm, model: Model::Host });
+    rig.config.accelerator =
+        Accelerator::Kvm(Options { vm, model: Model::Host { migratable: true } });
     Some(rig)
 }
 
@@ -75,5 +76,6 @@ fn seabios_speaks() {
     let Some(rig) = rig(BoardKind::Q35, image) else {
         tests::skip!("no KVM that can be used here");
     };
-    rig.run_until("SeaBIOS (version");
+    let log = rig.run_until("No bootable device");
+    assert!(log.contains("SeaBIOS (version"), "{log}");
 }

@@ -3,5 +3,6 @@
 mod firmware;
 mod kvm;
 mod linux;
+mod panic;
 mod rig;
 mod virtio;

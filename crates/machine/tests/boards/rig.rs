@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use device::{Blob, Stream, StreamPeer};
 use machine::surroundings::{Backends, Firmware};
 use machine::{
-    Accelerator, Actions, BoardKind, Boot, Cause, Config, End, Kernel, Machine, NoEvents, Part, Properties,
-    PropertyValue, Request, Smbios, TranslatorOptions,
+    Accelerator, Actions, BoardKind, Boot, Cause, Config, End, Kernel, Machine, NoEvents,
+    PanicAction, Part, Properties, PropertyValue, Request, Smbios, TranslatorOptions,
 };
 use parking_lot::{Condvar, Mutex};
 
@@ -172,7 +172,11 @@ impl Rig {
             smbios: Smbios::default(),
             fw_cfg: Vec::new(),
             clock_offset_s: 0,
-            actions: Actions { reset_is_shutdown: false, shutdown_pauses: false },
+            actions: Actions {
+                reset_is_shutdown: false,
+                shutdown_pauses: false,
+                panic: PanicAction::Shutdown,
+            },
             accelerator: Accelerator::Translator(TranslatorOptions {
                 cache_bytes: 32 << 20,
                 ..TranslatorOptions::detect()

@@ -27,7 +27,7 @@ pub fn unsupported(text: impl Into<String>) -> Error {
 
 /// Parses a definition and fills in everything.
 pub fn domain(text: &str, emulators: &Emulators, nvram: &Path) -> Result<Element> {
-    let kvm = emulators.kvm_works();
+    let kvm = text.contains("kvm") && emulators.kvm_runs();
     let mut document = with_defaults(kvm, |defaults| domain::complete(text, defaults))?;
     refuse_unknown(&document)?;
     let emulator = emulators.of(&document)?;

@@ -1,5 +1,6 @@
 //! QEMU, ours or the reference: driven by its command line and its monitor, never linked.
 
+mod kvm;
 mod probe;
 mod capabilities;
 mod complete;

@@ -15,6 +15,8 @@ use parking_lot::Mutex;
 use qemu_compat::qmp::{Client, Incoming};
 use serde_json::{Value, json};
 
+use super::kvm::Kvm;
+
 /// One emulator binary.
 #[derive(Clone, Debug)]
 pub struct Emulator {
@@ -100,7 +102,8 @@ pub struct Emulators {
     cache: PathBuf,
     /// A leaf, held while a binary is asked, so that it is asked once.
     known: Mutex<HashMap<PathBuf, (Identity, Arc<Emulator>)>>,
-    kvm: Mutex<Option<bool>>,
+    /// A leaf, held while the micro guest runs, so that it runs once.
+    kvm: Mutex<Option<Kvm>>,
 }
 
 impl Emulators {
@@ -189,19 +192,18 @@ impl Emulators {
         if same { understand(&identity.0, &value["answers"]).ok() } else { None }
     }
 
-    /// Whether KVM is offered: the device can be opened, and the processor really virtualizes.
-    /// A software KVM that merely opens is slower than the translator.
+    /// Whether KVM is offered: a micro guest has shown that it works at speed.
     pub fn kvm_works(&self) -> bool {
-        *self.kvm.lock().get_or_insert_with(|| {
-            let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-            let flags = cpuinfo.lines().find(|line| line.starts_with("flags"));
-            let virtualizes = flags.is_some_and(|flags| {
-                flags.split_whitespace().any(|flag| matches!(flag, "vmx" | "svm"))
-            });
-            let foreign = ARCH != "x86_64";
-            let opens = fs::OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok();
-            opens && (virtualizes || foreign)
-        })
+        self.kvm() == Kvm::Fast
+    }
+
+    /// Whether KVM can be had by those who ask for it by name.
+    pub fn kvm_runs(&self) -> bool {
+        self.kvm() != Kvm::Absent
+    }
+
+    fn kvm(&self) -> Kvm {
+        *self.kvm.lock().get_or_insert_with(|| Kvm::find_out(&self.cache))
     }
 }
 
