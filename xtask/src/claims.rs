@@ -53,6 +53,14 @@ pub const CLAIMS: &[Claim] = &[
         test: "machine::four_cpus_work_in_parallel",
     },
     Claim {
+        what: "SeaBIOS and small guests run on KVM, interrupts and resets included",
+        test: "kvm::seabios_speaks",
+    },
+    Claim {
+        what: "`hostel doctor` says what this host can do, by a guest that it runs on KVM and without",
+        test: "accelerators::the_doctor_says_of_each_thing_how_it_is",
+    },
+    Claim {
         what: "Translated x86 instructions agree with the host's processor",
         test: "every_encoding_agrees_with_the_host",
     },
