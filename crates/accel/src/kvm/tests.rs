@@ -357,3 +357,22 @@ fn slots_follow_the_memory_map() {
     rig.machine.slots.changed(&FlatView::default(), &rig.board.memory.view());
     assert_eq!(numbers().len(), 3, "nothing has changed");
 }
+
+#[test]
+fn the_plain_model_hides_the_host() {
+    let Ok(vm) = Vm::new() else {
+        ::tests::skip!("no KVM that can be used here");
+    };
+    let model = Model::Plain { brand: "A plain processor" };
+    let identity = cpuid::Identity::new(&vm.kvm, model, 4).unwrap();
+    let leaves = identity.of(3);
+    let leaf = |number: u32| {
+        *leaves.as_slice().iter().find(|entry| entry.function == number).expect("the leaf is there")
+    };
+    assert_eq!(leaf(0x8000_0002).eax.to_le_bytes(), *b"A pl");
+    assert_eq!(leaf(0).edx.to_le_bytes(), *b"enti");
+    assert_eq!((leaf(1).ebx >> 24, leaf(1).ebx >> 16 & 0xff), (3, 4), "number and count");
+    assert!(!leaves.as_slice().iter().any(|entry| entry.function == 7), "no newer features");
+    let avx = 1 << 28;
+    assert_eq!(leaf(1).ecx & avx, 0);
+}

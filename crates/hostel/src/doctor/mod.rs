@@ -113,7 +113,7 @@ pub fn run(arguments: &[OsString]) -> ExitCode {
         Ok(Some(request)) => request,
         Ok(None) => {
             let names: Vec<&str> = CHECKS.iter().map(|check| check.name).collect();
-            print!("{USAGE}Checks: {}\n", names.join(", "));
+            println!("{USAGE}Checks: {}", names.join(", "));
             return ExitCode::SUCCESS;
         }
         Err(error) => {
