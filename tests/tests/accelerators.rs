@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 fn doctor(arguments: &[&str]) -> (Value, Option<i32>) {
-    let output = tests::hostel().arg("doctor").args(arguments).output().unwrap();
+    let output = tests::hostel().arg("doctor").args(arguments).output().expect("hostel runs");
     (serde_json::from_slice(&output.stdout).unwrap_or_default(), output.status.code())
 }
 
@@ -25,10 +25,10 @@ fn info_kvm(mut command: Command, options: &str) -> (String, String, Option<i32>
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .unwrap();
+        .expect("the emulator starts");
     // An emulator that ends at once reads nothing.
-    _ = child.stdin.take().unwrap().write_all(b"info kvm\nquit\n");
-    let output = child.wait_with_output().unwrap();
+    _ = child.stdin.take().expect("it is piped").write_all(b"info kvm\nquit\n");
+    let output = child.wait_with_output().expect("it ends");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (text(&output.stdout), text(&output.stderr), output.status.code())
 }
@@ -60,7 +60,7 @@ fn the_doctor_says_of_each_thing_how_it_is() {
     let (document, code) = doctor(&["--format", "json"]);
     let checks = document["checks"].as_array().expect("a list");
     for check in checks {
-        let verdict = check["verdict"].as_str().unwrap();
+        let verdict = check["verdict"].as_str().expect("a verdict");
         assert!(["ok", "notice", "problem"].contains(&verdict), "{check}");
         assert_eq!(verdict == "ok", check["advice"].is_null(), "{check}");
     }
