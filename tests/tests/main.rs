@@ -2,6 +2,7 @@
 
 mod executable;
 mod machine;
+mod accelerators;
 mod arm64;
 mod linux_user;
 mod screen;

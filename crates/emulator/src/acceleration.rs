@@ -11,6 +11,9 @@ use crate::options::{Options, Wanted};
 /// Before messages that do not end the program.
 const PROGRAM: &str = "qemu-system-x86_64";
 
+/// What the guest reads of `qemu64`.
+const PLAIN_BRAND: &str = "QEMU Virtual CPU version 2.5+";
+
 /// Models that are all that the accelerator has.
 pub fn is_whole_host(model: &str) -> bool {
     matches!(model, "host" | "max")
@@ -46,7 +49,7 @@ fn translator(options: &Options) -> Result<Accelerator> {
 fn model(options: &Options) -> Model {
     let board = &options.board;
     if !is_whole_host(&board.processor) {
-        return Model::Plain;
+        return Model::Plain { brand: PLAIN_BRAND };
     }
     let fixed = board.features.iter().rev().find(|(name, _)| name == "migratable");
     Model::Host { migratable: fixed.is_none_or(|(_, value)| value != "off") }

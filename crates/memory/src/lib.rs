@@ -29,6 +29,23 @@ pub trait Io: Send + Sync {
 
     /// Writes the low `size` bytes of `value` at `offset` from the region's start.
     fn write(&self, offset: u64, size: u8, value: u64);
+
+    /// Registers that only say that they were written. An accelerator may take their writes without
+    /// stopping the guest, several as one, and carry them out a little later, as a write of zero.
+    fn doorbells(&self) -> Option<Doorbells> {
+        None
+    }
+}
+
+/// A row of registers, each the same distance from the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Doorbells {
+    /// The first one's offset.
+    pub offset: u64,
+    /// From one to the next.
+    pub stride: u64,
+    /// How many.
+    pub count: u64,
 }
 
 /// All ones in `size` bytes: what an empty bus reads as.

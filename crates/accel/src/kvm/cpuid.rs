@@ -13,8 +13,11 @@ pub enum Model {
         /// Without what another host could not go on with: a TSC of constant rate.
         migratable: bool,
     },
-    /// A plain 64-bit processor, the same on every host: QEMU's `qemu64`.
-    Plain,
+    /// A plain 64-bit processor, the same on every host.
+    Plain {
+        /// What it calls itself: up to 47 bytes of ASCII.
+        brand: &'static str,
+    },
 }
 
 const HYPERVISOR: u32 = 1 << 31; // leaf 1, ECX
@@ -33,8 +36,6 @@ const PLAIN_EXTENDED_EDX: u32 = 0x0183_f3ff | 1 << 11 | 1 << 20 | 1 << 29;
 const PLAIN_SIGNATURE: u32 = 0x0006_0fb1;
 const PLAIN_LEAF_MAX: u32 = 0xd;
 const PLAIN_EXTENDED_LEAF_MAX: u32 = 0x8000_0008;
-const PLAIN_BRAND: &[u8; 48] =
-    b"QEMU Virtual CPU version 2.5+\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
 
 /// CPUID for all vCPUs of a machine.
 pub struct Identity {
@@ -59,9 +60,9 @@ impl Identity {
                 entry.edx &= !INVARIANT_TSC;
             }
         }
-        if model == Model::Plain {
+        if let Model::Plain { brand } = model {
             entries.retain(|entry| is_plain(entry.function));
-            entries.iter_mut().for_each(make_plain);
+            entries.iter_mut().for_each(|entry| make_plain(entry, brand.as_bytes()));
         }
         Ok(Self { entries, count: u32::try_from(count).unwrap_or(u32::MAX) })
     }
@@ -114,9 +115,10 @@ fn is_plain(leaf: u32) -> bool {
     leaf <= 1 || hypervisor || (0x8000_0000..=PLAIN_EXTENDED_LEAF_MAX).contains(&leaf)
 }
 
-fn make_plain(entry: &mut kvm_cpuid_entry2) {
+fn make_plain(entry: &mut kvm_cpuid_entry2, brand: &[u8]) {
     let word = |text: &[u8], at: usize| {
-        text.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_le_bytes)
+        let byte = |index: usize| text.get(at + index).copied().unwrap_or(0);
+        u32::from_le_bytes([byte(0), byte(1), byte(2), byte(3)])
     };
     match entry.function {
         0 | 0x8000_0000 => {
@@ -137,12 +139,12 @@ fn make_plain(entry: &mut kvm_cpuid_entry2) {
             entry.ecx &= PLAIN_EXTENDED_ECX;
             entry.edx &= PLAIN_EXTENDED_EDX;
         }
-        brand @ 0x8000_0002..=0x8000_0004 => {
-            let at = (brand - 0x8000_0002) as usize * 16;
-            entry.eax = word(PLAIN_BRAND, at);
-            entry.ebx = word(PLAIN_BRAND, at + 4);
-            entry.ecx = word(PLAIN_BRAND, at + 8);
-            entry.edx = word(PLAIN_BRAND, at + 12);
+        leaf @ 0x8000_0002..=0x8000_0004 => {
+            let at = (leaf - 0x8000_0002) as usize * 16;
+            entry.eax = word(brand, at);
+            entry.ebx = word(brand, at + 4);
+            entry.ecx = word(brand, at + 8);
+            entry.edx = word(brand, at + 12);
         }
         0x8000_0007 => (entry.eax, entry.ebx, entry.ecx, entry.edx) = (0, 0, 0, 0),
         0x8000_0008 => entry.ebx = 0,

@@ -8,6 +8,7 @@
 
 mod clock;
 mod cpuid;
+mod doorbells;
 mod interrupts;
 mod kick;
 pub mod probe;
@@ -138,6 +139,7 @@ pub struct KvmMachine {
     interrupts: Arc<Interrupts>,
     slots: Arc<slots::Slots>,
     clock: clock::GuestClock,
+    doorbells: Option<Arc<doorbells::Doorbells>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -171,9 +173,21 @@ impl KvmMachine {
                 .map_err(KvmError::Thread)?;
             threads.push(thread);
         }
+        // What vCPUs would otherwise do themselves.
+        let wildcards =
+            kvm.check_extension(Cap::Ioeventfd) && kvm.check_extension(Cap::IoeventfdNoLength);
+        let doorbells = match wildcards {
+            true => {
+                let started = doorbells::Doorbells::start(&fd, &board.memory);
+                let (doorbells, thread) = started.map_err(KvmError::Thread)?;
+                threads.push(thread);
+                Some(doorbells)
+            }
+            false => None,
+        };
         let interrupts = Arc::new(Interrupts::new(&fd));
         let clock = clock::GuestClock::new(&kvm);
-        Ok(Self { fd, interrupts, slots, clock, threads: Mutex::new(threads) })
+        Ok(Self { fd, interrupts, slots, clock, doorbells, threads: Mutex::new(threads) })
     }
 
     /// Where interrupt messages go.
@@ -199,6 +213,9 @@ impl KvmMachine {
 
     /// Waits until all threads have ended, after [`Processors::quit`].
     pub fn join(&self) {
+        if let Some(doorbells) = &self.doorbells {
+            doorbells.quit();
+        }
         let threads = std::mem::take(&mut *self.threads.lock());
         for thread in threads {
             // A vCPU thread that panicked has said so itself.

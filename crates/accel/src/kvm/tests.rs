@@ -50,6 +50,27 @@ impl Witness {
     }
 }
 
+/// Registers that only want to know that they were written, and by whom.
+#[derive(Default)]
+struct Bells {
+    rung: Mutex<Vec<(u64, String)>>,
+}
+
+impl Io for Bells {
+    fn read(&self, _: u64, _: u8) -> u64 {
+        0
+    }
+
+    fn write(&self, offset: u64, _: u8, _: u64) {
+        let thread = thread::current().name().unwrap_or_default().to_owned();
+        self.rung.lock().push((offset, thread));
+    }
+
+    fn doorbells(&self) -> Option<memory::Doorbells> {
+        Some(memory::Doorbells { offset: 0x10, stride: 4, count: 3 })
+    }
+}
+
 const SHUT_DOWN: u64 = u64::MAX;
 const ENDED: u64 = u64::MAX - 1;
 
@@ -356,4 +377,50 @@ fn slots_follow_the_memory_map() {
     assert_eq!(numbers().len(), 3);
     rig.machine.slots.changed(&FlatView::default(), &rig.board.memory.view());
     assert_eq!(numbers().len(), 3, "nothing has changed");
+}
+
+#[test]
+fn the_plain_model_hides_the_host() {
+    let Ok(vm) = Vm::new() else {
+        ::tests::skip!("no KVM that can be used here");
+    };
+    let model = Model::Plain { brand: "A plain processor" };
+    let identity = cpuid::Identity::new(&vm.kvm, model, 4).unwrap();
+    let leaves = identity.of(3);
+    let leaf = |number: u32| {
+        *leaves.as_slice().iter().find(|entry| entry.function == number).expect("the leaf is there")
+    };
+    assert_eq!(leaf(0x8000_0002).eax.to_le_bytes(), *b"A pl");
+    assert_eq!(leaf(0).edx.to_le_bytes(), *b"enti");
+    assert_eq!((leaf(1).ebx >> 24, leaf(1).ebx >> 16 & 0xff), (3, 4), "number and count");
+    assert!(!leaves.as_slice().iter().any(|entry| entry.function == 7), "no newer features");
+    let avx = 1 << 28;
+    assert_eq!(leaf(1).ecx & avx, 0);
+}
+
+#[test]
+fn doorbells_ring_beside_the_guest() {
+    // mov ebx, 0xc0000000; mov word [rbx + 0x14], 1; mov [rbx + 0x20], 1 (no bell); say 'D'; hlt
+    let code = [
+        0xbb, 0, 0, 0, 0xc0, 0x66, 0xc7, 0x43, 0x14, 1, 0, 0x66, 0xc7, 0x43, 0x20, 1, 0, 0xb0,
+        b'D', 0xe6, 0x70, 0xfa, 0xf4,
+    ];
+    let rig = rig!(Rig::long(1, &[&code]));
+    if rig.machine.doorbells.is_none() {
+        ::tests::skip!("this KVM has no ioeventfd");
+    }
+    let bells = Arc::new(Bells::default());
+    let owner = Owner::Io(Arc::clone(&bells) as Arc<dyn Io>);
+    rig.board.memory.add(Region::new("bells", 0xc000_0000, 0x1000, owner));
+    rig.processors.resume();
+    rig.witness.says(b'D');
+    let end = Instant::now() + PATIENCE;
+    while bells.rung.lock().len() < 2 {
+        assert!(Instant::now() < end, "{:?}", bells.rung.lock());
+        thread::yield_now();
+    }
+    let mut rung = bells.rung.lock().clone();
+    rung.sort_unstable();
+    let by = |offset, thread: &str| (offset, thread.to_owned());
+    assert_eq!(rung, [by(0x14, "doorbells"), by(0x20, "CPU 0/KVM")]);
 }

@@ -1,9 +1,11 @@
 //! Boards on KVM. A software KVM is slow, so guests are small.
 
+use std::sync::Arc;
+
 use machine::kvm::{Model, Options, Vm};
 use machine::{Accelerator, BoardKind};
 
-use crate::rig::{Rig, firmware};
+use crate::rig::{Rig, boot_disk, firmware, part, text};
 
 /// A ROM of 64 KiB with this code at its start, to which the reset vector leads.
 fn rom(code: &[u8]) -> Vec<u8> {
@@ -57,7 +59,7 @@ fn a_reset_from_outside_starts_the_guest_again() {
     let Some(rig) = rig(BoardKind::Pc, rom(&code)) else {
         tests::skip!("no KVM that can be used here");
     };
-    let debug = std::sync::Arc::clone(&rig.debug);
+    let debug = Arc::clone(&rig.debug);
     let (log, ..) = rig.run(move |machine, _| {
         (1..4).all(|times| {
             let seen = debug.wait_for_times("a", times);
@@ -78,4 +80,20 @@ fn seabios_speaks() {
     };
     let log = rig.run_until("No bootable device");
     assert!(log.contains("SeaBIOS (version"), "{log}");
+}
+
+/// The queue's doorbell, the worker and the interrupt, all beside the guest.
+#[test]
+fn seabios_boots_from_a_virtio_disk() {
+    let Some(image) = firmware("seabios/bios-256k.bin") else {
+        tests::skip!("SeaBIOS was not fetched");
+    };
+    let Some(mut rig) = rig(BoardKind::Q35, image) else {
+        tests::skip!("no KVM that can be used here");
+    };
+    let disk = boot_disk("the boot sector speaks\n");
+    rig.config.backends.drives.insert("disk", disk as Arc<dyn block::Node>);
+    rig.config.parts.push(part("virtio-blk-pci", &[("drive", text("disk"))]));
+    let serial = Arc::clone(&rig.serial);
+    rig.run(move |_, _| serial.wait_for("the boot sector speaks"));
 }

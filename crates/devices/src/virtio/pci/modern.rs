@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 
 use device::Io;
+use memory::Doorbells;
 
 use super::{Interrupts, NO_VECTOR};
 use crate::virtio::transport::{Core, QueueSetup};
@@ -215,11 +216,14 @@ fn address(setup: &mut QueueSetup, register: u64) -> &mut u64 {
 pub(super) struct Window {
     registers: Arc<Registers>,
     part: Part,
+    queues: u64,
 }
 
 impl Window {
     pub fn new(registers: &Arc<Registers>, part: Part) -> Self {
-        Self { registers: Arc::clone(registers), part }
+        // Asked for now: later, whoever asks may hold locks.
+        let queues = u64::from(registers.core().queue_count());
+        Self { registers: Arc::clone(registers), part, queues }
     }
 }
 
@@ -230,5 +234,10 @@ impl Io for Window {
 
     fn write(&self, offset: u64, size: u8, value: u64) {
         self.registers.write(self.part.offset() + offset, size, value);
+    }
+
+    fn doorbells(&self) -> Option<Doorbells> {
+        let stride = u64::from(NOTIFY_MULTIPLIER);
+        (self.part == Part::Notify).then_some(Doorbells { offset: 0, stride, count: self.queues })
     }
 }
