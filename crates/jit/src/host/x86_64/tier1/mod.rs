@@ -87,6 +87,9 @@ enum Cold {
     Back { from: Label, target: u64, variant: bool },
     /// An indirect target is not in the jump cache; it is in `pc`.
     Lookup { from: Label, pc: u8 },
+    /// The same of a target known here, whose pc this comes with; or leaves because of an exit
+    /// request.
+    Far { from: [Label; 2] },
     /// A return that does not match: resets the return stack, then the jump cache.
     Mismatch { from: Label, pc: u8, variant: bool },
     /// No room on the return stack: empties it.
