@@ -103,7 +103,7 @@ mod types;
 
 pub use build::{Ir, compute};
 pub use lane::{Encoding, Form, Lane, LaneRow};
-pub use op::{AtomicOp, Code, Info, Op, Repeat};
+pub use op::{AtomicOp, Code, Info, Op, Operands, Repeat};
 pub use types::{
     ADJUST, CARRY, Cmp, Cond, FlagKind, FpRule, Mem, MinMaxRule, NanRule, OVERFLOW, PARITY,
     PackedRule, Reg, Round, SIGN, STATUS, Saturate, Type, Value, ZERO,

@@ -37,15 +37,39 @@ impl Op {
     }
 
     /// The operands that are values.
-    pub fn operands(&self) -> impl Iterator<Item = Value> + use<> {
-        let all = [self.a, self.b, self.c];
-        let plain_c = matches!(self.code, Code::Lanes | Code::Packed)
-            && form_has_imm(Lane::from_aux(self.aux & 0xfff).row().form);
-        let used = self.code.info().operands & if plain_c { 0b011 } else { 0b111 };
-        all.into_iter()
-            .enumerate()
-            .filter(move |(i, value)| used & 1 << i != 0 && value.is_some())
-            .map(|(_, value)| value)
+    #[inline]
+    pub fn operands(&self) -> Operands {
+        let mut used = self.code.info().operands;
+        if matches!(self.code, Code::Lanes | Code::Packed)
+            && form_has_imm(Lane::from_aux(self.aux & 0xfff).row().form)
+        {
+            used &= 0b011;
+        }
+        Operands { all: [self.a, self.b, self.c, Value::NONE], used }
+    }
+}
+
+/// See `Op::operands`.
+#[derive(Clone, Copy, Debug)]
+pub struct Operands {
+    all: [Value; 4],
+    /// Bit set of those still to come.
+    used: u8,
+}
+
+impl Iterator for Operands {
+    type Item = Value;
+
+    #[inline]
+    fn next(&mut self) -> Option<Value> {
+        while self.used != 0 {
+            let value = self.all[self.used.trailing_zeros() as usize & 3];
+            self.used &= self.used - 1;
+            if value.is_some() {
+                return Some(value);
+            }
+        }
+        None
     }
 }
 

@@ -99,7 +99,7 @@ pub fn block(key: Key, front_end: &X86, fetch: &mut dyn Fetch, ir: &mut Ir) {
         ir.put(state::PC, pc);
         return ir.raise(exception::INTERRUPT_DUE, nothing);
     }
-    let mut window = Window { start: 0, valid: 0, bytes: [0; 64] };
+    let mut window = Window { start: 0, valid: 0, bytes: [0; WINDOW_BYTES] };
     let mut pc = key.pc;
     let mut upper_halves = mode.upper_halves;
     while !ir.ended() {
@@ -588,8 +588,11 @@ impl Lift<'_> {
 struct Window {
     start: u64,
     valid: usize,
-    bytes: [u8; 64],
+    bytes: [u8; WINDOW_BYTES],
 }
+
+/// Enough for most blocks and for the targets of their exits.
+const WINDOW_BYTES: usize = 256;
 
 enum Decoded {
     Instruction(Instruction),

@@ -10,7 +10,9 @@ mod integer;
 mod lanes;
 mod memory;
 
-use isa::ir::{Cmp, Code, Cond, FlagKind, Form, Lane, MinMaxRule, Op, PackedRule, Repeat, Type, Value};
+use isa::ir::{
+    Cmp, Code, Cond, FlagKind, Form, Lane, MinMaxRule, Op, PackedRule, Repeat, Type, Value,
+};
 use isa::{Access, Event, GuestMemory, MemoryFault, Stop};
 
 use flags::Operands;

@@ -212,6 +212,7 @@ impl<F: FrontEnd> Context<F> {
     fn one_round(&self) -> Option<Exit> {
         let engine = &*self.engine;
         let world = engine.world.read_recursive();
+        let alone = self.step.get();
         let host = match self.look_up() {
             Ok(host) => host,
             Err(Missing::Full) => {
@@ -224,8 +225,7 @@ impl<F: FrontEnd> Context<F> {
                 return self.deliver(fetch_event(error));
             }
         };
-        self.block.enter(&engine.stubs, engine.fsgsbase, host);
-        let reason = self.block.word(layout::REASON) as u32;
+        let reason = self.enter(host, alone);
         let detail = self.block.word(layout::DETAIL);
         let event = match reason {
             reason::LINK => {
@@ -236,10 +236,7 @@ impl<F: FrontEnd> Context<F> {
                 self.follow(detail as u32, false);
                 None
             }
-            reason::LOOKUP => {
-                self.remember();
-                None
-            }
+            reason::LOOKUP => None, // asked for meanwhile: the loop looks at that first
             reason::EVENT => {
                 Some(Event::from_raise(detail as u16, self.block.word(layout::DETAIL2)))
             }
@@ -252,6 +249,25 @@ impl<F: FrontEnd> Context<F> {
         };
         drop(world);
         self.deliver(event?)
+    }
+
+    /// Runs translated code from a host address on, and says why it was left. Targets that the jump
+    /// cache does not know are looked up on the way, while nobody asks for anything and it is not an
+    /// instruction `alone`.
+    fn enter(&self, mut host: u64, alone: bool) -> u32 {
+        let engine = &*self.engine;
+        loop {
+            self.block.enter(&engine.stubs, engine.fsgsbase, host);
+            let reason = self.block.word(layout::REASON) as u32;
+            if reason != reason::LOOKUP {
+                return reason;
+            }
+            let next = self.remember();
+            match next.filter(|_| !alone && !self.block.is_asked(u32::MAX)) {
+                Some(next) => host = next,
+                None => return reason,
+            }
+        }
     }
 
     fn deliver(&self, event: Event) -> Option<Exit> {
@@ -270,11 +286,15 @@ impl<F: FrontEnd> Context<F> {
         let key = self.engine.front_end.key(self.state());
         let step = self.step.replace(false);
         let found = self.find(key, step)?;
+        self.note_mode(key, &found);
+        Ok(found.host)
+    }
+
+    fn note_mode(&self, key: Key, found: &Found) {
         let mode = key.mode & !F::VARIANT; // returns know of that themselves
         if !found.apart && self.returns_mode.replace(mode) != mode {
             self.block.reset_returns(&self.engine.stubs);
         }
-        Ok(found.host)
     }
 
     /// A direct exit was taken that is not linked, or stopped.
@@ -290,19 +310,25 @@ impl<F: FrontEnd> Context<F> {
         }
     }
 
-    /// An indirect target was not in the jump cache.
-    fn remember(&self) {
+    /// An indirect target was not in the jump cache. Gives its host address, unless the run loop has
+    /// to see to it.
+    fn remember(&self) -> Option<u64> {
         let key = self.engine.front_end.key(self.state());
-        let Ok(found) = self.find(key, false) else { return };
+        let found = self.find(key, false).ok()?;
         // Under the lock: who invalidates the block meanwhile clears the entry after it was made.
         let mut translator = self.engine.translator.lock();
-        if translator.list[found.number as usize].alive {
-            let tag = translator.mode_tag(key.mode);
-            self.block.remember_jump(key.pc, tag, found.host);
-            let second = translator.list[found.number as usize].key.second != NO_PAGE;
-            let view = self.engine.front_end.mmu_view(key.mode);
-            self.local.note_jump(key.pc, view, second);
+        let block = &translator.list[found.number as usize];
+        if !block.alive {
+            return None;
         }
+        let second = block.key.second != NO_PAGE;
+        let tag = translator.mode_tag(key.mode);
+        self.block.remember_jump(key.pc, tag, found.host);
+        drop(translator);
+        let view = self.engine.front_end.mmu_view(key.mode);
+        self.local.note_jump(key.pc, view, second);
+        self.note_mode(key, &found);
+        Some(found.host)
     }
 
     /// Registers that the faulting code had borrowed are the guest's again.

@@ -116,11 +116,11 @@ fn a_new_address_space_keeps_global_pages_only() {
         assert_eq!(vcpu.run(), HALTED);
         (vcpu.state().gpr[RAX] as u32, vcpu.state().gpr[RCX])
     };
-    let other_word = 0x0000_02b9;
+    let other_word = 0x02b9;
     for _ in 0..3 {
         assert_eq!(go(0, SECOND, CELLS), (3, 1));
         assert_eq!(go(0, OTHER, OTHER).1, 2, "code of the new space");
-        assert_eq!(go(0, OTHER, OTHER).0 & 0xffff, other_word & 0xffff, "data of the new space");
+        assert_eq!(go(0, OTHER, OTHER).0 & 0xffff, other_word, "data of the new space");
     }
     assert_eq!(go(GLOBAL, SECOND, CELLS), (3, 1));
     assert_eq!(go(GLOBAL, OTHER, OTHER), (3, 1), "nobody told that global pages changed");

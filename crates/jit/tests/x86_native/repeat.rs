@@ -102,7 +102,8 @@ struct Pages(*mut u8);
 impl Pages {
     fn new(count: usize) -> Self {
         let protection = libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC;
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        // Low, so that 32-bit programs reach it too.
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_32BIT;
         // SAFETY: a new mapping at an address of the system's choice.
         let start = unsafe { libc::mmap(ptr::null_mut(), count * PAGE, protection, flags, -1, 0) };
         assert_ne!(start, libc::MAP_FAILED, "test memory can be had");
@@ -167,7 +168,7 @@ fn get(vcpu: &Vcpu<X86>, base: u64) -> Registers {
     Registers { from: offset(RSI), to: offset(RDI), count: gpr[RCX], value: gpr[RAX] }
 }
 
-fn holes_are_found(options: Options) {
+fn holes_are_found(options: Options, long: bool) {
     let mut pages = Pages::new(5);
     let base = pages.address();
     let hole = base + BYTES as u64;
@@ -176,7 +177,8 @@ fn holes_are_found(options: Options) {
     let mut vcpu = user(crate::Everything, options);
     let mut random = Random(0x1234_5678_9abc_def1);
     for round in 0..3000 {
-        let shape = Shape::draw(&mut random);
+        let mut shape = Shape::draw(&mut random);
+        shape.bytes = if long { shape.bytes } else { shape.bytes.min(4) };
         let registers = Registers::draw(&mut random, shape);
         let before: Vec<u8> = (0..BYTES).map(|_| random.draw() as u8).collect();
         let (mut expected, mut data) = (registers.clone(), before.clone());
@@ -186,7 +188,7 @@ fn holes_are_found(options: Options) {
         unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), code as *mut u8, bytes.len()) };
         vcpu.engine().invalidate(code, code + 16);
         pages.bytes(BYTES).copy_from_slice(&before);
-        *vcpu.state_mut() = X86::user_state(true);
+        *vcpu.state_mut() = X86::user_state(long);
         vcpu.state_mut().pc = code;
         set(&mut vcpu, base, shape, &registers);
         let exit = vcpu.run();
@@ -202,12 +204,13 @@ fn holes_are_found(options: Options) {
 
 #[test]
 fn holes_are_found_where_they_begin() {
-    holes_are_found(Options::detect());
+    holes_are_found(Options::detect(), true);
+    holes_are_found(Options::detect(), false);
 }
 
 #[test]
 fn holes_are_found_when_interpreted() {
-    holes_are_found(Options { interpret: true, ..Options::detect() });
+    holes_are_found(Options { interpret: true, ..Options::detect() }, true);
 }
 
 #[test]

@@ -110,60 +110,78 @@ pub mod cc {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Label(usize);
 
+/// The most that is emitted at once.
+const PIECE_BYTES: usize = 32;
+
 /// Code under construction, which will lie at `base`.
 #[derive(Default)]
 pub struct Asm {
+    /// Longer than what was emitted by a piece at least, so that pieces need no room made.
     bytes: Vec<u8>,
+    /// Bytes emitted.
+    at: usize,
     base: u64,
 }
 
 impl Asm {
     /// Begins anew at an address.
     pub fn begin(&mut self, base: u64) {
-        self.bytes.clear();
+        self.at = 0;
         self.base = base;
     }
 
     /// What was emitted.
     pub fn bytes(&self) -> &[u8] {
-        &self.bytes
+        &self.bytes[..self.at]
     }
 
     /// Bytes so far.
     pub fn len(&self) -> usize {
-        self.bytes.len()
+        self.at
     }
 
     /// The address of the next instruction.
     pub fn here(&self) -> u64 {
-        self.base + self.bytes.len() as u64
+        self.base + self.at as u64
+    }
+
+    /// The next bytes.
+    #[inline(always)]
+    fn room(&mut self) -> &mut [u8; PIECE_BYTES] {
+        if self.bytes.len() < self.at + PIECE_BYTES {
+            self.grow();
+        }
+        let next = self.bytes[self.at..].first_chunk_mut();
+        next.expect("there is room for a piece")
+    }
+
+    #[cold]
+    fn grow(&mut self) {
+        let bytes = (2 * self.bytes.len()).max(self.at + PIECE_BYTES).max(4096);
+        self.bytes.resize(bytes, 0);
     }
 
     /// Raw bytes.
+    #[inline(always)]
     pub fn raw(&mut self, bytes: &[u8]) {
-        self.bytes.extend_from_slice(bytes);
+        self.room()[..bytes.len()].copy_from_slice(bytes);
+        self.at += bytes.len();
     }
 
+    #[inline(always)]
     fn byte(&mut self, byte: u8) {
-        self.bytes.push(byte);
+        self.room()[0] = byte;
+        self.at += 1;
     }
 
+    #[inline(always)]
     fn imm32(&mut self, value: i32) {
-        self.bytes.extend_from_slice(&value.to_le_bytes());
+        self.raw(&value.to_le_bytes());
     }
 
     /// The general form: prefix, REX, opcode, ModRM. `size` in bytes gives 0x66 and REX.W; byte
     /// registers 4 to 7 get the REX that makes them SPL to DIL.
     fn modrm(&mut self, size: u8, prefix: u8, opcode: &[u8], reg: u8, rm: Rm, byte_regs: bool) {
-        if matches!(rm, Rm::Mem(Mem { gs: true, .. })) {
-            self.byte(0x65);
-        }
-        if size == 2 {
-            self.byte(0x66);
-        }
-        if prefix != 0 {
-            self.byte(prefix);
-        }
         let (x, b) = match rm {
             Rm::Reg(rm) => (0, rm >> 3),
             Rm::Mem(mem) => {
@@ -172,10 +190,20 @@ impl Asm {
         };
         let rex = u8::from(size == 8) << 3 | (reg >> 3) << 2 | x << 1 | b;
         let low_byte = byte_regs && (reg >= 4 || matches!(rm, Rm::Reg(4..)));
-        if rex != 0 || low_byte {
-            self.byte(0x40 | rex);
+        let room = self.room();
+        let mut count = 0;
+        let mut put = |wanted: bool, byte: u8| {
+            room[count % PIECE_BYTES] = byte;
+            count += usize::from(wanted);
+        };
+        put(matches!(rm, Rm::Mem(Mem { gs: true, .. })), 0x65);
+        put(size == 2, 0x66);
+        put(prefix != 0, prefix);
+        put(rex != 0 || low_byte, 0x40 | rex);
+        for &byte in opcode {
+            put(true, byte);
         }
-        self.bytes.extend_from_slice(opcode);
+        self.at += count;
         self.operand(reg, rm);
     }
 

@@ -72,7 +72,7 @@ pub const STATE_BYTES_MAX: u32 = 0x3000;
 /// The jump cache: entries of (tag, host address).
 pub const JUMPS: u32 = 0x4000;
 /// log2 of its entries.
-pub const JUMPS_BITS: u32 = 12;
+pub const JUMPS_BITS: u32 = 13;
 /// The soft TLB: `TLB_VIEWS` tables of entries (read tag, write tag, addend, spare).
 pub const TLB: u32 = JUMPS + (16 << JUMPS_BITS);
 /// log2 of the entries of one view.

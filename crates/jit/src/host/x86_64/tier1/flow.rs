@@ -6,6 +6,7 @@ use super::super::asm::{Alu, Gpr, Label, Mem, Rm, Shift, cc, reg};
 use super::super::map::NONE;
 use super::super::vcpu_block::{self as block, reason};
 use super::{Cold, Job, Mmu, Site};
+use crate::raw::jump_entry;
 use crate::translator::TAIL;
 
 /// Which bit of a pushed return address tells calls of the other variant apart: no canonical
@@ -66,10 +67,7 @@ impl Job<'_> {
 
     fn jump(&mut self, target: u64) {
         if self.is_far(target) {
-            let pc = self.other_scratch(&[]);
-            self.c.asm.mov_imm(pc, target);
-            self.check_exit_to_lookup(pc);
-            return self.through_jump_cache(pc, None);
+            return self.through_known_entry(target, None);
         }
         if !self.is_backward(target) {
             let label = self.c.asm.jmp_patchable();
@@ -111,6 +109,27 @@ impl Job<'_> {
         self.c.asm.alu_imm(4, Alu::Cmp, EXIT_REQUEST, 0);
         let from = self.c.asm.jcc(cc::NE);
         self.c.cold.push((0, Cold::Lookup { from, pc }));
+    }
+
+    /// `through_jump_cache` for a pc that is known now: so is its entry.
+    fn through_known_entry(&mut self, target: u64, back: Option<u64>) {
+        self.clobber_flags();
+        let entry = block::JUMPS + 16 * jump_entry(target);
+        let tag = self.other_scratch(&[]);
+        let asm = &mut self.c.asm;
+        asm.alu_imm(4, Alu::Cmp, EXIT_REQUEST, 0);
+        let asked = asm.jcc(cc::NE);
+        asm.mov_imm(tag, target ^ self.t.mode_tags[usize::from(self.c.variant)]);
+        asm.alu(8, Alu::Cmp, tag, Rm::Mem(Mem::gs(entry)));
+        let missing = asm.jcc(cc::NE);
+        self.c.cold.push((target, Cold::Far { from: [asked, missing] }));
+        let host = Rm::Mem(Mem::gs(entry + 8));
+        let Some(back) = back else {
+            return self.c.asm.jmp_rm(host);
+        };
+        self.push_return(back, tag);
+        self.c.asm.call_rm(host);
+        self.come_back(back);
     }
 
     /// Jumps to the block at the pc in a register, or calls it, pushing `back`.
@@ -184,10 +203,7 @@ impl Job<'_> {
         let target = op.immediate();
         let back = self.constant(op.a, Type::I64).expect("a call returns to a constant");
         if self.is_far(target) {
-            let pc = self.other_scratch(&[]);
-            self.c.asm.mov_imm(pc, target);
-            self.check_exit_to_lookup(pc);
-            return self.through_jump_cache(pc, Some(back));
+            return self.through_known_entry(target, Some(back));
         }
         let mut kick = None;
         if self.is_backward(target) {
@@ -303,6 +319,13 @@ impl Job<'_> {
                     self.c.asm.bind(from);
                     let place = Mem::gs(block::STATE + u32::from(self.t.pc));
                     self.c.asm.store(8, place, pc);
+                    self.c.asm.jmp(self.t.stubs.leave[reason::LOOKUP as usize]);
+                }
+                Cold::Far { from } => {
+                    for from in from {
+                        self.c.asm.bind(from);
+                    }
+                    self.store_pc(pc);
                     self.c.asm.jmp(self.t.stubs.leave[reason::LOOKUP as usize]);
                 }
                 Cold::Mismatch { from, pc, variant } => {

@@ -87,6 +87,9 @@ enum Cold {
     Back { from: Label, target: u64, variant: bool },
     /// An indirect target is not in the jump cache; it is in `pc`.
     Lookup { from: Label, pc: u8 },
+    /// The same of a target known here, whose pc this comes with; or leaves because of an exit
+    /// request.
+    Far { from: [Label; 2] },
     /// A return that does not match: resets the return stack, then the jump cache.
     Mismatch { from: Label, pc: u8, variant: bool },
     /// No room on the return stack: empties it.
@@ -203,13 +206,14 @@ impl Compiler {
 
     fn prepare(&mut self, ops: &[Op], target: &Target<'_>) {
         let count = ops.len();
+        #[inline]
         fn fill<T: Clone>(vector: &mut Vec<T>, count: usize, value: T) {
             vector.clear();
             vector.resize(count, value);
         }
         self.asm.begin(target.base);
-        self.canon.clear();
-        self.lazy.clear();
+        fill(&mut self.canon, count, 0);
+        fill(&mut self.lazy, count, false);
         fill(&mut self.uses, count, 0);
         fill(&mut self.put_at, count, u32::MAX);
         fill(&mut self.last, count, 0);
@@ -230,13 +234,7 @@ impl Compiler {
         self.borrowed_xmms.clear();
         self.insn_noted = false;
         self.variant = target.variant;
-        // To widen a value and to put it is no more than 128-bit instructions do anyway.
-        let wide = |op: &Op| match op.code {
-            Code::ZeroUpper | Code::Put => false,
-            Code::Variant => true,
-            _ => op.ty == Type::V256,
-        };
-        self.wide = target.variant || ops.iter().any(wide);
+        self.wide = target.variant;
         self.uppers_clear = false;
     }
 }
@@ -363,9 +361,10 @@ impl Job<'_> {
     fn views(&mut self) {
         for (index, op) in self.ops.iter().enumerate() {
             if self.c.dead[index] {
-                self.c.canon.push(index as u32);
+                self.c.canon[index] = index as u32;
                 continue;
             }
+            self.c.wide |= is_wide(op);
             let canon = match op.code {
                 Code::Trunc => self.c.canon[op.a.index()],
                 Code::ZExt => {
@@ -387,7 +386,7 @@ impl Job<'_> {
                 }
                 _ => index as u32,
             };
-            self.c.canon.push(canon);
+            self.c.canon[index] = canon;
             let relaxed = |reg: &Reg| u32::from(reg.offset) == op.a.0;
             if op.code == Code::Put && !self.t.relaxed.iter().any(relaxed) {
                 let value = self.c.canon[op.b.index()] as usize;
@@ -426,8 +425,9 @@ impl Job<'_> {
         self.dead_puts();
         self.views();
         for index in 0..self.ops.len() as u32 {
-            let lazy = self.can_be_lazy(index);
-            self.c.lazy.push(lazy);
+            if self.can_be_lazy(index) {
+                self.c.lazy[index as usize] = true;
+            }
         }
         let mut wish = [u32::MAX; 32]; // by host register, vectors from 16
         let mut relaxed_live = u64::MAX;
@@ -555,7 +555,8 @@ impl Job<'_> {
             Code::Put if op.ty == Type::Flags => later.used = false,
             code => {
                 later.faults |= code.info().faults;
-                later.used |= op.operands().any(|operand| self.ty(operand) == Type::Flags);
+                later.used =
+                    later.used || op.operands().any(|operand| self.ty(operand) == Type::Flags);
             }
         }
     }
@@ -680,6 +681,15 @@ impl Job<'_> {
             self.c.insn_noted = true;
             self.c.faults.push((self.c.asm.len() as u32, self.c.pc));
         }
+    }
+}
+
+/// Makes or takes upper halves. To widen a value and to put it is no more than 128-bit instructions
+/// do anyway.
+fn is_wide(op: &Op) -> bool {
+    match op.ty {
+        Type::V256 => !matches!(op.code, Code::ZeroUpper | Code::Put),
+        _ => op.code == Code::Variant,
     }
 }
 

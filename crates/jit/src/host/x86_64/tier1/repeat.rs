@@ -58,8 +58,7 @@ impl Job<'_> {
     /// Whether the cells are in the registers that the host's instruction works with.
     fn is_at_hand(&self, repeat: &Repeat) -> bool {
         let source = if repeat.fill { reg::RAX } else { reg::RSI };
-        let cells =
-            [(repeat.target, reg::RDI), (repeat.source, source), (repeat.count, reg::RCX)];
+        let cells = [(repeat.target, reg::RDI), (repeat.source, source), (repeat.count, reg::RCX)];
         cells.iter().all(|&(cell, register)| self.t.map.gpr(cell.into()) == Some(register))
             && self.t.map.gpr(repeat.down.into()).is_none()
     }
