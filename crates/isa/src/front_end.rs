@@ -94,6 +94,8 @@ pub struct Host {
     pub half: bool,
     /// The SHA rows.
     pub sha: bool,
+    /// The AES rows and `ClMul`.
+    pub aes: bool,
     /// `Pext` and `Pdep`.
     pub bits: bool,
 }

@@ -1,6 +1,8 @@
 //! Debian's programs of other architectures, from an unpacked root.
 
-use std::path::Path;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 /// Program, arguments, and what it prints.
 const PROGRAMS: [(&str, &[&str], &str); 6] = [
@@ -41,10 +43,14 @@ const PROGRAMS: [(&str, &[&str], &str); 6] = [
     ),
 ];
 
+/// The roots have no links from / to /usr, which some of their programs' interpreters need.
+fn prefix_of(root: &Path) -> PathBuf {
+    if root.join("lib").exists() { root.to_path_buf() } else { root.join("usr") }
+}
+
 fn programs_run(architecture: &str, root: &Path) {
     let mut ran = 0;
-    // The roots have no links from / to /usr, which some of their programs' interpreters need.
-    let prefix = if root.join("lib").exists() { root.to_path_buf() } else { root.join("usr") };
+    let prefix = prefix_of(root);
     for (program, arguments, expected) in PROGRAMS {
         let program = [root.join(program), root.join(program.trim_start_matches("usr/"))]
             .into_iter()
@@ -96,16 +102,31 @@ fn debians_riscv64_programs_run() {
 
 #[test]
 fn git_of_i386_keeps_a_history() {
-    let Some(git) = tests::asset("programs-i386/usr/bin/git") else {
-        tests::skip!("the asset programs-i386 was not fetched");
+    git_keeps_a_history("i386", "programs-i386");
+}
+
+#[test]
+fn git_of_arm64_keeps_a_history() {
+    git_keeps_a_history("aarch64", "tools-arm64");
+}
+
+#[test]
+fn git_of_riscv64_keeps_a_history() {
+    git_keeps_a_history("riscv64", "tools-riscv64");
+}
+
+fn git_keeps_a_history(architecture: &str, asset: &str) {
+    let Some(git) = tests::asset(&format!("{asset}/usr/bin/git")) else {
+        tests::skip!("the asset {asset} was not fetched");
     };
-    let root = tests::asset("programs-i386").expect("it was just there");
-    let folder = super::folder("git-i386");
+    let root = tests::asset(asset).expect("it was just there");
+    let prefix = prefix_of(&root);
+    let folder = super::folder(&format!("git-{architecture}"));
     std::fs::write(folder.join("file"), "text\n").expect("files can be written");
     let run = |arguments: &[&str]| {
         let output = tests::hostel()
-            .args(["qemu-i386", "-L"])
-            .args([&root, &git])
+            .args([&format!("qemu-{architecture}"), "-L"])
+            .args([&prefix, &git])
             .args(["-c", "user.name=a", "-c", "user.email=a@b", "-c", "init.defaultBranch=main"])
             .args(arguments)
             .current_dir(&folder)
@@ -122,4 +143,128 @@ fn git_of_i386_keeps_a_history() {
     assert!(run(&["log", "--oneline"]).ends_with(" first\n"));
     assert_eq!(run(&["status", "--short"]), "");
     std::fs::remove_dir_all(folder).expect("the folder is ours");
+}
+
+/// A tool of an asset with some input: what it writes.
+fn filter(
+    architecture: &str,
+    root: &Path,
+    tool: &str,
+    arguments: &[&str],
+    input: &[u8],
+) -> Vec<u8> {
+    filter_with("LC_ALL=C", architecture, root, tool, arguments, input)
+}
+
+/// The same with a variable of the environment.
+fn filter_with(
+    variable: &str,
+    architecture: &str,
+    root: &Path,
+    tool: &str,
+    arguments: &[&str],
+    input: &[u8],
+) -> Vec<u8> {
+    let mut child = tests::hostel()
+        .args([&format!("qemu-{architecture}"), "-L"])
+        .arg(prefix_of(root))
+        .args(["-E", variable])
+        .arg(root.join("usr/bin").join(tool))
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("hostel starts");
+    let mut stdin = child.stdin.take().expect("it is a pipe");
+    let output = std::thread::scope(|scope| {
+        // A tool that reads nothing may be gone before it gets all; its output tells.
+        scope.spawn(move || _ = stdin.write_all(input));
+        child.wait_with_output().expect("it ends")
+    });
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{tool} {arguments:?}: {complaint}");
+    output.stdout
+}
+
+/// Text that compresses, but not to nothing.
+fn sample() -> Vec<u8> {
+    (0..40_000u64).flat_map(|n| format!("{} {n}\n", n * n % 7919).into_bytes()).collect()
+}
+
+fn xz_gives_back(architecture: &str, asset: &str) {
+    let Some(root) = tests::asset(asset) else {
+        tests::skip!("the asset {asset} was not fetched");
+    };
+    let text = sample();
+    let packed = filter(architecture, &root, "xz", &["-1", "-c"], &text);
+    assert!(packed.len() < text.len() / 2, "{} of {}", packed.len(), text.len());
+    assert!(filter(architecture, &root, "xz", &["-d", "-c"], &packed) == text);
+}
+
+#[test]
+fn xz_of_arm64_gives_back_what_it_was_given() {
+    xz_gives_back("aarch64", "tools-arm64");
+}
+
+#[test]
+fn xz_of_riscv64_gives_back_what_it_was_given() {
+    xz_gives_back("riscv64", "tools-riscv64");
+}
+
+#[test]
+fn luajit_of_arm64_compiles_at_run_time() {
+    let Some(root) = tests::asset("tools-arm64") else {
+        tests::skip!("the asset tools-arm64 was not fetched");
+    };
+    let script = "local s, t = 0, {} for i = 1, 3e6 do s = s + i % 7; t[i % 64] = s * 0.5 end \
+                  print(string.format('%d %.1f', s, t[63]) .. ' ' .. tostring((jit.status())))";
+    let said = filter("aarch64", &root, "luajit", &["-e", script], b"");
+    assert_eq!(String::from_utf8_lossy(&said), "8999997 4499997.0 true\n");
+}
+
+#[test]
+fn tcc_of_arm64_compiles_a_program_and_runs_it() {
+    let Some(root) = tests::asset("tools-arm64") else {
+        tests::skip!("the asset tools-arm64 was not fetched");
+    };
+    let source = "#include <stdio.h>\n\
+                  static int fibonacci(int n) { return n < 2 ? n : fibonacci(n - 1) + fibonacci(n - 2); }\n\
+                  int main(void) { double s = 0; for (int i = 1; i < 1000; i++) s += 1.0 / i;\n\
+                  printf(\"%d %.6f\\n\", fibonacci(20), s); return 0; }\n";
+    let path = |part: &str| root.join("usr").join(part).display().to_string();
+    let libraries = path("lib/aarch64-linux-gnu");
+    let options = [
+        format!("-B{libraries}/tcc"),
+        format!("-L{libraries}"),
+        format!("-I{}", path("include")),
+        format!("-I{}", path("include/aarch64-linux-gnu")),
+    ];
+    let mut arguments: Vec<&str> = options.iter().map(String::as_str).collect();
+    arguments.extend(["-run", "-"]);
+    let said = filter("aarch64", &root, "tcc", &arguments, source.as_bytes());
+    assert_eq!(String::from_utf8_lossy(&said), "6765 7.484471\n");
+}
+
+/// The same with the processor's extensions for it and, by a switch of its own, without them.
+#[test]
+fn openssl_of_arm64_digests_the_same_with_and_without_extensions() {
+    let Some(root) = tests::asset("tools-arm64") else {
+        tests::skip!("the asset tools-arm64 was not fetched");
+    };
+    let text = sample();
+    let key = "-K 000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+    let mut lines: Vec<String> = ["sha1", "sha256", "sha512", "sha3-256", "sm3", "blake2b512"]
+        .map(|name| format!("dgst -r -{name}"))
+        .into();
+    for cipher in ["aes-256-ctr", "aes-256-cbc", "chacha20"] {
+        lines.push(format!("enc -{cipher} {key} -iv 000102030405060708090a0b0c0d0e0f"));
+    }
+    lines.push(format!("enc -sm4-cbc {} -iv 000102030405060708090a0b0c0d0e0f", &key[..35]));
+    for line in lines {
+        let arguments: Vec<&str> = line.split(' ').collect();
+        let fast = filter("aarch64", &root, "openssl", &arguments, &text);
+        let plain = filter_with("OPENSSL_armcap=0", "aarch64", &root, "openssl", &arguments, &text);
+        assert!(fast == plain && !fast.is_empty(), "{line}");
+    }
 }

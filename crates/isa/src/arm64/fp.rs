@@ -3,6 +3,7 @@
 //! Half precision is computed in single precision, which holds every sum, product, quotient and
 //! root of halves with enough bits to round it once more without harm.
 
+use super::helpers;
 use super::lift::{Lift, Row, bit, ra, rd, rm, rn};
 use crate::ir::{Code, FlagKind, Lane, MinMaxRule, Round, Type, Value};
 use crate::table::{Pattern, assert_disjoint, bits, pattern};
@@ -106,8 +107,43 @@ impl Lift<'_> {
         }
         let vector = self.v(n);
         let half = self.ir.lane_get(Type::I16, vector, 0);
+        self.half_number(half, Type::F32)
+    }
+
+    /// A half as another format.
+    fn half_number(&mut self, half: Value, ty: Type) -> Value {
         let rule = self.rule();
-        self.ir.fconvert(Code::FFromHalf, Type::F32, half, rule)
+        if self.host.half {
+            return self.ir.fconvert(Code::FFromHalf, ty, half, rule);
+        }
+        let half = self.ir.zext(Type::I64, half);
+        let single = self.half_helper(helpers::FROM_HALF, half);
+        let single = self.ir.trunc(Type::I32, single);
+        let single = self.ir.bits(Type::F32, single);
+        if ty == Type::F32 { single } else { self.ir.fconvert(Code::FConvert, ty, single, rule) }
+    }
+
+    /// A single as a half.
+    fn half_of(&mut self, value: Value) -> Value {
+        if self.host.half {
+            let rule = self.rule();
+            return self.ir.fconvert(Code::FToHalf, Type::I16, value, rule);
+        }
+        let single = self.ir.bits(Type::I32, value);
+        let single = self.ir.zext(Type::I64, single);
+        let half = self.half_helper(helpers::TO_HALF, single);
+        self.ir.trunc(Type::I16, half)
+    }
+
+    /// Converts in Rust and notes exceptions.
+    fn half_helper(&mut self, helper: usize, value: Value) -> Value {
+        let result = self.ir.helper(helper, value, Value::NONE, Value::NONE);
+        let sticky = self.ir.shr_imm(result, 32);
+        let sticky = self.ir.trunc(Type::I32, sticky);
+        let mxcsr = self.ir.fp_control_get();
+        let mxcsr = self.ir.alu(Code::Or, mxcsr, sticky);
+        self.ir.fp_control_put(mxcsr);
+        result
     }
 
     /// Writes V`n`.
@@ -115,8 +151,7 @@ impl Lift<'_> {
         if format != Format::Half {
             return self.set_f(n, value);
         }
-        let rule = self.rule();
-        let half = self.ir.fconvert(Code::FToHalf, Type::I16, value, rule);
+        let half = self.half_of(value);
         self.set_f(n, half);
     }
 
@@ -167,7 +202,7 @@ impl Lift<'_> {
             (Format::Half, _) => {
                 let vector = self.v(rn(word));
                 let half = self.ir.lane_get(Type::I16, vector, 0);
-                self.ir.fconvert(Code::FFromHalf, to.ty(), half, rule)
+                self.half_number(half, to.ty())
             }
             // By way of single precision it would be rounded twice.
             (Format::Double, Format::Half) => return self.vector_helper(word),
@@ -228,8 +263,7 @@ impl Lift<'_> {
         let zero = self.ir.imm32(0);
         let half = self.ir.select(condition, half, zero);
         let half = self.ir.trunc(Type::I16, half);
-        let rule = self.rule();
-        self.ir.fconvert(Code::FFromHalf, Type::F32, half, rule)
+        self.half_number(half, Type::F32)
     }
 
     fn fp_immediate(&mut self, word: u32) {
@@ -249,6 +283,14 @@ impl Lift<'_> {
         let (a, b) = (self.number(rn(word), format), self.number(rm(word), format));
         let rule = self.rule();
         let mut value = self.ir.fp(code, a, b, rule);
+        if negate && format == Format::Half {
+            // Rounded to half precision first: rounding up and down are not the same.
+            let half = self.half_of(value);
+            let half = self.ir.zext(Type::I32, half);
+            let sign = self.ir.imm32(0x8000);
+            let half = self.ir.alu(Code::Xor, half, sign);
+            return self.set_f(rd(word), half);
+        }
         if negate {
             value = self.ir.unary(Code::FNeg, value);
         }
@@ -298,7 +340,7 @@ impl Lift<'_> {
 
     fn fp_fused(&mut self, word: u32, negate_product: bool, negate_addend: bool) {
         let Some(format) = self.format(word) else { return };
-        if format == Format::Half {
+        if format == Format::Half || !self.host.fused {
             return self.vector_helper(word);
         }
         let mut a = self.number(rn(word), format);

@@ -1,7 +1,7 @@
 //! From words to IR: operands, and what all rows share.
 
 use super::{MODE_DEFAULT_NAN, dead_flags, decode, helpers, state};
-use crate::front_end::{Event, Fetch, Key};
+use crate::front_end::{Event, Fetch, Host, Key};
 use crate::ir::{Code, Cond, FlagKind, FpRule, Ir, NanRule, Type, Value};
 use crate::table::{Pattern, bits};
 
@@ -51,6 +51,8 @@ pub struct Lift<'a> {
     pub ir: &'a mut Ir,
     /// The block's mode.
     pub mode: u64,
+    /// What the host has one instruction for.
+    pub host: Host,
     /// The instruction's address.
     pub pc: u64,
     /// Where lifting goes on if the block does not end.
@@ -219,7 +221,7 @@ impl Lift<'_> {
 }
 
 /// Lifts a superblock: direct jumps forward and not-taken branches are followed.
-pub fn block(key: Key, fetch: &mut dyn Fetch, ir: &mut Ir) {
+pub fn block(key: Key, host: Host, fetch: &mut dyn Fetch, ir: &mut Ir) {
     let mut window = Window { start: key.pc, valid: 0, bytes: [0; 64] };
     let mut pc = key.pc;
     while !ir.ended() {
@@ -231,7 +233,7 @@ pub fn block(key: Key, fetch: &mut dyn Fetch, ir: &mut Ir) {
             break;
         };
         ir.insn(pc, 4);
-        let mut lift = Lift { ir, mode: key.mode, pc, next: pc.wrapping_add(4) };
+        let mut lift = Lift { ir, mode: key.mode, host, pc, next: pc.wrapping_add(4) };
         match decode(word) {
             Some(row) => (row.lift)(&mut lift, word),
             None => lift.undefined(word),

@@ -47,6 +47,8 @@ mod simd_copy;
 mod simd_fp;
 mod simd_rest;
 mod crypto;
+mod hash;
+mod later;
 mod dead_flags;
 mod helpers;
 mod state;
@@ -55,7 +57,7 @@ pub use lift::{Lift, Row};
 pub use state::State;
 
 use crate::front_end::{
-    Access, Event, Fetch, FrontEnd, GuestMemory, Helper, Key, Layout, MemoryFault, Physical,
+    Access, Event, Fetch, FrontEnd, GuestMemory, Helper, Host, Key, Layout, MemoryFault, Physical,
     Registers, Translation,
 };
 use crate::ir::Ir;
@@ -77,6 +79,8 @@ const CHAPTERS: &[&[Row]] = &[
     simd_fp::ROWS,
     simd_rest::ROWS,
     crypto::ROWS,
+    hash::ROWS,
+    later::ROWS,
 ];
 
 /// Every row's name, for the coverage table.
@@ -92,7 +96,9 @@ const FPCR_DN: u64 = 1 << 25;
 
 /// The front end.
 #[derive(Default)]
-pub struct Arm64 {}
+pub struct Arm64 {
+    host: Host,
+}
 
 impl FrontEnd for Arm64 {
     type State = State;
@@ -100,6 +106,10 @@ impl FrontEnd for Arm64 {
     const LAYOUT: &'static Layout = &state::LAYOUT;
 
     const HELPERS: &'static [Helper<State>] = helpers::HELPERS;
+
+    fn host(&mut self, host: Host) {
+        self.host = host;
+    }
 
     fn reset(&self) -> State {
         State::default()
@@ -111,7 +121,7 @@ impl FrontEnd for Arm64 {
     }
 
     fn translate(&self, key: Key, fetch: &mut dyn Fetch, ir: &mut Ir) {
-        lift::block(key, fetch, ir);
+        lift::block(key, self.host, fetch, ir);
     }
 
     fn deliver(&self, _: &mut State, _: &mut dyn GuestMemory, event: Event) -> Result<(), Event> {

@@ -172,9 +172,45 @@ impl Lift<'_> {
             true => self.ir.constant(ty, u64::from(rm(word))),
             false => self.x(rm(word), ty),
         };
+        if let (Some(condition), Code::Sub) = (condition, code)
+            && self.compare_chosen(word, condition, a, b)
+        {
+            return;
+        }
         let kind = if code == Code::Add { FlagKind::AddCarry } else { FlagKind::SubCarry };
         let flags = self.ir.flags(kind, ty, a, b, Value::NONE);
         self.flags_if(condition, flags, word);
+    }
+
+    /// CCMP as a comparison of operands that the condition chooses: those of the instruction, or
+    /// two whose comparison gives the flags of its `nzcv` field. False: there are none.
+    fn compare_chosen(&mut self, word: u32, condition: Value, a: Value, b: Value) -> bool {
+        let ty = width(word);
+        let smallest = 1 << (ty.bits() - 1);
+        let (x, y) = match word & 15 {
+            0b0000 => (0, smallest + 1),
+            0b0010 => (1, 0),
+            0b0011 => (smallest, 1),
+            0b0100 => {
+                // Z without C: the sum of two zeros and no carry; a - b is a + !b and a carry.
+                let zero = self.ir.constant(ty, 0);
+                let not = self.ir.unary(Code::Not, b);
+                let a = self.ir.select(condition, a, zero);
+                let b = self.ir.select(condition, not, zero);
+                self.set_flags(FlagKind::AdcCarry, ty, a, b, condition);
+                return true;
+            }
+            0b0110 => (0, 0),
+            0b1000 => (0, 1),
+            0b1001 => (smallest - 1, ty.mask()),
+            0b1010 => (smallest, 0),
+            _ => return false,
+        };
+        let (x, y) = (self.ir.constant(ty, x), self.ir.constant(ty, y));
+        let a = self.ir.select(condition, a, x);
+        let b = self.ir.select(condition, b, y);
+        self.set_flags(FlagKind::SubCarry, ty, a, b, Value::NONE);
+        true
     }
 
     /// Flags if a condition holds, else those of the `nzcv` field.

@@ -39,6 +39,8 @@ const MIN_U: [Lane; 3] = [Lane::MinU8, Lane::MinU16, Lane::MinU32];
 const WIDEN_S: [Lane; 3] = [Lane::WidenS8, Lane::WidenS16, Lane::WidenS32];
 const WIDEN_U: [Lane; 3] = [Lane::WidenU8, Lane::WidenU16, Lane::WidenU32];
 
+const ZIP_HIGH: [Lane; 3] = [Lane::ZipHi8, Lane::ZipHi16, Lane::ZipHi32];
+
 fn max(unsigned: bool, size: usize) -> Lane {
     if unsigned { MAX_U[size] } else { MAX_S[size] }
 }
@@ -47,10 +49,40 @@ fn min(unsigned: bool, size: usize) -> Lane {
     if unsigned { MIN_U[size] } else { MIN_S[size] }
 }
 
+/// Makes the pattern of all ones.
+fn shifted_ones(bits: u64) -> Option<(Lane, u8)> {
+    const SHIFTS: [(u32, Lane, Lane); 3] = [
+        (64, Lane::Shl64, Lane::ShrU64),
+        (32, Lane::Shl32, Lane::ShrU32),
+        (16, Lane::Shl16, Lane::ShrU16),
+    ];
+    let fits = |(width, left, right): (u32, Lane, Lane)| {
+        let lane = bits & u64::MAX >> (64 - width);
+        let repeats =
+            (0..64 / width).all(|at| bits >> (at * width) & (u64::MAX >> (64 - width)) == lane);
+        let (ones, width_ones) = (lane.count_ones(), u64::MAX >> (64 - width));
+        if !repeats || ones == 0 || ones == width {
+            return None;
+        }
+        let by = (width - ones) as u8;
+        if lane == width_ones >> by {
+            return Some((right, by));
+        }
+        (lane == width_ones << by & width_ones).then_some((left, by))
+    };
+    SHIFTS.into_iter().find_map(fits)
+}
+
 /// Building blocks.
 impl Lift<'_> {
     /// A vector with this 64-bit pattern in both halves.
     pub(super) fn pattern(&mut self, bits: u64) -> Value {
+        if let Some((lane, by)) = shifted_ones(bits) {
+            // Two instructions without a general register; a register equals itself for free.
+            let any = self.v(0);
+            let ones = self.ir.lanes2(Lane::Eq8, any, any);
+            return self.ir.lanes1(lane, ones, by);
+        }
         let bits = self.ir.imm(bits as i64);
         self.ir.splat(Type::V128, bits)
     }
@@ -73,6 +105,10 @@ impl Lift<'_> {
 
     /// The lower half of the lanes, or the upper (`full`), twice as wide.
     pub(super) fn widen(&mut self, a: Value, size: usize, unsigned: bool, upper: bool) -> Value {
+        if upper && unsigned {
+            let zero = self.ir.constant(Type::V128, 0);
+            return self.ir.lanes2(ZIP_HIGH[size], a, zero);
+        }
         let a = if upper { self.ir.lanes1(Lane::ShrBytes, a, 8) } else { a };
         self.ir.lanes1(if unsigned { WIDEN_U[size] } else { WIDEN_S[size] }, a, 0)
     }
@@ -419,6 +455,13 @@ impl Lift<'_> {
             let b = self.element_operand(word, lane_size);
             return self.element_fp(word, b);
         }
+        // FCMLA; FMLAL and its relatives
+        let complex = unsigned && opcode & 0b1001 == 1;
+        let widened = size == 2
+            && matches!((opcode, unsigned), (0b0000 | 0b0100, false) | (0b1000 | 0b1100, true));
+        if complex || widened {
+            return self.vector_helper(word);
+        }
         let a = self.v(rn(word));
         let value = match (opcode, unsigned, size) {
             (0b1000, false, 1 | 2) | (0b0000 | 0b0100, true, 1 | 2) => {
@@ -458,6 +501,9 @@ impl Lift<'_> {
         if bits(word, 14, 11) == 0b0010 && bits(word, 23, 22) == 2 {
             let (a, b) = (self.v(rn(word)), self.v(rm(word)));
             return self.dot(word, a, b);
+        }
+        if bit(word, 14) {
+            return self.vector_helper(word); // complex numbers
         }
         self.integer_helper(word);
     }

@@ -144,7 +144,7 @@ impl Lift<'_> {
         let value = match (bit(word, 29), minus, bits(word, 15, 11)) {
             (_, false, 0b11000) => self.packed_min_max(MAX[double], a, b, true),
             (_, true, 0b11000) => self.packed_min_max(MIN[double], a, b, true),
-            (false, _, 0b11001) => {
+            (false, _, 0b11001) if self.host.fused => {
                 let old = self.old_operand(word);
                 self.fused_lanes(a, b, old, double, minus)
             }
@@ -186,7 +186,7 @@ impl Lift<'_> {
         let (a, b) = if full { (a, b) } else { (self.low_half(a), self.low_half(b)) };
         let value = match (bits(word, 15, 12), bit(word, 29)) {
             (0b1001, false) => self.packed2(MUL[double], a, b),
-            (opcode @ (0b0001 | 0b0101), false) => {
+            (opcode @ (0b0001 | 0b0101), false) if self.host.fused => {
                 let old = self.old_operand(word);
                 self.fused_lanes(a, b, old, double, opcode == 0b0101)
             }
@@ -355,7 +355,8 @@ impl Lift<'_> {
     /// FCVTN, FCVTL between singles and doubles or halves and singles.
     fn change_format(&mut self, word: u32, opcode: u32) {
         let (double, upper) = (bit(word, 22), bit(word, 30));
-        if bit(word, 29) || bit(word, 23) || self.nan_rule() == NanRule::Default {
+        let soft = !double && !self.host.half;
+        if bit(word, 29) || bit(word, 23) || soft || self.nan_rule() == NanRule::Default {
             return self.vector_helper(word);
         }
         let a = self.v(rn(word));

@@ -98,6 +98,9 @@ impl Lift<'_> {
             }
             (0b01010, _) => self.ir.lanes2(GT[size], zero, a),
             (_, true) => self.ir.lanes2(SUB[size], zero, a),
+            (_, false) if size < 3 => {
+                self.ir.lanes1([Lane::Abs8, Lane::Abs16, Lane::Abs32][size], a, 0)
+            }
             (_, false) => {
                 let sign = self.ir.lanes2(GT[size], zero, a);
                 let value = self.ir.lanes2(Lane::Xor, a, sign);

@@ -54,10 +54,10 @@ const CTR: u64 = 0x8444_c004;
 const DCZID: u64 = 4;
 /// Implementer 0: for software use; architecture by ID registers.
 const MIDR: u64 = 0x000f_0510;
-/// AES with PMULL, SHA1, SHA256, CRC32, LSE atomics, RDM, dot product.
-const ISAR0: u64 = 2 << 4 | 1 << 8 | 1 << 12 | 1 << 16 | 2 << 20 | 1 << 28 | 1 << 44;
-/// DC CVAP.
-const ISAR1: u64 = 1;
+/// AES with PMULL, SHA1, SHA512, CRC32, LSE atomics, RDM; SHA3, SM3, SM4, dot product, FHM, FLAGM.
+const ISAR0: u64 = 2 << 4 | 1 << 8 | 2 << 12 | 1 << 16 | 2 << 20 | 1 << 28 | 0x11_1111 << 32;
+/// DC CVAP, JSCVT, FCMA, LRCPC2, SB.
+const ISAR1: u64 = 1 | 1 << 12 | 1 << 16 | 2 << 20 | 1 << 36;
 /// EL0 and EL1 in AArch64 only; FP and Advanced SIMD with half precision.
 const PFR0: u64 = 0x11 | 1 << 16 | 1 << 20;
 

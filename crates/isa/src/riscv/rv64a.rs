@@ -31,6 +31,7 @@ isa! {
     amomaxu_d "11100 .. ..... ..... 011 ..... 0101111" r => |l, a| l.amo(AtomicOp::MaxU, a, Type::I64);
     amocas_w  "00101 .. ..... ..... 010 ..... 0101111" r => |l, a| l.compare_and_swap(a, Type::I32);
     amocas_d  "00101 .. ..... ..... 011 ..... 0101111" r => |l, a| l.compare_and_swap(a, Type::I64);
+    amocas_q  "00101 .. ....0 ..... 100 ....0 0101111" r => |l, a| l.compare_and_swap_pair(a);
 }
 
 impl Lift<'_> {
@@ -77,5 +78,24 @@ impl Lift<'_> {
         let expected = self.narrow(a.rd, ty);
         let old = self.ir.cas(address, expected, new, Mem::new(ty.bytes()).aligned());
         self.set_w(a.rd, old);
+    }
+
+    /// Pairs of an even register and the next one; the pair of x0 is zero.
+    fn compare_and_swap_pair(&mut self, a: Args) {
+        let mut pair = |register: u32| {
+            let (low, high) = match register {
+                0 => (self.ir.imm(0), self.ir.imm(0)),
+                _ => (self.x(register), self.x(register + 1)),
+            };
+            self.ir.pair(low, high)
+        };
+        let (expected, new) = (pair(a.rd), pair(a.rs2));
+        let address = self.x(a.rs1);
+        let old = self.ir.cas(address, expected, new, Mem::new(16).aligned());
+        if a.rd != 0 {
+            let (low, high) = (self.ir.lo(old), self.ir.hi(old));
+            self.set_x(a.rd, low);
+            self.set_x(a.rd + 1, high);
+        }
     }
 }

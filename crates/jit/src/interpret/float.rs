@@ -133,14 +133,20 @@ pub fn fused(control: &mut u32, ty: Type, aux: u16, operands: [u64; 3]) -> u64 {
     let lane = if format.is_single() { Lane::FMulAddLow32 } else { Lane::FMulAddLow64 };
     let result = rounded(control, rule.round, |control| low(control, format, lane, a, b, c));
     match rule.nan {
-        NanRule::Arm => arm_fused(control, format, result, operands),
         NanRule::X86 => result,
-        _ => ruled(NanRule::Default, format, result, &[]),
+        NanRule::Arm => strict_fused(control, NanRule::Arm, format, result, operands),
+        _ => strict_fused(control, NanRule::Default, format, result, operands),
     }
 }
 
-/// Arm: infinity times zero is invalid even if the addend is a quiet NaN.
-fn arm_fused(control: &mut u32, format: Format, result: u64, [a, b, c]: [u64; 3]) -> u64 {
+/// Arm and RISC-V: infinity times zero is invalid even if the addend is a quiet NaN.
+fn strict_fused(
+    control: &mut u32,
+    rule: NanRule,
+    format: Format,
+    result: u64,
+    [a, b, c]: [u64; 3],
+) -> u64 {
     let magnitude = |x: u64| x & (format.sign() - 1);
     let product_is_new = magnitude(a) == format.infinity() && format.is_zero(b)
         || magnitude(b) == format.infinity() && format.is_zero(a);
@@ -148,7 +154,7 @@ fn arm_fused(control: &mut u32, format: Format, result: u64, [a, b, c]: [u64; 3]
         *control |= INVALID;
         return format.nan();
     }
-    ruled(NanRule::Arm, format, result, &[c, a, b])
+    ruled(rule, format, result, &[c, a, b])
 }
 
 /// One lane of a packed operation.
@@ -165,10 +171,8 @@ pub fn packed_fused(
     result: u64,
     operands: [u64; 3],
 ) -> u64 {
-    match rule {
-        PackedRule::Arm => arm_fused(control, format, result, operands),
-        _ => ruled(NanRule::Default, format, result, &[]),
-    }
+    let nan = if rule == PackedRule::Arm { NanRule::Arm } else { NanRule::Default };
+    strict_fused(control, nan, format, result, operands)
 }
 
 /// The rule of a packed minimum or maximum, as that of a scalar one.

@@ -43,7 +43,7 @@ fn measure<F: FrontEnd>(engine: &Engine<F>, mode: u64, code: &[u8]) -> [usize; 2
 
 /// A host of today, whatever this one is: nothing is executed.
 const ALL: Features =
-    Features { avx2: true, bmi2: true, lzcnt: true, fma: true, f16c: true, sha: true };
+    Features { avx2: true, bmi2: true, lzcnt: true, fma: true, f16c: true, sha: true, aes: true };
 
 fn listing<F: FrontEnd>(name: &str, front_end: F, mode: u64, rows: &[Row], end: &[u8]) -> String {
     let options = Options { features: ALL, ..Options::detect() };

@@ -199,8 +199,15 @@ fn fuzz<const X86: bool>(avx: bool, system: bool, seed: u64) {
 /// Gives how often the code cache was full.
 fn fuzz_in_cache<const X86: bool>(avx: bool, system: bool, seed: u64, cache_bytes: usize) -> u64 {
     let all = Features::detect();
-    let none =
-        Features { avx2: false, bmi2: false, lzcnt: false, fma: false, f16c: false, sha: false };
+    let none = Features {
+        avx2: false,
+        bmi2: false,
+        lzcnt: false,
+        fma: false,
+        f16c: false,
+        sha: false,
+        aes: true,
+    };
     let features = if avx { all } else { none };
     let more: u64 = std::env::var("IR_FUZZ").map_or(1, |times| times.parse().expect("a number"));
     let mut pair = Pair::<X86>::new(features, system, cache_bytes);

@@ -185,8 +185,15 @@ fn difference(case: &Case, native: &World, ours: &World) -> Option<String> {
 
 /// A host with SSE4.1 and nothing beyond.
 fn without_avx() -> Options {
-    let features =
-        Features { avx2: false, bmi2: false, lzcnt: false, fma: false, f16c: false, sha: false };
+    let features = Features {
+        avx2: false,
+        bmi2: false,
+        lzcnt: false,
+        fma: false,
+        f16c: false,
+        sha: false,
+        aes: true,
+    };
     Options { features, ..Options::detect() }
 }
 

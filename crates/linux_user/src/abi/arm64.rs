@@ -58,7 +58,7 @@ const CPU_INFO: &str = "\
     processor\t: {}\n\
     model name\t: ARMv8 Processor rev 0 (v8l)\n\
     BogoMIPS\t: 100.00\n\
-    Features\t: fp asimd aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm dcpop asimddp\n\
+    Features\t: fp asimd aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm jscvt fcma lrcpc dcpop sha3 sm3 sm4 asimddp sha512 asimdfhm ilrcpc flagm sb\n\
     CPU implementer\t: 0x00\n\
     CPU architecture: 8\n\
     CPU variant\t: 0x0\n\
@@ -75,8 +75,9 @@ impl Guest for Aarch64 {
         elf_machine: 183,
         pointer_bytes: 8,
         address_end: 1 << 47,
-        // FP ASIMD AES PMULL SHA1 SHA2 CRC32 ATOMICS FPHP ASIMDHP CPUID ASIMDRDM DCPOP ASIMDDP
-        hwcap: 0b11 | 0x1f8 | 0b11 << 9 | 0b11 << 11 | 1 << 16 | 1 << 20,
+        // FP ASIMD; AES to SHA512, which is all but EVTSTRM (2) and SVE (22); ASIMDFHM, ILRCPC,
+        // FLAGM, SB
+        hwcap: 0b11 | 0x3f_fff8 | 1 << 23 | 1 << 26 | 1 << 27 | 1 << 29,
         platform: "aarch64",
         signal_stack_min: 4720,
         // mov x8, #139; svc #0

@@ -1,5 +1,8 @@
 //! Floating-point instructions that are not lifted, in software: half precision above all.
 
+mod complex;
+mod widened;
+
 use rustc_apfloat::ieee::{Double, Half, Single};
 use rustc_apfloat::{Float, FloatConvert, Round, Status, StatusAnd};
 
@@ -108,6 +111,20 @@ macro_rules! with_format {
 }
 
 impl Unit {
+    fn new(state: &State) -> Self {
+        const ROUNDS: [Round; 4] = [
+            Round::NearestTiesToEven,
+            Round::TowardPositive,
+            Round::TowardNegative,
+            Round::TowardZero,
+        ];
+        Self {
+            default_nan: state.fpcr & 1 << 25 != 0,
+            round: ROUNDS[(state.fpcr >> 22 & 3) as usize],
+            status: Status::OK,
+        }
+    }
+
     fn note<T>(&mut self, result: StatusAnd<T>) -> T {
         self.status |= result.status;
         result.value
@@ -128,13 +145,35 @@ impl Unit {
         f.default_nan()
     }
 
+    /// Software gives the largest number for what is too large in some directions, and says only
+    /// that it is inexact. To the nearest it would say the truth.
+    fn with_overflow(&mut self, f: Format, again: impl Fn(&mut Self) -> u64) -> u64 {
+        let before = std::mem::replace(&mut self.status, Status::OK);
+        let value = again(self);
+        if self.round != Round::NearestTiesToEven
+            && self.status.contains(Status::INEXACT)
+            && f.magnitude(value) == f.infinity() - 1
+        {
+            let round = Round::NearestTiesToEven;
+            let mut probe = Self { default_nan: self.default_nan, round, status: Status::OK };
+            again(&mut probe);
+            self.status |= probe.status & Status::OVERFLOW;
+        }
+        self.status |= before;
+        value
+    }
+
     fn compute(&mut self, f: Format, operation: Operation, a: u64, b: u64, c: u64) -> u64 {
+        self.with_overflow(f, |unit| unit.compute_once(f, operation, a, b, c))
+    }
+
+    fn compute_once(&mut self, f: Format, operation: Operation, a: u64, b: u64, c: u64) -> u64 {
         use Operation as Op;
         if let Op::Equal | Op::GreaterEqual(_) | Op::Greater(_) = operation {
             return self.compare(f, operation, a, b);
         }
         if let Op::Fused(minus) = operation {
-            return self.fused(f, if minus { a ^ f.sign() } else { a }, b, c);
+            return self.fused_once(f, if minus { a ^ f.sign() } else { a }, b, c);
         }
         let number = matches!(operation, Op::MinNumber | Op::MaxNumber);
         let (mut a, mut b) = (a, b);
@@ -151,7 +190,7 @@ impl Unit {
             a ^= f.sign();
         }
         if let Some(nan) = self.nan(f, &[a, b]) {
-            return nan;
+            return if operation == Op::Distance { f.magnitude(nan) } else { nan };
         }
         let infinite = |a: u64| f.magnitude(a) == f.infinity();
         let special = infinite(a) && f.magnitude(b) == 0 || f.magnitude(a) == 0 && infinite(b);
@@ -198,6 +237,10 @@ impl Unit {
     }
 
     fn fused(&mut self, f: Format, a: u64, b: u64, c: u64) -> u64 {
+        self.with_overflow(f, |unit| unit.fused_once(f, a, b, c))
+    }
+
+    fn fused_once(&mut self, f: Format, a: u64, b: u64, c: u64) -> u64 {
         let infinite = |a: u64| f.magnitude(a) == f.infinity();
         let special = infinite(a) && f.magnitude(b) == 0 || f.magnitude(a) == 0 && infinite(b);
         let nan = self.nan(f, &[c, a, b]);
@@ -239,6 +282,9 @@ impl Unit {
 
     /// An integer times a power of two.
     fn of_integer(&mut self, f: Format, value: i128, fraction: u32) -> u64 {
+        if f.size == HALF.size && value.unsigned_abs() >> 16 >> fraction != 0 {
+            self.status |= Status::OVERFLOW;
+        }
         let round = self.round;
         with_format!(f, F => {
             // Wide enough for all 64-bit integers, so that only the last step rounds.
@@ -303,6 +349,15 @@ impl Unit {
             let sign = if signalling & from.sign() != 0 { to.sign() } else { 0 };
             return to.default_nan() | payload | sign;
         }
+        let limit = match to.size {
+            1 if from.size == SINGLE.size => u64::from(65536f32.to_bits()),
+            1 => 65536f64.to_bits(),
+            _ => (f64::from(f32::MAX) + 2f64.powi(104)).to_bits(),
+        };
+        let magnitude = from.magnitude(a);
+        if from.size > to.size && (limit..from.infinity()).contains(&magnitude) {
+            self.status |= Status::OVERFLOW;
+        }
         let round = self.round;
         with_format!(from, F => with_format!(to, T => {
             let mut lost = false;
@@ -310,6 +365,18 @@ impl Unit {
                 FloatConvert::<T>::convert_r(F::from_bits(a.into()), round, &mut lost);
             self.note(result).to_bits() as u64
         }))
+    }
+
+    /// FSQRT of a half: a double holds the root with so many bits that rounding it is rounding once.
+    fn half_root(&mut self, a: u64) -> u64 {
+        if let Some(nan) = self.nan(HALF, &[a]) {
+            return nan;
+        }
+        if a & HALF.sign() != 0 && HALF.magnitude(a) != 0 {
+            return self.invalid(HALF);
+        }
+        let number = f64::from_bits(self.convert(HALF, DOUBLE, a));
+        self.convert(DOUBLE, HALF, number.sqrt().to_bits())
     }
 
     /// FRECPE, FRSQRTE.
@@ -375,14 +442,14 @@ impl Unit {
 
 /// Does a floating-point instruction and gives sticky exceptions as in MXCSR; `None`: it is none.
 pub fn compute(state: &mut State, word: u32) -> Option<u64> {
-    let rounds =
-        [Round::NearestTiesToEven, Round::TowardPositive, Round::TowardNegative, Round::TowardZero];
-    let mut unit = Unit {
-        default_nan: state.fpcr & 1 << 25 != 0,
-        round: rounds[(state.fpcr >> 22 & 3) as usize],
-        status: Status::OK,
-    };
+    let mut unit = Unit::new(state);
     match class(word)? {
+        Class::Same | Class::Element if widened::is(word) => {
+            widened::compute(state, &mut unit, word)?;
+        }
+        Class::Extra | Class::Element if complex::is(word) => {
+            complex::compute(state, &mut unit, word)?;
+        }
         Class::Same | Class::HalfSame => same(state, &mut unit, word)?,
         Class::Element => element(state, &mut unit, word)?,
         Class::Two | Class::HalfTwo => two(state, &mut unit, word)?,
@@ -560,6 +627,7 @@ fn two(state: &mut State, unit: &mut Unit, word: u32) -> Option<()> {
             }
             (0b11101, root, true) => unit.estimate(f, x, root),
             (0b11111, false, true) if scalar => unit.exponent(f, x),
+            (0b11111, true, true) if half && !scalar => unit.half_root(x),
             (0b11010..=0b11100, _, _) if (opcode, high) != (0b11100, true) => {
                 let round = conversion_round(opcode, high);
                 unit.integer_of(f, x, round, unsigned, f.width(), 0)
@@ -700,14 +768,26 @@ fn fixed(state: &mut State, unit: &mut Unit, word: u32) -> Option<()> {
 
 /// Half precision: FMADD and its relatives, conversions from double and from integers.
 fn scalar(state: &mut State, unit: &mut Unit, word: u32) -> Option<()> {
+    if word & 0xffff_fc00 == 0x1e7e_0000 {
+        javascript(state, unit, word);
+        return Some(());
+    }
     let (d, n, m) = (bits(word, 4, 0), bits(word, 9, 5), bits(word, 20, 16));
     let low = |state: &State, n: u32, f: Format| Lanes::of(state, n).get(f.size, 0);
+    let mut size = HALF.size;
     let value = if bits(word, 24, 24) == 1 {
+        let f = match bits(word, 23, 22) {
+            0 => SINGLE,
+            1 => DOUBLE,
+            3 => HALF,
+            _ => return None,
+        };
+        size = f.size;
         let (product, addend) = (bits(word, 15, 15) ^ bits(word, 21, 21), bits(word, 21, 21));
-        let sign = |negative: u32| if negative == 1 { HALF.sign() } else { 0 };
-        let a = low(state, n, HALF) ^ sign(product);
-        let c = low(state, bits(word, 14, 10), HALF) ^ sign(addend);
-        unit.fused(HALF, a, low(state, m, HALF), c)
+        let sign = |negative: u32| if negative == 1 { f.sign() } else { 0 };
+        let a = low(state, n, f) ^ sign(product);
+        let c = low(state, bits(word, 14, 10), f) ^ sign(addend);
+        unit.fused(f, a, low(state, m, f), c)
     } else if bits(word, 31, 10) == 0b00_0111_1001_1000_1111_0000 {
         unit.convert(DOUBLE, HALF, low(state, n, DOUBLE))
     } else {
@@ -722,7 +802,41 @@ fn scalar(state: &mut State, unit: &mut Unit, word: u32) -> Option<()> {
         )
     };
     let mut result = Lanes::default();
-    result.set(1, 0, value);
+    result.set(size, 0, value);
     result.write(state, d);
     Some(())
+}
+
+/// FJCVTZS: the integer part modulo 2^32; Z says that nothing was lost.
+fn javascript(state: &mut State, unit: &mut Unit, word: u32) {
+    let number = f64::from_bits(state.v[bits(word, 9, 5) as usize][0]);
+    let whole = number.trunc();
+    let mut exact = false;
+    if !(f64::from(i32::MIN)..=f64::from(i32::MAX)).contains(&whole) {
+        unit.status |= Status::INVALID_OP;
+    } else if whole.to_bits() != number.to_bits() {
+        unit.status |= Status::INEXACT;
+    } else {
+        exact = number.to_bits() != 1 << 63;
+    }
+    let value = if number.is_finite() { whole.rem_euclid(4_294_967_296.0) as u64 } else { 0 };
+    if let Some(register) = state.x.get_mut(bits(word, 4, 0) as usize) {
+        *register = value;
+    }
+    state.flags = if exact { crate::ir::ZERO } else { 0 };
+}
+
+/// Between half and single precision on hosts without an instruction for it: the bits, and sticky
+/// exceptions above them. `narrow`: to half precision.
+pub fn convert_half(state: &State, value: u64, narrow: bool) -> u64 {
+    let mut unit = Unit::new(state);
+    let (from, to) = if narrow { (SINGLE, HALF) } else { (HALF, SINGLE) };
+    let bits = match unit.default_nan && from.is_nan(value) {
+        true => {
+            unit.nan(from, &[value]);
+            to.default_nan()
+        }
+        false => unit.convert(from, to, value),
+    };
+    bits | unit.sticky() << 32
 }

@@ -1,7 +1,9 @@
 //! What is computed in Rust: the rare, and what the host has no instructions for.
 
+mod aes;
 mod estimate;
 mod float;
+mod hash;
 mod integer;
 mod memory;
 mod sha;
@@ -25,6 +27,16 @@ pub const VECTOR: usize = 5;
 /// SHA-1, SHA-256, PMULL of bytes: the instruction.
 pub const SHA: usize = 6;
 
+/// SM3 and SM4: the instruction.
+pub const HASH: usize = 7;
+
+/// AES and PMULL of doublewords: the instruction.
+pub const AES: usize = 8;
+/// The low half, which is a number of half precision, as a single, sticky exceptions above it.
+pub const FROM_HALF: usize = 9;
+/// A single to half precision likewise.
+pub const TO_HALF: usize = 10;
+
 /// In the order of their numbers.
 pub const HELPERS: &[Helper<State>] = &[
     Helper { name: "clock", call: |_, memory, _| Ok(memory.clock_ns()), fp: false },
@@ -34,6 +46,10 @@ pub const HELPERS: &[Helper<State>] = &[
     Helper { name: "structures", call: memory::structures, fp: false },
     Helper { name: "vector", call: vector_call, fp: true },
     Helper { name: "sha", call: sha::sha, fp: false },
+    Helper { name: "hash", call: hash::hash, fp: false },
+    Helper { name: "aes", call: aes::aes, fp: false },
+    Helper { name: "from_half", call: from_half, fp: true },
+    Helper { name: "to_half", call: to_half, fp: true },
 ];
 
 pub use vector::computes;
@@ -49,4 +65,12 @@ fn mxcsr(_: &mut State, _: &mut dyn GuestMemory, a: [u64; 3]) -> HelperResult {
 
 fn vector_call(state: &mut State, _: &mut dyn GuestMemory, a: [u64; 3]) -> HelperResult {
     Ok(vector::compute(state, a[0] as u32))
+}
+
+fn from_half(state: &mut State, _: &mut dyn GuestMemory, a: [u64; 3]) -> HelperResult {
+    Ok(float::convert_half(state, a[0] & 0xffff, false))
+}
+
+fn to_half(state: &mut State, _: &mut dyn GuestMemory, a: [u64; 3]) -> HelperResult {
+    Ok(float::convert_half(state, a[0] & 0xffff_ffff, true))
 }

@@ -5,12 +5,14 @@ use crate::arm64::state::State;
 use crate::front_end::{GuestMemory, HelperResult};
 use crate::table::bits;
 
-fn words(state: &State, n: u32) -> [u32; 4] {
+/// A register as words.
+pub fn words(state: &State, n: u32) -> [u32; 4] {
     let v = Lanes::of(state, n);
     [0, 1, 2, 3].map(|lane| v.get(2, lane) as u32)
 }
 
-fn vector(words: [u32; 4]) -> Lanes {
+/// Words as a register.
+pub fn vector(words: [u32; 4]) -> Lanes {
     let mut v = Lanes::default();
     for (lane, word) in (0..).zip(words) {
         v.set(2, lane, word.into());
@@ -28,17 +30,9 @@ pub fn sha(state: &mut State, _: &mut dyn GuestMemory, a: [u64; 3]) -> HelperRes
         (_, 0, 0) => sha1_rounds(x, y[0], z, |b, c, d| b & c | !b & d),
         (_, 0, 1) => sha1_rounds(x, y[0], z, |b, c, d| b ^ c ^ d),
         (_, 0, 2) => sha1_rounds(x, y[0], z, |b, c, d| b & c | b & d | c & d),
-        (_, 0, 3) => {
-            vector([x[2] ^ x[0] ^ z[0], x[3] ^ x[1] ^ z[1], y[0] ^ x[2] ^ z[2], y[1] ^ x[3] ^ z[3]])
-        }
         (_, 0, 4) => vector(sha256_rounds(x, y, z).0),
         (_, 0, 5) => vector(sha256_rounds(y, x, z).1),
         (_, 0, _) => sha256_schedule_1(x, y, z),
-        (_, _, 0) => vector([y[0].rotate_left(30), 0, 0, 0]),
-        (_, _, 1) => {
-            let t = [x[0] ^ y[1], x[1] ^ y[2], x[2] ^ y[3], x[3]].map(|w| w.rotate_left(1));
-            vector([t[0], t[1], t[2], t[3] ^ t[0].rotate_left(1)])
-        }
         _ => {
             let next = [x[1], x[2], x[3], y[0]];
             let sigma = |w: u32| w.rotate_right(7) ^ w.rotate_right(18) ^ w >> 3;

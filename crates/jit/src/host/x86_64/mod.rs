@@ -24,6 +24,8 @@ pub struct Features {
     pub f16c: bool,
     /// SHA.
     pub sha: bool,
+    /// AES and PCLMULQDQ.
+    pub aes: bool,
 }
 
 impl Features {
@@ -36,12 +38,13 @@ impl Features {
             fma: is_x86_feature_detected!("fma"),
             f16c: is_x86_feature_detected!("f16c"),
             sha: is_x86_feature_detected!("sha"),
+            aes: is_x86_feature_detected!("aes") && is_x86_feature_detected!("pclmulqdq"),
         }
     }
 
     /// What front ends must know of them.
     pub fn host(self) -> isa::Host {
-        let Self { avx2, bmi2, fma, f16c, sha, .. } = self;
-        isa::Host { wide: avx2, fused: avx2 && fma, half: avx2 && f16c, sha, bits: bmi2 }
+        let Self { avx2, bmi2, fma, f16c, sha, aes, .. } = self;
+        isa::Host { wide: avx2, fused: avx2 && fma, half: avx2 && f16c, sha, aes, bits: bmi2 }
     }
 }

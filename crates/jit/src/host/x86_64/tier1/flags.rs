@@ -435,8 +435,11 @@ impl Job<'_> {
             if let Some(code) = direct(cond, host.inverted) {
                 return code;
             }
-            self.right_carry();
-            if let Some(code) = direct(cond, false) {
+            // The other way round there is one: cheaper than a look at an image in memory.
+            self.c.asm.cmc();
+            let inverted = !host.inverted;
+            self.c.eflags = Some(HostFlags { value: index, inverted });
+            if let Some(code) = direct(cond, inverted) {
                 return code;
             }
             self.materialise_flags(index);

@@ -1,6 +1,8 @@
 //! Scalar floating point: host instructions, with the guests' special cases behind the block.
 
-use isa::ir::{Code, Encoding, FpRule, Lane, MinMaxRule, NanRule, Op, Round, Saturate, Type};
+use isa::ir::{
+    Code, Encoding, FpRule, Lane, MinMaxRule, NanRule, Op, PackedRule, Round, Saturate, Type,
+};
 
 use super::super::asm::{Alu, Gpr, Label, Mem, Rm, Shift, Xmm, cc};
 use super::super::vcpu_block::{CONSTANTS, GUEST_MXCSR, HOST_MXCSR, TEMPORARY, constant};
@@ -174,9 +176,9 @@ impl Job<'_> {
         let encoding = lane.row().encoding;
         self.with_rounding(rule.round, |job| job.c.asm.v3(encoding, false, work, b, Rm::Reg(c)));
         match rule.nan {
-            NanRule::Arm => self.fix_fused(op.ty, work, [a, b, c]),
             NanRule::X86 => {}
-            _ => self.fix_nan(NanRule::Default, op.ty, work, a, b),
+            NanRule::Arm => self.fix_fused(PackedRule::Arm, op.ty, work, [a, b, c]),
+            _ => self.fix_fused(PackedRule::Default, op.ty, work, [a, b, c]),
         }
         self.deliver_xmm(index, work);
     }

@@ -136,14 +136,14 @@ impl Job<'_> {
         }
     }
 
-    /// After a scalar fused operation `a * b + c` under Arm's rule.
-    pub fn fix_fused(&mut self, ty: Type, result: Xmm, [a, b, c]: [Xmm; 3]) {
+    /// After a scalar fused operation `a * b + c`.
+    pub fn fix_fused(&mut self, rule: PackedRule, ty: Type, result: Xmm, [a, b, c]: [Xmm; 3]) {
         self.clobber_flags();
         self.compare_xmm(ty, false, result, result);
         let from = self.c.asm.jcc(cc::P);
         let back = self.c.asm.here();
         let operands = [Some(c), Some(a), Some(b)];
-        let (rule, lane) = (PackedRule::Arm, Lane::FMulAdd32);
+        let lane = Lane::FMulAdd32;
         let (fused, scalar) = (true, true);
         let fix = Fix { from, back, lane, ty, rule, result, operands, fused, scalar };
         self.c.cold.push((0, Cold::Packed(fix)));
@@ -173,21 +173,20 @@ impl Job<'_> {
         self.nan_lanes(fix, mask);
         self.load_constant(value, ty);
         self.choose(ty, result, mask, value, false);
-        if matches!(rule, PackedRule::Arm | PackedRule::MinMax) {
-            let operands = operands.iter().flatten().rev();
-            for &operand in operands.clone() {
-                self.unordered(ty, mask, operand, operand);
-                self.quiet_into(ty, value, operand);
-                self.choose(ty, result, mask, value, false);
-            }
-            if fused {
-                self.infinity_times_zero(fix, mask, value);
-            }
-            for &operand in operands {
-                self.signalling(ty, mask, value, operand);
-                self.quiet_into(ty, value, operand);
-                self.choose(ty, result, mask, value, true);
-            }
+        let ordered = matches!(rule, PackedRule::Arm | PackedRule::MinMax);
+        let chosen = operands.iter().flatten().rev().filter(|_| ordered);
+        for &operand in chosen.clone() {
+            self.unordered(ty, mask, operand, operand);
+            self.quiet_into(ty, value, operand);
+            self.choose(ty, result, mask, value, false);
+        }
+        if fused {
+            self.infinity_times_zero(fix, mask, value);
+        }
+        for &operand in chosen {
+            self.signalling(ty, mask, value, operand);
+            self.quiet_into(ty, value, operand);
+            self.choose(ty, result, mask, value, true);
         }
         self.c.asm.mxcsr(2, Mem::gs(TEMPORARY));
         self.keep(mask, SAVED, false);
