@@ -1,6 +1,6 @@
 //! What the system-call layer must know of an architecture.
 
-use isa::{Event, FrontEnd};
+use isa::{Access, Event, FrontEnd, MemoryFault};
 use jit::Vcpu;
 
 use crate::call::Row;
@@ -160,8 +160,22 @@ pub trait Guest: Sized + Send + Sync + 'static {
         Exception::default()
     }
 
-    /// The signal, code and address of an event that is not a system call.
-    fn signal_of(event: &Event, state: &State<Self>) -> (i32, i32, u64);
+    /// The signal, code and address of an event that is not a system call. x86's exceptions say
+    /// more than these.
+    fn signal_of(event: &Event, state: &State<Self>) -> (i32, i32, u64) {
+        let (pc, _) = Self::position(state);
+        match *event {
+            Event::Memory(MemoryFault { access: Access::Unaligned, address, .. }) => {
+                (libc::SIGBUS, 1, address)
+            }
+            Event::Memory(MemoryFault { detail, address, .. }) if detail != 0 => {
+                (libc::SIGBUS, 2, address)
+            }
+            Event::Memory(MemoryFault { address, .. }) => (libc::SIGSEGV, 1, address),
+            Event::Breakpoint => (libc::SIGTRAP, 1, pc),
+            _ => (libc::SIGILL, 1, pc),
+        }
+    }
 }
 
 /// A guest's registers.

@@ -150,11 +150,7 @@ impl<F: FrontEnd> Vcpu<F> {
     pub fn run(&mut self) -> Exit {
         faults::ensure_signal_stack();
         loop {
-            let requests = self.context.block.take_requests();
-            if requests & BlockPointer::REQUEST_FLUSH != 0 {
-                self.flush_tlb(None, None);
-            }
-            if requests & BlockPointer::REQUEST_KICK != 0 {
+            if self.is_kicked() {
                 return Exit::Kicked;
             }
             let exit = match self.context.engine.options.interpret {
@@ -166,9 +162,16 @@ impl<F: FrontEnd> Vcpu<F> {
             }
         }
     }
-}
 
-impl<F: FrontEnd> Vcpu<F> {
+    /// Does what other threads have asked for. True: they want this one to come out.
+    fn is_kicked(&mut self) -> bool {
+        let requests = self.context.block.take_requests();
+        if requests & BlockPointer::REQUEST_FLUSH != 0 {
+            self.flush_tlb(None, None);
+        }
+        requests & BlockPointer::REQUEST_KICK != 0
+    }
+
     /// Executes one instruction, for debuggers.
     pub fn step(&mut self) -> Option<Exit> {
         /// A full cache or a write to guarded code takes a second look, a jump to itself no third.
@@ -177,11 +180,7 @@ impl<F: FrontEnd> Vcpu<F> {
         let pc = |context: &Context<F>| context.engine.front_end.key(context.state()).pc;
         let before = pc(&self.context);
         for _ in 0..LOOKS {
-            let requests = self.context.block.take_requests();
-            if requests & BlockPointer::REQUEST_FLUSH != 0 {
-                self.flush_tlb(None, None);
-            }
-            if requests & BlockPointer::REQUEST_KICK != 0 {
+            if self.is_kicked() {
                 return Some(Exit::Kicked);
             }
             self.context.step.set(true);

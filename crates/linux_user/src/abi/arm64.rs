@@ -1,7 +1,6 @@
 //! AArch64. Frames and registers as in the kernel's arch/arm64/include/uapi/asm.
 
 use isa::arm64::{Arm64, EXCEPTIONS, State, mxcsr_of};
-use isa::{Access, Event, MemoryFault};
 use jit::Vcpu;
 
 use crate::call::{Call, Row, file, generic64};
@@ -232,20 +231,6 @@ impl Guest for Aarch64 {
         let control = mxcsr_of(state.fpcr) | flags;
         vcpu.set_fp_control(control);
         Ok((mask, alternate))
-    }
-
-    fn signal_of(event: &Event, state: &State) -> (i32, i32, u64) {
-        match *event {
-            Event::Memory(MemoryFault { access: Access::Unaligned, address, .. }) => {
-                (libc::SIGBUS, 1, address)
-            }
-            Event::Memory(MemoryFault { detail, address, .. }) if detail != 0 => {
-                (libc::SIGBUS, 2, address)
-            }
-            Event::Memory(MemoryFault { address, .. }) => (libc::SIGSEGV, 1, address),
-            Event::Breakpoint => (libc::SIGTRAP, 1, state.pc),
-            _ => (libc::SIGILL, 1, state.pc),
-        }
     }
 }
 

@@ -1,7 +1,6 @@
 //! RISC-V, 64 bits. Frames and registers as in the kernel's arch/riscv/include/uapi/asm.
 
 use isa::riscv::{RiscV, State};
-use isa::{Access, Event, MemoryFault};
 use jit::Vcpu;
 
 use crate::call::{Row, generic64};
@@ -193,19 +192,5 @@ impl Guest for Riscv64 {
         let flags: u32 = EXCEPTIONS.iter().map(|(flag, bit)| (fcsr >> flag & 1) << bit).sum();
         vcpu.set_fp_control(flags | rounding << 13);
         Ok((mask, alternate))
-    }
-
-    fn signal_of(event: &Event, state: &State) -> (i32, i32, u64) {
-        match *event {
-            Event::Memory(MemoryFault { access: Access::Unaligned, address, .. }) => {
-                (libc::SIGBUS, 1, address)
-            }
-            Event::Memory(MemoryFault { detail, address, .. }) if detail != 0 => {
-                (libc::SIGBUS, 2, address)
-            }
-            Event::Memory(MemoryFault { address, .. }) => (libc::SIGSEGV, 1, address),
-            Event::Breakpoint => (libc::SIGTRAP, 1, state.pc),
-            _ => (libc::SIGILL, 1, state.pc),
-        }
     }
 }
