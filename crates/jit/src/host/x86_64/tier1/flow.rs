@@ -267,10 +267,7 @@ impl Job<'_> {
                 self.c.asm.store_imm(8, place, 0);
             }
         }
-        self.detach_state();
-        self.c.gprs.unlock();
-        self.c.xmms.unlock();
-        self.spill_all();
+        self.leave_all();
         self.store_pc(self.c.pc);
         self.c.asm.store_imm(4, Mem::gs(block::OPERATION), i32::from(op.aux));
         self.c.asm.call(self.t.stubs.helper);

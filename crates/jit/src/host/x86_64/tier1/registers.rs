@@ -290,8 +290,8 @@ impl Job<'_> {
         self.c.asm.pop_mem(spill_mem(slot));
     }
 
-    /// All live values leave the scratch registers (before a call that uses them).
-    pub fn spill_all(&mut self) {
+    /// All live values leave the scratch registers.
+    fn spill_all(&mut self) {
         for vector in [false, true] {
             for register in 0..16u8 {
                 self.leave(vector, register);
@@ -324,17 +324,32 @@ impl Job<'_> {
         self.c.place[owner as usize] = NONE;
     }
 
-    /// No value depends on pinned registers or cells any more (a helper is about to change them).
-    pub fn detach_state(&mut self) {
-        for register in 0..16u8 {
-            self.detach(false, register);
-            self.detach(true, register);
+    /// No value is in a register or a cell any more: a helper is about to change them all. The
+    /// operation at hand needs no register of its own, so that none has to be borrowed: what is
+    /// in pinned ones is what the helper gets to see.
+    pub fn leave_all(&mut self) {
+        for vector in [false, true] {
+            for register in 0..16u8 {
+                for slot in 0..ALIASES {
+                    let alias = self.file(vector).aliases[register as usize][slot];
+                    if alias != NOBODY && self.c.place[alias as usize] == register {
+                        if self.lives_on(alias) {
+                            self.save(alias, register);
+                        }
+                        self.c.place[alias as usize] = NONE;
+                    }
+                }
+                self.file(vector).aliases[register as usize] = [NOBODY; ALIASES];
+            }
         }
-        for index in 0..self.c.cells.len() {
-            let value = self.c.cells[index];
+        for value in std::mem::take(&mut self.c.cells) {
+            self.c.gprs.unlock();
+            self.c.xmms.unlock();
             self.detach_cell(value);
         }
-        self.c.cells.clear();
+        self.spill_all();
+        self.c.gprs.unlock();
+        self.c.xmms.unlock();
     }
 
     /// The pinned register is about to change: values that live on move out.

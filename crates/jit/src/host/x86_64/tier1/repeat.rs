@@ -37,10 +37,7 @@ impl Job<'_> {
     pub fn repeat(&mut self, op: &Op) {
         let repeat = Repeat::of(op);
         self.clobber_flags();
-        self.detach_state();
-        self.c.gprs.unlock();
-        self.c.xmms.unlock();
-        self.spill_all();
+        self.leave_all();
         let Repeat { helper, argument, .. } = repeat;
         if !self.is_at_hand(&repeat) {
             return self.call_repeat(self.c.pc, helper, argument);
