@@ -2,6 +2,7 @@
 
 mod architectures;
 mod binfmt;
+mod floats;
 mod programs;
 
 use std::fs;
