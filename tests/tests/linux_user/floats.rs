@@ -77,7 +77,7 @@ fn number<F: Float>(outcome: StatusAnd<F>) -> Expected {
         result: value.to_bits() as u64,
         is_nan: value.is_nan(),
         flags: flags_of(status),
-        certain: !(UNDERFLOW * u8::from(smallest) | OVERFLOW * u8::from(largest)),
+        certain: !((UNDERFLOW * u8::from(smallest)) | (OVERFLOW * u8::from(largest))),
     }
 }
 
