@@ -84,15 +84,24 @@ impl BlockPointer {
     /// Asks the vCPU to leave translated code.
     pub fn request(self, what: u32) {
         self.requests().fetch_or(what, Ordering::SeqCst);
+        self.atomic(layout::RETURNS_LIMIT).store(u64::MAX, Ordering::SeqCst);
     }
 
-    /// Whether something is asked, which stays so.
+    /// Whether this is asked, which stays so.
     pub fn is_asked(self, what: u32) -> bool {
         self.requests().load(Ordering::SeqCst) & what != 0
     }
 
+    /// Whether anything is asked. Calls go by the limit alone, so that counts too.
+    pub fn is_anything_asked(self) -> bool {
+        let limit = self.atomic(layout::RETURNS_LIMIT).load(Ordering::SeqCst);
+        limit == u64::MAX || self.is_asked(u32::MAX)
+    }
+
     /// What was asked, once.
     pub fn take_requests(self) -> u32 {
+        // First, so that what is asked from here on finds its way into the limit again.
+        self.atomic(layout::RETURNS_LIMIT).store(self.returns_limit(), Ordering::SeqCst);
         if self.requests().load(Ordering::Relaxed) == 0 {
             return 0;
         }
@@ -149,8 +158,15 @@ impl BlockPointer {
         let rsp = self.address() + u64::from(top);
         self.set_word(layout::RETURNS_TOP, rsp);
         self.set_word(layout::RETURNS_RSP, rsp);
-        let limit = self.address() + u64::from(layout::RETURNS) + 0x1000;
-        self.set_word(layout::RETURNS_LIMIT, limit);
+    }
+
+    fn returns_limit(self) -> u64 {
+        self.address() + u64::from(layout::RETURNS) + 0x1000
+    }
+
+    /// Whether calls find no room on the return stack.
+    pub fn returns_are_full(self) -> bool {
+        self.word(layout::RETURNS_RSP) < self.returns_limit()
     }
 
     /// No return matches what is on the return stack now. The top entry may be that of a call into

@@ -256,13 +256,16 @@ impl<F: FrontEnd> Context<F> {
     fn enter(&self, mut host: u64, alone: bool) -> u32 {
         let engine = &*self.engine;
         loop {
+            if self.block.returns_are_full() {
+                self.block.reset_returns(&engine.stubs);
+            }
             self.block.enter(&engine.stubs, engine.fsgsbase, host);
             let reason = self.block.word(layout::REASON) as u32;
             if reason != reason::LOOKUP {
                 return reason;
             }
             let next = self.remember();
-            match next.filter(|_| !alone && !self.block.is_asked(u32::MAX)) {
+            match next.filter(|_| !alone && !self.block.is_anything_asked()) {
                 Some(next) => host = next,
                 None => return reason,
             }

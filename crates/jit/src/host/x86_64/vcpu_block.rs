@@ -11,7 +11,8 @@ pub const EXIT_REQUEST: u32 = 0x08;
 pub const HOST_RSP: u32 = 0x10;
 /// RSP of an empty return stack.
 pub const RETURNS_TOP: u32 = 0x18;
-/// No call pushes below this RSP.
+/// No call pushes below this RSP. All ones while somebody asks for an exit, so that calls see both
+/// at once.
 pub const RETURNS_LIMIT: u32 = 0x20;
 /// RSP while out of translated code.
 pub const RETURNS_RSP: u32 = 0x28;

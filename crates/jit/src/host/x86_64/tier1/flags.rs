@@ -4,9 +4,9 @@ use isa::ir::{CARRY, Cmp, Code, Cond, FlagKind, OVERFLOW, Op, Type, Value, ZERO}
 
 use super::super::asm::{Alu, Gpr, Mem, Rm, Shift, cc, reg};
 use super::super::map::NONE;
-use super::super::vcpu_block::{CONSTANTS, constant};
+use super::super::vcpu_block::{self as block, CONSTANTS, constant};
 use super::Job;
-use super::registers::Home;
+use super::registers::{Home, spill_mem};
 
 /// The flags value that EFLAGS hold.
 #[derive(Clone, Copy, Debug)]
@@ -14,6 +14,22 @@ pub struct HostFlags {
     value: u32,
     /// The host's carry is the opposite of the value's.
     inverted: bool,
+}
+
+/// Where a flags value's image is to be had.
+#[derive(Clone, Copy, Debug)]
+pub enum Image {
+    /// In EFLAGS.
+    Host {
+        /// See `HostFlags`.
+        inverted: bool,
+    },
+    /// In this register.
+    Register(Gpr),
+    /// In this spill slot.
+    Spill(u8),
+    /// In this state cell.
+    State(u16),
 }
 
 impl Job<'_> {
@@ -328,8 +344,8 @@ impl Job<'_> {
         self.c.asm.store(8, mem, register);
     }
 
-    /// `pushfq` takes many processors some ten cycles: with RAX and another register free, or two to
-    /// put RAX aside, there is a shorter way. It changes no flags either.
+    /// With RAX and another register free, or two to put RAX aside, there is a shorter way than
+    /// `pushf`.
     fn store_eflags(&mut self, mem: Mem) {
         let is_free = |register: &Gpr| self.c.gprs.is_free(*register);
         let mut others = self.t.map.scratch.into_iter().filter(|&register| register != reg::RAX);
@@ -339,6 +355,12 @@ impl Job<'_> {
             self.c.asm.pushf();
             return self.c.asm.pop_mem(mem);
         };
+        self.store_eflags_by(mem, work, aside);
+    }
+
+    /// `pushfq` takes many processors some ten cycles: this is shorter. It changes no flags either.
+    /// What RAX holds is kept in `aside`, which may be RAX itself when it holds nothing.
+    fn store_eflags_by(&mut self, mem: Mem, work: Gpr, aside: Gpr) {
         if aside != reg::RAX {
             self.c.asm.mov(8, aside, reg::RAX);
         }
@@ -353,6 +375,55 @@ impl Job<'_> {
         if aside != reg::RAX {
             self.c.asm.mov(8, reg::RAX, aside);
         }
+    }
+
+    /// Where a flags value is, for code behind the block.
+    pub fn flags_image(&mut self, value: Value) -> Image {
+        let index = self.canon(value);
+        if let Some(host) = self.c.eflags.filter(|host| host.value == index) {
+            return Image::Host { inverted: host.inverted };
+        }
+        let register = self.c.place[index as usize];
+        if register != NONE && self.c.gprs.is_scratch(register) {
+            return Image::Register(register);
+        }
+        if register != NONE && self.c.home[index as usize] == Home::None {
+            // A borrowed register, which is given back before the jump.
+            let slot = self.new_spill(index);
+            self.c.asm.store(8, spill_mem(slot), register);
+        }
+        match self.c.home[index as usize] {
+            Home::Spill(slot) => Image::Spill(slot),
+            Home::State(offset) => Image::State(offset),
+            Home::None => unreachable!("a flags value is somewhere while it is wanted"),
+        }
+    }
+
+    /// Behind the block, where no register holds a value: the flags cell gets what it was to get.
+    pub fn store_flags_image(&mut self, image: Image) {
+        let mem = Mem::gs(block::STATE + u32::from(self.flags_cell()));
+        let mut scratch = self.t.map.scratch.into_iter().filter(|&register| register != reg::RAX);
+        let mut scratch = || scratch.next().expect("most scratch registers are not RAX");
+        let (work, other) = (scratch(), scratch());
+        let source = match image {
+            Image::Host { inverted } => {
+                if inverted {
+                    self.c.asm.cmc();
+                }
+                let aside = if self.t.map.is_scratch(reg::RAX) { reg::RAX } else { other };
+                return self.store_eflags_by(mem, work, aside);
+            }
+            Image::Register(register) => return self.c.asm.store(8, mem, register),
+            Image::Spill(slot) => spill_mem(slot),
+            Image::State(offset) => Mem::gs(block::STATE + u32::from(offset)),
+        };
+        self.c.asm.load(8, work, source);
+        self.c.asm.store(8, mem, work);
+    }
+
+    fn flags_cell(&self) -> u16 {
+        let cell = self.t.relaxed.iter().find(|reg| reg.ty == Type::Flags);
+        cell.expect("flags were put into a relaxed cell").offset
     }
 
     /// Brings a flags value's image into a register.

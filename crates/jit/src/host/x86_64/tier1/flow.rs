@@ -19,7 +19,7 @@ impl Job<'_> {
     pub fn flow(&mut self, index: u32, op: &Op) {
         match op.code {
             Code::Helper => self.helper(index, op),
-            Code::ExitIf => self.exit_if(op),
+            Code::ExitIf => self.exit_if(index, op),
             Code::Exit => self.jump(op.immediate()),
             Code::ExitIndirect => {
                 let pc = self.gpr(op.a);
@@ -81,21 +81,21 @@ impl Job<'_> {
         self.c.cold.push((0, Cold::Kick { from, site }));
     }
 
-    fn exit_if(&mut self, op: &Op) {
+    fn exit_if(&mut self, index: u32, op: &Op) {
         let target = op.immediate();
         let condition = self.canon(op.a);
         let cc = self.condition_code(condition);
+        let sunk = self.c.sunk.pop_if(|&mut (exit, _)| exit == index);
+        let flags = sunk.map(|(_, value)| self.flags_image(value));
         self.give_back();
-        if self.is_far(target) {
+        let (checks, variant) = (self.is_backward(target), self.c.variant);
+        // A jump backwards is most likely a loop: its way round has one jump that is taken.
+        let looped = checks && !self.flags_live();
+        if flags.is_some() || self.is_far(target) || checks && !looped {
             let from = self.c.asm.jcc(cc);
-            return self.c.cold.push((0, Cold::Back { from, target, variant: self.c.variant }));
+            return self.c.cold.push((0, Cold::Exit { from, target, variant, checks, flags }));
         }
-        if self.is_backward(target) {
-            // Most likely a loop: its way round has one jump that is taken.
-            if self.flags_live() {
-                let from = self.c.asm.jcc(cc);
-                return self.c.cold.push((0, Cold::Back { from, target, variant: self.c.variant }));
-            }
+        if looped {
             let skip = self.c.asm.jcc(cc ^ 1);
             self.jump(target);
             return self.c.asm.bind(skip);
@@ -117,19 +117,22 @@ impl Job<'_> {
         let entry = block::JUMPS + 16 * jump_entry(target);
         let tag = self.other_scratch(&[]);
         let asm = &mut self.c.asm;
-        asm.alu_imm(4, Alu::Cmp, EXIT_REQUEST, 0);
-        let asked = asm.jcc(cc::NE);
         asm.mov_imm(tag, target ^ self.t.mode_tags[usize::from(self.c.variant)]);
         asm.alu(8, Alu::Cmp, tag, Rm::Mem(Mem::gs(entry)));
         let missing = asm.jcc(cc::NE);
-        self.c.cold.push((target, Cold::Far { from: [asked, missing] }));
         let host = Rm::Mem(Mem::gs(entry + 8));
-        let Some(back) = back else {
-            return self.c.asm.jmp_rm(host);
+        let asked = if let Some(back) = back {
+            let asked = self.push_return(back, tag);
+            self.c.asm.call_rm(host);
+            self.come_back(back);
+            asked
+        } else {
+            self.c.asm.alu_imm(4, Alu::Cmp, EXIT_REQUEST, 0);
+            let asked = self.c.asm.jcc(cc::NE);
+            self.c.asm.jmp_rm(host);
+            asked
         };
-        self.push_return(back, tag);
-        self.c.asm.call_rm(host);
-        self.come_back(back);
+        self.c.cold.push((target, Cold::Far { from: [asked, missing] }));
     }
 
     /// Jumps to the block at the pc in a register, or calls it, pushing `back`.
@@ -162,7 +165,8 @@ impl Job<'_> {
         let Some(back) = back else {
             return self.c.asm.jmp_rm(entry(8));
         };
-        self.push_return(back, tag);
+        let from = self.push_return(back, tag);
+        self.c.cold.push((0, Cold::Lookup { from, pc }));
         self.c.asm.call_rm(entry(8));
         self.come_back(back);
     }
@@ -173,11 +177,12 @@ impl Job<'_> {
         free.expect("there are more scratch registers than the lookup needs")
     }
 
-    fn push_return(&mut self, back: u64, temporary: Gpr) {
+    /// Gives the jump that is taken, with nothing pushed, when the stack is full or somebody asks the
+    /// vCPU to come out: the limit says both.
+    fn push_return(&mut self, back: u64, temporary: Gpr) -> Label {
         let limit = Rm::Mem(Mem::gs(block::RETURNS_LIMIT));
         self.c.asm.alu(8, Alu::Cmp, reg::RSP, limit);
         let from = self.c.asm.jcc(cc::B);
-        self.c.cold.push((0, Cold::Returns { from, back: self.c.asm.here() }));
         // A return arrives where it was called from in the same variant only.
         let back = if self.c.variant { back ^ 1 << VARIANT_BIT } else { back };
         match i32::try_from(back as i64) {
@@ -187,6 +192,7 @@ impl Job<'_> {
                 self.c.asm.push(temporary);
             }
         }
+        from
     }
 
     /// Where the callee's return arrives.
@@ -205,18 +211,11 @@ impl Job<'_> {
         if self.is_far(target) {
             return self.through_known_entry(target, Some(back));
         }
-        let mut kick = None;
-        if self.is_backward(target) {
-            self.c.asm.alu_imm(4, Alu::Cmp, EXIT_REQUEST, 0);
-            kick = Some(self.c.asm.jcc(cc::NE));
-        }
         let temporary = self.other_scratch(&[]);
-        self.push_return(back, temporary);
+        let from = self.push_return(back, temporary);
         let label = self.c.asm.call_patchable();
         let site = self.site(target, label);
-        if let Some(from) = kick {
-            self.c.cold.push((0, Cold::Kick { from, site }));
-        }
+        self.c.cold.push((0, Cold::Kick { from, site }));
         self.come_back(back);
     }
 
@@ -306,10 +305,13 @@ impl Job<'_> {
                     self.c.asm.bind(from);
                     self.leave_at_site(site, reason::KICK);
                 }
-                Cold::Back { from, target, variant } => {
+                Cold::Exit { from, target, variant, checks, flags } => {
                     self.c.asm.bind(from);
                     self.c.variant = variant;
-                    self.c.pc = target; // so that the check is emitted
+                    if let Some(image) = flags {
+                        self.store_flags_image(image);
+                    }
+                    self.c.pc = target.wrapping_sub(u64::from(!checks));
                     self.jump(target);
                 }
                 Cold::Lookup { from, pc } => {
@@ -332,11 +334,6 @@ impl Job<'_> {
                     self.c.eflags = None;
                     self.check_exit_to_lookup(pc);
                     self.through_jump_cache(pc, None);
-                }
-                Cold::Returns { from, back } => {
-                    self.c.asm.bind(from);
-                    self.c.asm.load(8, reg::RSP, Mem::gs(block::RETURNS_TOP));
-                    self.c.asm.jmp(back);
                 }
                 Cold::Raise { from, number, info, constant } => {
                     self.c.asm.bind(from);

@@ -81,10 +81,11 @@ pub struct Site {
 enum Cold {
     /// An exit's stub: says which site it is.
     Link { site: u32 },
-    /// Leaves because of an exit request.
+    /// Leaves because of an exit request, or because a call found the return stack full.
     Kick { from: Label, site: u32 },
-    /// A conditional exit backwards: checks for an exit request on its way.
-    Back { from: Label, target: u64, variant: bool },
+    /// A conditional exit that has something to do on its way: to check for an exit request, or to
+    /// store the flags that only its target wants.
+    Exit { from: Label, target: u64, variant: bool, checks: bool, flags: Option<flags::Image> },
     /// An indirect target is not in the jump cache; it is in `pc`.
     Lookup { from: Label, pc: u8 },
     /// The same of a target known here, whose pc this comes with; or leaves because of an exit
@@ -92,8 +93,6 @@ enum Cold {
     Far { from: [Label; 2] },
     /// A return that does not match: resets the return stack, then the jump cache.
     Mismatch { from: Label, pc: u8, variant: bool },
-    /// No room on the return stack: empties it.
-    Returns { from: Label, back: u64 },
     /// `RaiseIf`.
     Raise { from: Label, number: u16, info: u8, constant: u64 },
     /// A slow memory access.
@@ -106,13 +105,24 @@ enum Cold {
     Packed(packed::Fix),
 }
 
-/// What the backward pass knows of flags values and faults behind the present operation.
-#[derive(Default)]
-struct RelaxedUse {
+/// What the backward pass knows of relaxed cells, flags values and faults behind the present
+/// operation.
+struct Relaxed {
+    /// The cells that somebody wants, by bit.
+    live: u64,
+    /// The conditional exit that is the only one to want them.
+    exit: Option<u32>,
     /// A flags value is used that was made before.
     used: bool,
     /// The present instruction may fault.
     faults: bool,
+}
+
+impl Relaxed {
+    /// All cells are wanted.
+    fn all(&mut self) {
+        (self.live, self.exit) = (u64::MAX, None);
+    }
 }
 
 /// Tier 1's working memory, reused from block to block.
@@ -128,6 +138,8 @@ pub struct Compiler {
     last: Vec<u32>,
     /// The pinned register a value is going to be put into.
     hint: Vec<u8>,
+    /// Conditional exits, last first, that store this flags value on their way out.
+    sunk: Vec<(u32, Value)>,
     dead: Vec<bool>,
     lazy: Vec<bool>,
     /// The register a value is in.
@@ -223,6 +235,7 @@ impl Compiler {
         fill(&mut self.home, count, Home::None);
         self.gprs.reset(target.map.scratch_mask);
         self.xmms.reset(0xf000);
+        self.sunk.clear();
         self.spills = 0;
         self.cells.clear();
         self.eflags = None;
@@ -430,15 +443,14 @@ impl Job<'_> {
             }
         }
         let mut wish = [u32::MAX; 32]; // by host register, vectors from 16
-        let mut relaxed_live = u64::MAX;
-        let mut relaxed_use = RelaxedUse::default();
+        let mut relaxed = Relaxed { live: u64::MAX, exit: None, used: false, faults: false };
         for index in (0..self.ops.len() as u32).rev() {
             let op = self.ops[index as usize];
             let info = op.code.info();
-            self.note_relaxed_use(&op, &mut relaxed_use, &mut relaxed_live);
+            self.note_relaxed_use(&op, &mut relaxed);
             let live = match op.code {
                 _ if self.c.dead[index as usize] => false,
-                Code::Put => self.put_is_live(&op, &mut relaxed_live),
+                Code::Put => self.put_is_live(&op, &mut relaxed, &mut wish),
                 _ => has_effect(&op) || self.c.last[index as usize] != 0,
             };
             if !live || self.c.canon[index as usize] != index {
@@ -453,7 +465,7 @@ impl Job<'_> {
             if info.faults || is_exit(op.code) {
                 wish = [u32::MAX; 32];
             }
-            self.relaxed_at(&op, &mut relaxed_live);
+            self.relaxed_at(index, &op, &mut relaxed);
             match op.code {
                 Code::Get => self.unwish_state(&op, &mut wish),
                 Code::Put => {
@@ -532,12 +544,19 @@ impl Job<'_> {
         }
     }
 
-    fn put_is_live(&self, op: &Op, live: &mut u64) -> bool {
+    fn put_is_live(&mut self, op: &Op, relaxed: &mut Relaxed, wish: &mut [u32; 32]) -> bool {
         for (bit, reg) in self.t.relaxed.iter().enumerate() {
             if u32::from(reg.offset) == op.a.0 && reg.ty == op.ty {
-                let was = *live & 1 << bit != 0;
-                *live &= !(1 << bit);
-                return was;
+                let was = relaxed.live & 1 << bit != 0;
+                relaxed.live &= !(1 << bit);
+                let pinned = self.host_register(op.a.0).is_some();
+                let flags = was && op.ty == Type::Flags && !pinned;
+                let Some(exit) = relaxed.exit.take().filter(|_| flags) else {
+                    return was;
+                };
+                self.c.sunk.push((exit, op.b));
+                self.mark(op.b, exit, wish);
+                return false;
             }
         }
         true
@@ -545,28 +564,29 @@ impl Job<'_> {
 
     /// A flags value that is used behind an instruction that may fault must be in state there: the
     /// rest of the block is then done anew, from state.
-    fn note_relaxed_use(&self, op: &Op, later: &mut RelaxedUse, live: &mut u64) {
+    fn note_relaxed_use(&self, op: &Op, relaxed: &mut Relaxed) {
         match op.code {
             Code::InsnStart => {
-                if std::mem::take(&mut later.faults) && later.used {
-                    *live = u64::MAX;
+                let wanted = relaxed.used || relaxed.exit.is_some();
+                if std::mem::take(&mut relaxed.faults) && wanted {
+                    relaxed.all();
                 }
             }
-            Code::Put if op.ty == Type::Flags => later.used = false,
+            Code::Put if op.ty == Type::Flags => relaxed.used = false,
             code => {
-                later.faults |= code.info().faults;
-                later.used =
-                    later.used || op.operands().any(|operand| self.ty(operand) == Type::Flags);
+                relaxed.faults |= code.info().faults;
+                relaxed.used =
+                    relaxed.used || op.operands().any(|operand| self.ty(operand) == Type::Flags);
             }
         }
     }
 
-    fn relaxed_at(&self, op: &Op, live: &mut u64) {
+    fn relaxed_at(&self, index: u32, op: &Op, relaxed: &mut Relaxed) {
         match op.code {
             Code::Discard => {
                 for (bit, reg) in self.t.relaxed.iter().enumerate() {
                     if u32::from(reg.offset) == op.a.0 {
-                        *live &= !(1 << bit);
+                        relaxed.live &= !(1 << bit);
                     }
                 }
             }
@@ -574,14 +594,20 @@ impl Job<'_> {
                 for (bit, reg) in self.t.relaxed.iter().enumerate() {
                     let (start, end) = (u32::from(reg.offset), u32::from(reg.offset) + 8);
                     if op.a.0 < end && op.a.0 + op.ty.bytes() > start {
-                        *live |= 1 << bit;
+                        relaxed.live |= 1 << bit;
+                        relaxed.exit = None;
                     }
                 }
             }
-            Code::Exit | Code::Call if op.aux & 1 != 0 => *live = 0,
+            Code::Exit | Code::Call if op.aux & 1 != 0 => relaxed.live = 0,
             Code::ExitIf if op.aux & 1 != 0 => {}
+            Code::ExitIf => {
+                let alone = relaxed.live & ((1 << self.t.relaxed.len()) - 1) == 0;
+                relaxed.all();
+                relaxed.exit = alone.then_some(index);
+            }
             code if is_exit(code) || matches!(code, Code::Helper | Code::RaiseIf) => {
-                *live = u64::MAX;
+                relaxed.all();
             }
             _ => {}
         }
