@@ -116,6 +116,8 @@ struct Relaxed {
     used: bool,
     /// The present instruction may fault.
     faults: bool,
+    /// The block itself overwrites all of them before it looks at one.
+    renewed: bool,
 }
 
 impl Relaxed {
@@ -443,7 +445,13 @@ impl Job<'_> {
             }
         }
         let mut wish = [u32::MAX; 32]; // by host register, vectors from 16
-        let mut relaxed = Relaxed { live: u64::MAX, exit: None, used: false, faults: false };
+        let mut relaxed = Relaxed {
+            live: u64::MAX,
+            exit: None,
+            used: false,
+            faults: false,
+            renewed: self.renews_relaxed(),
+        };
         for index in (0..self.ops.len() as u32).rev() {
             let op = self.ops[index as usize];
             let info = op.code.info();
@@ -562,6 +570,44 @@ impl Job<'_> {
         true
     }
 
+    /// Whether a loop that is this block has no use for relaxed cells as it begins anew. Looking at
+    /// the code behind an exit does not reach as far.
+    fn renews_relaxed(&self) -> bool {
+        let loops =
+            |op: &Op| matches!(op.code, Code::Exit | Code::ExitIf) && op.immediate() == self.start;
+        let mut old = (1u64 << self.t.relaxed.len()) - 1;
+        if old == 0 || !self.ops.iter().any(loops) {
+            return false;
+        }
+        for op in self.ops {
+            match op.code {
+                Code::Get | Code::Put => {
+                    let (start, end) = (op.a.0, op.a.0 + op.ty.bytes());
+                    for (bit, reg) in self.t.relaxed.iter().enumerate() {
+                        let cell = u32::from(reg.offset);
+                        if old & 1 << bit == 0 || start >= cell + reg.ty.bytes() || end <= cell {
+                            continue;
+                        }
+                        if op.code == Code::Get || start != cell || op.ty != reg.ty {
+                            return false;
+                        }
+                        old &= !(1 << bit);
+                    }
+                }
+                Code::Exit | Code::Call | Code::ExitIf if op.aux & 1 != 0 || loops(op) => {}
+                code if is_exit(code) || matches!(code, Code::Helper | Code::RaiseIf) => {
+                    return old == 0;
+                }
+                _ => {}
+            }
+            if old == 0 {
+                return true;
+            }
+        }
+        // The last exit, too, leads to where they are overwritten.
+        true
+    }
+
     /// A flags value that is used behind an instruction that may fault must be in state there: the
     /// rest of the block is then done anew, from state.
     fn note_relaxed_use(&self, op: &Op, relaxed: &mut Relaxed) {
@@ -600,7 +646,9 @@ impl Job<'_> {
                 }
             }
             Code::Exit | Code::Call if op.aux & 1 != 0 => relaxed.live = 0,
+            Code::Exit if relaxed.renewed && op.immediate() == self.start => relaxed.live = 0,
             Code::ExitIf if op.aux & 1 != 0 => {}
+            Code::ExitIf if relaxed.renewed && op.immediate() == self.start => {}
             Code::ExitIf => {
                 let alone = relaxed.live & ((1 << self.t.relaxed.len()) - 1) == 0;
                 relaxed.all();
