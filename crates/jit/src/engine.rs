@@ -15,6 +15,7 @@ use crate::host::x86_64::tier1::{Mmu, Target};
 use crate::host::x86_64::{Features, vcpu_block as layout};
 use crate::mapping::CodeMemory;
 use crate::raw::{self, BlockPointer};
+use crate::second_tier::SecondTier;
 use crate::space::{Space, UserSpace, fault};
 use crate::translator::{AddressMap, Block, BlockKey, Counters, NO_PAGE, SiteRecord, Translator};
 
@@ -29,6 +30,8 @@ pub struct Options {
     pub features: Features,
     /// Blocks are not translated but interpreted: the oracle of tests. Slow.
     pub interpret: bool,
+    /// What makes the code of hot blocks, if blocks count at all.
+    pub second_tier: Option<SecondTier>,
 }
 
 impl Options {
@@ -39,6 +42,7 @@ impl Options {
             insns_max: isa::ir::Ir::INSNS_MAX,
             features: Features::detect(),
             interpret: false,
+            second_tier: None,
         }
     }
 }
@@ -188,12 +192,18 @@ impl<F: FrontEnd> Engine<F> {
         let (key, host, host_end) = (block.key, block.host, block.host_end);
         let incoming = std::mem::take(&mut block.incoming);
         for site in incoming {
-            let site = &translator.sites[site as usize];
+            let site = &mut translator.sites[site as usize];
+            site.linked = None;
             self.code.patch(site.place, site.stub);
         }
         translator.blocks.remove(&key);
+        self.forget_jumps(key.key.pc, host, host_end);
+    }
+
+    /// Jump caches forget the block of this pc whose code lies in this range.
+    pub(crate) fn forget_jumps(&self, pc: u64, host: u64, host_end: u64) {
         for vcpu in self.vcpus.lock().iter() {
-            vcpu.forget_jump(key.key.pc, host, host_end);
+            vcpu.forget_jump(pc, host, host_end);
         }
     }
 
@@ -231,7 +241,7 @@ impl<F: FrontEnd> Engine<F> {
         }
         let _everyone_is_out = self.world.write();
         let mut translator = self.translator.lock();
-        if translator.used + BLOCK_BYTES_MAX <= self.code.bytes() {
+        if self.has_room(&translator) {
             return; // someone else was faster
         }
         translator.clear();
@@ -239,6 +249,11 @@ impl<F: FrontEnd> Engine<F> {
             vcpu.forget_jumps(0, u64::MAX);
             vcpu.reset_returns(&self.stubs);
         }
+    }
+
+    /// For one more block.
+    pub(crate) fn has_room(&self, translator: &Translator) -> bool {
+        translator.used + BLOCK_BYTES_MAX <= self.code.bytes()
     }
 
     /// The block at `key`, translated if need be.
@@ -252,7 +267,7 @@ impl<F: FrontEnd> Engine<F> {
         if let Some(&number) = translator.blocks.get(&key) {
             return Ok(Found::new(&translator, number));
         }
-        if translator.used + BLOCK_BYTES_MAX > self.code.bytes() {
+        if !self.has_room(&translator) {
             return Err(Full);
         }
         let number =
@@ -268,7 +283,7 @@ impl<F: FrontEnd> Engine<F> {
         view: u16,
     ) -> Result<Found, Full> {
         let mut translator = self.translator.lock();
-        if translator.used + BLOCK_BYTES_MAX > self.code.bytes() {
+        if !self.has_room(&translator) {
             return Err(Full);
         }
         let number = self.translate(&mut translator, key, fetch, view, 1, false);
@@ -296,7 +311,8 @@ impl<F: FrontEnd> Engine<F> {
         }
     }
 
-    fn translate(
+    /// A block that is hot already has its code from the second tier.
+    pub(crate) fn translate(
         &self,
         translator: &mut Translator,
         key: BlockKey,
@@ -308,7 +324,8 @@ impl<F: FrontEnd> Engine<F> {
         let variants = [key.key.mode & !F::VARIANT, key.key.mode | F::VARIANT];
         let mode_tags = variants.map(|mode| translator.mode_tag(mode));
         self.lift(translator, key, fetch, insns_max, keep);
-        let Translator { ir, compiler, used, sites, faults, borrows, .. } = translator;
+        let hot = translator.blocks.contains_key(&key);
+        let Translator { ir, compiler, used, sites, faults, borrows, list, .. } = translator;
         // What could not be fetched may be there the next time.
         let keep = keep && !ir.ops().iter().any(is_fetch_fault);
         let apart = !ir.ops().iter().any(goes_on);
@@ -329,14 +346,19 @@ impl<F: FrontEnd> Engine<F> {
             first_site,
             mode_tags,
             variant: key.key.mode & F::VARIANT != 0,
+            counter: (keep && !hot && self.options.second_tier.is_some()).then_some(list.len()),
         };
-        let output = compiler.compile(ir, &target);
+        let output = match self.options.second_tier {
+            Some(tier) if hot => tier.compile(ir, compiler, &target),
+            _ => compiler.compile(ir, &target),
+        };
         self.code.write(*used, output.code);
         sites.extend(output.sites.iter().map(|site| SiteRecord {
             target: Key { pc: site.target, mode: variants[usize::from(site.variant)] },
             place: site.place,
             stub: site.stub,
             linkable: keep,
+            linked: None,
         }));
         faults.extend(output.faults.iter().map(|&(offset, pc)| (*used as u32 + offset, pc)));
         let base_offset = *used as u32;
@@ -347,6 +369,7 @@ impl<F: FrontEnd> Engine<F> {
                 .map(|&(from, to, mask)| (base_offset + from, base_offset + to, mask)),
         );
         let bytes = output.code.len();
+        let counter = output.entry.map(|site| first_site + site);
         let host_end = base + bytes as u64;
         *used = (*used + bytes).next_multiple_of(16);
         let (start, end) = ir.code_range();
@@ -361,6 +384,8 @@ impl<F: FrontEnd> Engine<F> {
             page_wide: translator.ir.peeked(),
             apart,
             incoming: Vec::new(),
+            exits: first_site..translator.sites.len() as u32,
+            counter,
             alive: keep,
         };
         translator.list.push(block);
@@ -398,9 +423,13 @@ impl<F: FrontEnd> Engine<F> {
 
     /// Lets an exit jump straight to its target.
     pub(crate) fn link(&self, site: u32, number: u32) {
-        let mut translator = self.translator.lock();
-        let Translator { sites, list, counters, .. } = &mut *translator;
-        let (Some(record), Some(block)) = (sites.get(site as usize), list.get_mut(number as usize))
+        self.link_locked(&mut self.translator.lock(), site, number);
+    }
+
+    pub(crate) fn link_locked(&self, translator: &mut Translator, site: u32, number: u32) {
+        let Translator { sites, list, counters, .. } = translator;
+        let (Some(record), Some(block)) =
+            (sites.get_mut(site as usize), list.get_mut(number as usize))
         else {
             return;
         };
@@ -408,6 +437,7 @@ impl<F: FrontEnd> Engine<F> {
         let on_one_page = block.key.second == NO_PAGE;
         if record.linkable && block.alive && on_one_page && record.target == block.key.key {
             self.code.patch(record.place, block.host);
+            record.linked = Some(number);
             block.incoming.push(site);
             counters.links += 1;
         }

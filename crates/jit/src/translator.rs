@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
+use std::ops::Range;
 
 use isa::Key;
 use isa::ir::Ir;
@@ -42,6 +43,11 @@ pub struct Block {
     pub apart: bool,
     /// Sites that jump here.
     pub incoming: Vec<u32>,
+    /// Its own direct exits.
+    pub exits: Range<u32>,
+    /// It counts how often it is entered, and this site leads from its entry to where it goes when it
+    /// is hot.
+    pub counter: Option<u32>,
     /// Still in the map.
     pub alive: bool,
 }
@@ -66,6 +72,8 @@ pub struct SiteRecord {
     pub stub: u64,
     /// May be linked: not from a block that is used once.
     pub linkable: bool,
+    /// The block it is linked to.
+    pub linked: Option<u32>,
 }
 
 /// Multiplicative hashing: keys are addresses.
@@ -133,6 +141,8 @@ pub struct Counters {
     pub flushes: u64,
     /// Exits linked.
     pub links: u64,
+    /// Hot blocks that the second tier took over.
+    pub promoted: u64,
 }
 
 impl Translator {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use isa::riscv::{RiscV, State};
 use isa::{Event, Fetch, FrontEnd};
-use jit::{Engine, Exit, Options, Space, UserSpace, Vcpu};
+use jit::{Engine, Exit, Options, SecondTier, Space, UserSpace, Vcpu};
 
 struct Everything;
 
@@ -19,8 +19,12 @@ impl UserSpace for Everything {
 }
 
 fn engine() -> Arc<Engine<RiscV>> {
+    engine_with(Options::detect())
+}
+
+fn engine_with(options: Options) -> Arc<Engine<RiscV>> {
     let space = Space::User(Box::new(Everything));
-    Engine::new(RiscV::default(), space, Options::detect()).expect("an engine can be made")
+    Engine::new(RiscV::default(), space, options).expect("an engine can be made")
 }
 
 /// Runs words until `ecall`.
@@ -47,10 +51,38 @@ fn a_loop_adds_up() {
     assert_eq!(state.pc, code.as_ptr() as u64 + 24);
 }
 
+/// Once hot, a loop of two blocks is the second tier's; a change of its code still comes through.
 #[test]
-fn calls_return() {
-    // fib(20), recursive
-    let code = [
+fn hot_code_is_made_anew_and_can_change() {
+    let mut code = vec![
+        0x00000513u32, // li a0,0
+        0x001865b7,    // lui a1,0x186
+        0x0015f613,    // andi a2,a1,1
+        0x00060463,    // beqz a2,+8
+        0x00150513,    // addi a0,a0,1
+        0xfff58593,    // addi a1,a1,-1
+        0xfe0598e3,    // bnez a1,-16
+        0x00000073,    // ecall
+    ];
+    let (start, bytes) = (code.as_ptr() as u64, code.len() as u64 * 4);
+    let tier = SecondTier::Again { entries: 50 };
+    let engine = engine_with(Options { second_tier: Some(tier), ..Options::detect() });
+    let mut vcpu = Vcpu::new(&engine).expect("a vCPU can be made");
+    let odd = 0x0018_6000 / 2;
+    for (step, promoted) in [(1, 1..=4), (3, 2..=8)] {
+        code[4] = step << 20 | 0x50513; // addi a0,a0,step
+        engine.invalidate(start, start + bytes);
+        vcpu.state_mut().pc = start;
+        assert_eq!(vcpu.run(), Exit::Event(Event::SystemCall));
+        assert_eq!(vcpu.state().x[10], odd * u64::from(step));
+        let counters = engine.counters();
+        assert!(promoted.contains(&counters.promoted), "{counters:?}");
+    }
+}
+
+/// fib(20), recursive.
+fn fibonacci() -> Vec<u32> {
+    vec![
         0x00000097, // auipc ra,0
         0x010080e7, // jalr ra,16(ra)
         0x00000073, // ecall
@@ -75,15 +107,25 @@ fn calls_return() {
         0x00813483, // ld s1,8(sp)
         0x02010113, // addi sp,sp,32
         0x00008067, // ret
-    ];
-    let stack = vec![0u64; 4096];
-    let top = stack.as_ptr() as u64 + 4096 * 8;
-    let state = run(&code, |state| {
-        state.x[10] = 20;
-        state.x[2] = top;
-    });
-    assert_eq!(state.x[10], 6765);
-    assert_eq!(state.x[2], top);
+    ]
+}
+
+#[test]
+fn calls_return() {
+    let again = Some(SecondTier::Again { entries: 20 });
+    for second_tier in [None, again] {
+        let engine = engine_with(Options { second_tier, ..Options::detect() });
+        let (code, stack) = (fibonacci(), vec![0u64; 4096]);
+        let top = stack.as_ptr() as u64 + 4096 * 8;
+        let mut vcpu = Vcpu::new(&engine).expect("a vCPU can be made");
+        vcpu.state_mut().pc = code.as_ptr() as u64;
+        vcpu.state_mut().x[10] = 20;
+        vcpu.state_mut().x[2] = top;
+        assert_eq!(vcpu.run(), Exit::Event(Event::SystemCall));
+        assert_eq!(vcpu.state().x[10], 6765);
+        assert_eq!(vcpu.state().x[2], top);
+        assert_eq!(engine.counters().promoted > 2, second_tier.is_some());
+    }
 }
 
 #[test]

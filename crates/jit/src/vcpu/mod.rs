@@ -9,7 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::sync::Arc;
 
-use isa::{Access, Event, FrontEnd, GuestMemory, Key, MemoryFault, Stop, Translation};
+use isa::{Access, Event, Fetch, FrontEnd, GuestMemory, Key, MemoryFault, Stop, Translation};
 
 use crate::engine::{Engine, Found, Full, UserFetch, fetch_event};
 use crate::faults;
@@ -99,6 +99,11 @@ impl<F: FrontEnd> Vcpu<F> {
         }
         for (index, word) in (0..).zip(layout::constants()) {
             block.set_word(layout::CONSTANTS + 8 * index, word);
+        }
+        if let Some(tier) = engine.options.second_tier {
+            for number in 0..layout::COUNTERS_COUNT {
+                block.set_word32(layout::COUNTERS + 4 * number, tier.entries());
+            }
         }
         engine.register(block);
         let vcpu = Self { context, _memory: memory };
@@ -233,6 +238,10 @@ impl<F: FrontEnd> Context<F> {
             }
             reason::KICK => {
                 self.follow(detail as u32, false);
+                None
+            }
+            reason::HOT => {
+                self.promote(detail as u32);
                 None
             }
             reason::LOOKUP => None, // asked for meanwhile: the loop looks at that first
@@ -387,27 +396,44 @@ impl<F: FrontEnd> Context<F> {
     fn find(&self, key: Key, step: bool) -> Result<Found, Missing> {
         let engine = &*self.engine;
         let view = engine.front_end.mmu_view(key.mode);
-        let found = match &engine.space {
-            Space::User(_) => {
-                let mut fetch = UserFetch { engine };
-                let key = BlockKey { physical: key.pc, second: NO_PAGE, key };
-                match step {
-                    false => engine.find(key, &mut fetch, view),
-                    true => engine.find_step(key, &mut fetch, view),
-                }
-            }
+        let key = match &engine.space {
+            Space::User(_) => BlockKey { physical: key.pc, second: NO_PAGE, key },
             Space::System(_) => {
                 let physical = self.fetch_address(key.pc, view).map_err(Missing::Fault)?;
-                let second = self.second_page(key.pc, view);
-                let key = BlockKey { physical, second, key };
-                let mut fetch = SystemFetch { bus: self.bus(), key };
-                match step {
-                    false => engine.find(key, &mut fetch, view),
-                    true => engine.find_step(key, &mut fetch, view),
-                }
+                BlockKey { physical, second: self.second_page(key.pc, view), key }
             }
         };
+        let found = self.fetching(key, |fetch| match step {
+            false => engine.find(key, fetch, view),
+            true => engine.find_step(key, fetch, view),
+        });
         found.map_err(|Full| Missing::Full)
+    }
+
+    /// Does something with what fetches the code at `key`.
+    fn fetching<R>(&self, key: BlockKey, f: impl FnOnce(&mut dyn Fetch) -> R) -> R {
+        match &self.engine.space {
+            Space::User(_) => f(&mut UserFetch { engine: &self.engine }),
+            Space::System(bus) => f(&mut SystemFetch { bus: &**bus, key }),
+        }
+    }
+
+    /// A block is hot: its region is the second tier's from now on. Without room for it, it stays
+    /// what it is until the cache is full anyway.
+    fn promote(&self, hot: u32) {
+        let engine = &*self.engine;
+        if let Some(tier) = engine.options.second_tier {
+            let counter = layout::COUNTERS + 4 * (hot % layout::COUNTERS_COUNT);
+            self.block.set_word32(counter, tier.entries());
+        }
+        let region = engine.region(hot);
+        let all = region.iter().all(|&key| {
+            let view = engine.front_end.mmu_view(key.key.mode);
+            self.fetching(key, |fetch| engine.promote(key, fetch, view))
+        });
+        if all {
+            engine.link_region(&region);
+        }
     }
 
     fn bus(&self) -> &dyn Bus {

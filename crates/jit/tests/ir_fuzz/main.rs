@@ -13,7 +13,9 @@ use std::sync::Arc;
 use generate::Case;
 use guest::{CODE, DATA_BYTES, Guest, POINTERS, State};
 use isa::Event;
-use jit::{Bus, Engine, Exit, Features, HostPage, Options, Space, UserSpace, Vcpu};
+use jit::{
+    Bus, Counters, Engine, Exit, Features, HostPage, Options, SecondTier, Space, UserSpace, Vcpu,
+};
 use parking_lot::Mutex;
 use random::Random;
 
@@ -84,7 +86,8 @@ struct Pair<const X86: bool> {
 }
 
 impl<const X86: bool> Pair<X86> {
-    fn new(features: Features, system: bool, cache_bytes: usize) -> Self {
+    fn new(options: Options, system: bool) -> Self {
+        let features = options.features;
         let data = Box::new(Data([0; DATA_BYTES]));
         let start = data.0.as_ptr() as u64;
         let case = Arc::new(Mutex::new(new_case(0, 0, features)));
@@ -93,7 +96,7 @@ impl<const X86: bool> Pair<X86> {
                 true => Space::System(Box::new(Ram { start })),
                 false => Space::User(Box::new(Everything)),
             };
-            let options = Options { features, interpret, cache_bytes, ..Options::detect() };
+            let options = Options { interpret, ..options };
             let front_end = Guest { case: case.clone() };
             let engine = Engine::new(front_end, space, options).expect("an engine");
             Vcpu::new(&engine).expect("a vCPU")
@@ -193,11 +196,11 @@ fn difference(expected: &After, ours: &After, flags: u64) -> Option<String> {
 }
 
 fn fuzz<const X86: bool>(avx: bool, system: bool, seed: u64) {
-    _ = fuzz_in_cache::<X86>(avx, system, seed, 128 << 20);
+    _ = fuzz_with::<X86>(avx, system, seed, Options::detect());
 }
 
-/// Gives how often the code cache was full.
-fn fuzz_in_cache<const X86: bool>(avx: bool, system: bool, seed: u64, cache_bytes: usize) -> u64 {
+/// Gives what the translator has counted.
+fn fuzz_with<const X86: bool>(avx: bool, system: bool, seed: u64, options: Options) -> Counters {
     let all = Features::detect();
     let none = Features {
         avx2: false,
@@ -210,7 +213,7 @@ fn fuzz_in_cache<const X86: bool>(avx: bool, system: bool, seed: u64, cache_byte
     };
     let features = if avx { all } else { none };
     let more: u64 = std::env::var("IR_FUZZ").map_or(1, |times| times.parse().expect("a number"));
-    let mut pair = Pair::<X86>::new(features, system, cache_bytes);
+    let mut pair = Pair::<X86>::new(Options { features, ..options }, system);
     let mut wrong = Vec::new();
     for round in 0..3000 * more {
         let steps = 1 + (round % 60) as usize;
@@ -227,14 +230,25 @@ fn fuzz_in_cache<const X86: bool>(avx: bool, system: bool, seed: u64, cache_byte
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    pair.translated.engine().counters().flushes
+    pair.translated.engine().counters()
 }
 
 #[test]
 fn with_a_code_cache_that_is_soon_full() {
     // Room for one more block is always kept: a megabyte.
-    let flushes = fuzz_in_cache::<false>(true, true, 9, (1 << 20) + (256 << 10));
-    assert!(flushes > 2, "the cache was full {flushes} times");
+    let options = Options { cache_bytes: (1 << 20) + (256 << 10), ..Options::detect() };
+    let counters = fuzz_with::<false>(true, true, 9, options);
+    assert!(counters.flushes > 2, "{counters:?}");
+}
+
+#[test]
+fn with_a_second_tier_that_takes_all_blocks() {
+    let second_tier = Some(SecondTier::Again { entries: 1 });
+    let options = Options { second_tier, ..Options::detect() };
+    for system in [false, true] {
+        let counters = fuzz_with::<false>(true, system, 10, options);
+        assert!(counters.promoted > 1000, "{counters:?}");
+    }
 }
 
 #[test]

@@ -13,7 +13,7 @@ pub struct Stubs {
     /// `extern "sysv64" fn(block, target)`: enters translated code; returns when it was left.
     pub enter: u64,
     /// By `reason`: where translated code jumps to be left.
-    pub leave: [u64; 7],
+    pub leave: [u64; 8],
     /// Calls the helper that `OPERATION` names; returns, or leaves.
     pub helper: u64,
     /// Does the slow access that `OPERATION` describes; returns, or leaves.

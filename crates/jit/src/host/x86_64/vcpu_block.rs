@@ -88,8 +88,12 @@ pub const TLB_BYTES: u32 = TLB_ENTRY << TLB_BITS;
 pub const RETURNS: u32 = TLB + TLB_VIEWS * TLB_BYTES;
 /// Its bytes.
 pub const RETURNS_BYTES: u32 = 0x8000;
+/// How often blocks may still be entered until they are hot (32 bits each), where blocks count.
+pub const COUNTERS: u32 = RETURNS + RETURNS_BYTES;
+/// How many counters there are: blocks far from each other share them.
+pub const COUNTERS_COUNT: u32 = 0x400;
 /// The whole block.
-pub const BYTES: u32 = RETURNS + RETURNS_BYTES;
+pub const BYTES: u32 = COUNTERS + 4 * COUNTERS_COUNT;
 
 /// Offsets into `CONSTANTS`, 16 bytes each.
 pub mod constant {
@@ -157,4 +161,6 @@ pub mod reason {
     pub const FAULT: u32 = 5;
     /// A helper or slow access stopped; Rust knows why.
     pub const STOP: u32 = 6;
+    /// A block was entered often enough; detail = its number, pc is in state.
+    pub const HOT: u32 = 7;
 }

@@ -53,6 +53,19 @@ impl Job<'_> {
         site
     }
 
+    /// A block that counts how often it is entered begins with a jump that can lead elsewhere. Gives
+    /// its site, and what it jumps to first.
+    pub fn count_entry(&mut self, number: usize) -> (u32, u64) {
+        let label = self.c.asm.jmp_patchable();
+        let site = self.site(self.start, label);
+        let on = self.c.asm.here();
+        let counter = block::COUNTERS + 4 * (number as u32 % block::COUNTERS_COUNT);
+        self.c.asm.alu_imm(4, Alu::Sub, Rm::Mem(Mem::gs(counter)), 1);
+        let from = self.c.asm.jcc(cc::E);
+        self.c.cold.push((self.start, Cold::Hot { from, number }));
+        (site, on)
+    }
+
     /// Going backwards: the only places where an exit request must be looked for.
     fn is_backward(&self, target: u64) -> bool {
         target <= self.c.pc || target <= self.start
@@ -313,6 +326,12 @@ impl Job<'_> {
                     }
                     self.c.pc = target.wrapping_sub(u64::from(!checks));
                     self.jump(target);
+                }
+                Cold::Hot { from, number } => {
+                    self.c.asm.bind(from);
+                    self.store_pc(pc);
+                    self.c.asm.store_imm(8, Mem::gs(block::DETAIL), number as i32);
+                    self.c.asm.jmp(self.t.stubs.leave[reason::HOT as usize]);
                 }
                 Cold::Lookup { from, pc } => {
                     self.c.asm.bind(from);

@@ -61,6 +61,8 @@ pub struct Target<'a> {
     pub mode_tags: [u64; 2],
     /// The block's own variant.
     pub variant: bool,
+    /// It counts how often it is entered, as the block of this number.
+    pub counter: Option<usize>,
 }
 
 /// A direct exit.
@@ -81,6 +83,8 @@ pub struct Site {
 enum Cold {
     /// An exit's stub: says which site it is.
     Link { site: u32 },
+    /// The block of this number was entered often enough.
+    Hot { from: Label, number: usize },
     /// Leaves because of an exit request, or because a call found the return stack full.
     Kick { from: Label, site: u32 },
     /// A conditional exit that has something to do on its way: to check for an exit request, or to
@@ -191,6 +195,8 @@ pub struct Output<'a> {
     pub faults: &'a [(u32, u64)],
     /// Where pinned registers lie in `GPR_SAVE` instead: from, to (offsets), bit set.
     pub borrows: &'a [(u32, u32, u16)],
+    /// Which of the sites leads from the block's entry to a better block, if it counts.
+    pub entry: Option<u32>,
 }
 
 /// One compilation: the working memory with what it works on.
@@ -208,13 +214,18 @@ impl Compiler {
         let (start, _) = ir.code_range();
         let mut job = Job { c: self, ops: ir.ops(), t: target, start };
         job.liveness();
+        let entry = target.counter.map(|number| job.count_entry(number));
         job.emit();
         job.emit_cold();
+        if let Some((_, on)) = entry {
+            self.asm.patch(self.sites[0].place, on);
+        }
         Output {
             code: self.asm.bytes(),
             sites: &self.sites,
             faults: &self.faults,
             borrows: &self.borrows,
+            entry: entry.map(|(site, _)| site),
         }
     }
 
