@@ -54,7 +54,7 @@ fn a_loop_adds_up() {
 /// Once hot, a loop of two blocks is the second tier's; a change of its code still comes through.
 #[test]
 fn hot_code_is_made_anew_and_can_change() {
-    let mut code = vec![
+    let mut code = [
         0x00000513u32, // li a0,0
         0x001865b7,    // lui a1,0x186
         0x0015f613,    // andi a2,a1,1
