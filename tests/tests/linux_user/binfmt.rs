@@ -31,6 +31,7 @@ mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc || { echo no binfmt_mi
 $HOSTEL binfmt enable aarch64 --preserve-argv0
 $HOSTEL binfmt status aarch64
 (exec -a called $PROGRAM)
+chroot $FOLDER /program # where nothing of this machine is
 $HOSTEL binfmt disable aarch64
 $HOSTEL binfmt status aarch64
 ";
@@ -48,6 +49,7 @@ fn foreign_programs_start_by_name() {
         .args(["--user", "--map-root-user", "--mount", "bash", "-c", SCRIPT])
         .env("HOSTEL", tests::hostel_path())
         .env("PROGRAM", &program)
+        .env("FOLDER", &folder)
         .output();
     let Ok(output) = output else { tests::skip!("no unshare on this machine") };
     let said = String::from_utf8_lossy(&output.stdout);
@@ -57,6 +59,7 @@ fn foreign_programs_start_by_name() {
     }
     let lines: Vec<&str> = said.lines().collect();
     let registered = "aarch64  enabled /run/hostel/binfmt/qemu-aarch64 PF";
-    assert_eq!(lines, [registered, "name called", "aarch64  not registered"], "{complaint}");
+    let expected = [registered, "name called", "name /program", "aarch64  not registered"];
+    assert_eq!(lines, expected, "{complaint}");
     std::fs::remove_dir_all(folder).expect("the folder is ours");
 }
