@@ -11,7 +11,7 @@ use crate::faults;
 use crate::host::x86_64::asm::Asm;
 use crate::host::x86_64::map::HostMap;
 use crate::host::x86_64::stubs::{self, Stubs};
-use crate::host::x86_64::tier1::{Mmu, Target};
+use crate::host::x86_64::tier1::{Mmu, Output, Target};
 use crate::host::x86_64::{Features, vcpu_block as layout};
 use crate::mapping::CodeMemory;
 use crate::raw::{self, BlockPointer};
@@ -353,21 +353,8 @@ impl<F: FrontEnd> Engine<F> {
             _ => compiler.compile(ir, &target),
         };
         self.code.write(*used, output.code);
-        sites.extend(output.sites.iter().map(|site| SiteRecord {
-            target: Key { pc: site.target, mode: variants[usize::from(site.variant)] },
-            place: site.place,
-            stub: site.stub,
-            linkable: keep,
-            linked: None,
-        }));
-        faults.extend(output.faults.iter().map(|&(offset, pc)| (*used as u32 + offset, pc)));
-        let base_offset = *used as u32;
-        borrows.extend(
-            output
-                .borrows
-                .iter()
-                .map(|&(from, to, mask)| (base_offset + from, base_offset + to, mask)),
-        );
+        let books = Books { sites, faults, borrows };
+        books.note(&output, *used as u32, variants, keep);
         let bytes = output.code.len();
         let counter = output.entry.map(|site| first_site + site);
         let host_end = base + bytes as u64;
@@ -494,6 +481,29 @@ impl<F: FrontEnd> Engine<F> {
         }
         drop(vcpus);
         Ok(pid)
+    }
+}
+
+/// What the translator keeps of all blocks, in the order of their code.
+struct Books<'a> {
+    sites: &'a mut Vec<SiteRecord>,
+    faults: &'a mut Vec<(u32, u64)>,
+    borrows: &'a mut Vec<(u32, u32, u16)>,
+}
+
+impl Books<'_> {
+    /// A block whose code lies at this offset. Its exits lead to these modes, by variant.
+    fn note(self, output: &Output<'_>, at: u32, variants: [u64; 2], linkable: bool) {
+        self.sites.extend(output.sites.iter().map(|site| SiteRecord {
+            target: Key { pc: site.target, mode: variants[usize::from(site.variant)] },
+            place: site.place,
+            stub: site.stub,
+            linkable,
+            linked: None,
+        }));
+        self.faults.extend(output.faults.iter().map(|&(offset, pc)| (at + offset, pc)));
+        let moved = |&(from, to, mask): &(u32, u32, u16)| (at + from, at + to, mask);
+        self.borrows.extend(output.borrows.iter().map(moved));
     }
 }
 
