@@ -1,11 +1,11 @@
 //! The engine: one per guest, shared by its vCPUs.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, RwLockWriteGuard};
 
 use isa::ir::{Code, Op};
 use isa::{Access, Event, Fetch, FrontEnd, Key, MemoryFault};
-use parking_lot::{Mutex, RwLock};
+use linux::locks::{Mutex, RwLock};
 
 use crate::faults;
 use crate::host::x86_64::asm::Asm;
@@ -234,12 +234,17 @@ impl<F: FrontEnd> Engine<F> {
         self.vcpus.lock().retain(|other| *other != vcpu);
     }
 
-    /// Empties the code cache. The caller is not in the world.
-    pub(crate) fn flush(&self) {
+    /// Waits until no vCPU is in translated code, and keeps them out. The caller is not in the world.
+    fn everyone_out(&self) -> RwLockWriteGuard<'_, ()> {
         for vcpu in self.vcpus.lock().iter() {
             vcpu.request(BlockPointer::REQUEST_SPURIOUS);
         }
-        let _everyone_is_out = self.world.write();
+        self.world.write()
+    }
+
+    /// Empties the code cache. The caller is not in the world.
+    pub(crate) fn flush(&self) {
+        let _everyone_is_out = self.everyone_out();
         let mut translator = self.translator.lock();
         if self.has_room(&translator) {
             return; // someone else was faster
@@ -465,13 +470,15 @@ impl<F: FrontEnd> Engine<F> {
         pages.fold(false, |lifted, page| self.written_code(page) | lifted)
     }
 
-    /// Forks the process with `fork`, whose 0 means the child. All books are consistent in the
-    /// child, which has its own copy of the code; vCPUs of other threads are gone there.
+    /// Forks the process with `fork`, whose 0 means the child. No other thread holds a lock of the
+    /// translator then, so that all books are consistent in the child, which has its own copy of the
+    /// code; vCPUs of other threads are gone there. The caller is not in the world.
     pub fn fork<E>(
         &self,
         fork: impl FnOnce() -> Result<u64, E>,
         failed: impl FnOnce(io::Error) -> E,
     ) -> Result<u64, E> {
+        let _everyone_is_out = self.everyone_out();
         let translator = self.translator.lock();
         let vcpus = self.vcpus.lock();
         let copy = self.code.snapshot(translator.used).map_err(failed)?;

@@ -1,3 +1,4 @@
 //! Safe wrappers over the operating system, for what well-kept crates do not wrap.
 
+pub mod locks;
 pub mod tap;

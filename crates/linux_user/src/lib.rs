@@ -26,7 +26,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use jit::{Engine, Space, Vcpu};
-use parking_lot::Mutex;
+use linux::locks::Mutex;
 
 use elf::{Elf, ElfError, Image};
 use guest::Guest;

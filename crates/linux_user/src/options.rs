@@ -7,7 +7,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use linux::locks::Mutex;
 
 /// What was asked for.
 #[derive(Clone, Debug)]
@@ -234,6 +234,11 @@ impl Options {
             }
         }
         Ok(())
+    }
+
+    /// Nobody else writes lines meanwhile.
+    pub fn hold_log(&self) -> impl Sized + '_ {
+        (self.log_file.as_ref().map(|file| file.lock()), std::io::stderr().lock())
     }
 
     /// A line for `-d` and `-strace`.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use jit::UserSpace;
-use parking_lot::Mutex;
+use linux::locks::Mutex;
 
 use crate::host::{self, Answer};
 
@@ -184,6 +184,11 @@ impl Books {
 }
 
 impl AddressSpace {
+    /// Nobody else reads or changes it meanwhile.
+    pub fn hold(&self) -> impl Sized + '_ {
+        self.0.lock()
+    }
+
     /// An empty space whose addresses are below `end`.
     pub fn new(end: u64) -> Self {
         Self(Arc::new(Mutex::new(Books::new(end))))

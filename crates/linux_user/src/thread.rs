@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use isa::Event;
 use jit::{Engine, Exit, Vcpu};
-use parking_lot::Mutex;
+use linux::locks::Mutex;
 
 use crate::call::{Call, Table, narrow};
 use crate::debug::{self, Debugger, Pace};
@@ -62,6 +62,13 @@ pub struct Process<G: Guest> {
 }
 
 impl<G: Guest> Process<G> {
+    /// Waits for all locks that threads share, and holds them: a child must not be made while one is
+    /// held by a thread that the child does not have.
+    pub fn hold_locks(&self) -> impl Sized + '_ {
+        let shared = (self.actions.lock(), self.named.lock(), self.options.hold_log());
+        (shared, narrow::hold_cookies(), self.space.hold())
+    }
+
     /// Names something that is not implemented, once, under `-d unimp`.
     pub fn name_once(&self, number: u64, text: impl FnOnce() -> String) {
         if self.options.log_unimplemented {

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -59,6 +60,44 @@ static void *cancelled(void *argument) {
   for (;;) pause();
 }
 
+// Maps, changes protections and signal actions, and has code translated anew, until told to stop.
+static volatile int busy = 1;
+static void *bustle(void *argument) {
+  while (busy) {
+    char *page = mmap(0, 8192, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    memset(page, 1, 8192);
+    mprotect(page, 4096, PROT_READ);
+    munmap(page, 8192);
+    signal(SIGRTMIN + 2, SIG_IGN);
+    counter += atoi("17") + strlen("a text");
+  }
+  return 0;
+}
+
+static void *add_one(void *argument) {
+  ++*(int *)argument;
+  return 0;
+}
+
+// A child with a thread of its own, made while others of the parent hold whatever they hold.
+static int child_of_many(void) {
+  pid_t child = fork();
+  if (!child) {
+    int sum = 4;
+    pthread_t thread;
+    if (pthread_create(&thread, 0, add_one, &sum) || pthread_join(thread, 0)) _exit(1);
+    free(mmap(0, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED ? malloc(1) : 0);
+    _exit(sum);
+  }
+  int status;
+  return waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 5;
+}
+
+static void *parent(void *argument) {
+  for (int i = 0; i < 30; i++) *(int *)argument += child_of_many();
+  return 0;
+}
+
 int main(int argc, char **argv) {
   if (argc > 1) return atoi(argv[1]);
   struct sigaction action = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_RESTART};
@@ -93,5 +132,13 @@ int main(int argc, char **argv) {
     right += waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == i;
   }
   printf("children %d\n", right);
+
+  int children = 0;
+  for (int i = 0; i < 3; i++) pthread_create(&threads[i], 0, bustle, 0);
+  pthread_create(&threads[3], 0, parent, &children);
+  pthread_join(threads[3], 0);
+  busy = 0;
+  for (int i = 0; i < 3; i++) pthread_join(threads[i], 0);
+  printf("children of many %d\n", children);
   return 0;
 }

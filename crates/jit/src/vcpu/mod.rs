@@ -215,7 +215,7 @@ impl<F: FrontEnd> Context<F> {
     /// From the run loop into translated code and back.
     fn one_round(&self) -> Option<Exit> {
         let engine = &*self.engine;
-        let world = engine.world.read_recursive();
+        let world = engine.world.read();
         let alone = self.step.get();
         let host = match self.look_up() {
             Ok(host) => host,

@@ -180,8 +180,12 @@ pub fn clone<G: Guest>(thread: &mut Thread<G>, a: [u64; 6]) -> Answer {
 
 /// `vfork` is `fork`: the child's writes do not show in the parent, which no sound program needs.
 fn fork<G: Guest>(thread: &mut Thread<G>, clone: Clone) -> Answer {
-    let engine = thread.process.engine.clone();
-    let pid = engine.fork(host::fork, |_| libc::EAGAIN)?;
+    let process = thread.process.clone();
+    let fork = || {
+        let _nobody_else_holds_them = process.hold_locks();
+        host::fork()
+    };
+    let pid = process.engine.fork(fork, |_| libc::EAGAIN)?;
     if pid != 0 {
         if clone.flags & CLONE_PARENT_SETTID != 0 {
             memory::write_word(clone.parent_tid, pid, 4)?;

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use parking_lot::Mutex;
+use linux::locks::Mutex;
 
 use crate::guest::Guest;
 use crate::host::Answer;
@@ -24,6 +24,11 @@ struct Cookies {
 }
 
 static COOKIES: Mutex<Option<Cookies>> = Mutex::new(None);
+
+/// Nobody else uses them meanwhile.
+pub fn hold_cookies() -> impl Sized {
+    COOKIES.lock()
+}
 
 fn cookie(offset: u64) -> u64 {
     if offset < FIRST_COOKIE {

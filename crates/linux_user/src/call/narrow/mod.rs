@@ -15,6 +15,8 @@ mod vector;
 pub use shape::Shape;
 pub use signal::narrow_info;
 
+pub use directory::hold_cookies;
+
 use crate::guest::Guest;
 use crate::host::Answer;
 use crate::memory;
