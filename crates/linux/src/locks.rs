@@ -5,6 +5,8 @@
 //! that the kernel knows, and free when their holder lets go. Poison is not kept: what a panicking
 //! thread leaves behind is the state it had, as with other locks.
 
+#![expect(clippy::disallowed_types, reason = "poison is not kept here either")]
+
 use std::sync::{self, MutexGuard, PoisonError, RwLockReadGuard, RwLockWriteGuard};
 
 /// Mutual exclusion.
