@@ -4,6 +4,7 @@
 //! translator, [`kvm::KvmMachine`] on KVM. One thread a vCPU; the machine steers them through
 //! [`Processors`].
 
+pub mod inspect;
 pub mod jit;
 pub mod kvm;
 
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use memory::AddressSpace;
 
 pub use ::jit::Options as TranslatorOptions;
+pub use inspect::{DebugStop, Inspect, Pace, Registers, SegmentRegister};
 pub use processor::{Processor, Processors};
 
 /// What an accelerator must know of the machine.
@@ -45,6 +47,8 @@ pub trait Chipset: Send + Sync {
     fn triple_fault(&self, number: usize);
     /// A local APIC outside of the board has ended a level-triggered interrupt.
     fn ended(&self, vector: u8);
+    /// vCPU `number` has stopped for the debugger, and stands.
+    fn stopped(&self, number: usize, stop: DebugStop);
     /// The accelerator cannot go on with this guest: why.
     fn failed(&self, text: &str);
 }

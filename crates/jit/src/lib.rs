@@ -27,6 +27,7 @@ mod interpret;
 mod mapping;
 mod raw;
 mod space;
+mod stops;
 mod translator;
 mod vcpu;
 
@@ -34,5 +35,6 @@ pub use engine::{Engine, Options};
 pub use faults::hand_on_sent;
 pub use host::x86_64::Features;
 pub use space::{Bus, HostPage, Space, UserSpace};
+pub use stops::Watch;
 pub use translator::Counters;
 pub use vcpu::{Exit, Kick, Vcpu};

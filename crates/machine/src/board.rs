@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use accel::jit::Entry;
-use accel::{Board, Processors};
+use accel::{Board, DebugStop, Processors};
 use device::{Clock, Device, DeviceEvent, EventSink, HostClock, Inputs, Io, Screens, Timers, ones};
 use devices::catalog::{BusKind, Category, OfferedBus};
 use devices::cfi01::Flash;
@@ -50,6 +50,7 @@ pub struct Machine {
     vcpus: Vcpus,
     control: Arc<RunControl>,
     events: Arc<dyn EventSink>,
+    stop: Arc<Mutex<Option<(usize, DebugStop)>>>,
 }
 
 impl Machine {
@@ -93,10 +94,12 @@ impl Machine {
             Some(kernel) => Some(start_kernel(kernel, &memory, &pci, &tables, sizes)?),
             None => None,
         };
+        let stop = Arc::default();
         let chipset = PcChipset {
             apics: Arc::clone(&chips.apics),
             clock: Arc::clone(&clock),
             requests: Arc::clone(&requests),
+            stop: Arc::clone(&stop),
         };
         let board = Board { memory: Arc::clone(&memory), ports, chipset: Arc::new(chipset) };
         let vcpus = Vcpus::start(&board, &chips.apics, &processors, entry, config.accelerator)?;
@@ -120,6 +123,7 @@ impl Machine {
             vcpus,
             control,
             events: config.events,
+            stop,
         })
     }
 
@@ -163,6 +167,23 @@ impl Machine {
     #[must_use]
     pub fn memory(&self) -> Arc<AddressSpace> {
         Arc::clone(&self.memory)
+    }
+
+    /// The vCPUs, for those who look at their registers.
+    #[must_use]
+    pub fn processors(&self) -> &Arc<Processors> {
+        &self.processors
+    }
+
+    /// The translator, for debuggers: none where the host's processors run the guest.
+    #[must_use]
+    pub fn translator(&self) -> Option<&accel::jit::JitMachine> {
+        self.vcpus.translator()
+    }
+
+    /// Which vCPU has stopped for the debugger, and why; told once.
+    pub fn take_debug_stop(&self) -> Option<(usize, DebugStop)> {
+        self.stop.lock().take()
     }
 
     /// Looks at what was plugged in.
@@ -226,6 +247,7 @@ impl Machine {
             Request::Stop => _ = self.control.stop(RunState::IoError),
             Request::Panicked => return self.panicked(actions),
             Request::Fail => _ = self.control.stop(RunState::InternalError),
+            Request::Debug => _ = self.control.stop(RunState::Debug),
             Request::Reset(cause) => {
                 self.reset();
                 self.control.forget_end();

@@ -142,6 +142,18 @@ impl FlatView {
         });
     }
 
+    /// Copies bytes into memory, ROM included; devices and holes swallow them. For debuggers.
+    pub fn write_debug(&self, address: u64, from: &[u8]) {
+        self.each_piece(address, from.len(), |piece, range| {
+            let bytes = &from[piece.from..piece.to];
+            if let Some(Owner::Ram(ram) | Owner::Rom(ram) | Owner::RomDevice(ram, _)) =
+                range.map(|range| &range.owner)
+            {
+                _ = ram.write(piece.offset, bytes);
+            }
+        });
+    }
+
     /// The memory at `address`, for a device that reaches into it: at most `length` bytes, and
     /// fewer where the block ends there. `None` where no memory is, so that no device can be made
     /// to reach into another or into itself. ROM counts only when it is not to be written.

@@ -9,6 +9,7 @@
 mod clock;
 mod cpuid;
 mod doorbells;
+mod inspect;
 mod interrupts;
 mod kick;
 pub mod probe;

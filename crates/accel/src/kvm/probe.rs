@@ -175,6 +175,8 @@ impl memory::Io for Witness {
 }
 
 impl Chipset for Witness {
+    fn stopped(&self, _: usize, _: crate::DebugStop) {}
+
     fn enter(&self, _number: usize) {}
 
     fn is_pending(&self, _number: usize) -> bool {

@@ -85,6 +85,8 @@ impl Io for Witness {
 }
 
 impl Chipset for Witness {
+    fn stopped(&self, _: usize, _: crate::DebugStop) {}
+
     fn enter(&self, _: usize) {}
 
     fn is_pending(&self, number: usize) -> bool {

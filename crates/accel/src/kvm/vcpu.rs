@@ -11,10 +11,12 @@ use kvm_ioctls::{VcpuExit, VcpuFd, VmFd};
 use memory::AddressSpace;
 
 use super::cpuid::Identity;
+use super::inspect::Look;
 use super::kick::Kicker;
 use super::state::{self, Registers, State};
 use super::{KvmError, failed};
 use crate::board_bus::{self, view};
+use crate::inspect::DebugStop;
 use crate::jit::Entry;
 use crate::processor::Next;
 use crate::{Board, Chipset, Processor};
@@ -78,6 +80,9 @@ impl Vcpu {
                     }
                 }
                 Next::Nmi => _ = self.fd.nmi(),
+                Next::Look(look) => look(&mut Look(&self.fd)),
+                // Nobody steps here: the debugger is for the translator.
+                Next::Step => self.bus.chipset.stopped(number, DebugStop::Stepped),
                 // The local APICs in the kernel see to these.
                 Next::Init | Next::Start(_) => {}
                 Next::Run => {

@@ -3,6 +3,7 @@
 mod access;
 mod interpreted;
 mod local;
+mod stopped;
 mod view;
 
 use std::cell::{Cell, RefCell};
@@ -31,6 +32,10 @@ pub enum Exit {
     Event(Event),
     /// Someone called `Kick::kick`.
     Kicked,
+    /// A breakpoint of the debugger's is the next instruction.
+    Breakpoint,
+    /// The instruction just executed has touched what is watched at this address.
+    Watch(u64),
 }
 
 /// No large page in either half.
@@ -44,6 +49,14 @@ struct Context<F: FrontEnd> {
     stop: Cell<Option<Stop>>,
     /// The next instruction is executed alone: it writes to its own code.
     step: Cell<bool>,
+    /// The next instruction is executed without a look at breakpoints.
+    unstopped: Cell<bool>,
+    /// Likewise at what is watched.
+    unwatched: Cell<bool>,
+    /// Translated code runs, whose accesses to what is watched count.
+    watches: Cell<bool>,
+    /// What was hit: the instruction is undone and to be executed alone, then this is told.
+    hit: Cell<Option<u64>>,
     /// The mode of the calls on the return stack.
     returns_mode: Cell<u64>,
     /// The span of large pages that the TLB holds pieces of, in each half of the address space:
@@ -82,6 +95,10 @@ impl<F: FrontEnd> Vcpu<F> {
             block,
             stop: Cell::new(None),
             step: Cell::new(false),
+            unstopped: Cell::new(false),
+            unwatched: Cell::new(false),
+            watches: Cell::new(false),
+            hit: Cell::new(None),
             returns_mode: Cell::new(0),
             large: Cell::new(NO_LARGE),
             local: Local::new(),
@@ -212,6 +229,7 @@ impl<F: FrontEnd> Context<F> {
         let engine = &*self.engine;
         let world = engine.world.read_recursive();
         let alone = self.step.get();
+        let told = self.hit.get().filter(|_| self.unwatched.get());
         let host = match self.look_up() {
             Ok(host) => host,
             Err(Missing::Full) => {
@@ -224,7 +242,9 @@ impl<F: FrontEnd> Context<F> {
                 return self.deliver(fetch_event(error));
             }
         };
+        self.begin_watching();
         let reason = self.enter(host, alone);
+        let open = self.end_watching();
         let detail = self.block.word(layout::DETAIL);
         let event = match reason {
             reason::LINK => {
@@ -247,7 +267,17 @@ impl<F: FrontEnd> Context<F> {
             _ => None, // MODE: the loop asks for a new key
         };
         drop(world);
-        self.deliver(event?)
+        if open && let Some(address) = told {
+            // An event of the instruction comes first, and then the stop at its handler.
+            let exit = event.and_then(|event| self.deliver(event));
+            self.hit.set(None);
+            return exit.or(Some(Exit::Watch(address)));
+        }
+        let event = event?;
+        match engine.stops.any() {
+            false => self.deliver(event),
+            true => self.deliver_stopped(event),
+        }
     }
 
     /// Runs translated code from a host address on, and says why it was left. Targets that the jump
@@ -397,7 +427,9 @@ impl<F: FrontEnd> Context<F> {
                 let physical = self.fetch_address(key.pc, view).map_err(Missing::Fault)?;
                 let second = self.second_page(key.pc, view);
                 let key = BlockKey { physical, second, key };
-                let mut fetch = SystemFetch { bus: self.bus(), key };
+                let seen = !(step && self.unstopped.replace(false));
+                let stops = seen.then_some(&engine.stops);
+                let mut fetch = SystemFetch { bus: self.bus(), key, stops };
                 match step {
                     false => engine.find(key, &mut fetch, view),
                     true => engine.find_step(key, &mut fetch, view),
