@@ -206,7 +206,14 @@ impl VcpuThread {
     fn step(&mut self, number: usize) {
         if !self.waits && self.vcpu.state().halted == 0 {
             self.vcpu.state_mut().interrupt_waits = 0;
-            match self.vcpu.step() {
+            // The order to step was a kick itself.
+            let mut exit = self.vcpu.step();
+            for _ in 0..KICKS_MAX {
+                if exit == Some(Exit::Kicked) {
+                    exit = self.vcpu.step();
+                }
+            }
+            match exit {
                 None | Some(Exit::Kicked) => {}
                 Some(exit @ (Exit::Breakpoint | Exit::Watch(_))) => {
                     return self.serve(exit, number);
@@ -363,6 +370,9 @@ impl Inspect for VcpuThread {
         }
     }
 }
+
+/// No more kicks come while one instruction is executed.
+const KICKS_MAX: usize = 8;
 
 /// The number of the task-priority register among the local APIC's.
 const TASK_PRIORITY: u32 = 0x808;

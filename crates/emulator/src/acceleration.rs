@@ -6,10 +6,8 @@ use anyhow::{Result, bail};
 use machine::kvm::{self, KvmError, Model};
 use machine::{Accelerator, TranslatorOptions};
 
+use crate::PROGRAM;
 use crate::options::{Options, Wanted};
-
-/// Before messages that do not end the program.
-const PROGRAM: &str = "qemu-system-x86_64";
 
 /// What the guest reads of `qemu64`.
 const PLAIN_BRAND: &str = "QEMU Virtual CPU version 2.5+";

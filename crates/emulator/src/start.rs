@@ -80,6 +80,7 @@ pub fn run(options: Options) -> Result<End> {
         monitors,
         vnc,
         typist: Typist::default(),
+        debugger: Mutex::default(),
         quit_after_answer: Mutex::default(),
         options,
     });
@@ -90,6 +91,10 @@ pub fn run(options: Options) -> Result<End> {
         let all = rustix::mm::MlockAllFlags::CURRENT | rustix::mm::MlockAllFlags::FUTURE;
         rustix::mm::mlockall(all).context("locking memory failed")?;
     }
+    if let Some(place) = &emulator.options.run.debugger {
+        let listens = emulator.listen_for_debugger(place);
+        listens.map_err(|error| anyhow!("-gdb {place}: {error}"))?;
+    }
     let events = reactor.start()?;
     if emulator.options.run.daemonize {
         crate::daemonize::ready()?;
@@ -99,6 +104,9 @@ pub fn run(options: Options) -> Result<End> {
         emulator.machine.control().resume();
     }
     let end = emulator.machine.run();
+    if let Some(debugger) = emulator.debugger.lock().take() {
+        debugger.end(if let End::Exit(code) = end { code } else { 0 });
+    }
     reactor.quit();
     _ = events.join();
     drop(pid_file);
@@ -114,7 +122,6 @@ fn refuse_unbuilt(options: &Options) -> Result<()> {
         ("-run-with chroot", run.chroot.is_some()),
         ("-D", run.log_file.is_some()),
         ("-d", run.log_items.is_some()),
-        ("-gdb", run.debugger.is_some()),
         ("-add-fd", !run.descriptors.is_empty()),
         ("-debugcon", options.debug_console.is_some()),
         ("-smbios", !options.smbios.is_empty()),
@@ -216,7 +223,7 @@ fn announce_pty(pty: Option<String>, id: &str) {
 }
 
 /// The stream behind a short form, made if it is new.
-fn stream(characters: &Characters, short: &Short) -> Result<Option<Arc<dyn Stream>>> {
+pub fn stream(characters: &Characters, short: &Short) -> Result<Option<Arc<dyn Stream>>> {
     let id = match short {
         Short::None => return Ok(None),
         Short::Named(id) => id.clone(),

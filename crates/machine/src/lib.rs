@@ -18,7 +18,9 @@ mod resets;
 mod run_state;
 mod smbios;
 
-pub use accel::{TranslatorOptions, kvm};
+pub use accel::inspect;
+pub use accel::jit::Watch;
+pub use accel::{DebugStop, Pace, Registers, TranslatorOptions, kvm};
 pub use board::Machine;
 pub use boot::{BootError, Kernel};
 pub use config::{

@@ -47,6 +47,12 @@ const ROWS: &[Row] = &[
     row(&["chardev-add"], "args", "add chardev", add_character),
     row(&["chardev-remove"], "id", "remove chardev", remove_character),
     row(&["cont", "c"], "", "resume emulation", |emulator, _| silent(run::resume, emulator)),
+    row(
+        &["gdbserver"],
+        "[device]",
+        "start gdbserver on given device (default 'tcp::1234'), stop with 'none'",
+        debugger,
+    ),
     row(&["help", "?"], "[cmd]", "show the help", help),
     row(
         &["hostfwd_add"],
@@ -152,6 +158,15 @@ fn info(emulator: &Arc<Emulator>, line: &str) -> Result<String, String> {
 fn version() -> String {
     let (major, minor, micro) = QEMU_VERSION;
     format!("{major}.{minor}.{micro}{}\n", crate::PACKAGE)
+}
+
+fn debugger(emulator: &Arc<Emulator>, place: &str) -> Result<String, String> {
+    let place = if place.is_empty() { "tcp::1234" } else { place };
+    emulator.listen_for_debugger(place)?;
+    Ok(match place {
+        "none" => "Disabled gdbserver\n".to_owned(),
+        _ => format!("Waiting for gdb connection on device '{place}'\n"),
+    })
 }
 
 fn info_status(emulator: &Arc<Emulator>, _: &str) -> Result<String, String> {
