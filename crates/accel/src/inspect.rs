@@ -130,7 +130,13 @@ impl Registers {
     pub fn find(&self, memory: &AddressSpace, address: u64) -> Option<Mapping> {
         if !self.is_paging() {
             let page = address & !0xfff;
-            return Some(Mapping { address: page, physical: page, bytes: 0x1000, entry: 0, rights: 6 });
+            return Some(Mapping {
+                address: page,
+                physical: page,
+                bytes: 0x1000,
+                entry: 0,
+                rights: 6,
+            });
         }
         let Tables { shifts, wide, root } = self.tables();
         let (mut table, mut rights, mut barred) = (root, 6, 0);

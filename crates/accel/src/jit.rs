@@ -4,9 +4,9 @@ use std::io;
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 
-use isa::x86::{CS, RSI, Segment, State, Table, X86, control, exception};
-pub use jit::Watch;
+use isa::x86::{CS, RDX, RSI, Segment, State, Table, X86, control, exception};
 use isa::{Event, FrontEnd};
+pub use jit::Watch;
 use jit::{Engine, Exit, Options, Space, Vcpu};
 use memory::{FlatRange, FlatView, Listener, Owner};
 use parking_lot::Mutex;
@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use crate::board_bus::{self, BoardBus};
 use crate::inspect::{DebugStop, Inspect, Registers, SegmentRegister};
 use crate::processor::Next;
-use crate::{Board, Chipset, Processor, Processors};
+use crate::{Board, Chipset, Identity, Processor, Processors};
 
 /// Tells the engine of changes to the memory map.
 struct MapChanges(Weak<Engine<X86>>);
@@ -71,6 +71,18 @@ impl Entry {
     }
 }
 
+/// What CPUID says by itself on this host: what there is to choose features from.
+#[must_use]
+pub fn native_identity(options: &Options, leaf: u32, subleaf: u32) -> [u32; 4] {
+    isa::x86::native_identity(options.features.host(), leaf, subleaf)
+}
+
+/// A model-specific register that tells of features.
+#[must_use]
+pub fn native_register(number: u32) -> u64 {
+    isa::x86::native_register_of(number).unwrap_or(0)
+}
+
 /// A machine whose vCPUs run on the translator.
 pub struct JitMachine {
     engine: Arc<Engine<X86>>,
@@ -85,7 +97,8 @@ impl JitMachine {
         entry: Option<Entry>,
         options: Options,
     ) -> io::Result<Self> {
-        let bus = BoardBus::new(&board.memory, &board.ports, &board.chipset);
+        let bus = BoardBus::new(&board.memory, &board.ports, &board.chipset)
+            .with_identity(&board.identity, options.features.host());
         let engine = Engine::new(X86::system(), Space::System(Box::new(bus)), options)?;
         board.memory.listen(Arc::new(MapChanges(Arc::downgrade(&engine))));
         let count = processors.all().len();
@@ -94,10 +107,20 @@ impl JitMachine {
             let (engine, processor) = (Arc::clone(&engine), Arc::clone(processor));
             let chipset = Arc::clone(&board.chipset);
             let name = format!("CPU {}/JIT", processor.number());
+            let identity = Arc::clone(&board.identity);
             let thread =
                 thread::Builder::new().name(name).spawn(move || match Vcpu::new(&engine) {
                     Ok(vcpu) => {
-                        VcpuThread { vcpu, processor, chipset, count, entry, waits: false }.run();
+                        VcpuThread {
+                            vcpu,
+                            processor,
+                            chipset,
+                            identity,
+                            entry,
+                            waits: false,
+                            count,
+                        }
+                        .run();
                     }
                     Err(_) => chipset.triple_fault(processor.number()),
                 })?;
@@ -143,6 +166,7 @@ struct VcpuThread {
     processor: Arc<Processor>,
     chipset: Arc<dyn Chipset>,
     count: usize,
+    identity: Arc<Identity>,
     entry: Option<Entry>,
     /// For a start-up message.
     waits: bool,
@@ -174,7 +198,10 @@ impl VcpuThread {
 
     fn reset(&mut self, waits: bool) {
         let mut state = State::default();
-        state.msr.apic_id = self.processor.number() as u64;
+        state.msr.apic_id = self.identity.topology.apic_id(self.processor.number()).into();
+        if let Some(signature) = self.identity.signature {
+            state.gpr[RDX] = signature.into();
+        }
         state.msr.apic_count = self.count as u64;
         if let Some(entry) = self.entry.filter(|_| !waits) {
             entry.apply(&mut state);

@@ -4,6 +4,7 @@
 //! translator, [`kvm::KvmMachine`] on KVM. One thread a vCPU; the machine steers them through
 //! [`Processors`].
 
+pub mod identity;
 pub mod inspect;
 pub mod jit;
 pub mod kvm;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use memory::AddressSpace;
 
 pub use ::jit::Options as TranslatorOptions;
+pub use identity::{Identity, Topology};
 pub use inspect::{DebugStop, Inspect, Pace, Registers, SegmentRegister};
 pub use processor::{Processor, Processors};
 
@@ -27,6 +29,8 @@ pub struct Board {
     pub ports: Arc<AddressSpace>,
     /// Interrupts and time.
     pub chipset: Arc<dyn Chipset>,
+    /// What the processors say of themselves.
+    pub identity: Arc<Identity>,
 }
 
 /// The machine's side of a vCPU. Called from vCPU threads, without any lock held.

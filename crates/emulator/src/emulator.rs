@@ -16,6 +16,7 @@ use crate::descriptors::Passed;
 use crate::monitor::Monitors;
 use crate::networks::Networks;
 use crate::options::Options;
+use crate::processors::Chosen;
 use crate::screens::Vnc;
 use crate::typist::Typist;
 
@@ -27,6 +28,8 @@ pub struct Emulator {
     /// What was asked for.
     pub options: Options,
     pub machine: Machine,
+    /// What its processors are.
+    pub processors: Chosen,
     pub backends: Arc<Backends>,
     pub blocks: Blocks,
     pub networks: Networks,

@@ -20,6 +20,7 @@ mod objects;
 mod options;
 mod parts;
 mod picture;
+mod processors;
 mod reactor;
 mod sandbox;
 mod screens;

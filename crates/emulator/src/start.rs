@@ -21,12 +21,12 @@ use crate::character::Characters;
 use crate::descriptors::Passed;
 use crate::emulator::{DeviceEvents, Emulator, connect_streams};
 use crate::firmware::Folders;
-use crate::help;
 use crate::monitor::{HmpMonitor, Monitors, QmpMonitor};
 use crate::networks::Networks;
 use crate::objects;
 use crate::options::{Asked, Card, ClockBase, Mode, Options};
 use crate::parts;
+use crate::processors::{self, Chosen};
 use crate::reactor::Reactor;
 use crate::screens::Vnc;
 use crate::typist::Typist;
@@ -66,12 +66,13 @@ pub fn run(options: Options) -> Result<End> {
         backends,
         options,
     };
-    let machine = assembly.build(&streams)?;
+    let (machine, processors) = assembly.build(&streams)?;
     *inbox.lock() = Some(machine.requests());
     let Assembly { options, characters, backends, blocks, networks, monitors } = assembly;
     let vnc = Vnc::start(&options, &machine, &monitors)?;
     let emulator = Arc::new(Emulator {
         machine,
+        processors,
         backends,
         blocks,
         networks,
@@ -130,19 +131,6 @@ fn refuse_unbuilt(options: &Options) -> Result<()> {
     ];
     if let Some((name, _)) = asked.iter().find(|(_, asked)| *asked) {
         bail!("{name}: this option of QEMU is not built in Hostel");
-    }
-    let (known, default) = (help::PROCESSORS, &options.board.processor);
-    if !known.iter().any(|(name, _)| name == default) {
-        bail!("unable to find CPU model '{default}'");
-    }
-    // What the processor has is fixed; these ask for no change of it, or are seen to elsewhere.
-    let unknown = |feature: &&(String, String)| match feature.0.as_str() {
-        "check" | "enforce" => false,
-        "migratable" => !acceleration::is_whole_host(default),
-        _ => true,
-    };
-    if let Some((name, value)) = options.board.features.iter().find(unknown) {
-        bail!("-cpu {name}={value}: features cannot be changed in Hostel yet");
     }
     board_properties(options)
 }
@@ -246,7 +234,7 @@ struct Assembly {
 }
 
 impl Assembly {
-    fn build(&self, streams: &Streams) -> Result<Machine> {
+    fn build(&self, streams: &Streams) -> Result<(Machine, Chosen)> {
         let options = &self.options;
         let mut devices: Vec<Asked> = self.card().into_iter().collect();
         for asked in &options.objects {
@@ -375,10 +363,11 @@ impl Assembly {
         parts: Vec<Part>,
         serial: Option<Arc<dyn Stream>>,
         flash: [Option<block::NodeRef>; 2],
-    ) -> Result<Machine> {
+    ) -> Result<(Machine, Chosen)> {
         let options = &self.options;
         // First, so that its notices stand before anybody else's error.
         let accelerator = acceleration::choose(options)?;
+        let (chosen, identity) = processors::choose(options, &accelerator)?;
         let firmware = Folders::new(&options.firmware_paths);
         let boot = self.boot(&firmware, flash)?;
         let board = match boards::is_q35(options.board.name) {
@@ -396,6 +385,7 @@ impl Assembly {
             board,
             ram_bytes: options.board.ram_bytes,
             processors: options.board.topology.count as usize,
+            identity,
             boot,
             parts,
             backends: Arc::clone(&self.backends),
@@ -411,7 +401,8 @@ impl Assembly {
             actions: options.run.actions,
             accelerator,
         });
-        built.map_err(|error| crate::errors::machine(error, &typed))
+        let machine = built.map_err(|error| crate::errors::machine(error, &typed))?;
+        Ok((machine, chosen))
     }
 
     fn boot(&self, firmware: &Folders, flash: [Option<block::NodeRef>; 2]) -> Result<Boot> {

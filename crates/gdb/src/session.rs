@@ -288,7 +288,8 @@ impl Session {
             // Otherwise gdb ends the program when it quits.
             (b'q', "Attached") => Answer::Text(u8::from(target.was_there()).to_string()),
             (b'q', "Rcmd") => {
-                let line = from_hex(arguments).map(|line| String::from_utf8_lossy(&line).into_owned());
+                let line =
+                    from_hex(arguments).map(|line| String::from_utf8_lossy(&line).into_owned());
                 let printed = line.and_then(|line| target.command(line.trim_end_matches('\0')));
                 printed.map_or(Answer::Empty, Answer::Console)
             }

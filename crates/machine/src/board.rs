@@ -101,7 +101,9 @@ impl Machine {
             requests: Arc::clone(&requests),
             stop: Arc::clone(&stop),
         };
-        let board = Board { memory: Arc::clone(&memory), ports, chipset: Arc::new(chipset) };
+        let identity = Arc::new(config.identity);
+        let memory_of_board = Arc::clone(&memory);
+        let board = Board { memory: memory_of_board, ports, chipset: Arc::new(chipset), identity };
         let vcpus = Vcpus::start(&board, &chips.apics, &processors, entry, config.accelerator)?;
         let parts = Arc::new(Mutex::new(parts));
         let set_running = set_running(&parts, &vcpus);
@@ -411,7 +413,10 @@ fn facts_maker(
     pci: &Arc<HostBridge>,
     (low, high): (u64, u64),
 ) -> Box<dyn Fn() -> Facts + Send + Sync> {
-    let (processors, hpet, i8042) = (config.processors, config.hpet, config.i8042);
+    let (hpet, i8042) = (config.hpet, config.i8042);
+    let topology = config.identity.topology;
+    let processors: Vec<u32> =
+        (0..config.processors).map(|number| topology.apic_id(number)).collect();
     let serial: Vec<Com> = config.serial.iter().map(|_| Com { port: 0x3f8, irq: 4 }).collect();
     let shows_vga = |part: &Part| {
         // A screen that answers at the old addresses.
@@ -424,7 +429,7 @@ fn facts_maker(
     Box::new(move || {
         let (chipset, ecam) = pci.chipset();
         let windows = pci.windows(low, high);
-        let serial = serial.clone();
+        let (serial, processors) = (serial.clone(), processors.clone());
         Facts { processors, chipset, ecam, windows, hpet, i8042, serial, vga, pm_base: PM_BASE }
     })
 }

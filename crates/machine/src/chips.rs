@@ -138,10 +138,10 @@ impl Chips {
         inputs: &Inputs,
     ) -> Self {
         let clock: Arc<dyn Clock> = Arc::clone(host_clock) as _;
-        let cpus = processors
-            .all()
-            .iter()
-            .map(|processor| Arc::new(Cpu(Arc::clone(processor))) as Arc<dyn lapic::Processor>);
+        let cpus = processors.all().iter().map(|processor| {
+            let id = config.identity.topology.apic_id(processor.number());
+            (id, Arc::new(Cpu(Arc::clone(processor))) as Arc<dyn lapic::Processor>)
+        });
         let apics = Apics::new(Arc::clone(&clock), timers, cpus.collect());
         let pic = Pair::new(IrqLine::new(Arc::new(PicOutput(Arc::clone(&apics))), 0));
         apics.connect_pic(Arc::clone(&pic));

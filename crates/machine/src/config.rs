@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use accel::TranslatorOptions;
 use accel::kvm::{self, KvmError};
+use accel::{Identity, TranslatorOptions};
 use device::{EventSink, Properties, PropertyValue, Stream};
 use devices::catalog::BuildError;
 use devices::surroundings::{Backends, Firmware as FirmwareFiles};
@@ -57,6 +57,8 @@ pub struct Config {
     pub ram_bytes: u64,
     /// vCPUs.
     pub processors: usize,
+    /// What they say of themselves.
+    pub identity: Identity,
     /// What runs first.
     pub boot: Boot,
     /// The devices that are no part of the board, in the order in which they are plugged in.

@@ -18,8 +18,9 @@ mod resets;
 mod run_state;
 mod smbios;
 
+pub use accel::identity::{self, Identity, Topology};
 pub use accel::inspect;
-pub use accel::jit::Watch;
+pub use accel::jit::{Watch, native_identity, native_register};
 pub use accel::{DebugStop, Pace, Registers, TranslatorOptions, kvm};
 pub use board::Machine;
 pub use boot::{BootError, Kernel};

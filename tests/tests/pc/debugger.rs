@@ -96,7 +96,8 @@ kill
 fn debugged(gdb: &Path, command: Command, rom: &Path, port: u16) -> Vec<String> {
     let place = format!("tcp::{port}");
     let rom = rom.to_str().unwrap();
-    let options = ["-S", "-smp", "2", "-name", "watched", "-bios", rom, "-gdb", &place];
+    let options =
+        ["-S", "-smp", "2", "-cpu", "qemu64", "-name", "watched", "-bios", rom, "-gdb", &place];
     let _emulator = emulator(command, &options);
     let until = Instant::now() + PATIENCE;
     while TcpStream::connect(("127.0.0.1", port)).is_err() {
@@ -114,11 +115,14 @@ fn debugged(gdb: &Path, command: Command, rom: &Path, port: u16) -> Vec<String> 
     let is_fact = |line: &&str| {
         let begins = |start: &str| line.starts_with(start);
         let register = line.split_whitespace().nth(1).is_some_and(|word| word.starts_with("0x"));
-        register || ["0x", "Old value", "New value", "Value", "watched"].into_iter().any(begins)
+        register
+            || ["0x", "Old value", "New value", "Value", "watched"].into_iter().any(begins)
             || line.contains("0x") && line.contains('[')
     };
-    // Threads and processes are numbered otherwise.
-    text.lines().filter(is_fact).filter(|line| !line.contains("hread")).map(str::to_owned).collect()
+    // Threads and processes are numbered otherwise. The reference's description has MXCSR among the
+    // general registers, where gdb does not look for it.
+    let differs = |line: &str| line.contains("hread") || line.starts_with("mxcsr");
+    text.lines().filter(is_fact).filter(|line| !differs(line)).map(str::to_owned).collect()
 }
 
 #[test]
@@ -127,7 +131,8 @@ fn gdb_sees_the_same_as_with_the_reference() {
     let rom = tests::scratch("gdb").join("rom");
     fs::write(&rom, rom_with(CODE)).unwrap();
     let seen = debugged(&gdb, ours(), &rom, free_port());
-    let has = |text: &str| assert!(seen.iter().any(|line| line.contains(text)), "{text}: {seen:#?}");
+    let has =
+        |text: &str| assert!(seen.iter().any(|line| line.contains(text)), "{text}: {seen:#?}");
     has("0x5000:\t0x1234\t0x1235");
     has("watched");
     assert!(seen.len() > 50, "{seen:#?}");
@@ -198,13 +203,27 @@ fn a_booted_kernel_is_stopped_looked_at_and_goes_on() {
     let (console, socket) = (folder.join("console"), folder.join("gdb"));
     let serial = format!("file:{}", console.display());
     // Short, for the kernel allows no long names.
-    let socket = std::env::temp_dir().join(format!("g-{}", std::process::id())).join(
-        socket.file_name().unwrap(),
-    );
+    let socket = std::env::temp_dir()
+        .join(format!("g-{}", std::process::id()))
+        .join(socket.file_name().unwrap());
     fs::create_dir_all(socket.parent().unwrap()).unwrap();
     let place = format!("unix:{},server=on,wait=off", socket.display());
-    let options = ["-m", "256", "-smp", "2", "-kernel", &kernel, "-initrd", &initrd, "-append",
-        "console=ttyS0 quiet nokaslr", "-serial", &serial, "-gdb", &place];
+    let options = [
+        "-m",
+        "256",
+        "-smp",
+        "2",
+        "-kernel",
+        &kernel,
+        "-initrd",
+        &initrd,
+        "-append",
+        "console=ttyS0 quiet nokaslr",
+        "-serial",
+        &serial,
+        "-gdb",
+        &place,
+    ];
     let _emulator = emulator(ours(), &options);
     let ticks = || fs::read_to_string(&console).unwrap_or_default().matches("tick").count();
     let wait_for = |count: usize| {
@@ -250,9 +269,13 @@ fn a_booted_kernel_is_stopped_looked_at_and_goes_on() {
 fn what_cannot_be_debugged_is_said() {
     for (options, text) in [
         (&["-gdb", "foo:1"][..], "-gdb foo:1: 'foo:1' is not a valid char driver"),
-        (&["-gdb", "unix:/no/such/folder/x,server=on"], "Failed to bind socket to /no/such/folder/x"),
+        (
+            &["-gdb", "unix:/no/such/folder/x,server=on"],
+            "Failed to bind socket to /no/such/folder/x",
+        ),
     ] {
-        let output = ours().args(["-M", "none", "-display", "none"]).args(options).output().unwrap();
+        let output =
+            ours().args(["-M", "none", "-display", "none"]).args(options).output().unwrap();
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(errors.contains(text), "{errors}");
         assert_eq!(output.status.code(), Some(1));

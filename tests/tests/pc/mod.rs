@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed, wherever it is")]
 
 mod debugger;
+mod processors;
 
 use std::path::PathBuf;
 

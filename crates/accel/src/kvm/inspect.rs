@@ -67,9 +67,22 @@ impl Inspect for Look<'_> {
         let Ok(mut general) = self.0.get_regs() else { return };
         let r = registers.general;
         [
-            general.rax, general.rcx, general.rdx, general.rbx, general.rsp, general.rbp,
-            general.rsi, general.rdi, general.r8, general.r9, general.r10, general.r11,
-            general.r12, general.r13, general.r14, general.r15,
+            general.rax,
+            general.rcx,
+            general.rdx,
+            general.rbx,
+            general.rsp,
+            general.rbp,
+            general.rsi,
+            general.rdi,
+            general.r8,
+            general.r9,
+            general.r10,
+            general.r11,
+            general.r12,
+            general.r13,
+            general.r14,
+            general.r15,
         ] = r;
         (general.rip, general.rflags) = (registers.rip, registers.rflags);
         // A vCPU that stands takes its own registers back.

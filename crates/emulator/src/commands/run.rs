@@ -83,17 +83,9 @@ fn set_action(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
     Ok(json!({}))
 }
 
-/// Socket, core and thread of a processor.
-fn place(emulator: &Emulator, index: u32) -> Value {
-    let topology = emulator.options.board.topology;
-    json!({"core-id": index / topology.threads % topology.cores,
-        "thread-id": index % topology.threads,
-        "socket-id": index / topology.threads / topology.cores})
-}
-
 fn processors(emulator: &Arc<Emulator>, _: &Arguments) -> Answer {
     let processor = |index: u32| {
-        json!({"thread-id": emulator.thread_of_processor(index), "props": place(emulator, index),
+        json!({"thread-id": emulator.thread_of_processor(index), "props": emulator.options.board.topology.place(index),
             "qom-path": format!("/machine/unattached/device[{index}]"), "cpu-index": index,
             "target": "x86_64"})
     };
@@ -102,9 +94,9 @@ fn processors(emulator: &Arc<Emulator>, _: &Arguments) -> Answer {
 
 fn slots(emulator: &Arc<Emulator>, _: &Arguments) -> Answer {
     let topology = emulator.options.board.topology;
-    let kind = format!("{}-x86_64-cpu", emulator.options.board.processor);
+    let kind = emulator.processors.type_name();
     let slot = |index: u32| {
-        let mut slot = json!({"props": place(emulator, index), "vcpus-count": 1, "type": kind});
+        let mut slot = json!({"props": topology.place(index), "vcpus-count": 1, "type": kind});
         if index < topology.count {
             slot["qom-path"] = format!("/machine/unattached/device[{index}]").into();
         }

@@ -57,7 +57,11 @@ union SocketAddressLegacy (type) { type: SocketAddressType } { inet: InetSocketA
 struct AddfdInfo { fdset-id: int, fd: int }
 struct FdsetFdInfo { fd: int, opaque?: str }
 struct FdsetInfo { fdset-id: int, fds: [FdsetFdInfo] }
-struct CpuInstanceProperties { socket-id?: int, core-id?: int, thread-id?: int }
+struct CpuInstanceProperties { node-id?: int, socket-id?: int, die-id?: int, module-id?: int,
+    core-id?: int, thread-id?: int }
+enum CpuModelExpansionType { static, full }
+struct CpuModelInfo { name: str, props?: any }
+struct CpuModelExpansionInfo { model: CpuModelInfo }
 struct CpuInfoFast { cpu-index: int, qom-path: str, thread-id: int, props?: CpuInstanceProperties,
     target: SysEmuTarget }
 struct HotpluggableCPU { type: str, vcpus-count: int, props: CpuInstanceProperties,

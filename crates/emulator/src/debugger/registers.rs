@@ -4,8 +4,8 @@ use std::fmt::Write;
 use std::sync::LazyLock;
 
 use gdb::{Description, Feature, Register};
-use machine::inspect::{CR0, CR2, CR3, CR4, CR8};
 use machine::Registers;
+use machine::inspect::{CR0, CR2, CR3, CR4, CR8};
 
 /// gdb's order of the general registers, by x86's numbers.
 const GENERAL: [(&str, usize); 8] = [

@@ -114,6 +114,14 @@ impl Target for Machine<'_> {
         let Some(mut registers) = self.registers(thread) else { return false };
         let before = registers.clone();
         registers::from_bytes(&mut registers, values);
+        if !registers.is_long_code() {
+            // What such code cannot name stays: the upper halves, and the newer registers.
+            for (number, value) in registers.general.iter_mut().enumerate() {
+                let old = before.general[number];
+                let low = if number < 8 { *value } else { old };
+                *value = old & !0xffff_ffff | low & 0xffff_ffff;
+            }
+        }
         // Bits that decide what code means: a wrong one is the guest's end, but it is asked for.
         let keeps = |place: usize| registers.control[place] == before.control[place];
         if !(keeps(CR0) && keeps(CR3) && keeps(CR4)) && self.is_running() {
@@ -121,9 +129,8 @@ impl Target for Machine<'_> {
         }
         let processors = self.emulator.machine.processors();
         let processor = processors.all().get(thread as usize - 1);
-        let written = processor.and_then(|processor| {
-            processor.inspect(move |vcpu| vcpu.set_registers(&registers))
-        });
+        let written = processor
+            .and_then(|processor| processor.inspect(move |vcpu| vcpu.set_registers(&registers)));
         written.is_some()
     }
 

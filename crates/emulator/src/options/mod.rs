@@ -5,6 +5,7 @@ mod board;
 mod monitors;
 mod run;
 mod screen;
+mod topology;
 
 use std::ffi::OsString;
 
@@ -96,8 +97,11 @@ impl Options {
                 "" => format!("-{}: {error}", typed.name),
                 value => format!("-{} {value}: {error}", typed.name),
             };
-            options.take(typed).map_err(refused)?;
+            // QEMU's machine says these itself.
+            let plain = typed.name == "smp";
+            options.take(typed).map_err(|error| if plain { error } else { refused(error) })?;
         }
+        options.board.finish()?;
         options.add_defaults();
         Ok(Action::Run(Box::new(options)))
     }
@@ -369,7 +373,7 @@ mod tests {
             ("-foo", "-foo: invalid option"),
             ("-kernel", "-kernel: requires an argument"),
             ("-machine q99", "-machine q99: unsupported machine type: \"q99\""),
-            ("-smp x", "-smp x: Parameter 'cpus' expects a number"),
+            ("-smp x", "Parameter 'smp.cpus' expects integer"),
             ("-icount 3", "-icount 3: this option of QEMU is not built in Hostel"),
             ("-m x", "-m x: Parameter 'size' expects a non-negative number below 2^64"),
             ("-uuid x", "-uuid x: Parameter 'uuid' expects a UUID"),

@@ -75,7 +75,7 @@ pub fn definitions(facts: &Facts) -> Vec<u8> {
             "\\_SB",
             &[
                 pci_root(facts),
-                processors(facts.processors),
+                processors(facts.processors.len()),
                 hpet(facts.hpet),
                 reserved(facts.ecam),
             ],

@@ -18,8 +18,8 @@ pub const BASE: u64 = 0xe_0000;
 /// What the tables say of the machine.
 #[derive(Clone, Debug)]
 pub struct Facts {
-    /// Local APICs.
-    pub processors: usize,
+    /// The identifiers of the local APICs.
+    pub processors: Vec<u32>,
     /// The chipset.
     pub chipset: Chipset,
     /// Configuration space in memory: start and bytes.
@@ -72,7 +72,7 @@ mod tests {
 
     pub(super) fn facts() -> Facts {
         Facts {
-            processors: 3,
+            processors: vec![0, 1, 2],
             chipset: Chipset::Ich9,
             ecam: Some((0xb000_0000, 256 << 20)),
             windows: vec![(0x8000_0000, 0xafff_ffff), (0xc000_0000, 0xfebf_ffff)],

@@ -284,9 +284,12 @@ fn processor(config: &Config, add: &mut impl FnMut(u8, Structure)) {
     let processor = &config.smbios.processor;
     let speed = |mhz: u16| if mhz == 0 { 2000 } else { mhz };
     let prefix = if processor.socket_prefix.is_empty() { "CPU" } else { &processor.socket_prefix };
-    for number in 0..config.processors {
-        let number16 = number as u16;
-        let structure = Structure::new(4, 0x400 + number16)
+    let topology = &config.identity.topology;
+    let threads = topology.threads_per_package();
+    let cores = threads / topology.threads;
+    let short = |count: u32| count.min(255) as u8;
+    for number in 0..topology.sockets {
+        let structure = Structure::new(4, 0x400 + number as u16)
             .text(&format!("{prefix} {number}"))
             .bytes(&[3, 1]) // a processor, of another family
             .text(&processor.manufacturer)
@@ -301,12 +304,12 @@ fn processor(config: &Config, add: &mut impl FnMut(u8, Structure)) {
             .text(&processor.serial)
             .text(&processor.asset)
             .text(&processor.part)
-            .bytes(&[1, 1, 1]) // a core, enabled, one thread
+            .bytes(&[short(cores), short(cores), short(threads)]) // cores, enabled, threads
             .half(2) // unknown
-            .half(1)
-            .half(1)
-            .half(1)
-            .half(1);
+            .half(1) // of another family
+            .half(cores as u16)
+            .half(cores as u16)
+            .half(threads as u16);
         add(4, structure);
     }
 }

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use device::{Blob, Stream, StreamPeer};
 use machine::surroundings::{Backends, Firmware};
 use machine::{
-    Accelerator, Actions, BoardKind, Boot, Cause, Config, End, Kernel, Machine, NoEvents,
-    PanicAction, Part, Properties, PropertyValue, Request, Smbios, TranslatorOptions,
+    Accelerator, Actions, BoardKind, Boot, Cause, Config, End, Identity, Kernel, Machine, NoEvents,
+    PanicAction, Part, Properties, PropertyValue, Request, Smbios, Topology, TranslatorOptions,
 };
 use parking_lot::{Condvar, Mutex};
 
@@ -160,6 +160,7 @@ impl Rig {
             board,
             ram_bytes: 256 << 20,
             processors: 1,
+            identity: Identity::native(Topology::of_cores(1)),
             boot: Boot { rom: Some(rom), ..Boot::default() },
             parts: vec![part("isa-debugcon", &[port, ("chardev", text("debug"))])],
             backends,

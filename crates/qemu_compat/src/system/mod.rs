@@ -2,4 +2,5 @@
 
 pub mod character;
 pub mod options;
+pub mod processors;
 pub mod values;
