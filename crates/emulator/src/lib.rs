@@ -24,6 +24,8 @@ mod processors;
 mod reactor;
 mod sandbox;
 mod screens;
+mod secrets;
+mod smbios;
 mod start;
 mod wires;
 mod typist;

@@ -8,8 +8,8 @@ use qemu_compat::system::processors::{
 };
 use serde_json::{Map, Value, json};
 
-use crate::PROGRAM;
 use crate::options::Options;
+use crate::{PROGRAM, boards};
 
 /// Who runs guests whose processor may say so.
 const TRANSLATOR_SIGNATURE: [u8; 12] = *b"TCGTCGTCGTCG";
@@ -24,6 +24,10 @@ pub struct Offered {
     whole: Processor,
     is_kvm: bool,
 }
+
+/// What models have otherwise where the host's processors run the guest.
+const ON_KVM: [(&str, bool); 4] =
+    [("x2apic", true), ("svm", false), ("monitor", false), ("acpi", false)];
 
 fn word_of(answer: impl Fn(u32, u32) -> [u32; 4], register: impl Fn(u32) -> u64) -> Features {
     let mut features = Features::of(|word| match word {
@@ -71,7 +75,16 @@ impl Offered {
         let processor = match name {
             "base" => Processor::base(),
             name if is_whole_host(name) => self.whole.clone(),
-            name => models::find(name).ok_or_else(|| ProcessorError::Unknown(name.to_owned()))?,
+            name => {
+                let found = models::find(name);
+                let mut found = found.ok_or_else(|| ProcessorError::Unknown(name.to_owned()))?;
+                for (name, on) in ON_KVM.iter().filter(|_| self.is_kvm) {
+                    if let Some(feature) = models::feature(name) {
+                        found.features.set(feature, *on);
+                    }
+                }
+                found
+            }
         };
         models::resolve(name, processor, properties)
     }
@@ -132,13 +145,15 @@ pub fn choose(options: &Options, accelerator: &Accelerator) -> Result<(Chosen, I
         offered.resolve(&name, &board.features)?;
     let missing = offered.missing(&wanted);
     let who = if offered.is_kvm { "host" } else { "TCG" };
-    if checks || enforces {
+    // Nothing runs on the board without anything.
+    let told = board.name != boards::NONE && (checks || enforces);
+    if told {
         for feature in &missing {
             let feature = models::describe(*feature);
             eprintln!("{PROGRAM}: warning: {who} doesn't support requested feature: {feature}");
         }
     }
-    if enforces && !missing.is_empty() {
+    if told && enforces && !missing.is_empty() {
         let who = if offered.is_kvm { "Host" } else { who };
         bail!("{who} doesn't support requested features");
     }

@@ -23,6 +23,7 @@ use crate::firmware::{self, Tables};
 use crate::host_bridge::{HostBridge, PM_BASE};
 use crate::main_loop::{End, GuestEvents, Request, Requests};
 use crate::parts::{Parts, Plugged, Unplug};
+use crate::smbios::{self, SystemTables};
 use crate::run_state::{
     Actions, Cause, MachineEvent, PanicAction, PanicOutcome, RunControl, RunState,
 };
@@ -45,6 +46,8 @@ pub struct Machine {
     /// What the machine starts itself, where there is no firmware.
     direct: Option<Kernel>,
     tables: Tables,
+    /// SMBIOS's anchor and structures.
+    system_tables: SystemTables,
     sizes: (u64, u64),
     processors: Arc<Processors>,
     vcpus: Vcpus,
@@ -89,9 +92,10 @@ impl Machine {
             fw_cfg.with_files(|files| files.add("bootorder", Source::Bytes(order)));
         }
         _ = tables.set(facts_maker(&config, &pci, sizes));
+        let system_tables = smbios::tables(&config, sizes.0 + sizes.1);
         let direct = if config.boot.has_firmware() { None } else { config.boot.kernel.take() };
         let entry = match &direct {
-            Some(kernel) => Some(start_kernel(kernel, &memory, &pci, &tables, sizes)?),
+            Some(kernel) => Some(start_kernel(kernel, &memory, &pci, (&tables, &system_tables), sizes)?),
             None => None,
         };
         let stop = Arc::default();
@@ -120,6 +124,7 @@ impl Machine {
             memory,
             direct,
             tables,
+            system_tables,
             sizes,
             processors,
             vcpus,
@@ -294,7 +299,8 @@ impl Machine {
             self.parts.lock().reset();
             if let Some(kernel) = &self.direct {
                 // It was placed once, so it fits again.
-                _ = start_kernel(kernel, &self.memory, &self.pci, &self.tables, self.sizes);
+                let tables = (&self.tables, &self.system_tables);
+                _ = start_kernel(kernel, &self.memory, &self.pci, tables, self.sizes);
             }
             self.vcpus.invalidate_all();
             self.processors.reset();
@@ -417,7 +423,13 @@ fn facts_maker(
     let topology = config.identity.topology;
     let processors: Vec<u32> =
         (0..config.processors).map(|number| topology.apic_id(number)).collect();
-    let serial: Vec<Com> = config.serial.iter().map(|_| Com { port: 0x3f8, irq: 4 }).collect();
+    let port = |part: &Part| {
+        let place = devices::serial::place(&part.properties)?;
+        (part.model == "isa-serial").then_some(Com { port: place.0 as u16, irq: place.1 as u8 })
+    };
+    let generation = config.parts.iter().find(|part| part.model == "vmgenid");
+    let generation = generation.and_then(|part| devices::vmgenid::parse(part.properties.text("guid")?));
+    let serial: Vec<Com> = config.parts.iter().filter_map(port).collect();
     let shows_vga = |part: &Part| {
         // A screen that answers at the old addresses.
         let model = devices::catalog::model(&part.model);
@@ -430,26 +442,45 @@ fn facts_maker(
         let (chipset, ecam) = pci.chipset();
         let windows = pci.windows(low, high);
         let (serial, processors) = (serial.clone(), processors.clone());
-        Facts { processors, chipset, ecam, windows, hpet, i8042, serial, vga, pm_base: PM_BASE }
+        Facts {
+            processors,
+            chipset,
+            ecam,
+            windows,
+            hpet,
+            i8042,
+            serial,
+            generation,
+            vga,
+            pm_base: PM_BASE,
+        }
     })
 }
+
+/// Behind the root pointer, on a page of their own.
+const TABLES_OFFSET: u64 = 0x1000;
+/// Where the tables of the system's parts lie without firmware: systems search from here on.
+const SMBIOS_BASE: u64 = 0xf_0000;
 
 /// Does what firmware would, and places the kernel: where vCPU 0 starts.
 fn start_kernel(
     kernel: &Kernel,
     memory: &AddressSpace,
     pci: &HostBridge,
-    tables: &Tables,
+    (tables, tables_of_system): (&Tables, &SystemTables),
     (low, high): (u64, u64),
 ) -> Result<Entry, BootError> {
     pci.set_up_without_firmware();
     let view = memory.view();
     if let Some(facts) = tables.get() {
-        // The root pointer first, where systems search for it; the tables on the next line.
-        let (pointer, image) = acpi::build(&facts()).linked(acpi::BASE + 64);
+        // The root pointer first, where systems search for it; the tables on the next page.
+        let (pointer, image) = acpi::build(&facts()).linked(acpi::BASE + TABLES_OFFSET);
         view.write(acpi::BASE, &pointer);
-        view.write(acpi::BASE + 64, &image);
+        view.write(acpi::BASE + TABLES_OFFSET, &image);
     }
+    let (anchor, structures) = smbios::placed(tables_of_system, SMBIOS_BASE + 64);
+    view.write(SMBIOS_BASE, &anchor);
+    view.write(SMBIOS_BASE + 64, &structures);
     let Placed { entry, parameters, page_tables, descriptors } = kernel.place(&view, low, high)?;
     Ok(Entry { pc: entry, parameters, page_tables, descriptors })
 }

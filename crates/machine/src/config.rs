@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use accel::kvm::{self, KvmError};
 use accel::{Identity, TranslatorOptions};
-use device::{EventSink, Properties, PropertyValue, Stream};
+use device::{EventSink, Properties, PropertyValue};
 use devices::catalog::BuildError;
 use devices::surroundings::{Backends, Firmware as FirmwareFiles};
 use memory::RamError;
@@ -69,8 +69,6 @@ pub struct Config {
     pub firmware_files: Arc<dyn FirmwareFiles>,
     /// Who hears of events.
     pub events: Arc<dyn EventSink>,
-    /// COM1's peer, or nobody.
-    pub serial: Option<Arc<dyn Stream>>,
     /// The board has a keyboard controller.
     pub i8042: bool,
     /// The board has an HPET.

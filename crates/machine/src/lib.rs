@@ -33,12 +33,13 @@ pub use device::{
     StreamEvent, StreamPeer,
 };
 pub use devices::virtio::rng::KernelEntropy;
-pub use devices::{catalog, surroundings};
+pub use devices::{catalog, surroundings, vmgenid};
 pub use main_loop::{End, Request, Requests};
 pub use parts::{Plugged, Unplug};
 pub use run_state::{
     Actions, Cause, MachineEvent, Observer, PanicAction, PanicOutcome, RunControl, RunState,
 };
 pub use smbios::{
-    Bios, Board as SmbiosBoard, Chassis, MemoryDevice, Processor as SmbiosProcessor, Smbios, System,
+    Bios, Board as SmbiosBoard, Chassis, MemoryDevice, OnboardDevice, PortConnector,
+    Processor as SmbiosProcessor, Smbios, System,
 };

@@ -1,6 +1,7 @@
 //! The PC, part by part, held against the reference QEMU where it is there.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed, wherever it is")]
 
+mod board;
 mod debugger;
 mod processors;
 

@@ -146,8 +146,10 @@ fn guests_read_the_models_and_topologies_of_the_reference() {
 
 /// What is said on standard error, and whether the machine was refused.
 fn said(options: &[&str]) -> (String, Option<i32>) {
+    let rom = tests::scratch("processors-rom").join("rom");
+    fs::write(&rom, rom_with(&[0xf4])).unwrap();
     let mut child = ours()
-        .args(["-M", "none", "-display", "none", "-nodefaults", "-S"])
+        .args(["-display", "none", "-nodefaults", "-S", "-bios", rom.to_str().unwrap()])
         .args(options)
         .stdin(Stdio::null())
         .stdout(Stdio::null())

@@ -30,7 +30,9 @@ fn failed(text: String) -> Refusal {
 }
 
 fn add(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
-    emulator.blocks.add(arguments).map_err(failed)?;
+    let mut members = arguments.clone();
+    emulator.passed.paths(&mut members).map_err(failed)?;
+    emulator.blocks.add(&members).map_err(failed)?;
     Ok(json!({}))
 }
 

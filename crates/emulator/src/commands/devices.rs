@@ -24,6 +24,7 @@ pub const COMMANDS: &[Command] = &[
     plain("qom-get", "{ path: str, property: str }", "any", get),
     plain("qom-set", "{ path: str, property: str, value: any }", "", set),
     plain("object-add", "any", "", object_add),
+    plain("object-del", "{ id: str }", "", object_remove),
     plain("netdev_add", "any", "", netdev_add),
     plain("netdev_del", "{ id: str }", "", netdev_remove),
     plain("set_link", "{ name: str, up: bool }", "", set_link),
@@ -126,7 +127,7 @@ fn properties(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
 }
 
 /// Types that are neither devices nor boards.
-const OTHER_TYPES: &[&str] = &["rng-random", "rng-builtin", "memory-backend-ram"];
+const OTHER_TYPES: &[&str] = &["rng-random", "rng-builtin", "memory-backend-ram", "secret"];
 
 /// Models that are no rows of the table.
 const PROCESSORS: [&str; 3] = ["max", "host", "base"];
@@ -301,7 +302,14 @@ fn controls(emulator: &Emulator, id: &str) -> Option<Controls> {
 }
 
 fn object_add(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
-    objects::add(&emulator.backends, arguments, &emulator.options).map_err(failed)?;
+    let Emulator { backends, secrets, options, .. } = &**emulator;
+    objects::add(backends, secrets, arguments, options).map_err(failed)?;
+    Ok(json!({}))
+}
+
+fn object_remove(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
+    let id = text(arguments, "id");
+    objects::remove(&emulator.backends, &emulator.secrets, id).map_err(failed)?;
     Ok(json!({}))
 }
 

@@ -16,6 +16,7 @@ pub const COMMANDS: &[Command] = &[
     plain("query-qmp-schema", "{}", "[any]", |_, _| Ok(schema().describe())),
     plain("query-name", "{}", "NameInfo", name),
     plain("query-uuid", "{}", "UuidInfo", uuid),
+    plain("query-vm-generation-id", "{}", "GuidInfo", generation),
     plain("query-kvm", "{}", "KvmInfo", kvm),
     plain("query-target", "{}", "TargetInfo", |_, _| Ok(json!({"arch": "x86_64"}))),
     plain("query-machines", "{ compat-props?: bool }", "[MachineInfo]", machines),
@@ -60,6 +61,15 @@ pub fn uuid_text(uuid: [u8; 16]) -> String {
 
 fn uuid(emulator: &Arc<Emulator>, _: &Arguments) -> Answer {
     Ok(json!({"UUID": uuid_text(emulator.options.board.uuid.unwrap_or_default())}))
+}
+
+fn generation(emulator: &Arc<Emulator>, _: &Arguments) -> Answer {
+    let found = emulator.machine.with_parts(|parts| {
+        let part = parts.iter().find(|part| part.model.name == "vmgenid")?;
+        part.properties.text("guid").map(str::to_owned)
+    });
+    let none = || Refusal::new("VM Generation ID device not found");
+    Ok(json!({"guid": found.ok_or_else(none)?}))
 }
 
 fn kvm(emulator: &Arc<Emulator>, _: &Arguments) -> Answer {

@@ -8,6 +8,7 @@ mod characters;
 mod descriptors;
 mod devices;
 mod identity;
+pub use identity::uuid_text;
 mod input;
 mod run;
 pub mod schema;

@@ -7,6 +7,7 @@ struct VersionInfo { qemu: VersionTriple, package: str }
 struct CommandInfo { name: str }
 struct NameInfo { name?: str }
 struct UuidInfo { UUID: str }
+struct GuidInfo { guid: str }
 struct KvmInfo { enabled: bool, present: bool }
 enum SysEmuTarget { x86_64 }
 struct TargetInfo { arch: SysEmuTarget }

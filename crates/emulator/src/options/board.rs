@@ -155,7 +155,8 @@ impl Board {
     }
 }
 
-fn uuid(text: &str) -> Option<[u8; 16]> {
+/// A UUID in its usual form.
+pub fn uuid(text: &str) -> Option<[u8; 16]> {
     let groups: Vec<&str> = text.split('-').collect();
     let lengths: Vec<usize> = groups.iter().map(|group| group.len()).collect();
     if lengths != [8, 4, 4, 4, 12] || !text.is_ascii() {

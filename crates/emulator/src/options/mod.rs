@@ -11,12 +11,13 @@ use std::ffi::OsString;
 
 use qemu_compat::options::{parse_keyval, parse_opts};
 use qemu_compat::system::character::{self, Character, Short};
+use qemu_compat::system::config_file;
 use qemu_compat::system::options::{Typed, scan};
 use qemu_compat::system::values;
 use serde_json::{Map, Value};
 
 pub use accelerator::{Accelerator, Wanted};
-pub use board::Board;
+pub use board::{Board, uuid};
 pub use monitors::{Mode, MonitorOption};
 pub use run::{ClockBase, RunOptions, panic_action};
 pub use screen::{Card, Place, VncOption};
@@ -82,7 +83,7 @@ pub struct Options {
 impl Options {
     /// Reads the command line. Errors are QEMU's, without the program's name.
     pub fn parse(arguments: &[OsString]) -> Result<Action, Refusal> {
-        let typed = scan(arguments).map_err(|error| error.to_string())?;
+        let typed = with_files(scan(arguments).map_err(|error| error.to_string())?)?;
         let mut options = Self::empty();
         for typed in &typed {
             match typed.name {
@@ -244,6 +245,25 @@ impl Options {
             || self.characters.iter().any(in_list)
             || self.monitors.iter().any(|monitor| is_stdio(&monitor.character))
     }
+}
+
+/// Options of `-readconfig` in its place.
+fn with_files(typed: Vec<Typed>) -> Result<Vec<Typed>, Refusal> {
+    let mut all = Vec::with_capacity(typed.len());
+    for option in typed {
+        if option.name != "readconfig" {
+            all.push(option);
+            continue;
+        }
+        let path = &option.value;
+        let about = |error: &dyn std::fmt::Display| format!("-readconfig {path}: {error}");
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            let reason = crate::character::reason(&error);
+            about(&format!("Cannot read config file {path}: {reason}"))
+        })?;
+        all.extend(config_file::parse(path, &text).map_err(|error| about(&error))?);
+    }
+    Ok(all)
 }
 
 /// An error of a parser, in words.

@@ -83,6 +83,18 @@ pub fn definitions(facts: &Facts) -> Vec<u8> {
     ])
 }
 
+/// The device of the machine's generation, whose number lies at `address`.
+pub fn generation(address: u32) -> Vec<u8> {
+    let kind = aml::string("VM_Gen_Counter");
+    let device = [
+        aml::name("_HID", aml::string("QEMUVGID")),
+        aml::name("_CID", kind.clone()),
+        aml::name("_DDN", kind),
+        aml::name("ADDR", aml::package(&[aml::int(address.into()), aml::int(0)])),
+    ];
+    aml::scope("\\_SB", &[aml::device("VGEN", &device)])
+}
+
 fn hpet(there: bool) -> Term {
     if !there {
         return Vec::new();

@@ -155,6 +155,7 @@ impl Rig {
         let (debug, serial) = (Arc::new(Log::default()), Arc::new(Log::default()));
         let backends = Arc::new(Backends::default());
         backends.streams.insert("debug", Arc::clone(&debug) as Arc<dyn Stream>);
+        backends.streams.insert("serial", Arc::clone(&serial) as Arc<dyn Stream>);
         let port = ("iobase", PropertyValue::Unsigned(0x402));
         let config = Config {
             board,
@@ -162,11 +163,13 @@ impl Rig {
             processors: 1,
             identity: Identity::native(Topology::of_cores(1)),
             boot: Boot { rom: Some(rom), ..Boot::default() },
-            parts: vec![part("isa-debugcon", &[port, ("chardev", text("debug"))])],
+            parts: vec![
+                part("isa-debugcon", &[port, ("chardev", text("debug"))]),
+                part("isa-serial", &[("chardev", text("serial"))]),
+            ],
             backends,
             firmware_files: Arc::new(Installed),
             events: Arc::new(NoEvents),
-            serial: Some(Arc::clone(&serial) as Arc<dyn Stream>),
             i8042: true,
             hpet: true,
             uuid: [7; 16],
