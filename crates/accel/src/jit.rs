@@ -350,7 +350,8 @@ impl Inspect for VcpuThread {
             x87_valid: !state.x87_empty as u8,
             vectors: state.vectors.map(|vector| [vector[0], vector[1]]),
             mxcsr,
-            halted: state.halted != 0,
+            // One that waits for its start sleeps, too.
+            halted: state.halted != 0 || self.waits,
         }
     }
 

@@ -10,7 +10,7 @@ use devices::catalog::{BusKind, Category, OfferedBus};
 use devices::cfi01::Flash;
 use devices::fw_cfg::{FwCfg, Source};
 use devices::surroundings::Surroundings;
-use memory::{AddressSpace, Owner, Ram, RamError, Region};
+use memory::{AddressSpace, FlatView, Listener, Owner, Ram, RamError, Region};
 use parking_lot::Mutex;
 
 use crate::accelerator::{PcChipset, Vcpus};
@@ -38,7 +38,10 @@ pub struct Machine {
     clock: Arc<HostClock>,
     timers: Arc<Timers>,
     chips: Chips,
-    pci: Arc<HostBridge>,
+    pub(crate) pci: Arc<HostBridge>,
+    /// The name of its root bus.
+    pub(crate) root_bus: &'static str,
+    pub(crate) ports: Arc<AddressSpace>,
     fw_cfg: Arc<FwCfg>,
     flash: Vec<Arc<Flash>>,
     parts: Arc<Mutex<Parts>>,
@@ -70,6 +73,8 @@ impl Machine {
         let memory = Arc::new(AddressSpace::new());
         let ports = Arc::new(AddressSpace::new());
         let dma = Arc::new(AddressSpace::new());
+        // Devices see memory in their own way; translations of what they write are stale as well.
+        dma.listen(Arc::new(Forward(Arc::clone(&memory))));
         let (ram, sizes) = add_ram(&[&memory, &dma], &config)?;
         let rom = config.boot.rom.as_deref().map(|rom| firmware::map_rom(&memory, rom));
         let flash = firmware::map_flash(&memory, &config.boot.flash)?;
@@ -107,7 +112,12 @@ impl Machine {
         };
         let identity = Arc::new(config.identity);
         let memory_of_board = Arc::clone(&memory);
-        let board = Board { memory: memory_of_board, ports, chipset: Arc::new(chipset), identity };
+        let board = Board {
+            memory: memory_of_board,
+            ports: Arc::clone(&ports),
+            chipset: Arc::new(chipset),
+            identity,
+        };
         let vcpus = Vcpus::start(&board, &chips.apics, &processors, entry, config.accelerator)?;
         let parts = Arc::new(Mutex::new(parts));
         let set_running = set_running(&parts, &vcpus);
@@ -118,6 +128,8 @@ impl Machine {
             timers,
             chips,
             pci,
+            root_bus: config.board.root_bus(),
+            ports,
             fw_cfg,
             flash,
             parts,
@@ -305,6 +317,17 @@ impl Machine {
             self.vcpus.invalidate_all();
             self.processors.reset();
         });
+    }
+}
+
+/// Carries what devices write to those who listen to the processors' memory.
+struct Forward(Arc<AddressSpace>);
+
+impl Listener for Forward {
+    fn changed(&self, _: &FlatView, _: &FlatView) {}
+
+    fn written(&self, start: u64, bytes: u64) {
+        self.0.written(start, bytes);
     }
 }
 

@@ -17,6 +17,7 @@ mod parts;
 mod resets;
 mod run_state;
 mod smbios;
+mod survey;
 
 pub use accel::identity::{self, Identity, Topology};
 pub use accel::inspect;
@@ -27,6 +28,7 @@ pub use boot::{BootError, Kernel};
 pub use config::{
     Accelerator, BoardKind, Boot, Config, MachineError, PROCESSORS_MAX, Part, PartError,
 };
+pub use memory::{AddressSpace, Owner, Region};
 pub use device::{
     Axis, Blob, Button, Cursor, DeviceEvent, EventSink, InputDevice, InputEvent, Inputs, NoEvents,
     Picture, Properties, PropertyKind, PropertyValue, Rectangle, Screen, Screens, Stream,
@@ -39,6 +41,7 @@ pub use parts::{Plugged, Unplug};
 pub use run_state::{
     Actions, Cause, MachineEvent, Observer, PanicAction, PanicOutcome, RunControl, RunState,
 };
+pub use survey::{PciBar, PciBridge, PciDevice};
 pub use smbios::{
     Bios, Board as SmbiosBoard, Chassis, MemoryDevice, OnboardDevice, PortConnector,
     Processor as SmbiosProcessor, Smbios, System,

@@ -3,6 +3,7 @@
 
 mod board;
 mod debugger;
+mod people;
 mod processors;
 
 use std::path::PathBuf;

@@ -116,7 +116,8 @@ fn node_of(emulator: &Emulator, backend: &str) -> Option<Named> {
     list.into_iter().find(|named| Arc::ptr_eq(&named.node, &node))
 }
 
-fn drives(emulator: &Arc<Emulator>, _: &Arguments) -> Answer {
+/// `query-block`.
+pub fn drives(emulator: &Arc<Emulator>, _: &Arguments) -> Answer {
     let entry = |drive: Drive| {
         let control = drive.control.as_ref();
         let removable = control.is_some_and(|control| control.is_removable());
@@ -138,7 +139,8 @@ fn drives(emulator: &Arc<Emulator>, _: &Arguments) -> Answer {
     Ok(all(emulator).into_iter().map(entry).collect())
 }
 
-fn statistics(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
+/// `query-blockstats`.
+pub fn statistics(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
     let counted = |name: &str, node: &NodeRef| {
         let counters = emulator.blocks.counters(name);
         json!({"node-name": name, "stats": counters.to_json(node)})
@@ -240,7 +242,8 @@ fn insert_medium(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
     Ok(json!({}))
 }
 
-fn eject(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
+/// `eject`.
+pub fn eject(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
     open_tray(emulator, arguments)?;
     let drive = named(emulator, arguments)?;
     removable(&drive)?.set_medium(None);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use device::{PropertyKind, PropertyValue};
 use machine::catalog::{self, Controls, Model};
-use machine::{Plugged, Unplug};
+use machine::{MachineError, Plugged, Unplug};
 use qemu_compat::qmp::server::Refusal;
 use qemu_compat::system::processors as models;
 use serde_json::{Map, Value, json};
@@ -48,7 +48,10 @@ pub fn add(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
     free_streams(&emulator.backends);
     connect_streams(&mut part, &emulator.characters, &emulator.backends).map_err(failed)?;
     let plugged = emulator.machine.plug(&part);
-    plugged.map_err(|error| failed(format!("{:#}", errors::machine(error, &[]))))?;
+    plugged.map_err(|error| match error {
+        MachineError::Part { model, source, .. } => failed(errors::part(&model, *source)),
+        other => failed(format!("{:#}", errors::machine(other, &[]))),
+    })?;
     Ok(json!({}))
 }
 
@@ -195,7 +198,8 @@ fn no_path(path: &str) -> Refusal {
     Refusal::of("DeviceNotFound", format!("Device '{path}' not found"))
 }
 
-fn list(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
+/// See its row.
+pub fn list(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
     let path = text(arguments, "path");
     let entry = |name: &str, kind: &str| json!({"name": name, "type": kind});
     Ok(match place(path).ok_or_else(|| no_path(path))? {
@@ -248,7 +252,8 @@ fn no_property(path: &str, property: &str) -> Refusal {
     Refusal::new(format!("Property '{path}.{property}' not found"))
 }
 
-fn get(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
+/// See its row.
+pub fn get(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
     let (path, property) = (text(arguments, "path"), text(arguments, "property"));
     match (place(path).ok_or_else(|| no_path(path))?, property) {
         (Place::Machine, "type") => Ok(format!("{}-machine", emulator.options.board.name).into()),
@@ -301,24 +306,28 @@ fn controls(emulator: &Emulator, id: &str) -> Option<Controls> {
     })
 }
 
-fn object_add(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
+/// See its row.
+pub fn object_add(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
     let Emulator { backends, secrets, options, .. } = &**emulator;
     objects::add(backends, secrets, arguments, options).map_err(failed)?;
     Ok(json!({}))
 }
 
-fn object_remove(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
+/// See its row.
+pub fn object_remove(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
     let id = text(arguments, "id");
     objects::remove(&emulator.backends, &emulator.secrets, id).map_err(failed)?;
     Ok(json!({}))
 }
 
-fn netdev_add(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
+/// See its row.
+pub fn netdev_add(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
     emulator.networks.add(arguments).map_err(failed)?;
     Ok(json!({}))
 }
 
-fn netdev_remove(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
+/// See its row.
+pub fn netdev_remove(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
     let id = text(arguments, "id");
     emulator.networks.remove(id).map_err(|text| Refusal::of("DeviceNotFound", text))?;
     Ok(json!({}))
@@ -349,6 +358,7 @@ pub fn balloon(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
     Ok(json!({}))
 }
 
-fn query_balloon(emulator: &Arc<Emulator>, _: &Arguments) -> Answer {
+/// See its row.
+pub fn query_balloon(emulator: &Arc<Emulator>, _: &Arguments) -> Answer {
     Ok(json!({"actual": first_balloon(emulator)?.actual()}))
 }

@@ -23,6 +23,7 @@ pub const COMMANDS: &[Command] = &[
         "",
         set_action,
     ),
+    plain("inject-nmi", "{}", "", inject),
     plain("query-cpus-fast", "{}", "[CpuInfoFast]", processors),
     plain("query-hotpluggable-cpus", "{}", "[HotpluggableCPU]", slots),
 ];
@@ -69,6 +70,12 @@ pub fn power_down(emulator: &Arc<Emulator>, _: &Arguments) -> Answer {
     Ok(json!({}))
 }
 
+/// `inject-nmi`: all processors get a non-maskable interrupt.
+pub fn inject(emulator: &Arc<Emulator>, _: &Arguments) -> Answer {
+    emulator.machine.processors().all().iter().for_each(|processor| processor.nmi());
+    Ok(json!({}))
+}
+
 fn set_action(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
     emulator.machine.control().set_actions(|actions| {
         if let Some(action) = arguments.get("reboot") {
@@ -92,7 +99,8 @@ fn processors(emulator: &Arc<Emulator>, _: &Arguments) -> Answer {
     Ok((0..emulator.options.board.topology.count).map(processor).collect())
 }
 
-fn slots(emulator: &Arc<Emulator>, _: &Arguments) -> Answer {
+/// `query-hotpluggable-cpus`.
+pub fn slots(emulator: &Arc<Emulator>, _: &Arguments) -> Answer {
     let topology = emulator.options.board.topology;
     let kind = emulator.processors.type_name();
     let slot = |index: u32| {

@@ -67,6 +67,18 @@ struct CpuInfoFast { cpu-index: int, qom-path: str, thread-id: int, props?: CpuI
     target: SysEmuTarget }
 struct HotpluggableCPU { type: str, vcpus-count: int, props: CpuInstanceProperties,
     qom-path?: str }
+struct PciMemoryRange { base: int, limit: int }
+struct PciMemoryRegion { bar: int, type: str, address: int, size: int, prefetch?: bool,
+    mem_type_64?: bool }
+struct PciBusInfo { number: int, secondary: int, subordinate: int, io_range: PciMemoryRange,
+    memory_range: PciMemoryRange, prefetchable_range: PciMemoryRange }
+struct PciBridgeInfo { bus: PciBusInfo, devices?: [PciDeviceInfo] }
+struct PciDeviceClass { desc?: str, class: int }
+struct PciDeviceId { device: int, vendor: int, subsystem?: int, subsystem-vendor?: int }
+struct PciDeviceInfo { bus: int, slot: int, function: int, class_info: PciDeviceClass,
+    id: PciDeviceId, irq?: int, irq_pin: int, qdev_id: str, pci_bridge?: PciBridgeInfo,
+    regions: [PciMemoryRegion] }
+struct PciInfo { bus: int, devices: [PciDeviceInfo] }
 struct MachineInfo { name: str, alias?: str, is-default?: bool, cpu-max: int,
     hotpluggable-cpus: bool, numa-mem-supported: bool, deprecated: bool, default-cpu-type?: str,
     default-ram-id?: str, acpi: bool }

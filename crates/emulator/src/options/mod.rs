@@ -311,6 +311,11 @@ fn nested(flat: Map<String, Value>) -> Map<String, Value> {
     tree
 }
 
+/// The members of a device, network or object, as monitors take them.
+pub fn members(option: &str, value: &str, implied: &str) -> Result<Map<String, Value>, Refusal> {
+    asked(option, value, implied).map(|asked| asked.members)
+}
+
 fn asked_flat(option: &str, value: &str, implied: &str) -> Result<Asked, Refusal> {
     let mut members = Map::new();
     for (key, value) in pairs(value, implied)? {
