@@ -10,3 +10,4 @@ mod images;
 mod daemon;
 mod launch;
 mod monitor;
+mod pc;

@@ -14,15 +14,15 @@ use serde_json::{Value, json};
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A machine with a monitor.
-struct Machine {
-    child: Child,
-    folder: PathBuf,
+pub struct Machine {
+    pub child: Child,
+    pub folder: PathBuf,
     reader: BufReader<UnixStream>,
     events: Vec<Value>,
 }
 
 impl Machine {
-    fn start(name: &str, options: &[&str]) -> Self {
+    pub fn start(name: &str, options: &[&str]) -> Self {
         let folder = std::env::temp_dir().join(format!("q-{name}-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         let socket = folder.join("q");
@@ -69,20 +69,20 @@ impl Machine {
     }
 
     #[expect(clippy::needless_pass_by_value, reason = "callers write the arguments in place")]
-    fn good(&mut self, command: &str, arguments: Value) -> Value {
+    pub fn good(&mut self, command: &str, arguments: Value) -> Value {
         let answer = self.ask(command, &arguments);
         assert!(answer.get("return").is_some(), "{command}: {answer}");
         answer["return"].clone()
     }
 
     #[expect(clippy::needless_pass_by_value, reason = "callers write the arguments in place")]
-    fn bad(&mut self, command: &str, arguments: Value) -> String {
+    pub fn bad(&mut self, command: &str, arguments: Value) -> String {
         let answer = self.ask(command, &arguments);
         answer["error"]["desc"].as_str().unwrap_or_else(|| panic!("{command}: {answer}")).to_owned()
     }
 
     /// Waits for an event of this name.
-    fn event(&mut self, name: &str) -> Value {
+    pub fn event(&mut self, name: &str) -> Value {
         let until = Instant::now() + PATIENCE;
         loop {
             if let Some(at) = self.events.iter().position(|event| event["event"] == name) {
@@ -103,7 +103,7 @@ impl Drop for Machine {
     }
 }
 
-fn kernel(name: &str, script: &str) -> Option<(String, String)> {
+pub fn kernel(name: &str, script: &str) -> Option<(String, String)> {
     let busybox = tests::asset("busybox-amd64/bin/busybox")?;
     let kernel = tests::asset_file("kernel-12/boot", "vmlinuz")?;
     let initrd = tests::scratch(name).join("initrd");

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use jit::{Bus, HostPage};
 use memory::{AddressSpace, FlatView, Owner, PAGE_SIZE};
 
-use crate::Chipset;
+use crate::{Chipset, Identity};
 
 /// I/O ports among the machine spaces of the x86 front end.
 const PORT_SPACE: u32 = 0;
@@ -15,6 +15,9 @@ const PORT_SPACE: u32 = 0;
 const ENTROPY_SPACE: u32 = 1;
 /// Registers of the local APIC.
 const APIC_SPACE: u32 = 2;
+
+/// What CPUID answers.
+const IDENTITY_SPACE: u32 = isa::x86::IDENTITY_SPACE;
 
 /// Pages that a thread remembers: enough for the page tables of a busy guest.
 const PAGES: usize = 1024;
@@ -107,6 +110,7 @@ pub struct BoardBus {
     ports: Arc<AddressSpace>,
     chipset: Arc<dyn Chipset>,
     entropy: AtomicU64,
+    identity: Option<(Arc<Identity>, isa::Host)>,
 }
 
 impl BoardBus {
@@ -121,7 +125,27 @@ impl BoardBus {
             ports: Arc::clone(ports),
             chipset: Arc::clone(chipset),
             entropy: AtomicU64::new(0),
+            identity: None,
         }
+    }
+
+    /// With processors that are this, on a back end that can do that.
+    pub fn with_identity(mut self, identity: &Arc<Identity>, host: isa::Host) -> Self {
+        self.identity = Some((Arc::clone(identity), host));
+        self
+    }
+
+    /// See `isa::x86::IDENTITY_SPACE`.
+    fn identity(&self, address: u64) -> Option<u64> {
+        let (identity, host) = self.identity.as_ref()?;
+        let native = |leaf, subleaf| isa::x86::native_identity(*host, leaf, subleaf);
+        let (leaf, subleaf) = (address as u32, (address >> 32) as u32 & 0xffff);
+        let [a, b, c, d] = identity.answer(&native, NUMBER.get(), leaf, subleaf)?;
+        Some(match address >> 48 {
+            0 => u64::from(a) | u64::from(b) << 32,
+            1 => u64::from(c) | u64::from(d) << 32,
+            _ => 1,
+        })
     }
 
     /// A number that no guest can foresee: a counter under a keyed hash.
@@ -152,6 +176,7 @@ impl Bus for BoardBus {
         match space {
             PORT_SPACE => view(&self.ports).read_value(address, bytes as u8),
             ENTROPY_SPACE => self.random(),
+            IDENTITY_SPACE => self.identity(address).unwrap_or(u64::MAX),
             APIC_SPACE => self.chipset.read_apic(NUMBER.get(), address as u32),
             _ => u64::MAX,
         }

@@ -4,6 +4,8 @@
 //! translator, [`kvm::KvmMachine`] on KVM. One thread a vCPU; the machine steers them through
 //! [`Processors`].
 
+pub mod identity;
+pub mod inspect;
 pub mod jit;
 pub mod kvm;
 
@@ -15,6 +17,8 @@ use std::sync::Arc;
 use memory::AddressSpace;
 
 pub use ::jit::Options as TranslatorOptions;
+pub use identity::{Identity, Topology};
+pub use inspect::{DebugStop, Inspect, Pace, Registers, SegmentRegister};
 pub use processor::{Processor, Processors};
 
 /// What an accelerator must know of the machine.
@@ -25,6 +29,8 @@ pub struct Board {
     pub ports: Arc<AddressSpace>,
     /// Interrupts and time.
     pub chipset: Arc<dyn Chipset>,
+    /// What the processors say of themselves.
+    pub identity: Arc<Identity>,
 }
 
 /// The machine's side of a vCPU. Called from vCPU threads, without any lock held.
@@ -45,6 +51,8 @@ pub trait Chipset: Send + Sync {
     fn triple_fault(&self, number: usize);
     /// A local APIC outside of the board has ended a level-triggered interrupt.
     fn ended(&self, vector: u8);
+    /// vCPU `number` has stopped for the debugger, and stands.
+    fn stopped(&self, number: usize, stop: DebugStop);
     /// The accelerator cannot go on with this guest: why.
     fn failed(&self, text: &str);
 }

@@ -1,11 +1,18 @@
-//! Steering vCPU threads: pause, reset, start, stop.
+//! Steering vCPU threads: pause, reset, start, stop, and a look at their registers.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::mpsc;
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::inspect::{Inspect, Pace};
+
+/// What is done on a vCPU's thread between two instructions.
+pub(crate) type Task = Box<dyn FnOnce(&mut dyn Inspect) + Send>;
+
 /// What a vCPU thread is to do.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Default)]
 struct Orders {
     /// Run guest code, or wait.
     running: bool,
@@ -23,6 +30,10 @@ struct Orders {
     awake: bool,
     /// The thread has seen `running` taken back and stands still.
     stands: bool,
+    /// How it goes on when it runs.
+    pace: Pace,
+    /// Looks at its registers.
+    tasks: VecDeque<Task>,
 }
 
 /// One vCPU as everybody else sees it.
@@ -35,10 +46,13 @@ pub struct Processor {
 }
 
 /// What a vCPU thread does next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
     /// Look for interrupts and run.
     Run,
+    /// Execute one instruction, without interrupts.
+    Step,
+    /// Let somebody look at the registers.
+    Look(Task),
     /// Go into reset state, then ask again.
     Reset,
     /// Go into reset state without running, then ask again.
@@ -108,21 +122,49 @@ impl Processor {
         self.order(|orders| orders.start = Some(page));
     }
 
+    /// Does something with the vCPU's registers on its own thread, and waits for it. `None`: the
+    /// thread has gone. Not from a vCPU's thread.
+    pub fn inspect<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&mut dyn Inspect) -> T + Send + 'static,
+    ) -> Option<T> {
+        let (sender, receiver) = mpsc::channel();
+        self.order(|orders| {
+            if !orders.quit {
+                orders.tasks.push_back(Box::new(move |vcpu| _ = sender.send(look(vcpu))));
+            }
+        });
+        receiver.recv().ok()
+    }
+
+    /// It stands from now on, until all are resumed.
+    pub(crate) fn hold(&self) {
+        self.orders.lock().pace = Pace::Hold;
+    }
+
     /// What to do next. Blocks while there is nothing; `idle` says that the vCPU waits for an
     /// interrupt, `waits` that it waits for a start-up message.
     pub(crate) fn next(&self, idle: bool, waits: bool, has_interrupt: impl Fn() -> bool) -> Next {
         let mut orders = self.orders.lock();
         loop {
             if orders.quit {
+                orders.tasks.clear();
                 return Next::Quit;
             }
-            if !orders.running {
+            if let Some(task) = orders.tasks.pop_front() {
+                return Next::Look(task);
+            }
+            if !orders.running || orders.pace == Pace::Hold {
                 orders.stands = true;
                 self.changed.notify_all();
                 self.changed.wait(&mut orders);
                 continue;
             }
             orders.stands = false;
+            if orders.pace == Pace::Step {
+                orders.pace = Pace::Hold;
+                return Next::Step;
+            }
             if std::mem::take(&mut orders.reset) {
                 (orders.init, orders.start, orders.nmi) = (false, None, false);
                 return Next::Reset;
@@ -180,7 +222,15 @@ impl Processors {
 
     /// Lets all run.
     pub fn resume(&self) {
-        self.all.iter().for_each(|processor| processor.order(|orders| orders.running = true));
+        self.resume_paced(|_| Pace::Free);
+    }
+
+    /// Lets each run in its own way.
+    pub fn resume_paced(&self, pace: impl Fn(usize) -> Pace) {
+        for processor in &self.all {
+            let pace = pace(processor.number);
+            processor.order(|orders| (orders.running, orders.pace) = (true, pace));
+        }
     }
 
     /// Asks all to stand still, without waiting until they do.

@@ -32,7 +32,7 @@ use memory::{PAGE_SIZE, Ram};
 use crate::pci::{BRIDGE_MODELS, ROOT_PORT_MODELS};
 use crate::surroundings::Surroundings;
 use crate::virtio::models;
-use crate::{ahci, ata, debug, ide, pvpanic, usb, vga, xhci};
+use crate::{ahci, ata, debug, ide, pvpanic, serial, usb, vga, vmgenid, xhci};
 
 /// Every model, in the order of their names' files.
 pub const MODELS: &[&[Model]] = &[
@@ -45,8 +45,10 @@ pub const MODELS: &[&[Model]] = &[
     debug::MODELS,
     ide::MODELS,
     pvpanic::MODELS,
+    serial::MODELS,
     usb::MODELS,
     vga::MODELS,
+    vmgenid::MODELS,
     // virtio
     models::BLK,
     models::NET,
@@ -304,6 +306,13 @@ impl Built {
     pub fn isa(device: Arc<dyn Device>, isa: Isa) -> Self {
         let attachment = Attachment::Isa(isa);
         Self { device, attachment, buses: Vec::new(), controls: Controls::default() }
+    }
+
+    /// A part of the board itself.
+    #[must_use]
+    pub fn board(device: Arc<dyn Device>) -> Self {
+        let (attachment, controls) = (Attachment::Board, Controls::default());
+        Self { device, attachment, buses: Vec::new(), controls }
     }
 
     /// The same with a bus for others.

@@ -31,4 +31,5 @@ pub mod serial;
 pub mod usb;
 pub mod vga;
 pub mod virtio;
+pub mod vmgenid;
 pub mod xhci;

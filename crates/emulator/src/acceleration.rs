@@ -3,21 +3,11 @@
 use std::error::Error;
 
 use anyhow::{Result, bail};
-use machine::kvm::{self, KvmError, Model};
+use machine::kvm::{self, KvmError};
 use machine::{Accelerator, TranslatorOptions};
 
+use crate::PROGRAM;
 use crate::options::{Options, Wanted};
-
-/// Before messages that do not end the program.
-const PROGRAM: &str = "qemu-system-x86_64";
-
-/// What the guest reads of `qemu64`.
-const PLAIN_BRAND: &str = "QEMU Virtual CPU version 2.5+";
-
-/// Models that are all that the accelerator has.
-pub fn is_whole_host(model: &str) -> bool {
-    matches!(model, "host" | "max")
-}
 
 /// Tries one after the other, and says on standard error why one is passed over.
 pub fn choose(options: &Options) -> Result<Accelerator> {
@@ -27,32 +17,30 @@ pub fn choose(options: &Options) -> Result<Accelerator> {
             if at > 0 {
                 eprintln!("{PROGRAM}: falling back to tcg");
             }
-            return translator(options);
+            return Ok(translator(options));
         }
         match kvm::Vm::new() {
-            Ok(vm) => return Ok(Accelerator::Kvm(kvm::Options { vm, model: model(options) })),
+            Ok(vm) => {
+                let migratable = is_migratable(options);
+                return Ok(Accelerator::Kvm(kvm::Options { vm, migratable }));
+            }
             Err(error) if at + 1 == wanted.len() => bail!(refusal(each, &error)),
             Err(error) => eprintln!("{PROGRAM}: {}", refusal(each, &error)),
         }
     }
-    translator(options)
+    Ok(translator(options))
 }
 
-fn translator(options: &Options) -> Result<Accelerator> {
-    if options.board.processor == "host" {
-        bail!("CPU model 'host' requires KVM or HVF");
-    }
+fn translator(options: &Options) -> Accelerator {
     let cache_bytes = options.accelerator.cache_bytes;
-    Ok(Accelerator::Translator(TranslatorOptions { cache_bytes, ..TranslatorOptions::detect() }))
+    Accelerator::Translator(TranslatorOptions { cache_bytes, ..TranslatorOptions::detect() })
 }
 
-fn model(options: &Options) -> Model {
+/// The whole host may be asked for with what another host could not go on with.
+fn is_migratable(options: &Options) -> bool {
     let board = &options.board;
-    if !is_whole_host(&board.processor) {
-        return Model::Plain { brand: PLAIN_BRAND };
-    }
     let fixed = board.features.iter().rev().find(|(name, _)| name == "migratable");
-    Model::Host { migratable: fixed.is_none_or(|(_, value)| value != "off") }
+    fixed.is_none_or(|(_, value)| value != "off")
 }
 
 /// The two lines of QEMU's; the second without the program's name, which others put before it.

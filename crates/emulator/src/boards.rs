@@ -56,6 +56,12 @@ pub fn full_name(name: &str) -> Option<&'static str> {
     })
 }
 
+/// What a board is.
+pub fn description(name: &str) -> &'static str {
+    let family = FAMILIES.iter().find(|family| family.names.contains(&name));
+    family.map_or("", |family| family.description)
+}
+
 /// What kind of board this is, for the machine.
 pub fn is_q35(name: &str) -> bool {
     name.starts_with(FAMILIES[1].prefix)

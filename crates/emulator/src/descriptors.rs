@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use parking_lot::Mutex;
+use serde_json::Value;
 
 use crate::character::Descriptors;
 
@@ -49,6 +50,41 @@ impl Passed {
         let number = descriptor.as_raw_fd();
         sets.entry(set).or_default().push((descriptor, opaque.map(str::to_owned)));
         (set, number)
+    }
+
+    /// Puts an inherited descriptor into a set. The texts are QEMU's.
+    pub fn add_inherited(&self, number: i32, set: u64, opaque: Option<&str>) -> Result<(), String> {
+        if !self.inherited.lock().remove(&number) {
+            return Err("fd is not valid or already in use".to_owned());
+        }
+        let own = own_descriptor(number).ok_or("cannot duplicate fd")?;
+        _ = self.add_to_set(Some(set), own, opaque);
+        Ok(())
+    }
+
+    /// The same for all files that a tree of members names.
+    pub fn paths(&self, members: &mut serde_json::Map<String, Value>) -> Result<(), String> {
+        for (name, value) in members.iter_mut() {
+            match value {
+                Value::Object(inner) => self.paths(inner)?,
+                Value::String(path) if matches!(name.as_str(), "filename" | "file") => {
+                    *path = self.path(path)?;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// A path that names a set, as one that opens a member of it; other paths as they are.
+    pub fn path(&self, path: &str) -> Result<String, String> {
+        let Some(number) = path.strip_prefix("/dev/fdset/") else { return Ok(path.to_owned()) };
+        let set: Option<u64> = number.parse().ok();
+        let sets = self.sets.lock();
+        let member = set.and_then(|set| sets.get(&set)?.first());
+        let (descriptor, _) =
+            member.ok_or_else(|| format!("Could not open '{path}': No such file or directory"))?;
+        Ok(format!("/proc/self/fd/{}", descriptor.as_raw_fd()))
     }
 
     /// Takes one descriptor, or all, out of a set; whether there was any.

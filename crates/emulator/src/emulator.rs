@@ -6,22 +6,31 @@ use device::{DeviceEvent, EventSink, PropertyKind, PropertyValue};
 use machine::surroundings::Backends;
 use machine::{Cause, Machine, MachineEvent, PanicOutcome, Part, Request, RunState, catalog};
 use parking_lot::Mutex;
+use qemu_compat::system::character;
 use serde_json::{Value, json};
 
 use crate::blocks::Blocks;
 use crate::character::Characters;
+use crate::debugger::Debugger;
 use crate::descriptors::Passed;
 use crate::monitor::Monitors;
 use crate::networks::Networks;
 use crate::options::Options;
+use crate::processors::Chosen;
 use crate::screens::Vnc;
+use crate::secrets::Secrets;
 use crate::typist::Typist;
+
+/// The name of gdb's character device.
+const DEBUGGER: &str = "gdb";
 
 /// The running emulator.
 pub struct Emulator {
     /// What was asked for.
     pub options: Options,
     pub machine: Machine,
+    /// What its processors are.
+    pub processors: Chosen,
     pub backends: Arc<Backends>,
     pub blocks: Blocks,
     pub networks: Networks,
@@ -30,6 +39,9 @@ pub struct Emulator {
     pub monitors: Arc<Monitors>,
     pub vnc: Vnc,
     pub typist: Typist,
+    pub secrets: Secrets,
+    /// Where gdb may come to.
+    pub debugger: Mutex<Option<Arc<Debugger>>>,
     /// A `quit` was answered: what follows is the end.
     pub quit_after_answer: Mutex<bool>,
 }
@@ -52,6 +64,31 @@ impl Emulator {
         task.and_then(|task| task.file_name().to_str()?.parse().ok()).unwrap_or(0)
     }
 
+    /// Waits for gdb at a place of QEMU's syntax, and nowhere else any more.
+    pub fn listen_for_debugger(self: &Arc<Self>, place: &str) -> Result<(), String> {
+        let old = self.debugger.lock().take();
+        if old.is_some() {
+            drop(old);
+            _ = self.characters.remove(DEBUGGER);
+        }
+        if place == "none" {
+            return Ok(());
+        }
+        if self.machine.translator().is_none() {
+            return Err("gdbstub: debugging guests on KVM is not built in Hostel".to_owned());
+        }
+        let place = match place.strip_prefix("tcp:") {
+            Some(_) => format!("{place},wait=off,nodelay=on,server=on"),
+            None => place.to_owned(),
+        };
+        let short = character::parse_short(&place, DEBUGGER).map_err(|error| error.to_string())?;
+        let stream = crate::start::stream(&self.characters, &short);
+        let stream = stream.map_err(|error| format!("{error:#}"))?;
+        let stream = stream.ok_or("gdbstub: a character device is needed")?;
+        *self.debugger.lock() = Some(Debugger::start(self, stream));
+        Ok(())
+    }
+
     /// Whether a device of this name is plugged in.
     pub fn has_device(&self, id: &str) -> bool {
         self.machine.with_parts(|parts| parts.iter().any(|part| part.id == id))
@@ -67,6 +104,7 @@ impl Emulator {
             RunState::GuestPanicked => "guest-panicked",
             RunState::IoError => "io-error",
             RunState::InternalError => "internal-error",
+            RunState::Debug => "debug",
         }
     }
 

@@ -17,7 +17,8 @@ Options that are built; QEMU's others are refused by name:
                 tb-size=n (translator's code cache, in MiB)
                 thread=multi|single
 -cpu cpu        select CPU ('-cpu help' for list)
--smp [[cpus=]n][,maxcpus=maxcpus][,sockets=sockets][,cores=cores][,threads=threads]
+-smp [[cpus=]n][,maxcpus=maxcpus][,sockets=sockets][,dies=dies][,modules=modules][,cores=cores]
+     [,threads=threads]
                 set the number of initial CPUs and their topology
 -m [size=]megs  configure guest RAM (default: 128 MiB)
 -name string1[,process=string2][,debug-threads=on|off]
@@ -70,6 +71,8 @@ Options that are built; QEMU's others are refused by name:
 -action reboot=reset|shutdown, -action shutdown=poweroff|pause
 -action panic=pause|shutdown|exit-failure|none
 -rtc [base=utc|localtime|<datetime>][,clock=host][,driftfix=none|slew]
+-gdb dev        accept gdb connection on 'dev' (gdb defaults to starting the guest without -S)
+-s              shorthand for -gdb tcp::1234
 -pidfile file   write PID to 'file'
 -daemonize      daemonize after initializing
 -msg timestamp[=on|off]
@@ -86,7 +89,7 @@ pub fn of_option(option: &str, value: &str) -> Option<String> {
     match option {
         "machine" | "M" if asks => Some(machines()),
         "accel" if asks => Some("Accelerators supported in QEMU binary:\ntcg\nkvm\n".to_owned()),
-        "cpu" if asks => Some(processors()),
+        "cpu" if asks => Some(qemu_compat::system::processors::help()),
         "chardev" if asks => {
             let kinds = ["file", "null", "pipe", "pty", "ringbuf", "socket", "stdio"];
             let lines: String = kinds.iter().map(|kind| format!("  {kind}\n")).collect();
@@ -110,21 +113,6 @@ fn machines() -> String {
         }
         let default = if name == boards::DEFAULT { " (default)" } else { "" };
         _ = writeln!(text, "{name:<20} {description}{default}");
-    }
-    text
-}
-
-/// The processor models.
-pub const PROCESSORS: &[(&str, &str)] = &[
-    ("host", "processor with all supported host features "),
-    ("max", "Enables all features supported by the accelerator in the current host"),
-    ("qemu64", "QEMU Virtual CPU version 2.5+"),
-];
-
-fn processors() -> String {
-    let mut text = "Available CPUs:\n".to_owned();
-    for (name, description) in PROCESSORS {
-        _ = writeln!(text, "  {name:<20} {description}");
     }
     text
 }

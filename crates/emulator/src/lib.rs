@@ -7,6 +7,7 @@ mod character;
 mod commands;
 mod counted;
 mod daemonize;
+mod debugger;
 mod descriptors;
 mod emulator;
 mod errors;
@@ -19,9 +20,12 @@ mod objects;
 mod options;
 mod parts;
 mod picture;
+mod processors;
 mod reactor;
 mod sandbox;
 mod screens;
+mod secrets;
+mod smbios;
 mod start;
 mod wires;
 mod typist;
@@ -32,6 +36,9 @@ use std::process::ExitCode;
 use machine::End;
 pub use machine::kvm::probe as micro_guest;
 use options::{Action, Options};
+
+/// Before messages that do not end the program.
+const PROGRAM: &str = "qemu-system-x86_64";
 
 /// The version that we report, so that scripts find what they know.
 const QEMU_VERSION: (u32, u32, u32) = (10, 0, 2);

@@ -12,11 +12,17 @@ use qemu_compat::system::values;
 use serde_json::{Map, Value};
 
 use crate::options::Options;
+use crate::secrets::Secrets;
 
 type Result<T> = std::result::Result<T, String>;
 
 /// Makes an object.
-pub fn add(backends: &Backends, members: &Map<String, Value>, options: &Options) -> Result<()> {
+pub fn add(
+    backends: &Backends,
+    secrets: &Secrets,
+    members: &Map<String, Value>,
+    options: &Options,
+) -> Result<()> {
     let text = |name: &str| match members.get(name) {
         Some(Value::String(text)) => Some(text.clone()),
         Some(Value::Number(number)) => Some(number.to_string()),
@@ -47,6 +53,10 @@ pub fn add(backends: &Backends, members: &Map<String, Value>, options: &Options)
             only(&[])?;
             insert(backends, &id, Arc::new(KernelEntropy))
         }
+        "secret" => {
+            only(&["data", "file", "format"])?;
+            secrets.add(&id, text("data"), text("file"), text("format"))
+        }
         // The machine's own memory; it is allocated by the board.
         "memory-backend-ram" => {
             only(&["size", "merge", "dump", "prealloc"])?;
@@ -62,6 +72,21 @@ pub fn add(backends: &Backends, members: &Map<String, Value>, options: &Options)
             }
         }
         _ => Err(format!("invalid object type: {kind}")),
+    }
+}
+
+/// Takes an object away that nobody uses.
+pub fn remove(backends: &Backends, secrets: &Secrets, id: &str) -> Result<()> {
+    if secrets.remove(id) {
+        return Ok(());
+    }
+    match (backends.entropy.names().contains(&id.to_owned()), backends.entropy.user(id)) {
+        (false, _) => Err(format!("object '{id}' not found")),
+        (true, Some(_)) => Err(format!("object '{id}' is in use, can not be deleted")),
+        (true, None) => {
+            backends.entropy.remove(id);
+            Ok(())
+        }
     }
 }
 

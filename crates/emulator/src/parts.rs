@@ -55,6 +55,33 @@ pub fn resolve(asked: &Asked, globals: &[(String, String, String)]) -> Result<Pa
     Ok(Part { model: model.name.to_owned(), id, bus: text(members, "bus"), properties })
 }
 
+/// Sets what depends on the parts that are there already.
+pub fn settle(part: &mut Part, others: &[Part]) -> Result<(), String> {
+    let alike = || others.iter().filter(|other| other.model == part.model);
+    match part.model.as_str() {
+        // The first that is free.
+        "isa-serial" if part.properties.unsigned("index").is_none() => {
+            let taken = |index: &u64| {
+                alike().any(|other| other.properties.unsigned("index") == Some(*index))
+            };
+            let free = (0..).find(|index| !taken(index)).unwrap_or_default();
+            part.properties.set("index", PropertyValue::Unsigned(free));
+        }
+        "vmgenid" if alike().next().is_some() => {
+            return Err("at most one vmgenid device is permitted".to_owned());
+        }
+        "vmgenid" => {
+            let number = part.properties.text("guid").and_then(machine::vmgenid::parse);
+            if let Some(number) = number {
+                let text = crate::commands::uuid_text(number);
+                part.properties.set("guid", PropertyValue::Text(text));
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
 /// Names are letters, digits and a few signs.
 pub fn check_id(id: &str) -> Result<(), String> {
     let good = id.starts_with(|first: char| first.is_ascii_alphabetic())

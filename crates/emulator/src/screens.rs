@@ -6,7 +6,7 @@ use std::os::unix::net::UnixListener;
 use std::sync::{Arc, Weak};
 use std::{fs, io};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use display::server::{Address, ClientEvent, ClientInfo, Listener, Server, Settings, Watcher};
 use display::surface::{Frame, InputSink, Motion, Pointer, PointerInput, Rect, Surface};
 use machine::{Axis, Button, InputEvent, Inputs, Machine, Picture, Screen, Screens};
@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use crate::monitor::Monitors;
 use crate::options::{Options, Place, VncOption};
+use crate::secrets::Secrets;
 
 /// The size of a screen that is not there.
 const NO_SCREEN: (u32, u32) = (640, 480);
@@ -41,7 +42,12 @@ impl Drop for Named {
 
 impl Vnc {
     /// Starts those that the command line asks for.
-    pub fn start(options: &Options, machine: &Machine, monitors: &Arc<Monitors>) -> Result<Self> {
+    pub fn start(
+        options: &Options,
+        machine: &Machine,
+        monitors: &Arc<Monitors>,
+        secrets: &Secrets,
+    ) -> Result<Self> {
         let mut servers = Vec::new();
         for (number, option) in options.vnc.iter().enumerate() {
             let Some(place) = &option.place else { continue };
@@ -53,7 +59,12 @@ impl Vnc {
                 Some(name) => format!("QEMU ({name})"),
                 None => "QEMU".to_owned(),
             };
-            servers.push(start(id, name, option, place, machine, monitors)?);
+            let server = start(id, name, option, place, machine, monitors)?;
+            if let Some(secret) = &option.password_secret {
+                let password = secrets.text(secret).map_err(|error| anyhow!(error))?;
+                server.server.set_password(Some(&password));
+            }
+            servers.push(server);
         }
         Ok(Self(servers))
     }

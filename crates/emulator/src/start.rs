@@ -8,9 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, anyhow, bail};
 use device::{Blob, Stream};
 use machine::surroundings::Backends;
-use machine::{
-    BoardKind, Boot, Cause, Config, End, Kernel, Machine, Part, Request, Requests, Smbios,
-};
+use machine::{BoardKind, Boot, Cause, Config, End, Kernel, Machine, Part, Request, Requests};
 use parking_lot::Mutex;
 use qemu_compat::system::character::Short;
 
@@ -21,14 +19,15 @@ use crate::character::Characters;
 use crate::descriptors::Passed;
 use crate::emulator::{DeviceEvents, Emulator, connect_streams};
 use crate::firmware::Folders;
-use crate::help;
 use crate::monitor::{HmpMonitor, Monitors, QmpMonitor};
 use crate::networks::Networks;
 use crate::objects;
 use crate::options::{Asked, Card, ClockBase, Mode, Options};
 use crate::parts;
+use crate::processors::{self, Chosen};
 use crate::reactor::Reactor;
 use crate::screens::Vnc;
+use crate::secrets::Secrets;
 use crate::typist::Typist;
 
 /// The system ROM of boards without flash.
@@ -43,6 +42,10 @@ pub fn run(options: Options) -> Result<End> {
     }
     let passed = Arc::new(Passed::default());
     passed.inherit();
+    for (number, set, opaque) in &options.run.descriptors {
+        let added = passed.add_inherited(*number, *set, opaque.as_deref());
+        added.map_err(|error| anyhow!("-add-fd fd={number},set={set}: {error}"))?;
+    }
     // Every connection of a user-mode network costs a descriptor.
     net::user::raise_descriptor_limit();
     let reactor = Reactor::new().context("cannot start the event loop")?;
@@ -62,16 +65,20 @@ pub fn run(options: Options) -> Result<End> {
         blocks: Blocks::new(&backends),
         networks: Networks::new(&backends, Arc::clone(&passed) as _),
         monitors: Arc::default(),
+        secrets: Secrets::default(),
+        passed: Arc::clone(&passed),
         characters,
         backends,
         options,
     };
-    let machine = assembly.build(&streams)?;
+    let (machine, processors) = assembly.build(&streams)?;
     *inbox.lock() = Some(machine.requests());
-    let Assembly { options, characters, backends, blocks, networks, monitors } = assembly;
-    let vnc = Vnc::start(&options, &machine, &monitors)?;
+    let Assembly { options, characters, backends, blocks, networks, monitors, secrets, .. } =
+        assembly;
+    let vnc = Vnc::start(&options, &machine, &monitors, &secrets)?;
     let emulator = Arc::new(Emulator {
         machine,
+        processors,
         backends,
         blocks,
         networks,
@@ -80,6 +87,8 @@ pub fn run(options: Options) -> Result<End> {
         monitors,
         vnc,
         typist: Typist::default(),
+        secrets,
+        debugger: Mutex::default(),
         quit_after_answer: Mutex::default(),
         options,
     });
@@ -90,6 +99,10 @@ pub fn run(options: Options) -> Result<End> {
         let all = rustix::mm::MlockAllFlags::CURRENT | rustix::mm::MlockAllFlags::FUTURE;
         rustix::mm::mlockall(all).context("locking memory failed")?;
     }
+    if let Some(place) = &emulator.options.run.debugger {
+        let listens = emulator.listen_for_debugger(place);
+        listens.map_err(|error| anyhow!("-gdb {place}: {error}"))?;
+    }
     let events = reactor.start()?;
     if emulator.options.run.daemonize {
         crate::daemonize::ready()?;
@@ -99,6 +112,9 @@ pub fn run(options: Options) -> Result<End> {
         emulator.machine.control().resume();
     }
     let end = emulator.machine.run();
+    if let Some(debugger) = emulator.debugger.lock().take() {
+        debugger.end(if let End::Exit(code) = end { code } else { 0 });
+    }
     reactor.quit();
     _ = events.join();
     drop(pid_file);
@@ -114,28 +130,11 @@ fn refuse_unbuilt(options: &Options) -> Result<()> {
         ("-run-with chroot", run.chroot.is_some()),
         ("-D", run.log_file.is_some()),
         ("-d", run.log_items.is_some()),
-        ("-gdb", run.debugger.is_some()),
-        ("-add-fd", !run.descriptors.is_empty()),
-        ("-debugcon", options.debug_console.is_some()),
-        ("-smbios", !options.smbios.is_empty()),
         ("-usb", options.usb),
         ("-accel thread=single", options.accelerator.single_thread),
     ];
     if let Some((name, _)) = asked.iter().find(|(_, asked)| *asked) {
         bail!("{name}: this option of QEMU is not built in Hostel");
-    }
-    let (known, default) = (help::PROCESSORS, &options.board.processor);
-    if !known.iter().any(|(name, _)| name == default) {
-        bail!("unable to find CPU model '{default}'");
-    }
-    // What the processor has is fixed; these ask for no change of it, or are seen to elsewhere.
-    let unknown = |feature: &&(String, String)| match feature.0.as_str() {
-        "check" | "enforce" => false,
-        "migratable" => !acceleration::is_whole_host(default),
-        _ => true,
-    };
-    if let Some((name, value)) = options.board.features.iter().find(unknown) {
-        bail!("-cpu {name}={value}: features cannot be changed in Hostel yet");
     }
     board_properties(options)
 }
@@ -187,7 +186,9 @@ impl Conversations {
 
 /// The streams that the command line names.
 struct Streams {
-    serials: Vec<Option<Arc<dyn Stream>>>,
+    /// The names of the serial ports' character devices.
+    serials: Vec<Option<String>>,
+    debug_console: Option<String>,
     monitors: Vec<Arc<dyn Stream>>,
 }
 
@@ -198,13 +199,16 @@ impl Streams {
             let pty = opened.with_context(|| format!("-chardev {}", character.id))?;
             announce_pty(pty, &character.id);
         }
-        let serials = options.serials.iter().map(|serial| stream(characters, serial));
+        let serials = options.serials.iter().map(|serial| character(characters, serial));
         let serials = serials.collect::<Result<_>>()?;
+        let debug_console = options.debug_console.as_ref();
+        let debug_console = debug_console.map(|short| character(characters, short)).transpose()?;
+        let debug_console = debug_console.flatten();
         let monitors = options.monitors.iter().map(|monitor| {
             let none = || anyhow!("a monitor needs a character device");
             stream(characters, &monitor.character)?.ok_or_else(none)
         });
-        Ok(Self { serials, monitors: monitors.collect::<Result<_>>()? })
+        Ok(Self { serials, debug_console, monitors: monitors.collect::<Result<_>>()? })
     }
 }
 
@@ -216,16 +220,21 @@ fn announce_pty(pty: Option<String>, id: &str) {
 }
 
 /// The stream behind a short form, made if it is new.
-fn stream(characters: &Characters, short: &Short) -> Result<Option<Arc<dyn Stream>>> {
-    let id = match short {
-        Short::None => return Ok(None),
-        Short::Named(id) => id.clone(),
+pub fn stream(characters: &Characters, short: &Short) -> Result<Option<Arc<dyn Stream>>> {
+    let id = character(characters, short)?;
+    Ok(id.map(|id| characters.use_by_device(&id)).transpose()?)
+}
+
+/// The name of the character device behind a short form, made if it is new.
+fn character(characters: &Characters, short: &Short) -> Result<Option<String>> {
+    Ok(match short {
+        Short::None => None,
+        Short::Named(id) => Some(id.clone()),
         Short::New(character) => {
             announce_pty(characters.add(character)?, &character.id);
-            character.id.clone()
+            Some(character.id.clone())
         }
-    };
-    Ok(Some(characters.use_by_device(&id)?))
+    })
 }
 
 /// What a machine is put together from.
@@ -236,26 +245,33 @@ struct Assembly {
     blocks: Blocks,
     networks: Networks,
     monitors: Arc<Monitors>,
+    secrets: Secrets,
+    passed: Arc<Passed>,
 }
 
 impl Assembly {
-    fn build(&self, streams: &Streams) -> Result<Machine> {
+    fn build(&self, streams: &Streams) -> Result<(Machine, Chosen)> {
         let options = &self.options;
         let mut devices: Vec<Asked> = self.card().into_iter().collect();
         for asked in &options.objects {
-            objects::add(&self.backends, &asked.members, options)
+            objects::add(&self.backends, &self.secrets, &asked.members, options)
                 .map_err(|error| about(asked, error))?;
         }
         for asked in &options.blocks {
-            self.blocks.add(&asked.members).map_err(|error| about(asked, error))?;
+            let mut members = asked.members.clone();
+            let opened = self.passed.paths(&mut members).and_then(|()| self.blocks.add(&members));
+            opened.map_err(|error| about(asked, error))?;
         }
         let mut flash = [None, None];
         for (number, asked) in options.drives.iter().enumerate() {
-            let drive = self.blocks.drive(asked, number).map_err(|error| about(asked, error))?;
+            let mut asked = asked.clone();
+            let opened = self.passed.paths(&mut asked.members);
+            let opened = opened.and_then(|()| self.blocks.drive(&asked, number));
+            let drive = opened.map_err(|error| about(&asked, error))?;
             devices.extend(drive.device);
             if let Some(node) = drive.flash {
                 let free = flash.iter_mut().find(|place| place.is_none());
-                *free.ok_or_else(|| about(asked, "there are two flash chips at most"))? =
+                *free.ok_or_else(|| about(&asked, "there are two flash chips at most"))? =
                     Some(node);
             }
         }
@@ -270,21 +286,14 @@ impl Assembly {
             self.networks.add(&asked.members).map_err(|error| about(asked, error))?;
         }
         self.cards(&mut devices)?;
-        let mut serials: Vec<Option<Arc<dyn Stream>>> = streams.serials.clone();
+        devices.extend(old_devices(streams));
         devices.extend(options.devices.iter().cloned());
         let mut all = Vec::new();
         for asked in &devices {
-            if asked.members.get("driver").is_some_and(|driver| driver == "isa-serial") {
-                self.serial_port(asked, &mut serials)?;
-                continue;
-            }
-            let part = self.part(asked).map_err(|error| about(asked, error))?;
+            let part = self.part(asked, &all).map_err(|error| about(asked, error))?;
             all.push(part);
         }
-        if serials.len() > 1 {
-            bail!("more than one serial port is not built in Hostel");
-        }
-        self.machine(all, serials.into_iter().next().flatten(), flash)
+        self.machine(all, flash)
     }
 
     /// The graphics card that is there without `-device`.
@@ -344,21 +353,9 @@ impl Assembly {
         Ok(())
     }
 
-    /// The board's serial ports are soldered on; the device says only where they lead.
-    fn serial_port(&self, asked: &Asked, serials: &mut Vec<Option<Arc<dyn Stream>>>) -> Result<()> {
-        let name = asked.members.get("chardev").and_then(|name| name.as_str());
-        let name = name.ok_or_else(|| about(asked, "Parameter 'chardev' is missing"))?;
-        let known = ["driver", "chardev", "id", "index", "iobase", "irq", "bus"];
-        if let Some(other) = asked.members.keys().find(|key| !known.contains(&key.as_str())) {
-            bail!(about(asked, format!("Property 'isa-serial.{other}' not found")));
-        }
-        let stream = self.characters.use_by_device(name);
-        serials.push(Some(stream.map_err(|error| about(asked, error))?));
-        Ok(())
-    }
-
-    fn part(&self, asked: &Asked) -> std::result::Result<Part, String> {
+    fn part(&self, asked: &Asked, others: &[Part]) -> std::result::Result<Part, String> {
         let mut part = parts::resolve(asked, &self.options.globals)?;
+        parts::settle(&mut part, others)?;
         connect_streams(&mut part, &self.characters, &self.backends)?;
         Ok(part)
     }
@@ -366,12 +363,12 @@ impl Assembly {
     fn machine(
         &self,
         parts: Vec<Part>,
-        serial: Option<Arc<dyn Stream>>,
         flash: [Option<block::NodeRef>; 2],
-    ) -> Result<Machine> {
+    ) -> Result<(Machine, Chosen)> {
         let options = &self.options;
         // First, so that its notices stand before anybody else's error.
         let accelerator = acceleration::choose(options)?;
+        let (chosen, identity) = processors::choose(options, &accelerator)?;
         let firmware = Folders::new(&options.firmware_paths);
         let boot = self.boot(&firmware, flash)?;
         let board = match boards::is_q35(options.board.name) {
@@ -384,27 +381,30 @@ impl Assembly {
             ClockBase::LocalTime => crate::local_time_offset(),
             ClockBase::Fixed(date) => date - now.map_or(0, |now| now.as_secs() as i64),
         };
+        let (smbios, uuid) =
+            crate::smbios::resolve(options).map_err(|(asked, error)| about(&asked, error))?;
         let typed: Vec<String> = options.devices.iter().map(|asked| asked.typed.clone()).collect();
         let built = Machine::new(Config {
             board,
             ram_bytes: options.board.ram_bytes,
             processors: options.board.topology.count as usize,
+            identity,
             boot,
             parts,
             backends: Arc::clone(&self.backends),
             firmware_files: Arc::new(firmware),
             events: Arc::new(DeviceEvents(Arc::clone(&self.monitors))),
-            serial,
             i8042: options.board.property("i8042") != Some("off"),
             hpet: options.board.property("hpet") != Some("off"),
-            uuid: options.board.uuid.unwrap_or_default(),
-            smbios: Smbios::default(),
+            uuid: uuid.or(options.board.uuid).unwrap_or_default(),
+            smbios,
             fw_cfg: self.firmware_config()?,
             clock_offset_s,
             actions: options.run.actions,
             accelerator,
         });
-        built.map_err(|error| crate::errors::machine(error, &typed))
+        let machine = built.map_err(|error| crate::errors::machine(error, &typed))?;
+        Ok((machine, chosen))
     }
 
     fn boot(&self, firmware: &Folders, flash: [Option<block::NodeRef>; 2]) -> Result<Boot> {
@@ -463,6 +463,26 @@ impl Assembly {
         };
         self.options.firmware_config.iter().map(file).collect()
     }
+}
+
+/// What `-serial` and `-debugcon` ask for, as devices.
+fn old_devices(streams: &Streams) -> Vec<Asked> {
+    let device = |typed: String, driver: &str, chardev: &str| {
+        let mut members = serde_json::Map::new();
+        members.insert("driver".into(), driver.into());
+        members.insert("chardev".into(), chardev.into());
+        Asked { typed, members }
+    };
+    let ports = streams.serials.iter().enumerate().filter_map(|(index, chardev)| {
+        let chardev = chardev.as_ref()?;
+        let mut asked = device(format!("-serial chardev:{chardev}"), "isa-serial", chardev);
+        asked.members.insert("index".into(), index.to_string().into());
+        Some(asked)
+    });
+    let console = streams.debug_console.iter();
+    let console = console
+        .map(|chardev| device(format!("-debugcon chardev:{chardev}"), "isa-debugcon", chardev));
+    ports.chain(console).collect()
 }
 
 /// A ROM that does nothing: the processor halts at its first instructions.

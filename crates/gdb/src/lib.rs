@@ -10,4 +10,4 @@ mod target;
 
 pub use description::{Description, Feature, Register};
 pub use session::Session;
-pub use target::{Action, Resume, Stop, Target};
+pub use target::{Action, Resume, Stop, Target, ThreadId, WatchKind};

@@ -1,7 +1,7 @@
 //! A conversation with gdb.
 
 use crate::packet::{Decoder, Input, PACKET_BYTES_MAX, encode, from_hex, to_hex};
-use crate::target::{Action, Resume, Stop, Target, ThreadId};
+use crate::target::{Action, Resume, Stop, Target, ThreadId, WatchKind};
 
 const SIGINT: u8 = 2;
 const SIGTRAP: u8 = 5;
@@ -28,6 +28,8 @@ enum Answer {
     Bytes(Vec<u8>),
     Ok,
     Error(u8),
+    /// What a command prints.
+    Console(String),
     /// Not understood, which gdb takes for "not supported".
     Empty,
     /// Nothing before something stops.
@@ -53,6 +55,11 @@ impl Session {
         self.over
     }
 
+    /// The thread that packets mean now.
+    pub fn current(&self) -> ThreadId {
+        self.current
+    }
+
     /// Bytes came; gives bytes to send.
     pub fn feed(&mut self, bytes: &[u8], target: &mut dyn Target) -> Vec<u8> {
         self.decoder.feed(bytes);
@@ -71,6 +78,10 @@ impl Session {
                         Answer::Ok => b"OK".to_vec(),
                         Answer::Error(number) => format!("E{number:02x}").into_bytes(),
                         Answer::Empty => Vec::new(),
+                        Answer::Console(text) => {
+                            out.extend(console(&text));
+                            b"OK".to_vec()
+                        }
                         Answer::Later => continue,
                     };
                     out.extend(encode(&contents));
@@ -92,7 +103,7 @@ impl Session {
         match stop {
             Stop::Signal(thread, _)
             | Stop::Breakpoint(thread)
-            | Stop::Watch(thread, _)
+            | Stop::Watch(thread, ..)
             | Stop::Stepped(thread) => self.current = thread,
             Stop::Exited(_) | Stop::Killed(_) => {}
         }
@@ -106,8 +117,13 @@ impl Session {
             Stop::Breakpoint(thread) if self.tells_breakpoints => {
                 format!("T{SIGTRAP:02x}thread:{thread:x};swbreak:;")
             }
-            Stop::Watch(thread, address) => {
-                format!("T{SIGTRAP:02x}thread:{thread:x};watch:{address:x};")
+            Stop::Watch(thread, address, kind) => {
+                let kind = match kind {
+                    WatchKind::Write => "watch",
+                    WatchKind::Read => "rwatch",
+                    WatchKind::Access => "awatch",
+                };
+                format!("T{SIGTRAP:02x}thread:{thread:x};{kind}:{address:x};")
             }
             Stop::Breakpoint(thread) | Stop::Stepped(thread) => {
                 format!("T{SIGTRAP:02x}thread:{thread:x};")
@@ -193,6 +209,7 @@ impl Session {
         let Some(name) = rest.get(1..) else { return Answer::Error(1) };
         match thread_id(name) {
             Some(thread) if target.threads().contains(&thread) => {
+                target.choose(thread);
                 self.current = thread;
                 Answer::Ok
             }
@@ -268,7 +285,14 @@ impl Session {
                 }
                 Answer::Text(text)
             }
-            (b'q', "Attached") => Answer::Text("0".into()), // gdb ends the program when it quits
+            // Otherwise gdb ends the program when it quits.
+            (b'q', "Attached") => Answer::Text(u8::from(target.was_there()).to_string()),
+            (b'q', "Rcmd") => {
+                let line =
+                    from_hex(arguments).map(|line| String::from_utf8_lossy(&line).into_owned());
+                let printed = line.and_then(|line| target.command(line.trim_end_matches('\0')));
+                printed.map_or(Answer::Empty, Answer::Console)
+            }
             (b'q', "C") => Answer::Text(format!("QC{:x}", self.current)),
             (b'q', "fThreadInfo") => {
                 let threads: Vec<String> =
@@ -281,7 +305,10 @@ impl Session {
                 Answer::Text(to_hex(name.unwrap_or_default().as_bytes()))
             }
             (b'q', "Xfer") => transfer(arguments, target),
-            _ => Answer::Empty,
+            _ => {
+                let packet = format!("{}{rest}", char::from(kind));
+                target.vendor(&packet).map_or(Answer::Empty, Answer::Text)
+            }
         }
     }
 }
@@ -331,15 +358,25 @@ fn write_binary(rest: &[u8], target: &mut dyn Target) -> Answer {
     }
 }
 
-/// `Z0` and `z0` are breakpoints, `Z2` and `z2` watch writes; other kinds are not supported.
+/// `Z0` and `Z1` are breakpoints, `Z2` to `Z4` watch writes, reads, and both; `z` clears.
 fn breakpoint(rest: &str, set: bool, target: &mut dyn Target) -> Answer {
-    let Some((kind @ ("0" | "2"), place)) = rest.split_once(',') else { return Answer::Empty };
+    let Some((kind, place)) = rest.split_once(',') else { return Answer::Empty };
+    let watch = match kind {
+        "0" | "1" => None,
+        "2" => Some(WatchKind::Write),
+        "3" => Some(WatchKind::Read),
+        "4" => Some(WatchKind::Access),
+        _ => return Answer::Empty,
+    };
+    if watch.is_some_and(|kind| !target.can_watch(kind)) {
+        return Answer::Empty;
+    }
     let Some((address, bytes)) = place.split(';').next().and_then(range) else {
         return Answer::Error(1);
     };
-    let done = match kind {
-        "0" => target.breakpoint(address, bytes as u64, set),
-        _ => target.watch(address, bytes as u64, set),
+    let done = match watch {
+        None => target.breakpoint(address, bytes as u64, set),
+        Some(kind) => target.watch(kind, address, bytes as u64, set),
     };
     if done { Answer::Ok } else { Answer::Error(1) }
 }
@@ -361,6 +398,13 @@ fn transfer(arguments: &str, target: &mut dyn Target) -> Answer {
     let end = contents.len().min(start + bytes);
     let mark = if end == contents.len() { b'l' } else { b'm' };
     Answer::Bytes([&[mark], &contents[start..end]].concat())
+}
+
+/// What a command prints, in packets for gdb's console.
+fn console(text: &str) -> Vec<u8> {
+    const PIECE_BYTES: usize = PACKET_BYTES_MAX / 4;
+    let packet = |piece: &[u8]| encode(format!("O{}", to_hex(piece)).as_bytes());
+    text.as_bytes().chunks(PIECE_BYTES).flat_map(packet).collect()
 }
 
 fn threads_xml(target: &mut dyn Target) -> String {
@@ -427,7 +471,7 @@ mod tests {
         fn breakpoint(&mut self, address: u64, _: u64, _: bool) -> bool {
             address < 16
         }
-        fn watch(&mut self, address: u64, bytes: u64, _: bool) -> bool {
+        fn watch(&mut self, _: WatchKind, address: u64, bytes: u64, _: bool) -> bool {
             address + bytes <= 16
         }
         fn object(&mut self, name: &str) -> Option<Vec<u8>> {
@@ -438,6 +482,12 @@ mod tests {
         }
         fn interrupt(&mut self) {
             self.interrupts += 1;
+        }
+        fn command(&mut self, line: &str) -> Option<String> {
+            Some(format!("[{line}]"))
+        }
+        fn vendor(&mut self, packet: &str) -> Option<String> {
+            (packet == "qqemu.x").then(|| "1".into())
         }
         fn detach(&mut self) {}
         fn kill(&mut self) {}
@@ -482,7 +532,11 @@ mod tests {
             ("Z0,4,1", "OK"),
             ("Z0,40,1", "E01"),
             ("Z2,4,1", "OK"),
+            ("Z1,4,1", "OK"),
             ("Z3,4,1", ""),
+            ("qqemu.x", "1"),
+            ("qqemu.y", ""),
+            ("qRcmd,6869", "O5b68695d"),
             ("qXfer:exec-file:read::0,4", "m/bin"),
             ("qXfer:exec-file:read::4,ff", "l/toy"),
             ("qXfer:libraries:read::0,4", ""),

@@ -33,6 +33,17 @@ impl Resume {
     }
 }
 
+/// Which accesses to watched memory count.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WatchKind {
+    /// Writes.
+    Write,
+    /// Reads.
+    Read,
+    /// Both.
+    Access,
+}
+
 /// Why everything stopped. Signals have gdb's numbers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Stop {
@@ -40,8 +51,8 @@ pub enum Stop {
     Signal(ThreadId, u8),
     /// A thread stands at a breakpoint of ours.
     Breakpoint(ThreadId),
-    /// A thread wrote to what is watched at this address.
-    Watch(ThreadId, u64),
+    /// A thread accessed what is watched at this address.
+    Watch(ThreadId, u64, WatchKind),
     /// A thread has done its step.
     Stepped(ThreadId),
     /// The program ended.
@@ -58,6 +69,10 @@ pub trait Target {
     fn threads(&mut self) -> Vec<ThreadId>;
     /// A thread's name.
     fn thread_name(&mut self, thread: ThreadId) -> Option<String>;
+    /// From now on memory is meant as this thread sees it.
+    fn choose(&mut self, thread: ThreadId) {
+        _ = thread;
+    }
     /// A thread's registers, one behind the other.
     fn read_registers(&mut self, thread: ThreadId) -> Option<Vec<u8>>;
     /// Writes them; `false`: it cannot be done now.
@@ -68,14 +83,32 @@ pub trait Target {
     fn write_memory(&mut self, address: u64, contents: &[u8]) -> bool;
     /// Sets or clears a breakpoint at an instruction of so many bytes.
     fn breakpoint(&mut self, address: u64, bytes: u64, set: bool) -> bool;
-    /// Watches writes to so many bytes, or no longer.
-    fn watch(&mut self, address: u64, bytes: u64, set: bool) -> bool;
+    /// Whether accesses of this kind can be watched.
+    fn can_watch(&self, kind: WatchKind) -> bool {
+        kind == WatchKind::Write
+    }
+    /// Watches so many bytes, or no longer.
+    fn watch(&mut self, kind: WatchKind, address: u64, bytes: u64, set: bool) -> bool;
     /// An object of `qXfer`: `auxv`, `exec-file`; `None`: there is none.
     fn object(&mut self, name: &str) -> Option<Vec<u8>>;
     /// All go on; the session will be told of the stop.
     fn resume(&mut self, resume: Resume);
     /// All are to stop soon (the user pressed Ctrl-C).
     fn interrupt(&mut self);
+    /// It was there before gdb came, which leaves it alone when it quits.
+    fn was_there(&self) -> bool {
+        false
+    }
+    /// gdb's `monitor` command: what it prints; `None`: there are no such commands.
+    fn command(&mut self, line: &str) -> Option<String> {
+        _ = line;
+        None
+    }
+    /// A packet of somebody's own, beginning with `q` or `Q`; `None`: it is not known.
+    fn vendor(&mut self, packet: &str) -> Option<String> {
+        _ = packet;
+        None
+    }
     /// gdb goes; the program goes on without it.
     fn detach(&mut self);
     /// gdb ends the program.

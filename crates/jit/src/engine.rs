@@ -17,6 +17,7 @@ use crate::mapping::CodeMemory;
 use crate::raw::{self, BlockPointer};
 use crate::second_tier::SecondTier;
 use crate::space::{Space, UserSpace, fault};
+use crate::stops::{Stops, Watch};
 use crate::translator::{AddressMap, Block, BlockKey, Counters, NO_PAGE, SiteRecord, Translator};
 
 /// How an engine is set up.
@@ -65,6 +66,7 @@ pub struct Engine<F: FrontEnd> {
     pub(crate) world: RwLock<()>,
     pub(crate) translator: Mutex<Translator>,
     vcpus: Mutex<Vec<BlockPointer>>,
+    pub(crate) stops: Stops,
 }
 
 /// How far behind a pointer guards are lifted for the kernel.
@@ -114,6 +116,7 @@ impl<F: FrontEnd> Engine<F> {
             world: RwLock::new(()),
             translator: Mutex::new(translator),
             vcpus: Mutex::default(),
+            stops: Stops::default(),
         }))
     }
 
@@ -180,6 +183,28 @@ impl<F: FrontEnd> Engine<F> {
             self.remove_block(translator, number);
         }
         !numbers.is_empty()
+    }
+
+    /// Makes the guest stop before the instruction at this address, or no longer. No vCPU runs.
+    pub fn set_breakpoint(&self, address: u64, set: bool) {
+        self.stops.set_breakpoint(address, set);
+        if set {
+            // Code that was translated without it, in blocks that begin on its page or on the last.
+            let page = address >> 12;
+            let mut translator = self.translator.lock();
+            let near = |key: &BlockKey| matches!(page.wrapping_sub(key.key.pc >> 12), 0 | 1);
+            let blocks = translator.blocks.iter().filter(|(key, _)| near(key));
+            let numbers: Vec<u32> = blocks.map(|(_, number)| *number).collect();
+            for number in numbers {
+                self.remove_block(&mut translator, number);
+            }
+        }
+    }
+
+    /// Watches memory, or no longer. No vCPU runs.
+    pub fn set_watch(&self, watch: Watch, set: bool) {
+        self.stops.set_watch(watch, set);
+        self.flush_tlbs();
     }
 
     fn remove_block(&self, translator: &mut Translator, number: u32) {

@@ -28,6 +28,7 @@ mod mapping;
 mod raw;
 mod second_tier;
 mod space;
+mod stops;
 mod translator;
 mod vcpu;
 
@@ -36,5 +37,6 @@ pub use faults::hand_on_sent;
 pub use host::x86_64::Features;
 pub use second_tier::SecondTier;
 pub use space::{Bus, HostPage, Space, UserSpace};
+pub use stops::Watch;
 pub use translator::Counters;
 pub use vcpu::{Exit, Kick, Vcpu};

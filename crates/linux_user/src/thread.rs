@@ -118,7 +118,8 @@ impl<G: Guest> Thread<G> {
                 Pace::Step | Pace::Watch => self.vcpu.step(),
             };
             match exit {
-                None | Some(Exit::Kicked) => {}
+                // Breakpoints of a program's debugger are instructions.
+                None | Some(Exit::Kicked | Exit::Breakpoint | Exit::Watch(_)) => {}
                 Some(Exit::Event(Event::SystemCall)) => self.system_call(),
                 Some(Exit::Event(Event::Breakpoint)) if self.at_breakpoint() => continue,
                 Some(Exit::Event(event)) => {

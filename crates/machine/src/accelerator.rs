@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use accel::jit::{Entry, JitMachine};
 use accel::kvm::{Interrupts, KvmMachine, Message};
-use accel::{Board, Chipset, Processors};
+use accel::{Board, Chipset, DebugStop, Processors};
 use device::{Clock, HostClock};
 use devices::lapic::{self, Apics, OutsideApics};
+use parking_lot::Mutex;
 
 use crate::config::{Accelerator, MachineError};
 use crate::main_loop::{Request, Requests};
@@ -46,6 +47,14 @@ impl Vcpus {
         match self {
             Self::Jit(machine) => machine.invalidate(0, u64::MAX),
             Self::Kvm(_) => {} // nothing is remembered of it
+        }
+    }
+
+    /// The translator's, for debuggers; KVM has none.
+    pub fn translator(&self) -> Option<&JitMachine> {
+        match self {
+            Self::Jit(machine) => Some(machine),
+            Self::Kvm(_) => None,
         }
     }
 
@@ -93,6 +102,8 @@ pub struct PcChipset {
     pub apics: Arc<Apics>,
     pub clock: Arc<HostClock>,
     pub requests: Arc<Requests>,
+    /// Which vCPU stopped first for the debugger, and why.
+    pub stop: Arc<Mutex<Option<(usize, DebugStop)>>>,
 }
 
 impl Chipset for PcChipset {
@@ -126,6 +137,11 @@ impl Chipset for PcChipset {
 
     fn ended(&self, vector: u8) {
         self.apics.ended(vector);
+    }
+
+    fn stopped(&self, number: usize, stop: DebugStop) {
+        self.stop.lock().get_or_insert((number, stop));
+        self.requests.put(Request::Debug);
     }
 
     fn failed(&self, text: &str) {

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use accel::jit::Entry;
-use accel::{Board, Processors};
+use accel::{Board, DebugStop, Processors};
 use device::{Clock, Device, DeviceEvent, EventSink, HostClock, Inputs, Io, Screens, Timers, ones};
 use devices::catalog::{BusKind, Category, OfferedBus};
 use devices::cfi01::Flash;
 use devices::fw_cfg::{FwCfg, Source};
 use devices::surroundings::Surroundings;
-use memory::{AddressSpace, Owner, Ram, RamError, Region};
+use memory::{AddressSpace, FlatView, Listener, Owner, Ram, RamError, Region};
 use parking_lot::Mutex;
 
 use crate::accelerator::{PcChipset, Vcpus};
@@ -26,6 +26,7 @@ use crate::parts::{Parts, Plugged, Unplug};
 use crate::run_state::{
     Actions, Cause, MachineEvent, PanicAction, PanicOutcome, RunControl, RunState,
 };
+use crate::smbios::{self, SystemTables};
 
 /// What a program says that has failed.
 const EXIT_FAILURE: u8 = 1;
@@ -37,7 +38,10 @@ pub struct Machine {
     clock: Arc<HostClock>,
     timers: Arc<Timers>,
     chips: Chips,
-    pci: Arc<HostBridge>,
+    pub(crate) pci: Arc<HostBridge>,
+    /// The name of its root bus.
+    pub(crate) root_bus: &'static str,
+    pub(crate) ports: Arc<AddressSpace>,
     fw_cfg: Arc<FwCfg>,
     flash: Vec<Arc<Flash>>,
     parts: Arc<Mutex<Parts>>,
@@ -45,11 +49,14 @@ pub struct Machine {
     /// What the machine starts itself, where there is no firmware.
     direct: Option<Kernel>,
     tables: Tables,
+    /// SMBIOS's anchor and structures.
+    system_tables: SystemTables,
     sizes: (u64, u64),
     processors: Arc<Processors>,
     vcpus: Vcpus,
     control: Arc<RunControl>,
     events: Arc<dyn EventSink>,
+    stop: Arc<Mutex<Option<(usize, DebugStop)>>>,
 }
 
 impl Machine {
@@ -66,6 +73,8 @@ impl Machine {
         let memory = Arc::new(AddressSpace::new());
         let ports = Arc::new(AddressSpace::new());
         let dma = Arc::new(AddressSpace::new());
+        // Devices see memory in their own way; translations of what they write are stale as well.
+        dma.listen(Arc::new(Forward(Arc::clone(&memory))));
         let (ram, sizes) = add_ram(&[&memory, &dma], &config)?;
         let rom = config.boot.rom.as_deref().map(|rom| firmware::map_rom(&memory, rom));
         let flash = firmware::map_flash(&memory, &config.boot.flash)?;
@@ -88,17 +97,29 @@ impl Machine {
             fw_cfg.with_files(|files| files.add("bootorder", Source::Bytes(order)));
         }
         _ = tables.set(facts_maker(&config, &pci, sizes));
+        let system_tables = smbios::tables(&config, sizes.0 + sizes.1);
         let direct = if config.boot.has_firmware() { None } else { config.boot.kernel.take() };
         let entry = match &direct {
-            Some(kernel) => Some(start_kernel(kernel, &memory, &pci, &tables, sizes)?),
+            Some(kernel) => {
+                Some(start_kernel(kernel, &memory, &pci, (&tables, &system_tables), sizes)?)
+            }
             None => None,
         };
+        let stop = Arc::default();
         let chipset = PcChipset {
             apics: Arc::clone(&chips.apics),
             clock: Arc::clone(&clock),
             requests: Arc::clone(&requests),
+            stop: Arc::clone(&stop),
         };
-        let board = Board { memory: Arc::clone(&memory), ports, chipset: Arc::new(chipset) };
+        let identity = Arc::new(config.identity);
+        let memory_of_board = Arc::clone(&memory);
+        let board = Board {
+            memory: memory_of_board,
+            ports: Arc::clone(&ports),
+            chipset: Arc::new(chipset),
+            identity,
+        };
         let vcpus = Vcpus::start(&board, &chips.apics, &processors, entry, config.accelerator)?;
         let parts = Arc::new(Mutex::new(parts));
         let set_running = set_running(&parts, &vcpus);
@@ -109,17 +130,21 @@ impl Machine {
             timers,
             chips,
             pci,
+            root_bus: config.board.root_bus(),
+            ports,
             fw_cfg,
             flash,
             parts,
             memory,
             direct,
             tables,
+            system_tables,
             sizes,
             processors,
             vcpus,
             control,
             events: config.events,
+            stop,
         })
     }
 
@@ -163,6 +188,23 @@ impl Machine {
     #[must_use]
     pub fn memory(&self) -> Arc<AddressSpace> {
         Arc::clone(&self.memory)
+    }
+
+    /// The vCPUs, for those who look at their registers.
+    #[must_use]
+    pub fn processors(&self) -> &Arc<Processors> {
+        &self.processors
+    }
+
+    /// The translator, for debuggers: none where the host's processors run the guest.
+    #[must_use]
+    pub fn translator(&self) -> Option<&accel::jit::JitMachine> {
+        self.vcpus.translator()
+    }
+
+    /// Which vCPU has stopped for the debugger, and why; told once.
+    pub fn take_debug_stop(&self) -> Option<(usize, DebugStop)> {
+        self.stop.lock().take()
     }
 
     /// Looks at what was plugged in.
@@ -226,6 +268,7 @@ impl Machine {
             Request::Stop => _ = self.control.stop(RunState::IoError),
             Request::Panicked => return self.panicked(actions),
             Request::Fail => _ = self.control.stop(RunState::InternalError),
+            Request::Debug => _ = self.control.stop(RunState::Debug),
             Request::Reset(cause) => {
                 self.reset();
                 self.control.forget_end();
@@ -270,11 +313,23 @@ impl Machine {
             self.parts.lock().reset();
             if let Some(kernel) = &self.direct {
                 // It was placed once, so it fits again.
-                _ = start_kernel(kernel, &self.memory, &self.pci, &self.tables, self.sizes);
+                let tables = (&self.tables, &self.system_tables);
+                _ = start_kernel(kernel, &self.memory, &self.pci, tables, self.sizes);
             }
             self.vcpus.invalidate_all();
             self.processors.reset();
         });
+    }
+}
+
+/// Carries what devices write to those who listen to the processors' memory.
+struct Forward(Arc<AddressSpace>);
+
+impl Listener for Forward {
+    fn changed(&self, _: &FlatView, _: &FlatView) {}
+
+    fn written(&self, start: u64, bytes: u64) {
+        self.0.written(start, bytes);
     }
 }
 
@@ -389,8 +444,18 @@ fn facts_maker(
     pci: &Arc<HostBridge>,
     (low, high): (u64, u64),
 ) -> Box<dyn Fn() -> Facts + Send + Sync> {
-    let (processors, hpet, i8042) = (config.processors, config.hpet, config.i8042);
-    let serial: Vec<Com> = config.serial.iter().map(|_| Com { port: 0x3f8, irq: 4 }).collect();
+    let (hpet, i8042) = (config.hpet, config.i8042);
+    let topology = config.identity.topology;
+    let processors: Vec<u32> =
+        (0..config.processors).map(|number| topology.apic_id(number)).collect();
+    let port = |part: &Part| {
+        let place = devices::serial::place(&part.properties)?;
+        (part.model == "isa-serial").then_some(Com { port: place.0 as u16, irq: place.1 as u8 })
+    };
+    let generation = config.parts.iter().find(|part| part.model == "vmgenid");
+    let generation =
+        generation.and_then(|part| devices::vmgenid::parse(part.properties.text("guid")?));
+    let serial: Vec<Com> = config.parts.iter().filter_map(port).collect();
     let shows_vga = |part: &Part| {
         // A screen that answers at the old addresses.
         let model = devices::catalog::model(&part.model);
@@ -402,27 +467,46 @@ fn facts_maker(
     Box::new(move || {
         let (chipset, ecam) = pci.chipset();
         let windows = pci.windows(low, high);
-        let serial = serial.clone();
-        Facts { processors, chipset, ecam, windows, hpet, i8042, serial, vga, pm_base: PM_BASE }
+        let (serial, processors) = (serial.clone(), processors.clone());
+        Facts {
+            processors,
+            chipset,
+            ecam,
+            windows,
+            hpet,
+            i8042,
+            serial,
+            generation,
+            vga,
+            pm_base: PM_BASE,
+        }
     })
 }
+
+/// Behind the root pointer, on a page of their own.
+const TABLES_OFFSET: u64 = 0x1000;
+/// Where the tables of the system's parts lie without firmware: systems search from here on.
+const SMBIOS_BASE: u64 = 0xf_0000;
 
 /// Does what firmware would, and places the kernel: where vCPU 0 starts.
 fn start_kernel(
     kernel: &Kernel,
     memory: &AddressSpace,
     pci: &HostBridge,
-    tables: &Tables,
+    (tables, tables_of_system): (&Tables, &SystemTables),
     (low, high): (u64, u64),
 ) -> Result<Entry, BootError> {
     pci.set_up_without_firmware();
     let view = memory.view();
     if let Some(facts) = tables.get() {
-        // The root pointer first, where systems search for it; the tables on the next line.
-        let (pointer, image) = acpi::build(&facts()).linked(acpi::BASE + 64);
+        // The root pointer first, where systems search for it; the tables on the next page.
+        let (pointer, image) = acpi::build(&facts()).linked(acpi::BASE + TABLES_OFFSET);
         view.write(acpi::BASE, &pointer);
-        view.write(acpi::BASE + 64, &image);
+        view.write(acpi::BASE + TABLES_OFFSET, &image);
     }
+    let (anchor, structures) = smbios::placed(tables_of_system, SMBIOS_BASE + 64);
+    view.write(SMBIOS_BASE, &anchor);
+    view.write(SMBIOS_BASE + 64, &structures);
     let Placed { entry, parameters, page_tables, descriptors } = kernel.place(&view, low, high)?;
     Ok(Entry { pc: entry, parameters, page_tables, descriptors })
 }

@@ -1,4 +1,4 @@
-//! The chips of every PC: interrupt controllers, timers, clock, serial port, resets.
+//! The chips of every PC: interrupt controllers, timers, clock, resets.
 
 use std::sync::Arc;
 
@@ -14,7 +14,6 @@ use devices::ioapic::{self, IoApic};
 use devices::lapic::{self, Apics, LapicMmio, Message};
 use devices::mc146818::Cmos;
 use devices::pci::OldLines;
-use devices::serial::SerialPort;
 use memory::{AddressSpace, Owner, Region};
 use parking_lot::Mutex;
 
@@ -37,7 +36,6 @@ pub struct Chips {
     pub ioapic: Arc<IoApic>,
     pub apics: Arc<Apics>,
     pub pm: Arc<AcpiPm>,
-    pub serial: Option<Arc<SerialPort>>,
     pub lines: Arc<IsaLines>,
     pub reset_control: Arc<ResetControl>,
     port92: Arc<Port92>,
@@ -138,10 +136,10 @@ impl Chips {
         inputs: &Inputs,
     ) -> Self {
         let clock: Arc<dyn Clock> = Arc::clone(host_clock) as _;
-        let cpus = processors
-            .all()
-            .iter()
-            .map(|processor| Arc::new(Cpu(Arc::clone(processor))) as Arc<dyn lapic::Processor>);
+        let cpus = processors.all().iter().map(|processor| {
+            let id = config.identity.topology.apic_id(processor.number());
+            (id, Arc::new(Cpu(Arc::clone(processor))) as Arc<dyn lapic::Processor>)
+        });
         let apics = Apics::new(Arc::clone(&clock), timers, cpus.collect());
         let pic = Pair::new(IrqLine::new(Arc::new(PicOutput(Arc::clone(&apics))), 0));
         apics.connect_pic(Arc::clone(&pic));
@@ -170,7 +168,6 @@ impl Chips {
             cmos: Cmos::new(Arc::clone(&clock), timers, old(8), config.clock_offset_s),
             i8042: config.i8042.then(|| I8042::new([irq(1), irq(12)], Arc::clone(&power), inputs)),
             pm: AcpiPm::new(clock, irq(SCI), power),
-            serial: config.serial.clone().map(|output| SerialPort::new(irq(4), output)),
             reset_control: Arc::new(ResetControl::new(Arc::clone(requests))),
             port92: Arc::new(Port92::new(Arc::clone(requests))),
             pic,
@@ -209,9 +206,6 @@ impl Chips {
                 ports.add(Region::new(name, start, 1, owner).with_offset(offset));
             }
         }
-        if let Some(serial) = &self.serial {
-            add("com1", 0x3f8, 8, Arc::clone(serial) as _);
-        }
     }
 
     /// All as after power-on.
@@ -229,9 +223,6 @@ impl Chips {
         }
         if let Some(i8042) = &self.i8042 {
             i8042.reset();
-        }
-        if let Some(serial) = &self.serial {
-            serial.reset();
         }
     }
 }

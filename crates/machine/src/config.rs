@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use accel::TranslatorOptions;
 use accel::kvm::{self, KvmError};
-use device::{EventSink, Properties, PropertyValue, Stream};
+use accel::{Identity, TranslatorOptions};
+use device::{EventSink, Properties, PropertyValue};
 use devices::catalog::BuildError;
 use devices::surroundings::{Backends, Firmware as FirmwareFiles};
 use memory::RamError;
@@ -57,6 +57,8 @@ pub struct Config {
     pub ram_bytes: u64,
     /// vCPUs.
     pub processors: usize,
+    /// What they say of themselves.
+    pub identity: Identity,
     /// What runs first.
     pub boot: Boot,
     /// The devices that are no part of the board, in the order in which they are plugged in.
@@ -67,8 +69,6 @@ pub struct Config {
     pub firmware_files: Arc<dyn FirmwareFiles>,
     /// Who hears of events.
     pub events: Arc<dyn EventSink>,
-    /// COM1's peer, or nobody.
-    pub serial: Option<Arc<dyn Stream>>,
     /// The board has a keyboard controller.
     pub i8042: bool,
     /// The board has an HPET.

@@ -77,11 +77,13 @@ pub fn files(
     files.set(key::RAM_BYTES, config.ram_bytes.to_le_bytes());
     files.set_half(key::NO_GRAPHIC, 0);
     files.set_half(key::PROCESSORS, count);
-    files.set_half(key::PROCESSORS_MAX, count);
+    // The numbers of local APICs have gaps where a level of the topology is no power of two.
+    let last = config.identity.topology.apic_id(config.processors - 1);
+    files.set_half(key::PROCESSORS_MAX, last as u16 + 1);
     files.set_half(key::BOOT_MENU, u16::from(config.boot.menu));
     files.set_word(key::IRQ0_OVERRIDE, 1);
     // No NUMA nodes: their number, and the node of each processor.
-    files.set(key::NUMA, vec![0; 8 * (1 + config.processors)]);
+    files.set(key::NUMA, vec![0; 8 * (2 + last as usize)]);
     if let Some(kernel) = &config.boot.kernel {
         kernel.give(&mut files, low)?;
     }

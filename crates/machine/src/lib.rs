@@ -17,8 +17,12 @@ mod parts;
 mod resets;
 mod run_state;
 mod smbios;
+mod survey;
 
-pub use accel::{TranslatorOptions, kvm};
+pub use accel::identity::{self, Identity, Topology};
+pub use accel::inspect;
+pub use accel::jit::{Watch, native_identity, native_register};
+pub use accel::{DebugStop, Pace, Registers, TranslatorOptions, kvm};
 pub use board::Machine;
 pub use boot::{BootError, Kernel};
 pub use config::{
@@ -30,12 +34,15 @@ pub use device::{
     StreamEvent, StreamPeer,
 };
 pub use devices::virtio::rng::KernelEntropy;
-pub use devices::{catalog, surroundings};
+pub use devices::{catalog, surroundings, vmgenid};
 pub use main_loop::{End, Request, Requests};
+pub use memory::{AddressSpace, Owner, Region};
 pub use parts::{Plugged, Unplug};
 pub use run_state::{
     Actions, Cause, MachineEvent, Observer, PanicAction, PanicOutcome, RunControl, RunState,
 };
 pub use smbios::{
-    Bios, Board as SmbiosBoard, Chassis, MemoryDevice, Processor as SmbiosProcessor, Smbios, System,
+    Bios, Board as SmbiosBoard, Chassis, MemoryDevice, OnboardDevice, PortConnector,
+    Processor as SmbiosProcessor, Smbios, System,
 };
+pub use survey::{PciBar, PciBridge, PciDevice};

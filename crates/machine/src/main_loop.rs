@@ -19,6 +19,8 @@ pub enum Request {
     Stop,
     /// The accelerator cannot go on with the guest.
     Fail,
+    /// A vCPU has stopped for the debugger.
+    Debug,
     /// The guest's kernel has panicked.
     Panicked,
     /// End, with an exit code of the guest's choice (a debug port).

@@ -254,6 +254,11 @@ fn first_slot(bus: &Bus) -> u8 {
 }
 
 impl Plugged {
+    /// The buses it opens.
+    pub fn bus_names(&self) -> impl Iterator<Item = &str> {
+        self.buses.iter().map(String::as_str)
+    }
+
     /// Its PCI registers, on PCI.
     #[must_use]
     pub fn pci_connection(&self) -> Option<&Connection> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use accel::Processors;
+use accel::{Pace, Processors};
 use device::HostClock;
 use parking_lot::Mutex;
 
@@ -25,6 +25,8 @@ pub enum RunState {
     IoError,
     /// The accelerator cannot go on with the guest.
     InternalError,
+    /// A vCPU has stopped for the debugger.
+    Debug,
 }
 
 /// Why a machine resets or goes off.
@@ -188,6 +190,11 @@ impl RunControl {
 
     /// Lets the guest run. Whether it stood still.
     pub fn resume(&self) -> bool {
+        self.resume_paced(|_| Pace::Free)
+    }
+
+    /// Lets each vCPU run in its own way. Whether the guest stood still.
+    pub fn resume_paced(&self, pace: impl Fn(usize) -> Pace) -> bool {
         let change = self.change.lock();
         if std::mem::replace(&mut *self.state.lock(), RunState::Running) == RunState::Running {
             return false;
@@ -196,7 +203,7 @@ impl RunControl {
         // Before the guest's first instruction, so that nothing it causes is told earlier.
         self.tell(&MachineEvent::Resumed);
         (self.set_running)(true);
-        self.processors.resume();
+        self.processors.resume_paced(pace);
         drop(change);
         self.requests.wake(); // timers count again
         true

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::{Io, Ram};
+use parking_lot::RwLock;
+
+use crate::{Io, Listener, Ram};
 
 /// What stands behind a range of addresses.
 #[derive(Clone)]
@@ -88,10 +90,30 @@ pub struct Piece<'a> {
     pub length: u64,
 }
 
-/// Every address with at most one owner. Immutable: a change makes a new view.
+/// Who hears of writes to memory that no vCPU made.
+#[derive(Clone, Default)]
+pub(crate) struct Listeners(pub Arc<RwLock<Vec<Arc<dyn Listener>>>>);
+
+impl fmt::Debug for Listeners {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} listeners", self.0.read().len())
+    }
+}
+
+impl Listeners {
+    pub fn written(&self, start: u64, bytes: u64) {
+        for listener in &*self.0.read() {
+            listener.written(start, bytes);
+        }
+    }
+}
+
+/// Every address with at most one owner. Immutable: a change makes a new view. Whoever writes to
+/// memory through it is no vCPU, so that listeners of the space hear of it.
 #[derive(Default, Debug)]
 pub struct FlatView {
     pub(crate) ranges: Vec<FlatRange>,
+    pub(crate) listeners: Listeners,
 }
 
 impl FlatView {
@@ -134,10 +156,26 @@ impl FlatView {
             let bytes = &from[piece.from..piece.to];
             match range.map(|range| &range.owner) {
                 None | Some(Owner::Rom(_)) => {}
-                Some(Owner::Ram(ram)) => _ = ram.write(piece.offset, bytes),
+                Some(Owner::Ram(ram)) => {
+                    _ = ram.write(piece.offset, bytes);
+                    let start = address.wrapping_add(piece.from as u64);
+                    self.listeners.written(start, bytes.len() as u64);
+                }
                 Some(Owner::Io(io) | Owner::RomDevice(_, io)) => {
                     write_io(&**io, piece.offset, bytes);
                 }
+            }
+        });
+    }
+
+    /// Copies bytes into memory, ROM included; devices and holes swallow them. For debuggers.
+    pub fn write_debug(&self, address: u64, from: &[u8]) {
+        self.each_piece(address, from.len(), |piece, range| {
+            let bytes = &from[piece.from..piece.to];
+            if let Some(Owner::Ram(ram) | Owner::Rom(ram) | Owner::RomDevice(ram, _)) =
+                range.map(|range| &range.owner)
+            {
+                _ = ram.write(piece.offset, bytes);
             }
         });
     }
@@ -185,10 +223,12 @@ impl FlatView {
     /// Copies bytes into memory. False when not all of them are memory; some may be copied.
     #[must_use]
     pub fn write_memory(&self, address: u64, from: &[u8]) -> bool {
-        self.each_memory(address, from.len() as u64, true, |done, piece| {
+        let written = self.each_memory(address, from.len() as u64, true, |done, piece| {
             let done = done as usize;
             piece.ram.write(piece.offset, &from[done..done + piece.length as usize])
-        })
+        });
+        self.listeners.written(address, from.len() as u64);
+        written
     }
 
     fn each_memory(
@@ -241,7 +281,10 @@ impl FlatView {
                     Owner::Io(io) | Owner::RomDevice(_, io) => {
                         io.write(offset, size, value & crate::ones(size));
                     }
-                    Owner::Ram(ram) => ram.write_value(offset, size, value),
+                    Owner::Ram(ram) => {
+                        ram.write_value(offset, size, value);
+                        self.listeners.written(address, u64::from(size));
+                    }
                     Owner::Rom(_) => {}
                 }
             }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
+use crate::flat::Listeners;
 use crate::{FlatRange, FlatView, Owner};
 
 /// Something at a place. Where regions overlap, the higher priority wins; among equals, the one
@@ -88,7 +89,7 @@ pub trait Listener: Send + Sync {
 pub struct AddressSpace {
     tree: Mutex<Vec<Option<Region>>>,
     view: RwLock<Arc<FlatView>>,
-    listeners: RwLock<Vec<Arc<dyn Listener>>>,
+    listeners: Listeners,
     /// Counts views, so that a reader with a copy can tell cheaply whether it is stale.
     generation: AtomicU64,
 }
@@ -111,10 +112,11 @@ impl AddressSpace {
         let mut pending = Change { regions: &mut tree, touched: false };
         let result = change(&mut pending);
         if pending.touched {
-            let after = Arc::new(flatten(&tree));
+            let after = FlatView { ranges: flatten(&tree), listeners: self.listeners.clone() };
+            let after = Arc::new(after);
             let before = std::mem::replace(&mut *self.view.write(), Arc::clone(&after));
             self.generation.fetch_add(1, Ordering::Release);
-            for listener in &*self.listeners.read() {
+            for listener in &*self.listeners.0.read() {
                 listener.changed(&before, &after);
             }
         }
@@ -125,14 +127,12 @@ impl AddressSpace {
     pub fn listen(&self, listener: Arc<dyn Listener>) {
         let _tree = self.tree.lock();
         listener.changed(&FlatView::default(), &self.view());
-        self.listeners.write().push(listener);
+        self.listeners.0.write().push(listener);
     }
 
     /// Says that a device has written memory, so that translations of it are made anew.
     pub fn written(&self, start: u64, bytes: u64) {
-        for listener in &*self.listeners.read() {
-            listener.written(start, bytes);
-        }
+        self.listeners.written(start, bytes);
     }
 
     /// The present flat view. Keep it for one access, or compare [`AddressSpace::generation`].
@@ -145,6 +145,12 @@ impl AddressSpace {
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
+    }
+
+    /// All regions, whether they are seen or not.
+    #[must_use]
+    pub fn regions(&self) -> Vec<Region> {
+        self.tree.lock().iter().flatten().cloned().collect()
     }
 
     /// The region behind an id, as it stands.
@@ -227,7 +233,7 @@ impl Change<'_> {
 
 /// Lays the regions over each other, lowest priority first; each takes its place from what is
 /// below it.
-fn flatten(regions: &[Option<Region>]) -> FlatView {
+fn flatten(regions: &[Option<Region>]) -> Vec<FlatRange> {
     let mut order: Vec<&Region> =
         regions.iter().flatten().filter(|region| region.enabled).collect();
     order.sort_by_key(|region| region.priority); // stable, so later ones stay above
@@ -253,7 +259,7 @@ fn flatten(regions: &[Option<Region>]) -> FlatView {
         }
         ranges.splice(first_overlap..behind, middle);
     }
-    FlatView { ranges }
+    ranges
 }
 
 /// The part of `range` from `start` to `last`, if anything is left.

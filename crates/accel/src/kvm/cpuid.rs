@@ -1,51 +1,37 @@
-//! What CPUID tells the guest: what KVM can give, cut down to the model that was asked for.
+//! What CPUID tells the guest: what KVM can give, under the identity that the machine has.
 
-use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, kvm_cpuid_entry2};
+use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, Msrs, kvm_cpuid_entry2, kvm_msr_entry};
 use kvm_ioctls::{Cap, Kvm};
 
 use super::{KvmError, failed};
-
-/// What the processors look like.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Model {
-    /// The host's processor, with everything that KVM can give.
-    Host {
-        /// Without what another host could not go on with: a TSC of constant rate.
-        migratable: bool,
-    },
-    /// A plain 64-bit processor, the same on every host.
-    Plain {
-        /// What it calls itself: up to 47 bytes of ASCII.
-        brand: &'static str,
-    },
-}
+use crate::identity;
 
 const HYPERVISOR: u32 = 1 << 31; // leaf 1, ECX
 const DEADLINE_TIMER: u32 = 1 << 24; // leaf 1, ECX
 const X2APIC: u32 = 1 << 21; // leaf 1, ECX
 const INVARIANT_TSC: u32 = 1 << 8; // leaf 0x80000007, EDX
-const HAS_THREADS: u32 = 1 << 28; // leaf 1, EDX
 
-/// Leaf 1 of the plain model: SSE3 and CMPXCHG16B, with what KVM itself makes.
-const PLAIN_ECX: u32 = 1 | 1 << 13 | X2APIC | DEADLINE_TIMER | HYPERVISOR;
-const PLAIN_EDX: u32 = 0x078b_fbfd;
-/// Leaf 0x80000001: LAHF in 64-bit mode; SYSCALL, NX and long mode over what leaf 1 has.
-const PLAIN_EXTENDED_ECX: u32 = 1;
-const PLAIN_EXTENDED_EDX: u32 = 0x0183_f3ff | 1 << 11 | 1 << 20 | 1 << 29;
-/// Family 15, model 107, stepping 1.
-const PLAIN_SIGNATURE: u32 = 0x0006_0fb1;
-const PLAIN_LEAF_MAX: u32 = 0xd;
-const PLAIN_EXTENDED_LEAF_MAX: u32 = 0x8000_0008;
+/// `IA32_ARCH_CAPABILITIES`.
+const ARCH_CAPABILITIES: u32 = 0x10a;
 
-/// CPUID for all vCPUs of a machine.
-pub struct Identity {
+/// The subleaf counts.
+const HAS_SUBLEAVES: u32 = 1;
+/// No model has more basic leaves.
+const BASIC_MAX: u32 = 0x24;
+/// No model has more extended leaves.
+const EXTENDED_MAX: u32 = 0x8000_0026;
+
+/// What KVM can give on this host.
+pub struct Supported {
     entries: Vec<kvm_cpuid_entry2>,
-    count: u32,
+    /// `IA32_ARCH_CAPABILITIES`, where the host has it.
+    capabilities: u64,
 }
 
-impl Identity {
-    /// Asks KVM what there is, and takes from it what the model has.
-    pub fn new(kvm: &Kvm, model: Model, count: usize) -> Result<Self, KvmError> {
+impl Supported {
+    /// Asks KVM. What is `migratable` is left without what another host could not go on with: a TSC
+    /// of constant rate.
+    pub fn new(kvm: &Kvm, migratable: bool) -> Result<Self, KvmError> {
         let supported = kvm
             .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
             .map_err(failed("tell what processors it offers"))?;
@@ -55,99 +41,86 @@ impl Identity {
             // The kernel leaves to us what depends on where the local APIC is: it is there.
             entry.ecx |= HYPERVISOR | X2APIC | if deadline { DEADLINE_TIMER } else { 0 };
         }
-        if model == (Model::Host { migratable: true }) {
+        if migratable {
             for entry in entries.iter_mut().filter(|entry| entry.function == 0x8000_0007) {
                 entry.edx &= !INVARIANT_TSC;
             }
         }
-        if let Model::Plain { brand } = model {
-            entries.retain(|entry| is_plain(entry.function));
-            entries.iter_mut().for_each(|entry| make_plain(entry, brand.as_bytes()));
-        }
-        Ok(Self { entries, count: u32::try_from(count).unwrap_or(u32::MAX) })
+        Ok(Self { entries, capabilities: capabilities(kvm) })
     }
 
-    /// What vCPU `number` says of itself. All are cores of one socket.
-    pub fn of(&self, number: usize) -> CpuId {
-        let number = number as u32;
-        let bits = self.count.next_power_of_two().trailing_zeros();
-        let mut entries = self.entries.clone();
+    /// EAX to EDX.
+    #[must_use]
+    pub fn answer(&self, leaf: u32, subleaf: u32) -> [u32; 4] {
+        let is_it = |entry: &&kvm_cpuid_entry2| {
+            let any = entry.flags & HAS_SUBLEAVES == 0;
+            entry.function == leaf && (any || entry.index == subleaf)
+        };
+        let found = self.entries.iter().find(is_it);
+        found.map_or([0; 4], |entry| [entry.eax, entry.ebx, entry.ecx, entry.edx])
+    }
+
+    /// A model-specific register that tells of features.
+    #[must_use]
+    pub fn register(&self, number: u32) -> u64 {
+        if number == ARCH_CAPABILITIES { self.capabilities } else { 0 }
+    }
+
+    /// What vCPU `number` says of itself.
+    pub fn of(&self, identity: &identity::Identity, number: usize) -> CpuId {
+        let native = |leaf, subleaf| self.answer(leaf, subleaf);
+        let mut entries = match identity.levels {
+            None => self.entries.clone(),
+            Some((last, extended)) => self.leaves(last.min(BASIC_MAX), extended.min(EXTENDED_MAX)),
+        };
         for entry in &mut entries {
-            match entry.function {
-                1 => {
-                    let count = self.count.next_power_of_two().min(255);
-                    entry.ebx = entry.ebx & 0xffff | number << 24 | count << 16;
-                    entry.edx &= !HAS_THREADS;
-                    if self.count > 1 {
-                        entry.edx |= HAS_THREADS;
-                    }
-                }
-                // Caches: the numbers of threads that share one, and of cores.
-                4 => {
-                    let shared = if entry.eax >> 5 & 7 == 3 { (1 << bits) - 1 } else { 0 };
-                    entry.eax = entry.eax & 0x3fff | ((1 << bits) - 1) << 26 | shared << 14;
-                }
-                0xb | 0x1f => topology(entry, bits, self.count, number),
-                0x8000_0008 => entry.ecx = entry.ecx & !0xf0ff | bits << 12 | (self.count - 1),
-                _ => {}
+            if (0x4000_0000..0x5000_0000).contains(&entry.function) {
+                continue; // KVM's own services
+            }
+            if let Some([a, b, c, d]) =
+                identity.answer(&native, number, entry.function, entry.index)
+            {
+                (entry.eax, entry.ebx, entry.ecx, entry.edx) = (a, b, c, d);
             }
         }
-        CpuId::from_entries(&entries).expect("no more entries than there were")
+        entries.truncate(KVM_MAX_CPUID_ENTRIES);
+        CpuId::from_entries(&entries).expect("no more entries than there may be")
+    }
+
+    /// Entries for all leaves of a model; those of saved state as KVM has them.
+    fn leaves(&self, last: u32, extended: u32) -> Vec<kvm_cpuid_entry2> {
+        let known = |leaf: &u32| !(0x20..0x4000_0000).contains(leaf);
+        let mut entries: Vec<kvm_cpuid_entry2> = Vec::new();
+        for leaf in (0..=last).chain(0x8000_0000..=extended).filter(known) {
+            let subleaves = match leaf {
+                4 | 0x1f => 4,
+                7 | 0xb => 3,
+                0xd => {
+                    entries.extend(self.entries.iter().filter(|entry| entry.function == leaf));
+                    continue;
+                }
+                _ => 1,
+            };
+            let flags = if subleaves > 1 { HAS_SUBLEAVES } else { 0 };
+            entries.extend((0..subleaves).map(|index| kvm_cpuid_entry2 {
+                function: leaf,
+                index,
+                flags,
+                ..Default::default()
+            }));
+        }
+        let services = |entry: &&kvm_cpuid_entry2| entry.function >> 28 == 4;
+        entries.extend(self.entries.iter().filter(services));
+        entries
     }
 }
 
-/// A level of the topology: threads, of which a core has one, and cores.
-fn topology(entry: &mut kvm_cpuid_entry2, bits: u32, count: u32, number: u32) {
-    const THREADS: u32 = 1 << 8;
-    const CORES: u32 = 2 << 8;
-    let level = entry.index;
-    let (shift, within, kind) = match level {
-        0 => (0, 1, THREADS),
-        1 => (bits, count, CORES),
-        _ => (0, 0, 0),
-    };
-    (entry.eax, entry.ebx, entry.ecx, entry.edx) = (shift, within, kind | level & 0xff, number);
-}
-
-/// Leaves that the plain model has. Those of the hypervisor tell of KVM's own services.
-fn is_plain(leaf: u32) -> bool {
-    let hypervisor = (0x4000_0000..0x4001_0000).contains(&leaf);
-    leaf <= 1 || hypervisor || (0x8000_0000..=PLAIN_EXTENDED_LEAF_MAX).contains(&leaf)
-}
-
-fn make_plain(entry: &mut kvm_cpuid_entry2, brand: &[u8]) {
-    let word = |text: &[u8], at: usize| {
-        let byte = |index: usize| text.get(at + index).copied().unwrap_or(0);
-        u32::from_le_bytes([byte(0), byte(1), byte(2), byte(3)])
-    };
-    match entry.function {
-        0 | 0x8000_0000 => {
-            let last = if entry.function == 0 { PLAIN_LEAF_MAX } else { PLAIN_EXTENDED_LEAF_MAX };
-            entry.eax = entry.eax.min(last);
-            let vendor = b"AuthenticAMD";
-            (entry.ebx, entry.edx, entry.ecx) = (word(vendor, 0), word(vendor, 4), word(vendor, 8));
-        }
-        1 => {
-            entry.eax = PLAIN_SIGNATURE;
-            entry.ebx &= !0xff;
-            entry.ecx &= PLAIN_ECX;
-            entry.edx &= PLAIN_EDX;
-        }
-        0x8000_0001 => {
-            entry.eax = PLAIN_SIGNATURE;
-            entry.ebx = 0;
-            entry.ecx &= PLAIN_EXTENDED_ECX;
-            entry.edx &= PLAIN_EXTENDED_EDX;
-        }
-        leaf @ 0x8000_0002..=0x8000_0004 => {
-            let at = (leaf - 0x8000_0002) as usize * 16;
-            entry.eax = word(brand, at);
-            entry.ebx = word(brand, at + 4);
-            entry.ecx = word(brand, at + 8);
-            entry.edx = word(brand, at + 12);
-        }
-        0x8000_0007 => (entry.eax, entry.ebx, entry.ecx, entry.edx) = (0, 0, 0, 0),
-        0x8000_0008 => entry.ebx = 0,
-        _ => {}
+/// What KVM would give a vCPU of the host's `IA32_ARCH_CAPABILITIES`.
+fn capabilities(kvm: &Kvm) -> u64 {
+    let entry = kvm_msr_entry { index: ARCH_CAPABILITIES, ..Default::default() };
+    let mut msrs = Msrs::from_entries(&[entry]).expect("one entry is within the limit");
+    match kvm.get_msrs(&mut msrs) {
+        Ok(1) => msrs.as_slice()[0].data,
+        _ => 0,
     }
 }

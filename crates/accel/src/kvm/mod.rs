@@ -9,6 +9,7 @@
 mod clock;
 mod cpuid;
 mod doorbells;
+mod inspect;
 mod interrupts;
 mod kick;
 pub mod probe;
@@ -26,7 +27,7 @@ use parking_lot::Mutex;
 
 use crate::jit::Entry;
 use crate::{Board, Processors};
-pub use cpuid::Model;
+pub use cpuid::Supported;
 pub use interrupts::{Interrupts, Message};
 
 /// Inputs of the I/O APIC, for which the kernel keeps routes.
@@ -123,14 +124,19 @@ impl Vm {
         fd.enable_cap(&split).map_err(failed("make local APICs"))?;
         Ok(Self { kvm, fd: Arc::new(fd) })
     }
+
+    /// What processors KVM offers.
+    pub fn supported(&self, migratable: bool) -> Result<Supported, KvmError> {
+        Supported::new(&self.kvm, migratable)
+    }
 }
 
 /// What an accelerator on KVM is asked for.
 pub struct Options {
     /// The machine.
     pub vm: Vm,
-    /// What the processors look like.
-    pub model: Model,
+    /// The processors are as another host could have them.
+    pub migratable: bool,
 }
 
 /// A machine whose vCPUs run on KVM.
@@ -151,18 +157,18 @@ impl KvmMachine {
         entry: Option<Entry>,
         options: Options,
     ) -> Result<Self, KvmError> {
-        let Options { vm: Vm { kvm, fd }, model } = options;
+        let Options { vm: Vm { kvm, fd }, migratable } = options;
         let (count, most) = (processors.all().len(), kvm.get_max_vcpus());
         if count > most {
             return Err(KvmError::Processors { count, most });
         }
         let slots = slots::Slots::new(&fd, kvm.get_nr_memslots(), &board.chipset);
         board.memory.listen(Arc::clone(&slots) as _);
-        let identity = cpuid::Identity::new(&kvm, model, count)?;
+        let supported = Supported::new(&kvm, migratable)?;
         let saved = state::Registers::of(&kvm)?;
         let mut vcpus = Vec::with_capacity(count);
         for processor in processors.all() {
-            vcpus.push(vcpu::Vcpu::new(&fd, board, processor, &identity, &saved, entry)?);
+            vcpus.push(vcpu::Vcpu::new(&fd, board, processor, &supported, &saved, entry)?);
         }
         kick::install().map_err(KvmError::Thread)?;
         let mut threads = Vec::with_capacity(count);

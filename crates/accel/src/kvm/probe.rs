@@ -9,9 +9,9 @@ use memory::{AddressSpace, Owner, PAGE_SIZE, Ram, Region};
 use parking_lot::{Condvar, Mutex};
 
 pub use super::KvmError;
-use super::{KvmMachine, Model, Options, Vm};
+use super::{KvmMachine, Options, Vm};
 use crate::jit::JitMachine;
-use crate::{Board, Chipset, Processors, TranslatorOptions};
+use crate::{Board, Chipset, Identity, Processors, Topology, TranslatorOptions};
 
 /// Turns of the guest's loop; two instructions each.
 const TURNS: u32 = 300_000;
@@ -61,7 +61,7 @@ pub enum ProbeError {
 pub fn kvm() -> Result<Speed, ProbeError> {
     let guest = Guest::new()?;
     let vm = Vm::new()?;
-    let options = Options { vm, model: Model::Host { migratable: true } };
+    let options = Options { vm, migratable: true };
     let machine = KvmMachine::start(&guest.board, &guest.processors, None, options)?;
     let result = guest.run();
     machine.join();
@@ -112,7 +112,8 @@ impl Guest {
         let port = Owner::Io(Arc::clone(&witness) as _);
         ports.add(Region::new("done", DONE_PORT, 1, port));
         let chipset = Arc::clone(&witness) as Arc<dyn Chipset>;
-        let board = Board { memory, ports, chipset };
+        let identity = Arc::new(Identity::native(Topology::of_cores(1)));
+        let board = Board { memory, ports, chipset, identity };
         Ok(Self { board, processors: Processors::new(1), witness })
     }
 
@@ -175,6 +176,8 @@ impl memory::Io for Witness {
 }
 
 impl Chipset for Witness {
+    fn stopped(&self, _: usize, _: crate::DebugStop) {}
+
     fn enter(&self, _number: usize) {}
 
     fn is_pending(&self, _number: usize) -> bool {

@@ -10,11 +10,13 @@ use std::sync::Arc;
 use kvm_ioctls::{VcpuExit, VcpuFd, VmFd};
 use memory::AddressSpace;
 
-use super::cpuid::Identity;
+use super::cpuid::Supported;
+use super::inspect::Look;
 use super::kick::Kicker;
 use super::state::{self, Registers, State};
 use super::{KvmError, failed};
 use crate::board_bus::{self, view};
+use crate::inspect::DebugStop;
 use crate::jit::Entry;
 use crate::processor::Next;
 use crate::{Board, Chipset, Processor};
@@ -38,13 +40,15 @@ impl Vcpu {
         vm: &VmFd,
         board: &Board,
         processor: &Arc<Processor>,
-        identity: &Identity,
+        supported: &Supported,
         registers: &Registers,
         entry: Option<Entry>,
     ) -> Result<Self, KvmError> {
         let number = processor.number();
-        let fd = vm.create_vcpu(number as u64).map_err(failed("make a CPU"))?;
-        state::identify(&fd, &identity.of(number))?;
+        // KVM gives the local APIC the number by which the vCPU is made.
+        let apic = board.identity.topology.apic_id(number);
+        let fd = vm.create_vcpu(apic.into()).map_err(failed("make a CPU"))?;
+        state::identify(&fd, &supported.of(&board.identity, number))?;
         // A new vCPU is as after power-on, and whoever is not the first waits for a start.
         let mut initial = State::of(&fd, registers)?;
         if let Some(entry) = entry.filter(|_| number == 0) {
@@ -78,6 +82,9 @@ impl Vcpu {
                     }
                 }
                 Next::Nmi => _ = self.fd.nmi(),
+                Next::Look(look) => look(&mut Look(&self.fd)),
+                // Nobody steps here: the debugger is for the translator.
+                Next::Step => self.bus.chipset.stopped(number, DebugStop::Stepped),
                 // The local APICs in the kernel see to these.
                 Next::Init | Next::Start(_) => {}
                 Next::Run => {

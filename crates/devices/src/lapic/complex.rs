@@ -83,6 +83,7 @@ struct Apic {
     processor: Arc<dyn Processor>,
     timer: Timer,
     chip: Mutex<Chip>,
+    id: u32,
 }
 
 /// All local APICs.
@@ -107,17 +108,18 @@ pub fn set_current_processor(number: usize) {
 }
 
 impl Apics {
-    /// One local APIC for each processor.
+    /// One local APIC for each processor, with its identifier.
     pub fn new(
         clock: Arc<dyn Clock>,
         timers: &Arc<Timers>,
-        processors: Vec<Arc<dyn Processor>>,
+        processors: Vec<(u32, Arc<dyn Processor>)>,
     ) -> Arc<Self> {
         Arc::new_cyclic(|apics: &Weak<Self>| {
-            let apic = |(number, processor)| Apic {
+            let apic = |(number, (id, processor))| Apic {
                 processor,
                 timer: timers.timer(apics.clone() as Weak<dyn Expired>, number as u32),
-                chip: Mutex::new(Chip::new(number as u32)),
+                chip: Mutex::new(Chip::new(id)),
+                id,
             };
             Self {
                 clock,
@@ -293,8 +295,8 @@ impl Apics {
 
     /// Puts all into the state after power-on.
     pub fn reset(&self) {
-        for (number, apic) in self.apics.iter().enumerate() {
-            *apic.chip.lock() = Chip::new(number as u32);
+        for apic in &self.apics {
+            *apic.chip.lock() = Chip::new(apic.id);
             apic.timer.arm(None);
         }
     }
@@ -391,7 +393,9 @@ mod tests {
 
     fn machine(count: usize) -> (Arc<Apics>, Vec<Arc<Seen>>) {
         let seen: Vec<_> = (0..count).map(|_| Arc::new(Seen::default())).collect();
-        let processors = seen.iter().map(|seen| Arc::clone(seen) as Arc<dyn Processor>).collect();
+        let processor =
+            |(id, seen): (u32, &Arc<Seen>)| (id, Arc::clone(seen) as Arc<dyn Processor>);
+        let processors = (0..).zip(&seen).map(processor).collect();
         let clock = Arc::new(StoppedClock::default());
         let apics = Apics::new(clock, &Timers::new(|| {}), processors);
         for number in 0..count {

@@ -2,9 +2,11 @@
 //!
 //! `-serial stdio` gives COM1; `-device isa-serial,chardev=c0` any of them.
 
+mod model;
 mod port;
 mod spec;
 mod uart;
 
+pub use model::{MODELS, place};
 pub use port::SerialPort;
 pub use uart::Uart;

@@ -30,7 +30,9 @@ fn failed(text: String) -> Refusal {
 }
 
 fn add(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
-    emulator.blocks.add(arguments).map_err(failed)?;
+    let mut members = arguments.clone();
+    emulator.passed.paths(&mut members).map_err(failed)?;
+    emulator.blocks.add(&members).map_err(failed)?;
     Ok(json!({}))
 }
 
@@ -114,7 +116,8 @@ fn node_of(emulator: &Emulator, backend: &str) -> Option<Named> {
     list.into_iter().find(|named| Arc::ptr_eq(&named.node, &node))
 }
 
-fn drives(emulator: &Arc<Emulator>, _: &Arguments) -> Answer {
+/// `query-block`.
+pub fn drives(emulator: &Arc<Emulator>, _: &Arguments) -> Answer {
     let entry = |drive: Drive| {
         let control = drive.control.as_ref();
         let removable = control.is_some_and(|control| control.is_removable());
@@ -136,7 +139,8 @@ fn drives(emulator: &Arc<Emulator>, _: &Arguments) -> Answer {
     Ok(all(emulator).into_iter().map(entry).collect())
 }
 
-fn statistics(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
+/// `query-blockstats`.
+pub fn statistics(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
     let counted = |name: &str, node: &NodeRef| {
         let counters = emulator.blocks.counters(name);
         json!({"node-name": name, "stats": counters.to_json(node)})
@@ -238,7 +242,8 @@ fn insert_medium(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
     Ok(json!({}))
 }
 
-fn eject(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
+/// `eject`.
+pub fn eject(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
     open_tray(emulator, arguments)?;
     let drive = named(emulator, arguments)?;
     removable(&drive)?.set_medium(None);

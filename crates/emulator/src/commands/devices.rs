@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use device::{PropertyKind, PropertyValue};
 use machine::catalog::{self, Controls, Model};
-use machine::{Plugged, Unplug};
+use machine::{MachineError, Plugged, Unplug};
 use qemu_compat::qmp::server::Refusal;
+use qemu_compat::system::processors as models;
 use serde_json::{Map, Value, json};
 
 use super::{Answer, Arguments, Command, flag, plain, text};
 use crate::emulator::{Emulator, connect_streams, free_streams};
 use crate::options::Asked;
-use crate::{errors, objects, parts};
+use crate::{errors, objects, parts, processors};
 
 pub const COMMANDS: &[Command] = &[
     plain("device_add", "any", "", add),
@@ -23,6 +24,7 @@ pub const COMMANDS: &[Command] = &[
     plain("qom-get", "{ path: str, property: str }", "any", get),
     plain("qom-set", "{ path: str, property: str, value: any }", "", set),
     plain("object-add", "any", "", object_add),
+    plain("object-del", "{ id: str }", "", object_remove),
     plain("netdev_add", "any", "", netdev_add),
     plain("netdev_del", "{ id: str }", "", netdev_remove),
     plain("set_link", "{ name: str, up: bool }", "", set_link),
@@ -46,7 +48,10 @@ pub fn add(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
     free_streams(&emulator.backends);
     connect_streams(&mut part, &emulator.characters, &emulator.backends).map_err(failed)?;
     let plugged = emulator.machine.plug(&part);
-    plugged.map_err(|error| failed(format!("{:#}", errors::machine(error, &[]))))?;
+    plugged.map_err(|error| match error {
+        MachineError::Part { model, source, .. } => failed(errors::part(&model, *source)),
+        other => failed(format!("{:#}", errors::machine(other, &[]))),
+    })?;
     Ok(json!({}))
 }
 
@@ -104,7 +109,12 @@ fn model(name: &str) -> Result<&'static Model, Refusal> {
     parts::model(name).ok_or_else(none)
 }
 
-fn properties(_: &Arc<Emulator>, arguments: &Arguments) -> Answer {
+fn properties(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
+    if text(arguments, "typename").ends_with("x86_64-cpu") {
+        let all = processors::properties(&emulator.processors.processor);
+        let property = |(name, value): (&String, &Value)| json!({"name": name, "type": processors::kind_of(value)});
+        return Ok(all.iter().map(property).collect());
+    }
     let model = model(text(arguments, "typename"))?;
     let property = |declared: &device::Property| {
         let mut entry = json!({"name": declared.name, "type": type_name(declared.kind)});
@@ -120,7 +130,14 @@ fn properties(_: &Arc<Emulator>, arguments: &Arguments) -> Answer {
 }
 
 /// Types that are neither devices nor boards.
-const OTHER_TYPES: &[&str] = &["rng-random", "rng-builtin", "memory-backend-ram"];
+const OTHER_TYPES: &[&str] = &["rng-random", "rng-builtin", "memory-backend-ram", "secret"];
+
+/// Models that are no rows of the table.
+const PROCESSORS: [&str; 3] = ["max", "host", "base"];
+
+fn model_names() -> impl Iterator<Item = String> {
+    models::names().into_iter().map(|model| model.name)
+}
 
 fn types(_: &Arc<Emulator>, arguments: &Arguments) -> Answer {
     let implements = text(arguments, "implements");
@@ -139,8 +156,9 @@ fn types(_: &Arc<Emulator>, arguments: &Arguments) -> Answer {
     for name in OTHER_TYPES {
         put(name, "object");
     }
-    for (name, _) in crate::help::PROCESSORS {
-        put(&format!("{name}-x86_64-cpu"), "device");
+    put("x86_64-cpu", "cpu");
+    for name in PROCESSORS.into_iter().map(str::to_owned).chain(model_names()) {
+        put(&format!("{name}-x86_64-cpu"), "x86_64-cpu");
     }
     Ok(list.into())
 }
@@ -152,7 +170,7 @@ enum Place<'a> {
     /// `/machine/peripheral`, `/machine/peripheral-anon`, `/machine/unattached`.
     Folder(&'a str),
     Device(&'a str),
-    Processor,
+    Processor(u32),
 }
 
 fn place(path: &str) -> Option<Place<'_>> {
@@ -165,7 +183,7 @@ fn place(path: &str) -> Option<Place<'_>> {
         _ => {
             if let Some(number) = path.strip_prefix("/unattached/device[") {
                 let number: Option<u32> = number.strip_suffix(']')?.parse().ok();
-                return number.map(|_| Place::Processor);
+                return number.map(Place::Processor);
             }
             let name = path
                 .strip_prefix("/peripheral/")
@@ -180,7 +198,8 @@ fn no_path(path: &str) -> Refusal {
     Refusal::of("DeviceNotFound", format!("Device '{path}' not found"))
 }
 
-fn list(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
+/// See its row.
+pub fn list(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
     let path = text(arguments, "path");
     let entry = |name: &str, kind: &str| json!({"name": name, "type": kind});
     Ok(match place(path).ok_or_else(|| no_path(path))? {
@@ -192,7 +211,7 @@ fn list(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
             entry("unattached", "child<container>"),
         ]),
         Place::Folder("unattached") => {
-            let kind = format!("child<{}-x86_64-cpu>", emulator.options.board.processor);
+            let kind = format!("child<{}>", emulator.processors.type_name());
             let count = emulator.options.board.topology.count;
             (0..count).map(|index| entry(&format!("device[{index}]"), &kind)).collect()
         }
@@ -214,20 +233,34 @@ fn list(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
             }
             Ok::<_, Refusal>(Value::from(list))
         })?,
-        Place::Processor => json!([entry("type", "string")]),
+        Place::Processor(index) => {
+            let object = processor(emulator, index).ok_or_else(|| no_path(path))?;
+            object.iter().map(|(name, value)| entry(name, processors::kind_of(value))).collect()
+        }
     })
+}
+
+/// A vCPU's object.
+fn processor(emulator: &Emulator, index: u32) -> Option<Map<String, Value>> {
+    let topology = &emulator.options.board.topology;
+    let apic = topology.neutral().apic_id(index as usize);
+    let place = topology.place(index);
+    (index < topology.count).then(|| emulator.processors.object(&place, apic))
 }
 
 fn no_property(path: &str, property: &str) -> Refusal {
     Refusal::new(format!("Property '{path}.{property}' not found"))
 }
 
-fn get(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
+/// See its row.
+pub fn get(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
     let (path, property) = (text(arguments, "path"), text(arguments, "property"));
     match (place(path).ok_or_else(|| no_path(path))?, property) {
         (Place::Machine, "type") => Ok(format!("{}-machine", emulator.options.board.name).into()),
-        (Place::Processor, "type") => {
-            Ok(format!("{}-x86_64-cpu", emulator.options.board.processor).into())
+        (Place::Processor(index), _) => {
+            let mut object = processor(emulator, index).ok_or_else(|| no_path(path))?;
+            let kind = emulator.processors.type_name();
+            object.remove(property).ok_or_else(|| no_property(&kind, property))
         }
         (Place::Folder(_), "type") => Ok("container".into()),
         (Place::Device(id), _) => emulator.machine.with_parts(|parts| {
@@ -273,17 +306,28 @@ fn controls(emulator: &Emulator, id: &str) -> Option<Controls> {
     })
 }
 
-fn object_add(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
-    objects::add(&emulator.backends, arguments, &emulator.options).map_err(failed)?;
+/// See its row.
+pub fn object_add(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
+    let Emulator { backends, secrets, options, .. } = &**emulator;
+    objects::add(backends, secrets, arguments, options).map_err(failed)?;
     Ok(json!({}))
 }
 
-fn netdev_add(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
+/// See its row.
+pub fn object_remove(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
+    let id = text(arguments, "id");
+    objects::remove(&emulator.backends, &emulator.secrets, id).map_err(failed)?;
+    Ok(json!({}))
+}
+
+/// See its row.
+pub fn netdev_add(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
     emulator.networks.add(arguments).map_err(failed)?;
     Ok(json!({}))
 }
 
-fn netdev_remove(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
+/// See its row.
+pub fn netdev_remove(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
     let id = text(arguments, "id");
     emulator.networks.remove(id).map_err(|text| Refusal::of("DeviceNotFound", text))?;
     Ok(json!({}))
@@ -314,6 +358,7 @@ pub fn balloon(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
     Ok(json!({}))
 }
 
-fn query_balloon(emulator: &Arc<Emulator>, _: &Arguments) -> Answer {
+/// See its row.
+pub fn query_balloon(emulator: &Arc<Emulator>, _: &Arguments) -> Answer {
     Ok(json!({"actual": first_balloon(emulator)?.actual()}))
 }

@@ -7,10 +7,12 @@ use net::user::ConnectionKind;
 use qemu_compat::system::character;
 use serde_json::Map;
 
-use super::{Answer, Arguments, Command, input, plain, run, screen, text};
+use super::{
+    Answer, Arguments, Command, blocks, devices, input, plain, registers, run, screen, text, tree,
+};
 use crate::emulator::Emulator;
 use crate::networks::User;
-use crate::{QEMU_VERSION, monitor, networks};
+use crate::{QEMU_VERSION, networks, options};
 
 pub const COMMANDS: &[Command] = &[plain(
     "human-monitor-command",
@@ -20,7 +22,10 @@ pub const COMMANDS: &[Command] = &[plain(
 )];
 
 fn human_monitor_command(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
-    let text = monitor::execute_line(emulator, text(arguments, "command-line"));
+    let index = arguments.get("cpu-index").and_then(serde_json::Value::as_u64).unwrap_or(0);
+    let processor = std::cell::Cell::new(index as usize);
+    let line = text(arguments, "command-line");
+    let text = registers::looking_at(&processor, || execute(emulator, line));
     // Programs get line ends as a terminal does.
     Ok(text.replace('\n', "\r\n").into())
 }
@@ -43,10 +48,26 @@ const fn row(
 }
 
 const ROWS: &[Row] = &[
+    row(&["balloon"], "target", "request VM to change its memory allocation (in MB)", balloon),
     row(&["change"], "vnc password [password]", "change the password", screen::change),
     row(&["chardev-add"], "args", "add chardev", add_character),
     row(&["chardev-remove"], "id", "remove chardev", remove_character),
+    row(&["cpu"], "index", "set the default CPU", registers::choose),
+    row(
+        &["device_add"],
+        "driver[,prop=value][,...]",
+        "add device, like -device on the command line",
+        device_add,
+    ),
+    row(&["device_del"], "device", "remove device", device_del),
+    row(&["eject"], "[-f] device", "eject a removable medium (use -f to force it)", eject),
     row(&["cont", "c"], "", "resume emulation", |emulator, _| silent(run::resume, emulator)),
+    row(
+        &["gdbserver"],
+        "[device]",
+        "start gdbserver on given device (default 'tcp::1234'), stop with 'none'",
+        debugger,
+    ),
     row(&["help", "?"], "[cmd]", "show the help", help),
     row(
         &["hostfwd_add"],
@@ -60,9 +81,40 @@ const ROWS: &[Row] = &[
         "remove host-to-guest TCP or UDP redirection",
         remove_forward,
     ),
+    row(
+        &["gva2gpa"],
+        "addr",
+        "print the guest physical address corresponding to a guest virtual address",
+        registers::translate,
+    ),
+    row(&["i"], "/fmt addr", "I/O port read", registers::input),
     row(&["info"], "[subcommand]", "show various information about the system state", info),
     row(&["mouse_button"], "state", "change mouse button state (1=L, 2=M, 4=R)", input::buttons),
     row(&["mouse_move"], "dx dy [dz]", "send mouse move events", input::mouse_move),
+    row(
+        &["netdev_add"],
+        "[user|tap|socket|stream|dgram|hubport],id=str[,prop=value][,...]",
+        "add host network device",
+        netdev_add,
+    ),
+    row(&["netdev_del"], "id", "remove host network device", netdev_del),
+    row(&["nmi"], "", "inject an NMI", |emulator, _| silent(run::inject, emulator)),
+    row(&["o"], "/fmt addr value", "I/O port write", registers::output),
+    row(
+        &["object_add"],
+        "[qom-type=]type,id=str[,prop=value][,...]",
+        "create QOM object",
+        object_add,
+    ),
+    row(&["object_del"], "id", "destroy QOM object", object_del),
+    row(
+        &["print", "p"],
+        "/fmt expr",
+        "print expression value (use $reg for CPU register access)",
+        registers::print,
+    ),
+    row(&["qom-get"], "path property", "print QOM property", qom_get),
+    row(&["qom-list"], "path", "list QOM properties", qom_list),
     row(&["quit", "q"], "", "quit the emulator", |emulator, _| silent(run::quit, emulator)),
     row(
         &["screendump"],
@@ -77,23 +129,61 @@ const ROWS: &[Row] = &[
         "send keys to the VM (e.g. 'sendkey ctrl-alt-f1')",
         input::send_line,
     ),
+    row(&["set_link"], "name on|off", "change the link status of a network adapter", set_link),
+    row(&["sum"], "addr size", "compute the checksum of a memory region", registers::sum),
     row(&["stop", "s"], "", "stop emulation", |emulator, _| silent(run::stop, emulator)),
     row(&["system_powerdown"], "", "send system power down event", |emulator, _| {
         silent(run::power_down, emulator)
     }),
     row(&["system_reset"], "", "reset the system", |emulator, _| silent(run::reset, emulator)),
+    row(&["x"], "/fmt addr", "virtual memory dump starting at 'addr'", registers::examine),
+    row(
+        &["xp"],
+        "/fmt addr",
+        "physical memory dump starting at 'addr'",
+        registers::examine_physical,
+    ),
 ];
 
 const INFO: &[Row] = &[
+    row(&["balloon"], "", "show balloon information", info_balloon),
+    row(&["block"], "", "show info of one block device or all block devices", tree::info_block),
+    row(&["blockstats"], "", "show block device statistics", tree::info_block_statistics),
     row(&["chardev"], "", "show the character devices", info_characters),
     row(&["cpus"], "", "show infos for each CPU", info_processors),
+    row(&["hotpluggable-cpus"], "", "show information about hotpluggable CPUs", tree::info_slots),
+    row(&["iothreads"], "", "show iothreads", |_, _| Ok(String::new())),
+    row(&["jit"], "", "show dynamic compiler info", tree::info_translator),
     row(&["kvm"], "", "show KVM information", |emulator, _| {
         let state = if emulator.machine.is_on_kvm() { "enabled" } else { "disabled" };
         Ok(format!("kvm support: {state}\n"))
     }),
+    row(&["mem"], "", "show the active virtual memory mappings", registers::info_memory),
+    row(
+        &["memory_size_summary"],
+        "",
+        "show the amount of initially allocated and present hotpluggable (if enabled) memory in bytes.",
+        tree::info_memory_size,
+    ),
     row(&["mice"], "", "show which guest mouse is receiving events", input::info_mice),
+    row(
+        &["mtree"],
+        "[-f]",
+        "show memory tree (-f: dump flat view for address spaces)",
+        tree::info_mtree,
+    ),
     row(&["name"], "", "show the current VM name", info_name),
     row(&["network"], "", "show the network state", info_network),
+    row(&["pci"], "", "show PCI info", tree::info_pci),
+    row(&["qom-tree"], "", "show QOM composition tree", tree::info_objects),
+    row(&["qtree"], "", "show device tree", tree::info_qtree),
+    row(
+        &["registers"],
+        "[-a]",
+        "show the cpu registers (-a: show register info for all cpus)",
+        registers::info_registers,
+    ),
+    row(&["tlb"], "", "show virtual to physical memory mappings", registers::info_tlb),
     row(&["usernet"], "", "show user network stack connection states", info_usernet),
     row(&["status"], "", "show the current VM status", info_status),
     row(&["uuid"], "", "show the current VM UUID", info_uuid),
@@ -107,13 +197,110 @@ pub fn execute(emulator: &Arc<Emulator>, line: &str) -> String {
     if line.is_empty() {
         return String::new();
     }
-    let (name, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+    // A format may follow without a blank.
+    let end = line.find(|sign: char| sign.is_whitespace() || sign == '/').unwrap_or(line.len());
+    let (name, rest) = line.split_at(end);
     match ROWS.iter().find(|row| row.names.contains(&name)) {
         Some(row) => {
             (row.run)(emulator, rest.trim()).unwrap_or_else(|error| format!("Error: {error}\n"))
         }
         None => format!("unknown command: '{name}'\n"),
     }
+}
+
+/// A QMP command with arguments, of which only an error is printed.
+fn asked(
+    command: fn(&Arc<Emulator>, &Arguments) -> Answer,
+    emulator: &Arc<Emulator>,
+    arguments: &Arguments,
+) -> Result<String, String> {
+    command(emulator, arguments).map(|_| String::new()).map_err(|refusal| refusal.description)
+}
+
+/// One argument.
+fn one(name: &str, value: impl Into<serde_json::Value>) -> Arguments {
+    let mut arguments = Map::new();
+    arguments.insert(name.to_owned(), value.into());
+    arguments
+}
+
+fn device_add(emulator: &Arc<Emulator>, line: &str) -> Result<String, String> {
+    let members = options::members("device", line, "driver")?;
+    asked(devices::add, emulator, &members)
+}
+
+fn device_del(emulator: &Arc<Emulator>, id: &str) -> Result<String, String> {
+    asked(devices::remove, emulator, &one("id", id))
+}
+
+fn netdev_add(emulator: &Arc<Emulator>, line: &str) -> Result<String, String> {
+    let members = options::members("netdev", line, "type")?;
+    asked(devices::netdev_add, emulator, &members)
+}
+
+fn netdev_del(emulator: &Arc<Emulator>, id: &str) -> Result<String, String> {
+    asked(devices::netdev_remove, emulator, &one("id", id))
+}
+
+fn object_add(emulator: &Arc<Emulator>, line: &str) -> Result<String, String> {
+    let members = options::members("object", line, "qom-type")?;
+    asked(devices::object_add, emulator, &members)
+}
+
+fn object_del(emulator: &Arc<Emulator>, id: &str) -> Result<String, String> {
+    asked(devices::object_remove, emulator, &one("id", id))
+}
+
+fn eject(emulator: &Arc<Emulator>, line: &str) -> Result<String, String> {
+    let (force, device) = match line.strip_prefix("-f ") {
+        Some(device) => (true, device.trim()),
+        None => (false, line),
+    };
+    let mut arguments = one("id", device);
+    arguments.insert("force".to_owned(), force.into());
+    asked(blocks::eject, emulator, &arguments)
+}
+
+fn set_link(emulator: &Arc<Emulator>, line: &str) -> Result<String, String> {
+    let (name, up) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+    let up = match up.trim() {
+        "on" => true,
+        "off" => false,
+        other => return Err(format!("invalid parameter 'up': '{other}'")),
+    };
+    let mut arguments = one("name", name);
+    arguments.insert("up".to_owned(), up.into());
+    asked(devices::set_link, emulator, &arguments)
+}
+
+fn balloon(emulator: &Arc<Emulator>, line: &str) -> Result<String, String> {
+    let mebibytes: u64 = line.parse().map_err(|_| "invalid value".to_owned())?;
+    asked(devices::balloon, emulator, &one("value", mebibytes.saturating_mul(1 << 20)))
+}
+
+fn info_balloon(emulator: &Arc<Emulator>, _: &str) -> Result<String, String> {
+    let answer = devices::query_balloon(emulator, &Map::new());
+    let answer = answer.map_err(|refusal| refusal.description)?;
+    Ok(format!("balloon: actual={}\n", answer["actual"].as_u64().unwrap_or(0) >> 20))
+}
+
+fn qom_list(emulator: &Arc<Emulator>, path: &str) -> Result<String, String> {
+    let path = if path.is_empty() { "/" } else { path };
+    let list = devices::list(emulator, &one("path", path));
+    let list = list.map_err(|refusal| refusal.description)?;
+    let entries = list.as_array().into_iter().flatten();
+    let word = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    Ok(entries
+        .map(|entry| format!("{} ({})\n", word(&entry["name"]), word(&entry["type"])))
+        .collect())
+}
+
+fn qom_get(emulator: &Arc<Emulator>, line: &str) -> Result<String, String> {
+    let (path, property) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+    let mut arguments = one("path", path);
+    arguments.insert("property".to_owned(), property.trim().into());
+    let value = devices::get(emulator, &arguments).map_err(|refusal| refusal.description)?;
+    Ok(format!("{}\n", qemu_compat::json::pretty(&value)))
 }
 
 /// A QMP command without arguments, of which only an error is printed.
@@ -126,8 +313,7 @@ fn silent(
 
 fn line_of_help(row: &Row, prefix: &str) -> String {
     let names = row.names.join("|");
-    let takes = if row.takes.is_empty() { String::new() } else { format!(" {}", row.takes) };
-    format!("{prefix}{names}{takes} -- {}\n", row.help)
+    format!("{prefix}{names} {} -- {}\n", row.takes, row.help)
 }
 
 fn help(_: &Arc<Emulator>, name: &str) -> Result<String, String> {
@@ -152,6 +338,15 @@ fn info(emulator: &Arc<Emulator>, line: &str) -> Result<String, String> {
 fn version() -> String {
     let (major, minor, micro) = QEMU_VERSION;
     format!("{major}.{minor}.{micro}{}\n", crate::PACKAGE)
+}
+
+fn debugger(emulator: &Arc<Emulator>, place: &str) -> Result<String, String> {
+    let place = if place.is_empty() { "tcp::1234" } else { place };
+    emulator.listen_for_debugger(place)?;
+    Ok(match place {
+        "none" => "Disabled gdbserver\n".to_owned(),
+        _ => format!("Waiting for gdb connection on device '{place}'\n"),
+    })
 }
 
 fn info_status(emulator: &Arc<Emulator>, _: &str) -> Result<String, String> {

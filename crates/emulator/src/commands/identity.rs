@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use qemu_compat::qmp::server::Refusal;
+use qemu_compat::system::processors::{self as models, ProcessorError};
 use serde_json::{Value, json};
 
-use super::{Answer, Arguments, Command, plain, schema};
+use super::{Answer, Arguments, Command, plain, schema, text};
 use crate::emulator::Emulator;
-use crate::{PACKAGE, QEMU_VERSION, acceleration, boards, help};
+use crate::{PACKAGE, QEMU_VERSION, boards, processors};
 
 pub const COMMANDS: &[Command] = &[
     plain("query-version", "{}", "VersionInfo", version),
@@ -14,6 +16,7 @@ pub const COMMANDS: &[Command] = &[
     plain("query-qmp-schema", "{}", "[any]", |_, _| Ok(schema().describe())),
     plain("query-name", "{}", "NameInfo", name),
     plain("query-uuid", "{}", "UuidInfo", uuid),
+    plain("query-vm-generation-id", "{}", "GuidInfo", generation),
     plain("query-kvm", "{}", "KvmInfo", kvm),
     plain("query-target", "{}", "TargetInfo", |_, _| Ok(json!({"arch": "x86_64"}))),
     plain("query-machines", "{ compat-props?: bool }", "[MachineInfo]", machines),
@@ -21,6 +24,12 @@ pub const COMMANDS: &[Command] = &[
         Ok(json!({"wakeup-suspend-support": false}))
     }),
     plain("query-cpu-definitions", "{}", "[CpuDefinitionInfo]", processor_models),
+    plain(
+        "query-cpu-model-expansion",
+        "{ type: CpuModelExpansionType, model: CpuModelInfo }",
+        "CpuModelExpansionInfo",
+        expansion,
+    ),
     plain("query-memory-size-summary", "{}", "MemoryInfo", memory),
     plain("query-iothreads", "{}", "[IOThreadInfo]", |_, _| Ok(json!([]))),
 ];
@@ -54,14 +63,24 @@ fn uuid(emulator: &Arc<Emulator>, _: &Arguments) -> Answer {
     Ok(json!({"UUID": uuid_text(emulator.options.board.uuid.unwrap_or_default())}))
 }
 
+fn generation(emulator: &Arc<Emulator>, _: &Arguments) -> Answer {
+    let found = emulator.machine.with_parts(|parts| {
+        let part = parts.iter().find(|part| part.model.name == "vmgenid")?;
+        part.properties.text("guid").map(str::to_owned)
+    });
+    let none = || Refusal::new("VM Generation ID device not found");
+    Ok(json!({"guid": found.ok_or_else(none)?}))
+}
+
 fn kvm(emulator: &Arc<Emulator>, _: &Arguments) -> Answer {
     Ok(json!({"enabled": emulator.machine.is_on_kvm(), "present": true}))
 }
 
-fn machines(_: &Arc<Emulator>, _: &Arguments) -> Answer {
+fn machines(emulator: &Arc<Emulator>, _: &Arguments) -> Answer {
+    let processor = format!("{}-x86_64-cpu", emulator.processors.offered.default_model());
     let machine = |(name, _, alias): (&str, String, Option<&str>)| {
         let mut entry = json!({"hotpluggable-cpus": false, "name": name,
-            "numa-mem-supported": false, "default-cpu-type": "qemu64-x86_64-cpu",
+            "numa-mem-supported": false, "default-cpu-type": processor,
             "cpu-max": 254, "deprecated": false, "default-ram-id": "pc.ram", "acpi": true});
         if let Some(alias) = alias {
             entry["alias"] = alias.into();
@@ -74,12 +93,55 @@ fn machines(_: &Arc<Emulator>, _: &Arguments) -> Answer {
     Ok(boards::all().map(machine).collect())
 }
 
-fn processor_models(_: &Arc<Emulator>, _: &Arguments) -> Answer {
-    let model = |(name, _): &(&str, &str)| {
-        json!({"name": name, "typename": format!("{name}-x86_64-cpu"), "static": false,
-            "migration-safe": !acceleration::is_whole_host(name), "unavailable-features": [], "deprecated": false})
+fn processor_models(emulator: &Arc<Emulator>, _: &Arguments) -> Answer {
+    let offered = &emulator.processors.offered;
+    let entry = |name: &str, alias: Option<&str>| {
+        let missing = offered.resolve(name, &[]).map(|model| offered.missing(&model.wanted));
+        let missing = missing.unwrap_or_default();
+        let missing = missing.into_iter().filter_map(models::feature_name);
+        let missing: Vec<&str> = match (name, emulator.machine.is_on_kvm()) {
+            ("host", false) => vec!["kvm"],
+            _ => missing.collect(),
+        };
+        let mut entry = json!({"name": name, "typename": format!("{name}-x86_64-cpu"),
+            "static": name == "base", "migration-safe": !processors::is_whole_host(name),
+            "unavailable-features": missing, "deprecated": false});
+        if let Some(alias) = alias {
+            entry["alias-of"] = alias.into();
+        }
+        entry
     };
-    Ok(help::PROCESSORS.iter().map(model).collect::<Vec<Value>>().into())
+    let others = ["max", "host", "base"].map(|name| entry(name, None));
+    let named = models::names().into_iter();
+    let named = named.map(|model| entry(&model.name, model.alias_of.as_deref()));
+    Ok(others.into_iter().chain(named).collect::<Vec<Value>>().into())
+}
+
+/// What a model with properties has: what is asked for, whether it is there or not.
+fn expansion(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
+    let model = arguments.get("model").unwrap_or(&Value::Null);
+    let name = model.get("name").and_then(Value::as_str).unwrap_or_default();
+    let mut properties = Vec::new();
+    for (key, value) in model.get("props").and_then(Value::as_object).into_iter().flatten() {
+        let value = match value {
+            Value::Bool(on) => if *on { "on" } else { "off" }.to_owned(),
+            Value::Number(number) => number.to_string(),
+            Value::String(text) => text.clone(),
+            _ => return Err(Refusal::new(format!("Invalid parameter type for '{key}'"))),
+        };
+        properties.push((key.clone(), value));
+    }
+    let resolved = emulator.processors.offered.resolve(name, &properties);
+    let resolved = resolved.map_err(|error| match error {
+        ProcessorError::Unknown(name) => {
+            Refusal::new(format!("The CPU type '{name}' is not a recognized CPU model"))
+        }
+        other => Refusal::new(other.to_string()),
+    })?;
+    let is_static = text(arguments, "type") == "static";
+    let shown = if is_static { "base" } else { name };
+    let props = processors::properties(&resolved.wanted);
+    Ok(json!({"model": {"name": shown, "props": props}}))
 }
 
 fn memory(emulator: &Arc<Emulator>, _: &Arguments) -> Answer {

@@ -2,16 +2,20 @@
 //! same declaration checks arguments and answers `query-qmp-schema`.
 
 pub mod hmp;
+pub mod registers;
 
 mod blocks;
 mod characters;
 mod descriptors;
 mod devices;
+mod expression;
 mod identity;
+pub use identity::uuid_text;
 mod input;
 mod run;
 pub mod schema;
 mod screen;
+mod tree;
 
 use std::sync::{Arc, OnceLock};
 
@@ -71,6 +75,7 @@ const FAMILIES: &[&[Command]] = &[
     descriptors::COMMANDS,
     screen::COMMANDS,
     input::COMMANDS,
+    tree::COMMANDS,
     hmp::COMMANDS,
 ];
 

@@ -23,6 +23,7 @@ pub const COMMANDS: &[Command] = &[
         "",
         set_action,
     ),
+    plain("inject-nmi", "{}", "", inject),
     plain("query-cpus-fast", "{}", "[CpuInfoFast]", processors),
     plain("query-hotpluggable-cpus", "{}", "[HotpluggableCPU]", slots),
 ];
@@ -69,6 +70,12 @@ pub fn power_down(emulator: &Arc<Emulator>, _: &Arguments) -> Answer {
     Ok(json!({}))
 }
 
+/// `inject-nmi`: all processors get a non-maskable interrupt.
+pub fn inject(emulator: &Arc<Emulator>, _: &Arguments) -> Answer {
+    emulator.machine.processors().all().iter().for_each(|processor| processor.nmi());
+    Ok(json!({}))
+}
+
 fn set_action(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
     emulator.machine.control().set_actions(|actions| {
         if let Some(action) = arguments.get("reboot") {
@@ -83,28 +90,21 @@ fn set_action(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
     Ok(json!({}))
 }
 
-/// Socket, core and thread of a processor.
-fn place(emulator: &Emulator, index: u32) -> Value {
-    let topology = emulator.options.board.topology;
-    json!({"core-id": index / topology.threads % topology.cores,
-        "thread-id": index % topology.threads,
-        "socket-id": index / topology.threads / topology.cores})
-}
-
 fn processors(emulator: &Arc<Emulator>, _: &Arguments) -> Answer {
     let processor = |index: u32| {
-        json!({"thread-id": emulator.thread_of_processor(index), "props": place(emulator, index),
+        json!({"thread-id": emulator.thread_of_processor(index), "props": emulator.options.board.topology.place(index),
             "qom-path": format!("/machine/unattached/device[{index}]"), "cpu-index": index,
             "target": "x86_64"})
     };
     Ok((0..emulator.options.board.topology.count).map(processor).collect())
 }
 
-fn slots(emulator: &Arc<Emulator>, _: &Arguments) -> Answer {
+/// `query-hotpluggable-cpus`.
+pub fn slots(emulator: &Arc<Emulator>, _: &Arguments) -> Answer {
     let topology = emulator.options.board.topology;
-    let kind = format!("{}-x86_64-cpu", emulator.options.board.processor);
+    let kind = emulator.processors.type_name();
     let slot = |index: u32| {
-        let mut slot = json!({"props": place(emulator, index), "vcpus-count": 1, "type": kind});
+        let mut slot = json!({"props": topology.place(index), "vcpus-count": 1, "type": kind});
         if index < topology.count {
             slot["qom-path"] = format!("/machine/unattached/device[{index}]").into();
         }

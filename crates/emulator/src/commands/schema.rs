@@ -7,6 +7,7 @@ struct VersionInfo { qemu: VersionTriple, package: str }
 struct CommandInfo { name: str }
 struct NameInfo { name?: str }
 struct UuidInfo { UUID: str }
+struct GuidInfo { guid: str }
 struct KvmInfo { enabled: bool, present: bool }
 enum SysEmuTarget { x86_64 }
 struct TargetInfo { arch: SysEmuTarget }
@@ -57,11 +58,27 @@ union SocketAddressLegacy (type) { type: SocketAddressType } { inet: InetSocketA
 struct AddfdInfo { fdset-id: int, fd: int }
 struct FdsetFdInfo { fd: int, opaque?: str }
 struct FdsetInfo { fdset-id: int, fds: [FdsetFdInfo] }
-struct CpuInstanceProperties { socket-id?: int, core-id?: int, thread-id?: int }
+struct CpuInstanceProperties { node-id?: int, socket-id?: int, die-id?: int, module-id?: int,
+    core-id?: int, thread-id?: int }
+enum CpuModelExpansionType { static, full }
+struct CpuModelInfo { name: str, props?: any }
+struct CpuModelExpansionInfo { model: CpuModelInfo }
 struct CpuInfoFast { cpu-index: int, qom-path: str, thread-id: int, props?: CpuInstanceProperties,
     target: SysEmuTarget }
 struct HotpluggableCPU { type: str, vcpus-count: int, props: CpuInstanceProperties,
     qom-path?: str }
+struct PciMemoryRange { base: int, limit: int }
+struct PciMemoryRegion { bar: int, type: str, address: int, size: int, prefetch?: bool,
+    mem_type_64?: bool }
+struct PciBusInfo { number: int, secondary: int, subordinate: int, io_range: PciMemoryRange,
+    memory_range: PciMemoryRange, prefetchable_range: PciMemoryRange }
+struct PciBridgeInfo { bus: PciBusInfo, devices?: [PciDeviceInfo] }
+struct PciDeviceClass { desc?: str, class: int }
+struct PciDeviceId { device: int, vendor: int, subsystem?: int, subsystem-vendor?: int }
+struct PciDeviceInfo { bus: int, slot: int, function: int, class_info: PciDeviceClass,
+    id: PciDeviceId, irq?: int, irq_pin: int, qdev_id: str, pci_bridge?: PciBridgeInfo,
+    regions: [PciMemoryRegion] }
+struct PciInfo { bus: int, devices: [PciDeviceInfo] }
 struct MachineInfo { name: str, alias?: str, is-default?: bool, cpu-max: int,
     hotpluggable-cpus: bool, numa-mem-supported: bool, deprecated: bool, default-cpu-type?: str,
     default-ram-id?: str, acpi: bool }

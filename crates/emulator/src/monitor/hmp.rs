@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 use super::output::Output;
 use crate::QEMU_VERSION;
-use crate::commands::hmp;
+use crate::commands::{hmp, registers};
 use crate::emulator::Emulator;
 
 const PROMPT: &str = "(qemu) ";
@@ -20,6 +20,8 @@ pub struct HmpMonitor {
     emulator: Arc<Emulator>,
     output: Output,
     editor: Mutex<Editor>,
+    /// The number of the one that commands are about.
+    processor: Mutex<usize>,
 }
 
 /// The line under the cursor.
@@ -106,6 +108,7 @@ impl HmpMonitor {
             emulator: Arc::clone(emulator),
             output: Output::new(stream),
             editor: Mutex::default(),
+            processor: Mutex::default(),
         });
         let peer: Weak<Self> = Arc::downgrade(&monitor);
         monitor.output.stream().attach(peer);
@@ -118,7 +121,9 @@ impl HmpMonitor {
 
     fn run(&self, line: &str) {
         self.say("\n");
-        let text = execute_line(&self.emulator, line);
+        let processor = std::cell::Cell::new(*self.processor.lock());
+        let text = registers::looking_at(&processor, || hmp::execute(&self.emulator, line));
+        *self.processor.lock() = processor.get();
         self.say(&text);
         if std::mem::take(&mut *self.emulator.quit_after_answer.lock()) {
             self.emulator.quit();
@@ -130,7 +135,7 @@ impl HmpMonitor {
 
 /// Runs one line, as `human-monitor-command` does too.
 pub fn execute_line(emulator: &Arc<Emulator>, line: &str) -> String {
-    hmp::execute(emulator, line)
+    registers::looking_at(&std::cell::Cell::new(0), || hmp::execute(emulator, line))
 }
 
 impl StreamPeer for HmpMonitor {

@@ -12,6 +12,7 @@ use qemu_compat::qmp::server;
 use serde_json::Value;
 
 pub use hmp::{HmpMonitor, execute_line};
+pub use output::Output;
 pub use qmp::QmpMonitor;
 
 /// All QMP conversations, for events.

@@ -2,6 +2,7 @@
 
 use qemu_compat::system::values;
 
+use super::topology::{Topology, Typed};
 use super::{Accelerator, Refusal, pairs, parsed};
 use crate::boards;
 
@@ -21,21 +22,13 @@ pub struct Board {
     pub ram_max: Option<u64>,
     pub ram_slots: u64,
     pub topology: Topology,
-    /// The model's name.
-    pub processor: String,
-    /// Features switched on or off, and other properties.
+    /// `-smp`, before it is held against the board.
+    typed_topology: Option<Typed>,
+    /// The model's name, if one was asked for.
+    pub processor: Option<String>,
+    /// Features switched on or off, and other properties: `+` and `-` stand before their names.
     pub features: Vec<(String, String)>,
     pub uuid: Option<[u8; 16]>,
-}
-
-/// How many processors, and how they hang together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Topology {
-    pub count: u32,
-    pub maximum: u32,
-    pub sockets: u32,
-    pub cores: u32,
-    pub threads: u32,
 }
 
 impl Board {
@@ -46,8 +39,17 @@ impl Board {
             ram_bytes: RAM_DEFAULT,
             ram_max: None,
             ram_slots: 0,
-            topology: Topology { count: 1, maximum: 1, sockets: 1, cores: 1, threads: 1 },
-            processor: "qemu64".to_owned(),
+            topology: Topology {
+                count: 1,
+                maximum: 1,
+                sockets: 1,
+                dies: 1,
+                modules: 1,
+                cores: 1,
+                threads: 1,
+            },
+            typed_topology: None,
+            processor: None,
             features: Vec::new(),
             uuid: None,
         }
@@ -83,7 +85,10 @@ impl Board {
     pub(super) fn take(&mut self, option: &str, value: &str) -> Result<(), Refusal> {
         match option {
             "cpu" => self.take_processor(value),
-            "smp" => self.take_topology(value),
+            "smp" => {
+                self.typed_topology = Some(Typed::parse(value)?);
+                Ok(())
+            }
             "m" => self.take_memory(value),
             "uuid" => {
                 let wrong = || "Parameter 'uuid' expects a UUID".to_owned();
@@ -101,17 +106,21 @@ impl Board {
         }
     }
 
+    /// All options are read.
+    pub(super) fn finish(&mut self) -> Result<(), Refusal> {
+        if let Some(typed) = self.typed_topology {
+            let most = if self.name == boards::NONE { 1 } else { PROCESSORS_MAX };
+            self.topology = typed.complete(self.name, most)?;
+        }
+        Ok(())
+    }
+
     fn take_processor(&mut self, value: &str) -> Result<(), Refusal> {
         self.features.clear();
         let mut parts = value.split(',');
-        self.processor = parts.next().unwrap_or_default().to_owned();
+        self.processor = Some(parts.next().unwrap_or_default().to_owned());
         for part in parts {
-            let (name, value) = match (part.split_once('='), part.chars().next()) {
-                (Some((name, value)), _) => (name, value),
-                (None, Some('+')) => (&part[1..], "on"),
-                (None, Some('-')) => (&part[1..], "off"),
-                (None, _) => (part, "on"),
-            };
+            let (name, value) = part.split_once('=').unwrap_or((part, "on"));
             self.features.push((name.to_owned(), value.to_owned()));
         }
         Ok(())
@@ -144,90 +153,10 @@ impl Board {
             _ => Ok(()),
         }
     }
-
-    fn take_topology(&mut self, value: &str) -> Result<(), Refusal> {
-        let (mut count, mut maximum) = (0, 0);
-        let (mut sockets, mut cores, mut threads) = (0, 0, 0);
-        for (key, value) in pairs(value, "cpus")? {
-            let number = parsed(values::unsigned(&key, &value))?;
-            match key.as_str() {
-                "cpus" => count = number,
-                "maxcpus" => maximum = number,
-                "sockets" => sockets = number,
-                "cores" => cores = number,
-                "threads" => threads = number,
-                "dies" | "clusters" | "modules" | "books" | "drawers" if number <= 1 => {}
-                "dies" | "clusters" | "modules" | "books" | "drawers" => {
-                    return Err(format!("{key} > 1 not supported by this machine's CPU topology"));
-                }
-                _ => return Err(format!("Invalid parameter '{key}'")),
-            }
-            if number == 0 {
-                return Err(
-                    "Invalid CPU topology: CPU topology parameters must be greater than zero"
-                        .to_owned(),
-                );
-            }
-            if number > PROCESSORS_MAX {
-                return Err(format!(
-                    "Invalid SMP CPUs {number}. The max CPUs supported by machine '{}' is \
-                     {PROCESSORS_MAX}",
-                    self.name
-                ));
-            }
-        }
-        self.topology = complete_topology((count, maximum), (sockets, cores, threads))?;
-        Ok(())
-    }
 }
 
-/// Fills in what was not said, and holds it against what was.
-fn complete_topology(
-    (mut count, mut maximum): (u64, u64),
-    (mut sockets, mut cores, mut threads): (u64, u64, u64),
-) -> Result<Topology, Refusal> {
-    let given = sockets.max(1) * cores.max(1) * threads.max(1);
-    if maximum == 0 {
-        maximum = if count > 0 { count.max(given) } else { given };
-    }
-    if count == 0 {
-        count = maximum;
-    }
-    // Like newer QEMU, cores are what is missing first, then sockets, then threads.
-    if threads == 0 {
-        threads = 1;
-    }
-    match (sockets, cores) {
-        (0, 0) => (sockets, cores) = (1, maximum / threads),
-        (0, _) => sockets = maximum / (cores * threads),
-        (_, 0) => cores = maximum / (sockets * threads),
-        _ => {}
-    }
-    let product = sockets * cores * threads;
-    if product != maximum {
-        return Err(format!(
-            "Invalid CPU topology: product of the hierarchy must match maxcpus: sockets \
-             ({sockets}) * cores ({cores}) * threads ({threads}) != maxcpus ({maximum})"
-        ));
-    }
-    if maximum < count {
-        return Err(format!(
-            "Invalid CPU topology: maxcpus must be equal to or greater than smp: sockets \
-             ({sockets}) * cores ({cores}) * threads ({threads}) == maxcpus ({maximum}) < \
-             smp_cpus ({count})"
-        ));
-    }
-    let small = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
-    Ok(Topology {
-        count: small(count),
-        maximum: small(maximum),
-        sockets: small(sockets),
-        cores: small(cores),
-        threads: small(threads),
-    })
-}
-
-fn uuid(text: &str) -> Option<[u8; 16]> {
+/// A UUID in its usual form.
+pub fn uuid(text: &str) -> Option<[u8; 16]> {
     let groups: Vec<&str> = text.split('-').collect();
     let lengths: Vec<usize> = groups.iter().map(|group| group.len()).collect();
     if lengths != [8, 4, 4, 4, 12] || !text.is_ascii() {
@@ -245,41 +174,14 @@ fn uuid(text: &str) -> Option<[u8; 16]> {
 mod tests {
     use super::*;
 
-    fn check(smp: &str, expected: Result<(u32, u32, u32, u32, u32), &str>) {
-        let mut board = Board::default_board();
-        let taken = board.take("smp", smp);
-        let Topology { count, maximum, sockets, cores, threads } = board.topology;
-        match expected {
-            Ok(topology) => {
-                assert_eq!(taken, Ok(()), "{smp}");
-                assert_eq!((count, maximum, sockets, cores, threads), topology, "{smp}");
-            }
-            Err(text) => {
-                let error = taken.unwrap_err();
-                assert!(error.contains(text), "{smp}: {error}");
-            }
-        }
-    }
-
-    #[test]
-    fn missing_parts_of_a_topology_follow_from_the_others() {
-        check("4", Ok((4, 4, 1, 4, 1)));
-        check("2,maxcpus=4,sockets=4,cores=1,threads=1", Ok((2, 4, 4, 1, 1)));
-        check("sockets=2,threads=2", Ok((4, 4, 2, 1, 2)));
-        check("cpus=8,sockets=2", Ok((8, 8, 2, 4, 1)));
-        check("3,sockets=2", Err("product of the hierarchy must match maxcpus"));
-        check("4,maxcpus=2", Err("maxcpus must be equal to or greater than smp"));
-        check("0", Err("must be greater than zero"));
-        check("1000", Err("The max CPUs supported"));
-    }
-
     #[test]
     fn processors_have_features() {
         let mut board = Board::default_board();
         board.take("cpu", "qemu64,+aes,-svm,x2apic=on,check").unwrap();
-        let expected = [("aes", "on"), ("svm", "off"), ("x2apic", "on"), ("check", "on")];
+        let expected = [("+aes", "on"), ("-svm", "on"), ("x2apic", "on"), ("check", "on")];
         let features: Vec<(&str, &str)> =
             board.features.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        assert_eq!((board.processor.as_str(), features.as_slice()), ("qemu64", &expected[..]));
+        assert_eq!(board.processor.as_deref(), Some("qemu64"));
+        assert_eq!(features, expected);
     }
 }

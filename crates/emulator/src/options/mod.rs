@@ -5,17 +5,19 @@ mod board;
 mod monitors;
 mod run;
 mod screen;
+mod topology;
 
 use std::ffi::OsString;
 
 use qemu_compat::options::{parse_keyval, parse_opts};
 use qemu_compat::system::character::{self, Character, Short};
+use qemu_compat::system::config_file;
 use qemu_compat::system::options::{Typed, scan};
 use qemu_compat::system::values;
 use serde_json::{Map, Value};
 
 pub use accelerator::{Accelerator, Wanted};
-pub use board::Board;
+pub use board::{Board, uuid};
 pub use monitors::{Mode, MonitorOption};
 pub use run::{ClockBase, RunOptions, panic_action};
 pub use screen::{Card, Place, VncOption};
@@ -81,7 +83,7 @@ pub struct Options {
 impl Options {
     /// Reads the command line. Errors are QEMU's, without the program's name.
     pub fn parse(arguments: &[OsString]) -> Result<Action, Refusal> {
-        let typed = scan(arguments).map_err(|error| error.to_string())?;
+        let typed = with_files(scan(arguments).map_err(|error| error.to_string())?)?;
         let mut options = Self::empty();
         for typed in &typed {
             match typed.name {
@@ -96,8 +98,11 @@ impl Options {
                 "" => format!("-{}: {error}", typed.name),
                 value => format!("-{} {value}: {error}", typed.name),
             };
-            options.take(typed).map_err(refused)?;
+            // QEMU's machine says these itself.
+            let plain = typed.name == "smp";
+            options.take(typed).map_err(|error| if plain { error } else { refused(error) })?;
         }
+        options.board.finish()?;
         options.add_defaults();
         Ok(Action::Run(Box::new(options)))
     }
@@ -242,6 +247,25 @@ impl Options {
     }
 }
 
+/// Options of `-readconfig` in its place.
+fn with_files(typed: Vec<Typed>) -> Result<Vec<Typed>, Refusal> {
+    let mut all = Vec::with_capacity(typed.len());
+    for option in typed {
+        if option.name != "readconfig" {
+            all.push(option);
+            continue;
+        }
+        let path = &option.value;
+        let about = |error: &dyn std::fmt::Display| format!("-readconfig {path}: {error}");
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            let reason = crate::character::reason(&error);
+            about(&format!("Cannot read config file {path}: {reason}"))
+        })?;
+        all.extend(config_file::parse(path, &text).map_err(|error| about(&error))?);
+    }
+    Ok(all)
+}
+
 /// An error of a parser, in words.
 fn parsed<T, E: std::fmt::Display>(result: Result<T, E>) -> Result<T, Refusal> {
     result.map_err(|error| error.to_string())
@@ -285,6 +309,11 @@ fn nested(flat: Map<String, Value>) -> Map<String, Value> {
         }
     }
     tree
+}
+
+/// The members of a device, network or object, as monitors take them.
+pub fn members(option: &str, value: &str, implied: &str) -> Result<Map<String, Value>, Refusal> {
+    asked(option, value, implied).map(|asked| asked.members)
 }
 
 fn asked_flat(option: &str, value: &str, implied: &str) -> Result<Asked, Refusal> {
@@ -369,7 +398,7 @@ mod tests {
             ("-foo", "-foo: invalid option"),
             ("-kernel", "-kernel: requires an argument"),
             ("-machine q99", "-machine q99: unsupported machine type: \"q99\""),
-            ("-smp x", "-smp x: Parameter 'cpus' expects a number"),
+            ("-smp x", "Parameter 'smp.cpus' expects integer"),
             ("-icount 3", "-icount 3: this option of QEMU is not built in Hostel"),
             ("-m x", "-m x: Parameter 'size' expects a non-negative number below 2^64"),
             ("-uuid x", "-uuid x: Parameter 'uuid' expects a UUID"),

@@ -27,6 +27,8 @@ pub struct VncOption {
     pub place: Option<Place>,
     pub web: Option<Place>,
     pub password: bool,
+    /// The name of the secret that is the password.
+    pub password_secret: Option<String>,
     pub sharing: Sharing,
     /// The device whose screen it shows.
     pub screen: Option<String>,
@@ -81,6 +83,7 @@ fn vnc(value: &str) -> Result<VncOption, Refusal> {
         place: None,
         web: None,
         password: false,
+        password_secret: None,
         sharing: Sharing::AllowExclusive,
         screen: None,
     };
@@ -93,6 +96,10 @@ fn vnc(value: &str) -> Result<VncOption, Refusal> {
             ("id", value) => option.id = Some(value.to_owned()),
             ("to", value) => to = number("to", value)?,
             ("password", value) => option.password = parsed(values::switch(key, value))?,
+            ("password-secret", value) => {
+                option.password = true;
+                option.password_secret = Some(value.to_owned());
+            }
             ("websocket", value) => websocket = Some(value.to_owned()),
             ("share", "allow-exclusive") => option.sharing = Sharing::AllowExclusive,
             ("share", "force-shared") => option.sharing = Sharing::ForceShared,
@@ -107,7 +114,7 @@ fn vnc(value: &str) -> Result<VncOption, Refusal> {
             ("non-adaptive" | "ipv4", "on" | "off") => {}
             (
                 "head" | "lossy" | "sasl" | "reverse" | "power-control" | "tls-creds" | "tls-authz"
-                | "sasl-authz" | "password-secret" | "key-delay-ms" | "ipv6" | "tls",
+                | "sasl-authz" | "key-delay-ms" | "ipv6" | "tls",
                 value,
             ) => return Err(format!("{key}={value} is not built in Hostel")),
             _ => return Err(format!("Invalid parameter '{key}'")),

@@ -128,6 +128,14 @@ pub fn answer(state: &State, abilities: Abilities, leaf: u32, subleaf: u32) -> [
     }
 }
 
+/// What a processor of a machine says of itself on a back end, if nobody says otherwise.
+#[must_use]
+pub fn native(host: Host, leaf: u32, subleaf: u32) -> [u32; 4] {
+    let mut state = State::default();
+    state.msr.apic_count = 1;
+    answer(&state, Abilities::of(host), leaf, subleaf)
+}
+
 fn brand(part: u32) -> [u32; 4] {
     let bytes = &BRAND[part as usize * 16..][..16];
     let word =

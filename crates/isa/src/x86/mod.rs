@@ -18,9 +18,12 @@ mod vectors;
 mod walk;
 
 pub use chapters::implemented;
+pub use cpuid::native as native_identity;
 pub use helpers::TSC_HZ;
+pub use helpers::identity::IDENTITY_SPACE;
 pub use lift::exception;
 pub use mode::{Mode, attribute, control, eflags};
+pub use msr::constant as native_register_of;
 pub use state::{CS, DS, ES, FS, GS, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP, SS};
 pub use state::{Msrs, Segment, State, Table};
 

@@ -38,8 +38,10 @@ impl<F: FrontEnd> Context<F> {
         let code = translator.pages.contains_key(&(physical >> 12));
         let writable = translation.write && page.writable && !code;
         let (read, virtual_page) = (translation.read, address & !0xfff);
-        self.block.remember_page(view, virtual_page, page.address, read, writable);
-        self.local.note_page(view, virtual_page, translation.global);
+        if !self.is_watched_page(address) {
+            self.block.remember_page(view, virtual_page, page.address, read, writable);
+            self.local.note_page(view, virtual_page, translation.global);
+        }
         drop(translator);
         let host = page.address + (physical & 0xfff);
         Ok(match access {
@@ -56,6 +58,7 @@ impl<F: FrontEnd> Context<F> {
         if let Some(host) = self.block.known_page(view, address, false) {
             return Ok(raw::host_load(host, bytes));
         }
+        self.watch(address, u64::from(bytes), Access::Read)?;
         Ok(match self.place(address, Access::Read, view)? {
             Place::Ram { host, .. } | Place::Code { host, .. } => raw::host_load(host, bytes),
             Place::Device(physical) => self.bus().read(physical, bytes),
@@ -91,6 +94,7 @@ impl<F: FrontEnd> Context<F> {
             raw::host_store(host, bytes, value);
             return Ok(());
         }
+        self.watch(address, u64::from(bytes), Access::Write)?;
         match self.place(address, Access::Write, view)? {
             Place::Ram { host, physical } | Place::Code { host, physical } => {
                 raw::host_store(host, bytes, value);
@@ -117,6 +121,7 @@ impl<F: FrontEnd> Context<F> {
         value: u64,
         view: u16,
     ) -> Result<(), MemoryFault> {
+        self.watch(address, u64::from(bytes), Access::Write)?;
         // Both pages must accept the store before anything is written.
         self.place(address, Access::Write, view)?;
         self.place(address.wrapping_add(u64::from(bytes) - 1), Access::Write, view)?;
@@ -181,6 +186,13 @@ impl<F: FrontEnd> Context<F> {
         if crosses {
             return Err(event(fault(address, Access::Unaligned)));
         }
+        self.watch(address, u64::from(bytes), Access::Write).map_err(event)?;
+        if self.is_watched_page(address) {
+            // Executed alone, for which the page may be known.
+            self.step.set(true);
+            self.unwatched.set(true);
+            return Err(Stop::Lookup);
+        }
         match self.place(address, Access::Write, view).map_err(event)? {
             Place::Ram { .. } => Ok(()),
             Place::Code { physical, .. } => {
@@ -219,6 +231,7 @@ impl<F: FrontEnd> Context<F> {
         if !address.is_multiple_of(u64::from(bytes)) {
             return Err(fault(address, Access::Unaligned));
         }
+        self.watch(address, u64::from(bytes), Access::Write)?;
         let mut code = None;
         let host = match &self.engine.space {
             Space::User(_) => self.user_host(address, bytes)?,

@@ -40,7 +40,7 @@ impl<F: FrontEnd> Context<F> {
                 };
                 let second = self.second_page(key.pc, view);
                 let place = BlockKey { physical, second, key };
-                let mut fetch = SystemFetch { bus: self.bus(), key: place };
+                let mut fetch = SystemFetch { bus: self.bus(), key: place, stops: None };
                 engine.front_end.translate(key, &mut fetch, ir);
             }
         }

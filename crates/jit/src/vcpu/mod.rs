@@ -3,6 +3,7 @@
 mod access;
 mod interpreted;
 mod local;
+mod stopped;
 mod view;
 
 use std::cell::{Cell, RefCell};
@@ -31,6 +32,10 @@ pub enum Exit {
     Event(Event),
     /// Someone called `Kick::kick`.
     Kicked,
+    /// A breakpoint of the debugger's is the next instruction.
+    Breakpoint,
+    /// The instruction just executed has touched what is watched at this address.
+    Watch(u64),
 }
 
 /// No large page in either half.
@@ -44,6 +49,14 @@ struct Context<F: FrontEnd> {
     stop: Cell<Option<Stop>>,
     /// The next instruction is executed alone: it writes to its own code.
     step: Cell<bool>,
+    /// The next instruction is executed without a look at breakpoints.
+    unstopped: Cell<bool>,
+    /// Likewise at what is watched.
+    unwatched: Cell<bool>,
+    /// Translated code runs, whose accesses to what is watched count.
+    watches: Cell<bool>,
+    /// What was hit: the instruction is undone and to be executed alone, then this is told.
+    hit: Cell<Option<u64>>,
     /// The mode of the calls on the return stack.
     returns_mode: Cell<u64>,
     /// The span of large pages that the TLB holds pieces of, in each half of the address space:
@@ -82,6 +95,10 @@ impl<F: FrontEnd> Vcpu<F> {
             block,
             stop: Cell::new(None),
             step: Cell::new(false),
+            unstopped: Cell::new(false),
+            unwatched: Cell::new(false),
+            watches: Cell::new(false),
+            hit: Cell::new(None),
             returns_mode: Cell::new(0),
             large: Cell::new(NO_LARGE),
             local: Local::new(),
@@ -217,6 +234,7 @@ impl<F: FrontEnd> Context<F> {
         let engine = &*self.engine;
         let world = engine.world.read();
         let alone = self.step.get();
+        let told = self.hit.get().filter(|_| self.unwatched.get());
         let host = match self.look_up() {
             Ok(host) => host,
             Err(Missing::Full) => {
@@ -229,7 +247,9 @@ impl<F: FrontEnd> Context<F> {
                 return self.deliver(fetch_event(error));
             }
         };
+        self.begin_watching();
         let reason = self.enter(host, alone);
+        let open = self.end_watching();
         let detail = self.block.word(layout::DETAIL);
         let event = match reason {
             reason::LINK => {
@@ -256,7 +276,17 @@ impl<F: FrontEnd> Context<F> {
             _ => None, // MODE: the loop asks for a new key
         };
         drop(world);
-        self.deliver(event?)
+        if open && let Some(address) = told {
+            // An event of the instruction comes first, and then the stop at its handler.
+            let exit = event.and_then(|event| self.deliver(event));
+            self.hit.set(None);
+            return exit.or(Some(Exit::Watch(address)));
+        }
+        let event = event?;
+        match engine.stops.any() {
+            false => self.deliver(event),
+            true => self.deliver_stopped(event),
+        }
     }
 
     /// Runs translated code from a host address on, and says why it was left. Targets that the jump
@@ -403,18 +433,21 @@ impl<F: FrontEnd> Context<F> {
                 BlockKey { physical, second: self.second_page(key.pc, view), key }
             }
         };
-        let found = self.fetching(key, |fetch| match step {
+        let seen = !(step && self.unstopped.replace(false));
+        let found = self.fetching(key, seen, |fetch| match step {
             false => engine.find(key, fetch, view),
             true => engine.find_step(key, fetch, view),
         });
         found.map_err(|Full| Missing::Full)
     }
 
-    /// Does something with what fetches the code at `key`.
-    fn fetching<R>(&self, key: BlockKey, f: impl FnOnce(&mut dyn Fetch) -> R) -> R {
+    /// Does something with what fetches the code at `key`, up to where a debugger stops the guest
+    /// unless that is not to be seen.
+    fn fetching<R>(&self, key: BlockKey, seen: bool, f: impl FnOnce(&mut dyn Fetch) -> R) -> R {
+        let stops = seen.then_some(&self.engine.stops);
         match &self.engine.space {
             Space::User(_) => f(&mut UserFetch { engine: &self.engine }),
-            Space::System(bus) => f(&mut SystemFetch { bus: &**bus, key }),
+            Space::System(bus) => f(&mut SystemFetch { bus: &**bus, key, stops }),
         }
     }
 
@@ -429,7 +462,7 @@ impl<F: FrontEnd> Context<F> {
         let region = engine.region(hot);
         let all = region.iter().all(|&key| {
             let view = engine.front_end.mmu_view(key.key.mode);
-            self.fetching(key, |fetch| engine.promote(key, fetch, view))
+            self.fetching(key, true, |fetch| engine.promote(key, fetch, view))
         });
         if all {
             engine.link_region(&region);

@@ -6,6 +6,7 @@ use super::access::Place;
 use super::{Context, NO_LARGE};
 use crate::raw;
 use crate::space::{Bus, Space, fault};
+use crate::stops::Stops;
 use crate::translator::{BlockKey, NO_PAGE};
 
 /// Guest memory for helpers.
@@ -107,6 +108,7 @@ impl<F: FrontEnd> GuestMemory for View<'_, F> {
         while !rest.is_empty() {
             let piece = rest.len().min((0x1000 - (at & 0xfff)) as usize);
             let (now, later) = rest.split_at_mut(piece);
+            self.context.watch(at, piece as u64, Access::Read)?;
             match self.context.place(at, Access::Read, view)? {
                 Place::Ram { host, .. } | Place::Code { host, .. } => raw::host_read(host, now),
                 Place::Device(physical) => {
@@ -128,6 +130,7 @@ impl<F: FrontEnd> GuestMemory for View<'_, F> {
         }
         let view = self.view(index);
         let last = address.wrapping_add(from.len() as u64).wrapping_sub(1);
+        self.context.watch(address, from.len() as u64, Access::Write)?;
         for page in address >> 12..=last >> 12 {
             self.context.place((page << 12).max(address), Access::Write, view)?;
         }
@@ -264,6 +267,8 @@ impl Physical for Tables<'_> {
 pub(super) struct SystemFetch<'a> {
     pub bus: &'a dyn Bus,
     pub key: BlockKey,
+    /// Breakpoints, if they count.
+    pub stops: Option<&'a Stops>,
 }
 
 impl Fetch for SystemFetch<'_> {
@@ -276,6 +281,7 @@ impl Fetch for SystemFetch<'_> {
         };
         let Some(page) = self.bus.page(physical & !0xfff) else { return 0 };
         let wanted = bytes.len().min((0x1000 - (pc & 0xfff)) as usize);
+        let wanted = self.stops.map_or(wanted, |stops| stops.readable(pc, wanted));
         raw::host_read(page.address + (physical & 0xfff), &mut bytes[..wanted]);
         wanted
     }

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 
-use gdb::{Description, Resume, Session, Stop, Target};
+use gdb::{Description, Resume, Session, Stop, Target, WatchKind};
 use jit::Engine;
 
 use super::{Debugger, Input, Place};
@@ -216,7 +216,7 @@ impl Target for Program {
         true
     }
 
-    fn watch(&mut self, address: u64, bytes: u64, set: bool) -> bool {
+    fn watch(&mut self, _: WatchKind, address: u64, bytes: u64, set: bool) -> bool {
         let mut books = self.debugger.books.lock();
         if !set {
             return books.watched.remove(&address).is_some();

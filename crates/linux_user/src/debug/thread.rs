@@ -1,6 +1,6 @@
 //! A thread's side.
 
-use gdb::{Action, Stop};
+use gdb::{Action, Stop, WatchKind};
 
 use super::{Entry, Go, Place, from_gdb, to_gdb};
 use crate::guest::{Exception, Guest};
@@ -85,7 +85,7 @@ impl<G: Guest> Thread<G> {
     pub fn tell_step(&mut self, pace: Pace) {
         let debugger = self.process.debugger.as_ref();
         match (debugger.and_then(|debugger| debugger.changed()), pace) {
-            (Some(address), _) => _ = self.tell(|own| Stop::Watch(own, address)),
+            (Some(address), _) => _ = self.tell(|own| Stop::Watch(own, address, WatchKind::Write)),
             (None, Pace::Step) => _ = self.tell(Stop::Stepped),
             (None, _) => {}
         }

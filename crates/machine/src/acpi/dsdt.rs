@@ -75,12 +75,24 @@ pub fn definitions(facts: &Facts) -> Vec<u8> {
             "\\_SB",
             &[
                 pci_root(facts),
-                processors(facts.processors),
+                processors(facts.processors.len()),
                 hpet(facts.hpet),
                 reserved(facts.ecam),
             ],
         ),
     ])
+}
+
+/// The device of the machine's generation, whose number lies at `address`.
+pub fn generation(address: u32) -> Vec<u8> {
+    let kind = aml::string("VM_Gen_Counter");
+    let device = [
+        aml::name("_HID", aml::string("QEMUVGID")),
+        aml::name("_CID", kind.clone()),
+        aml::name("_DDN", kind),
+        aml::name("ADDR", aml::package(&[aml::int(address.into()), aml::int(0)])),
+    ];
+    aml::scope("\\_SB", &[aml::device("VGEN", &device)])
 }
 
 fn hpet(there: bool) -> Term {

@@ -40,7 +40,7 @@ fn word(value: usize) -> [u8; 4] {
 #[must_use]
 pub fn commands(image: &Image) -> Vec<u8> {
     let (tables, root) = (file(TABLES), file(ROOT_POINTER));
-    let mut all = command(ALLOCATE, &[&tables, &word(64), &[ZONE_HIGH]]);
+    let mut all = command(ALLOCATE, &[&tables, &word(4096), &[ZONE_HIGH]]);
     all.extend(command(ALLOCATE, &[&root, &word(16), &[ZONE_FSEG]]));
     for pointer in &image.pointers {
         all.extend(command(ADD_POINTER, &[&tables, &tables, &word(pointer.at), &[pointer.bytes]]));

@@ -18,8 +18,8 @@ pub const BASE: u64 = 0xe_0000;
 /// What the tables say of the machine.
 #[derive(Clone, Debug)]
 pub struct Facts {
-    /// Local APICs.
-    pub processors: usize,
+    /// The identifiers of the local APICs.
+    pub processors: Vec<u32>,
     /// The chipset.
     pub chipset: Chipset,
     /// Configuration space in memory: start and bytes.
@@ -32,6 +32,8 @@ pub struct Facts {
     pub i8042: bool,
     /// Serial ports: port, interrupt.
     pub serial: Vec<Com>,
+    /// The machine's generation, where the guest may know it.
+    pub generation: Option<[u8; 16]>,
     /// There is a screen of the old kind.
     pub vga: bool,
     /// Where the fixed registers lie.
@@ -55,6 +57,9 @@ pub fn build(facts: &Facts) -> Image {
     if let Some((start, bytes)) = facts.ecam {
         entries.push(image.add(b"MCFG", 1, &tables::configuration_space(start, bytes)));
     }
+    if let Some(number) = &facts.generation {
+        entries.push(generation(&mut image, number));
+    }
     // Both root tables: old systems read the one, those of this century the other.
     let rsdt = image.add(b"RSDT", 1, &vec![0; 4 * entries.len()]);
     let xsdt = image.add(b"XSDT", 1, &vec![0; 8 * entries.len()]);
@@ -66,19 +71,36 @@ pub fn build(facts: &Facts) -> Image {
     image
 }
 
+/// The machine's generation: a table of its own with a device that tells where the number lies.
+fn generation(image: &mut Image, number: &[u8; 16]) -> usize {
+    /// Stands where the number's address goes.
+    const MARK: u32 = 0xa55a_c33c;
+    const HEADER_BYTES: usize = 36;
+    let body = dsdt::generation(MARK);
+    let mark = MARK.to_le_bytes();
+    let at = body.windows(4).position(|bytes| bytes == mark).expect("the mark is in the table");
+    // Systems map the page of the number: nothing else that they use may lie in it.
+    let place = image.add_raw(4096, number);
+    _ = image.add_raw(4096, &[]);
+    let table = image.add(b"SSDT", 1, &body);
+    image.point(table + HEADER_BYTES + at, 4, place);
+    table
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     pub(super) fn facts() -> Facts {
         Facts {
-            processors: 3,
+            processors: vec![0, 1, 2],
             chipset: Chipset::Ich9,
             ecam: Some((0xb000_0000, 256 << 20)),
             windows: vec![(0x8000_0000, 0xafff_ffff), (0xc000_0000, 0xfebf_ffff)],
             hpet: true,
             i8042: true,
             serial: vec![Com { port: 0x3f8, irq: 4 }],
+            generation: None,
             vga: true,
             pm_base: 0x600,
         }

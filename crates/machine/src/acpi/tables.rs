@@ -77,8 +77,8 @@ pub fn interrupts(facts: &Facts) -> Vec<u8> {
     let mut body = Vec::new();
     body.extend(0xfee0_0000_u32.to_le_bytes());
     body.extend(1_u32.to_le_bytes()); // there is an 8259 pair, too
-    for number in 0..facts.processors as u8 {
-        body.extend([0, 8, number, number, 1, 0, 0, 0]);
+    for (number, id) in (0_u8..).zip(&facts.processors) {
+        body.extend([0, 8, number, *id as u8, 1, 0, 0, 0]);
     }
     body.extend([1, 12, 0, 0]);
     body.extend(0xfec0_0000_u32.to_le_bytes());

@@ -15,10 +15,14 @@ pub struct Smbios {
     pub chassis: Chassis,
     /// Type 4.
     pub processor: Processor,
+    /// Type 8.
+    pub ports: Vec<PortConnector>,
     /// Type 11.
     pub oem_strings: Vec<String>,
     /// Type 17.
     pub memory: MemoryDevice,
+    /// Type 41.
+    pub onboard: Vec<OnboardDevice>,
     /// Structures as bytes, each with its strings; they stand instead of ours of the same types.
     pub raw: Vec<Vec<u8>>,
 }
@@ -108,6 +112,30 @@ pub struct Processor {
     pub current_speed: u16,
 }
 
+/// Type 8: a connector.
+#[derive(Clone, Debug, Default)]
+pub struct PortConnector {
+    /// What it is called inside.
+    pub internal: String,
+    /// What it is called outside.
+    pub external: String,
+    /// The kind of plug.
+    pub connector: u8,
+    /// The kind of port.
+    pub port: u8,
+}
+
+/// Type 41: a device that is soldered on.
+#[derive(Clone, Debug, Default)]
+pub struct OnboardDevice {
+    /// What it is called.
+    pub designation: String,
+    /// The kind; bit 7: it is enabled.
+    pub kind: u8,
+    /// Which of its kind.
+    pub instance: u8,
+}
+
 /// Type 17: memory modules.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryDevice {
@@ -183,6 +211,20 @@ const MIB: u64 = 1 << 20;
 /// A memory module has at most this much, so that its size fits into its field.
 const MODULE_BYTES: u64 = 16 << 30;
 
+/// Anchor and structures.
+pub type SystemTables = (Vec<u8>, Vec<u8>);
+
+/// The same where there is no firmware to place the structures.
+#[must_use]
+pub fn placed((anchor, structures): &SystemTables, address: u64) -> SystemTables {
+    let mut anchor = anchor.clone();
+    anchor[16..24].copy_from_slice(&address.to_le_bytes());
+    anchor[5] = 0;
+    let sum = anchor.iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte));
+    anchor[5] = sum.wrapping_neg();
+    (anchor, structures.clone())
+}
+
 /// Anchor (version 3, 64-bit) and structures.
 #[must_use]
 pub fn tables(config: &Config, ram_bytes: u64) -> (Vec<u8>, Vec<u8>) {
@@ -198,6 +240,15 @@ pub fn tables(config: &Config, ram_bytes: u64) -> (Vec<u8>, Vec<u8>) {
     processor(config, &mut add);
     memory(config, ram_bytes, &mut add);
     add(32, Structure::new(32, 0x2000).bytes(&[0; 7]));
+    for (number, device) in (0_u16..).zip(&config.smbios.onboard) {
+        // On no bus that this knows of.
+        let structure = Structure::new(41, 0x2900 + number)
+            .text(&device.designation)
+            .bytes(&[device.kind, device.instance])
+            .half(0)
+            .bytes(&[0, 0]);
+        add(41, structure);
+    }
     for raw in &config.smbios.raw {
         all.extend(raw);
     }
@@ -272,6 +323,14 @@ fn identity(config: &Config, add: &mut impl FnMut(u8, Structure)) {
         .bytes(&[0, 0, 0, 0])
         .text(&chassis.sku);
     add(3, structure);
+    for (number, port) in (0_u16..).zip(&config.smbios.ports) {
+        let structure = Structure::new(8, 0x800 + number)
+            .text(&port.internal)
+            .bytes(&[0])
+            .text(&port.external)
+            .bytes(&[port.connector, port.port]);
+        add(8, structure);
+    }
     if !oem_strings.is_empty() {
         let count = oem_strings.len().min(255);
         let mut structure = Structure::new(11, 0xe00).bytes(&[count as u8]);
@@ -284,9 +343,12 @@ fn processor(config: &Config, add: &mut impl FnMut(u8, Structure)) {
     let processor = &config.smbios.processor;
     let speed = |mhz: u16| if mhz == 0 { 2000 } else { mhz };
     let prefix = if processor.socket_prefix.is_empty() { "CPU" } else { &processor.socket_prefix };
-    for number in 0..config.processors {
-        let number16 = number as u16;
-        let structure = Structure::new(4, 0x400 + number16)
+    let topology = &config.identity.topology;
+    let threads = topology.threads_per_package();
+    let cores = threads / topology.threads;
+    let short = |count: u32| count.min(255) as u8;
+    for number in 0..topology.sockets {
+        let structure = Structure::new(4, 0x400 + number as u16)
             .text(&format!("{prefix} {number}"))
             .bytes(&[3, 1]) // a processor, of another family
             .text(&processor.manufacturer)
@@ -301,12 +363,12 @@ fn processor(config: &Config, add: &mut impl FnMut(u8, Structure)) {
             .text(&processor.serial)
             .text(&processor.asset)
             .text(&processor.part)
-            .bytes(&[1, 1, 1]) // a core, enabled, one thread
+            .bytes(&[short(cores), short(cores), short(threads)]) // cores, enabled, threads
             .half(2) // unknown
-            .half(1)
-            .half(1)
-            .half(1)
-            .half(1);
+            .half(1) // of another family
+            .half(cores as u16)
+            .half(cores as u16)
+            .half(threads as u16);
         add(4, structure);
     }
 }

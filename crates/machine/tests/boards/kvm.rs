@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use machine::kvm::{Model, Options, Vm};
+use machine::kvm::{Options, Vm};
 use machine::{Accelerator, BoardKind};
 
 use crate::rig::{Rig, boot_disk, firmware, part, text};
@@ -19,8 +19,7 @@ fn rom(code: &[u8]) -> Vec<u8> {
 fn rig(board: BoardKind, rom: Vec<u8>) -> Option<Rig> {
     let vm = Vm::new().ok()?;
     let mut rig = Rig::new(board, rom);
-    rig.config.accelerator =
-        Accelerator::Kvm(Options { vm, model: Model::Host { migratable: true } });
+    rig.config.accelerator = Accelerator::Kvm(Options { vm, migratable: true });
     Some(rig)
 }
 

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use device::{Blob, Stream, StreamPeer};
 use machine::surroundings::{Backends, Firmware};
 use machine::{
-    Accelerator, Actions, BoardKind, Boot, Cause, Config, End, Kernel, Machine, NoEvents,
-    PanicAction, Part, Properties, PropertyValue, Request, Smbios, TranslatorOptions,
+    Accelerator, Actions, BoardKind, Boot, Cause, Config, End, Identity, Kernel, Machine, NoEvents,
+    PanicAction, Part, Properties, PropertyValue, Request, Smbios, Topology, TranslatorOptions,
 };
 use parking_lot::{Condvar, Mutex};
 
@@ -155,17 +155,21 @@ impl Rig {
         let (debug, serial) = (Arc::new(Log::default()), Arc::new(Log::default()));
         let backends = Arc::new(Backends::default());
         backends.streams.insert("debug", Arc::clone(&debug) as Arc<dyn Stream>);
+        backends.streams.insert("serial", Arc::clone(&serial) as Arc<dyn Stream>);
         let port = ("iobase", PropertyValue::Unsigned(0x402));
         let config = Config {
             board,
             ram_bytes: 256 << 20,
             processors: 1,
+            identity: Identity::native(Topology::of_cores(1)),
             boot: Boot { rom: Some(rom), ..Boot::default() },
-            parts: vec![part("isa-debugcon", &[port, ("chardev", text("debug"))])],
+            parts: vec![
+                part("isa-debugcon", &[port, ("chardev", text("debug"))]),
+                part("isa-serial", &[("chardev", text("serial"))]),
+            ],
             backends,
             firmware_files: Arc::new(Installed),
             events: Arc::new(NoEvents),
-            serial: Some(Arc::clone(&serial) as Arc<dyn Stream>),
             i8042: true,
             hpet: true,
             uuid: [7; 16],

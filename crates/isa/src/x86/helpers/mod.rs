@@ -3,7 +3,7 @@
 mod decimal;
 mod elements;
 mod fpu_state;
-mod identity;
+pub(crate) mod identity;
 mod integer;
 mod privileged;
 mod registers;
