@@ -9,6 +9,7 @@ mod vmdk;
 mod vpc;
 
 use blocks::unique_id;
+pub(crate) use luks::cipher::unwrap_cbc as unwrap_secret;
 
 use crate::error::Result;
 use crate::node::NodeRef;

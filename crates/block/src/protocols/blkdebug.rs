@@ -5,12 +5,12 @@
 
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use rustix::io::Errno;
 
 use super::Protocol;
 use crate::error::{Error, Result};
-use crate::node::{Extent, Node, NodeRef, Preallocation, Zeroing};
+use crate::node::{DebugCommand, Extent, Node, NodeRef, Preallocation, Zeroing};
 use crate::open::{OpenMode, open_child};
 use crate::options::OpenOptions;
 
@@ -72,6 +72,10 @@ struct State {
     rules: Vec<Option<Rule>>,
     /// Rules whose event has come.
     active: Vec<usize>,
+    /// Breakpoints: event and tag.
+    breaks: Vec<(String, String)>,
+    /// Tags of requests that stand at one.
+    stopped: Vec<String>,
 }
 
 struct BlkDebug {
@@ -83,6 +87,7 @@ struct BlkDebug {
     max_discard: u64,
     opt_discard: u64,
     state: Mutex<State>,
+    resumed: Condvar,
 }
 
 fn parse(filename: &str, options: &mut OpenOptions) -> Result<()> {
@@ -141,7 +146,8 @@ fn open(options: &mut OpenOptions, mode: &OpenMode) -> Result<NodeRef> {
         opt_zero: opt_zero.max(1),
         max_discard: unlimited(max_discard),
         opt_discard: opt_discard.max(1),
-        state: Mutex::new(State { state: 1, rules, active: Vec::new() }),
+        state: Mutex::new(State { state: 1, rules, ..State::default() }),
+        resumed: Condvar::new(),
     };
     node.happen("none");
     Ok(Arc::new(node))
@@ -219,6 +225,15 @@ impl BlkDebug {
             state.active = injections;
         }
         state.state = next;
+        let name = event.replace('.', "_");
+        let Some(index) = state.breaks.iter().position(|(event, _)| *event == name) else { return };
+        let (_, tag) = state.breaks.remove(index);
+        crate::notices::print(&format!("blkdebug: Suspended request '{tag}'"));
+        state.stopped.push(tag.clone());
+        while state.stopped.contains(&tag) {
+            self.resumed.wait(&mut state);
+        }
+        crate::notices::print(&format!("blkdebug: Resuming request '{tag}'"));
     }
 
     /// The error for a request, if a rule wants one.
@@ -378,6 +393,37 @@ impl Node for BlkDebug {
 
     fn about_to(&self, event: &'static str) {
         self.happen(event);
+    }
+
+    fn debug(&self, command: &DebugCommand) -> Result<bool> {
+        let mut state = self.state.lock();
+        match command {
+            DebugCommand::Break { event, tag } => {
+                if state.breaks.len() >= RULES_MAX {
+                    return Err(Error::invalid("There are too many breakpoints"));
+                }
+                state.breaks.push((event.replace('.', "_"), tag.clone()));
+            }
+            DebugCommand::Resume { tag } => {
+                let before = state.stopped.len();
+                state.stopped.retain(|stopped| stopped != tag);
+                if state.stopped.len() == before {
+                    return Err(Errno::NOENT.into());
+                }
+                self.resumed.notify_all();
+            }
+            DebugCommand::Remove { tag } => {
+                let before = state.breaks.len() + state.stopped.len();
+                state.breaks.retain(|(_, own)| own != tag);
+                state.stopped.retain(|stopped| stopped != tag);
+                if state.breaks.len() + state.stopped.len() == before {
+                    return Err(Errno::NOENT.into());
+                }
+                self.resumed.notify_all();
+            }
+            DebugCommand::IsStopped { tag } => return Ok(state.stopped.contains(tag)),
+        }
+        Ok(true)
     }
 
     fn is_filter(&self) -> bool {

@@ -7,6 +7,7 @@ mod nbd;
 pub mod null;
 
 use crate::error::Result;
+use crate::filters;
 use crate::node::NodeRef;
 use crate::open::OpenMode;
 use crate::options::{CreateOptions, OpenOptions, OptionSpec};
@@ -35,6 +36,10 @@ pub const PROTOCOLS: &[Protocol] = &[
     null::NULL_AIO,
     blkdebug::PROTOCOL,
     nbd::PROTOCOL,
+    filters::compress::PROTOCOL,
+    filters::copy_on_read::PROTOCOL,
+    filters::quorum::PROTOCOL,
+    filters::throttle::PROTOCOL,
 ];
 
 /// The protocol of this driver name.

@@ -13,7 +13,6 @@ pub fn run(typed: &Typed) -> Outcome {
     if !typed.has("options") {
         return Err(Failure::usage("Must specify options (-o)"));
     }
-    opening::refuse(typed, &["force"])?;
     let format = typed.value("format");
     if let Some(format) = format
         && opening::asks_for_help(typed.values("options"))
@@ -39,7 +38,7 @@ pub fn run(typed: &Typed) -> Outcome {
     opening::creation_options(typed.values("options"), &mut options)?;
     options.validate(&[specs])?;
     let progress = Progress::new(typed.has("progress"));
-    node.amend(&options)?;
+    node.amend(&options, typed.has("force"))?;
     if write_through {
         node.flush()?;
     }

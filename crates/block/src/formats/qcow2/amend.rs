@@ -79,9 +79,9 @@ pub(super) fn change_backing(
     state.meta.file.flush()
 }
 
-pub(super) fn amend(image: &Qcow2, options: &CreateOptions) -> Result<()> {
+pub(super) fn amend(image: &Qcow2, options: &CreateOptions, force: bool) -> Result<()> {
     if options.names().any(|name| name.starts_with("encrypt.")) {
-        return Err(Error::invalid("No encryption in image header"));
+        image.amend_keys(options, force)?;
     }
     let old_version = image.state.lock().meta.header.version;
     let version = match options.text("compat") {
