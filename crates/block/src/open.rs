@@ -1,5 +1,6 @@
 //! Opening images: names to options, probing, backing files.
 
+pub(crate) mod names;
 mod snapshot;
 
 use std::path::Path;
@@ -35,6 +36,8 @@ pub struct OpenMode {
     /// A damaged image is to be checked: errors in tables that can be repaired are no reason
     /// not to open it.
     pub check: bool,
+    /// Such an image is also to be repaired.
+    pub repair: bool,
     /// Where writing is not possible, the node is read-only instead of not opened.
     pub auto_read_only: bool,
     /// Backing files are writable, too.
@@ -132,8 +135,10 @@ fn open_at(
     let driver = options.take_text("driver");
     let outer = mode;
     let mode = outer.for_child();
+    let given = options.clone();
     let entered = |name: Option<String>, node: NodeRef, _: &OpenMode| {
-        self::entered(name, tune(node, &outer), &outer)
+        let full = names::full(&node, &given);
+        self::entered(name, tune(node, &outer, full), &outer)
     };
     if let Some(protocol) = driver.as_deref().and_then(protocols::find) {
         if let Some(filename) = filename {
@@ -293,7 +298,7 @@ pub fn open_child(
         (protocol.parse)(name, &mut options)?;
     }
     let node = open_protocol(protocol, options, &mode.for_child())?;
-    entered(name, tune(node, &mode), &mode)
+    entered(name, tune(node, &mode, None), &mode)
 }
 
 /// The protocol that a name means: by prefix, or a file.

@@ -48,9 +48,13 @@ impl Node for CopyOnRead {
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
-        let base = self.bottom.as_ref().and_then(|bottom| bottom.backing());
-        fill(&self.file, base.as_ref(), offset, buffer.len() as u64)?;
-        self.file.read_at(buffer, offset)
+        match self.bottom.as_ref().and_then(|bottom| bottom.backing()) {
+            None => read(&self.file, buffer, offset),
+            base => {
+                fill(&self.file, base.as_ref(), offset, buffer.len() as u64)?;
+                self.file.read_at(buffer, offset)
+            }
+        }
     }
 
     fn write_at(&self, data: &[u8], offset: u64) -> Result<()> {
@@ -68,8 +72,20 @@ impl Node for CopyOnRead {
 
 /// Reads a range of a node whose backing files are copied into it.
 pub fn read(node: &NodeRef, buffer: &mut [u8], offset: u64) -> Result<()> {
-    fill(node, None, offset, buffer.len() as u64)?;
-    node.read_at(buffer, offset)
+    // Piece by piece, so that what is there already is not read after something was copied.
+    let mut done = 0;
+    while done < buffer.len() {
+        let at = offset + done as u64;
+        let wanted = (buffer.len() - done) as u64;
+        let run = node.status(at, wanted)?;
+        let length = run.length.min(wanted) as usize;
+        if !run.allocated {
+            fill(node, None, at, length as u64)?;
+        }
+        node.read_at(&mut buffer[done..done + length], at)?;
+        done += length;
+    }
+    Ok(())
 }
 
 /// Copies what the node does not hold itself of a range, whole subclusters at a time, from the

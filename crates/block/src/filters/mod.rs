@@ -40,6 +40,9 @@ macro_rules! hand_on {
             self.$inner.filename()
         }
 
+        crate::filters::hand_on!($inner, but filename);
+    };
+    ($inner:ident, but filename) => {
         fn size(&self) -> u64 {
             self.$inner.size()
         }

@@ -48,13 +48,17 @@ impl DetectZeroes {
 }
 
 /// Puts a node's options before it, if there are any.
-pub fn tune(node: NodeRef, mode: &OpenMode) -> NodeRef {
-    let plain = mode.detect_zeroes == DetectZeroes::Off && !mode.copy_on_read && !mode.write_through;
+pub fn tune(node: NodeRef, mode: &OpenMode, name: Option<String>) -> NodeRef {
+    let plain = name.is_none()
+        && mode.detect_zeroes == DetectZeroes::Off
+        && !mode.copy_on_read
+        && !mode.write_through;
     if plain {
         return node;
     }
     std::sync::Arc::new(Tuned {
         node,
+        name,
         detect_zeroes: mode.detect_zeroes,
         copy_on_read: mode.copy_on_read,
         write_through: mode.write_through,
@@ -63,6 +67,8 @@ pub fn tune(node: NodeRef, mode: &OpenMode) -> NodeRef {
 
 struct Tuned {
     node: NodeRef,
+    /// What it is called when its file's name does not say all that is needed to open it.
+    name: Option<String>,
     detect_zeroes: DetectZeroes,
     copy_on_read: bool,
     write_through: bool,
@@ -75,7 +81,11 @@ impl Tuned {
 }
 
 impl Node for Tuned {
-    super::hand_on!(node);
+    super::hand_on!(node, but filename);
+
+    fn filename(&self) -> String {
+        self.name.clone().unwrap_or_else(|| self.node.filename())
+    }
 
     fn driver(&self) -> &'static str {
         self.node.driver()

@@ -79,6 +79,7 @@ struct State {
 }
 
 struct BlkDebug {
+    name: String,
     image: NodeRef,
     align: u64,
     max_transfer: u64,
@@ -106,6 +107,7 @@ fn parse(filename: &str, options: &mut OpenOptions) -> Result<()> {
 }
 
 fn open(options: &mut OpenOptions, mode: &OpenMode) -> Result<NodeRef> {
+    let given = options.clone();
     let mut rules = Vec::new();
     if let Some(config) = options.take_text("config") {
         let text = std::fs::read_to_string(&config)
@@ -139,6 +141,7 @@ fn open(options: &mut OpenOptions, mode: &OpenMode) -> Result<NodeRef> {
     };
     let unlimited = |bytes: u64| if bytes == 0 { u64::MAX } else { bytes };
     let node = BlkDebug {
+        name: name(&given, &image),
         image,
         align: align.max(1),
         max_transfer: unlimited(max_transfer),
@@ -151,6 +154,24 @@ fn open(options: &mut OpenOptions, mode: &OpenMode) -> Result<NodeRef> {
     };
     node.happen("none");
     Ok(Arc::new(node))
+}
+
+/// How the node can be opened again: in short, where a file has all the rules.
+fn name(given: &OpenOptions, image: &NodeRef) -> String {
+    let below = image.filename();
+    let own = |key: &str| !key.starts_with("image.") && !["config", "x-image", "image"].contains(&key);
+    if !below.starts_with("json:") && !given.iter().any(|(key, _)| own(key)) {
+        return format!("blkdebug:{}:{below}", given.text("config").unwrap_or_default());
+    }
+    let mut options = OpenOptions::new();
+    given.iter().filter(|(key, _)| own(key)).for_each(|(key, value)| options.set(key, value.clone()));
+    let mut tree = options.to_json();
+    tree["driver"] = "blkdebug".into();
+    tree["image"] = crate::open::names::described(image, &below);
+    if let Some(config) = given.text("config") {
+        tree["config"] = config.into();
+    }
+    format!("json:{tree}")
 }
 
 fn parse_config(text: &str, rules: &mut Vec<Option<Rule>>) -> Result<()> {
@@ -299,7 +320,7 @@ impl Node for BlkDebug {
     }
 
     fn filename(&self) -> String {
-        self.image.filename()
+        self.name.clone()
     }
 
     fn size(&self) -> u64 {

@@ -262,8 +262,13 @@ fn truncate(node: &NodeRef, arguments: &[String]) -> Done {
 
 fn info(node: &NodeRef) -> Done {
     println!("format name: {}", node.driver());
-    if let Some(file) = node.file() {
-        println!("format name: {}", file.driver());
+    // A protocol's name is said twice: as what it is and as what it reads from.
+    let is_format = block::formats::find(node.driver()).is_some();
+    if !is_format {
+        println!("format name: {}", node.driver());
+    }
+    if node.cluster_bytes().is_none() && !is_format && node.driver() != "file" {
+        return Ok(());
     }
     println!("cluster size: {}", sized(node.cluster_bytes().unwrap_or(0) as f64));
     println!("vm state offset: {}", sized(node.vm_state_offset().unwrap_or(0) as f64));

@@ -64,14 +64,15 @@ pub(super) fn open_image(
         meta.data_file = Some(data.clone());
         meta.untouched_from = data.size();
     }
-    if mode.write && !mode.check {
+    if mode.write && (!mode.check || mode.repair) {
         clear_autoclear(&mut meta)?;
     }
     let image = assemble(file, data_file, crypt, meta, rows, mode)?;
     if dirty && mode.write && !mode.check {
-        image
+        let report = image
             .check(Fix { leaks: true, errors: true })
             .map_err(|error| error.during("Could not repair dirty image"))?;
+        report.messages.iter().for_each(|message| crate::notices::say(message));
     }
     if mode.write && !mode.check && !mode.no_data {
         bitmaps::start_using(&mut image.state.lock())?;
