@@ -100,7 +100,7 @@ fn read_file(path: &str) -> Result<Vec<u8>> {
 }
 
 /// Base 64 with padding; blanks between letters do not count.
-fn from_base64(text: &[u8]) -> Result<Vec<u8>> {
+pub(crate) fn from_base64(text: &[u8]) -> Result<Vec<u8>> {
     let bad = || Error::invalid("Base64 data is not valid");
     let letters: Vec<u8> = text.iter().copied().filter(|c| !c.is_ascii_whitespace()).collect();
     if !letters.len().is_multiple_of(4) {
