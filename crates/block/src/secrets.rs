@@ -131,6 +131,21 @@ pub(crate) fn from_base64(text: &[u8]) -> Result<Vec<u8>> {
     Ok(out)
 }
 
+/// The reverse.
+pub(crate) fn to_base64(bytes: &[u8]) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for part in bytes.chunks(3) {
+        let word = part.iter().fold(0u32, |word, byte| word << 8 | u32::from(*byte));
+        let word = word << (8 * (3 - part.len()));
+        for number in 0..4 {
+            let letter = LETTERS[(word >> (18 - 6 * number) & 63) as usize];
+            text.push(if number <= part.len() { char::from(letter) } else { '=' });
+        }
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -144,7 +159,9 @@ mod tests {
     fn base64_is_read_or_refused() {
         for (text, bytes) in [("", Some(&b""[..])), ("aGk=", Some(b"hi")), ("aGk", None), ("=Gk=", None)]
         {
-            assert_eq!(from_base64(text.as_bytes()).ok().as_deref(), bytes, "{text}");
+            let read = from_base64(text.as_bytes()).ok();
+            assert_eq!(read.as_deref(), bytes, "{text}");
+            assert!(read.is_none_or(|bytes| to_base64(&bytes) == text));
         }
     }
 

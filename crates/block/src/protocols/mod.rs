@@ -2,6 +2,7 @@
 
 mod blkdebug;
 pub mod file;
+mod http;
 mod locks;
 mod nbd;
 pub mod null;
@@ -32,10 +33,13 @@ pub struct Protocol {
 pub const PROTOCOLS: &[Protocol] = &[
     file::PROTOCOL,
     file::HOST_DEVICE,
+    file::HOST_CDROM,
     null::NULL_CO,
     null::NULL_AIO,
     blkdebug::PROTOCOL,
     nbd::PROTOCOL,
+    http::HTTP,
+    http::HTTPS,
     filters::compress::PROTOCOL,
     filters::copy_on_read::PROTOCOL,
     filters::quorum::PROTOCOL,

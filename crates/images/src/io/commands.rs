@@ -197,6 +197,10 @@ fn open(session: &mut Session, arguments: &[String]) -> Done {
     if spec.is_none() && file.is_none() {
         return Err(refuse("can't open: no file given".into()));
     }
+    let (spec, file) = match file {
+        Some(file) if session.image_opts && spec.is_none() => (Some(file), None),
+        file => (spec, file),
+    };
     let options = spec.map_or_else(|| Ok(OpenOptions::new()), |spec| read_options(&spec));
     let options = options.map_err(refuse)?;
     session.node = Some(super::open(file.as_deref(), &options, &mode).map_err(refuse)?);

@@ -45,6 +45,8 @@ pub struct Session {
     mode: OpenMode,
     /// By which name and options.
     opened: (Option<String>, OpenOptions),
+    /// Names on command lines are specifications.
+    image_opts: bool,
     /// Requests that run beside the commands.
     background: background::Background,
     quit: bool,
@@ -110,6 +112,7 @@ fn start(name: &str, typed: &Typed) -> Result<Session, String> {
         node: None,
         mode: mode.clone(),
         opened: (None, OpenOptions::new()),
+        image_opts: typed.has("image-opts"),
         background: background::Background::default(),
         quit: false,
     };
