@@ -7,6 +7,7 @@
 
 pub mod bitmaps;
 pub mod error;
+pub mod filters;
 pub mod formats;
 pub mod graph;
 pub mod info;

@@ -100,6 +100,33 @@ pub trait Compressing: Send + Sync {
     fn store(&self, offset: u64, data: &[u8], packed: &Packed) -> Result<()>;
 }
 
+/// What fault injection is asked to do.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum DebugCommand {
+    /// The next request at this event stops, under this tag.
+    Break {
+        /// The event.
+        event: String,
+        /// The name of what stops.
+        tag: String,
+    },
+    /// What stopped under a tag goes on.
+    Resume {
+        /// The tag.
+        tag: String,
+    },
+    /// Takes a breakpoint back.
+    Remove {
+        /// The tag.
+        tag: String,
+    },
+    /// Whether something has stopped under a tag.
+    IsStopped {
+        /// The tag.
+        tag: String,
+    },
+}
+
 /// A node of the block graph.
 ///
 /// All methods may be called from any thread at any time. Overlapping requests are as on a
@@ -237,6 +264,11 @@ pub trait Node: Send + Sync {
         None
     }
 
+    /// The smallest unit that can be allocated by itself.
+    fn subcluster_bytes(&self) -> Option<u64> {
+        self.cluster_bytes()
+    }
+
     /// Whether every byte that was never written reads as zero.
     fn starts_zeroed(&self) -> bool {
         self.file().is_some_and(|file| file.starts_zeroed())
@@ -250,6 +282,14 @@ pub trait Node: Send + Sync {
     /// Says to fault injection below what the format is about to do.
     fn about_to(&self, event: &'static str) {
         _ = event;
+    }
+
+    /// Controls fault injection below. The answer is whether a request is held up, where asked.
+    fn debug(&self, command: &DebugCommand) -> Result<bool> {
+        match self.file() {
+            Some(file) => file.debug(command),
+            None => Err(Error::unsupported("Operation not supported")),
+        }
     }
 
     /// Looks for damage and repairs what `fix` allows.
@@ -278,9 +318,9 @@ pub trait Node: Send + Sync {
         None
     }
 
-    /// Changes creation options of an existing image.
-    fn amend(&self, options: &crate::options::CreateOptions) -> Result<()> {
-        _ = options;
+    /// Changes creation options of an existing image. With `force` also where data may be lost.
+    fn amend(&self, options: &crate::options::CreateOptions, force: bool) -> Result<()> {
+        _ = (options, force);
         Err(Error::unsupported("Operation not supported"))
     }
 
@@ -348,6 +388,11 @@ pub fn status_above(
     let mut depth = 0;
     let mut length = length.min(top.size().saturating_sub(offset));
     loop {
+        while node.is_filter() {
+            let Some(below) = node.file() else { break };
+            length = length.min(node.status(offset, length.max(1))?.length.max(length.min(1)));
+            node = below;
+        }
         if offset >= node.size() {
             // Beyond the end of a shorter backing file there are zeros.
             let extent = Extent { length, zero: true, allocated: depth > 0, ..Extent::default() };

@@ -1,8 +1,12 @@
 //! Opening images: names to options, probing, backing files.
 
+pub(crate) mod names;
+mod snapshot;
+
 use std::path::Path;
 
 use crate::error::{Error, Result};
+use crate::filters::tuned::{DetectZeroes, tune};
 use crate::formats::{self, Format, PROBE_BYTES};
 use crate::graph::Graph;
 use crate::node::NodeRef;
@@ -32,12 +36,43 @@ pub struct OpenMode {
     /// A damaged image is to be checked: errors in tables that can be repaired are no reason
     /// not to open it.
     pub check: bool,
+    /// Such an image is also to be repaired.
+    pub repair: bool,
     /// Where writing is not possible, the node is read-only instead of not opened.
     pub auto_read_only: bool,
     /// Backing files are writable, too.
     pub backing_write: bool,
+    /// What becomes of writes of zeros.
+    pub detect_zeroes: DetectZeroes,
+    /// What is read from backing files is written here.
+    pub copy_on_read: bool,
+    /// Each write is flushed before it ends.
+    pub write_through: bool,
+    /// Writes go to a temporary image that nobody sees again.
+    pub snapshot: bool,
     /// Nodes are entered here, and may refer to each other by name.
     pub graph: Option<Graph>,
+}
+
+impl OpenMode {
+    /// The mode of a child: what is the node's own is left out.
+    fn for_child(&self) -> Self {
+        Self {
+            detect_zeroes: DetectZeroes::Off,
+            copy_on_read: false,
+            write_through: false,
+            snapshot: false,
+            ..self.clone()
+        }
+    }
+
+    /// The node that another one refers to by its name.
+    pub(crate) fn referred(&self, name: &str) -> Result<NodeRef> {
+        match &self.graph {
+            Some(graph) => graph.referred(name),
+            None => Err(Error::invalid(format!("Cannot find device='' nor node-name='{name}'"))),
+        }
+    }
 }
 
 /// A cache mode by its name on command lines.
@@ -62,7 +97,19 @@ pub struct OpenContext {
 
 /// Opens an image by name, by options or by both, with its backing files.
 pub fn open(filename: Option<&str>, options: OpenOptions, mode: &OpenMode) -> Result<NodeRef> {
+    if mode.snapshot {
+        return snapshot::open_with(filename, options, mode);
+    }
     open_at(filename, options, mode, &OpenContext::default())
+}
+
+/// Opens the child of a filter: like an image, its format may be guessed.
+pub(crate) fn open_below(
+    filename: Option<&str>,
+    options: OpenOptions,
+    mode: &OpenMode,
+) -> Result<NodeRef> {
+    open_at(filename, options, &mode.for_child(), &OpenContext::default())
 }
 
 fn open_at(
@@ -86,6 +133,13 @@ fn open_at(
     let mut mode = mode.clone();
     let name = take_common(&mut options, &mut mode)?;
     let driver = options.take_text("driver");
+    let outer = mode;
+    let mode = outer.for_child();
+    let given = options.clone();
+    let entered = |name: Option<String>, node: NodeRef, _: &OpenMode| {
+        let full = names::full(&node, &given);
+        self::entered(name, tune(node, &outer, full), &outer)
+    };
     if let Some(protocol) = driver.as_deref().and_then(protocols::find) {
         if let Some(filename) = filename {
             (protocol.parse)(&filename, &mut options)?;
@@ -146,11 +200,26 @@ fn take_common(options: &mut OpenOptions, mode: &mut OpenMode) -> Result<Option<
         }
         mode.force_share = true;
     }
+    if let Some(name) = options.take_text("detect-zeroes") {
+        mode.detect_zeroes = DetectZeroes::parse(&name).ok_or_else(|| {
+            Error::invalid(format!(
+                "Invalid parameter '{name}'\nAccepted values are 'off', 'on', 'unmap'"
+            ))
+        })?;
+    }
     match options.take_text("discard").as_deref() {
         None => {}
         Some("unmap" | "on") => mode.unmap = true,
         Some("ignore" | "off") => mode.unmap = false,
         Some(_) => return Err(Error::invalid("Invalid discard option")),
+    }
+    if mode.detect_zeroes == DetectZeroes::Unmap && !mode.unmap {
+        return Err(Error::invalid(
+            "setting detect-zeroes to unmap is not allowed without setting discard operation to unmap",
+        ));
+    }
+    if mode.copy_on_read && !mode.write {
+        return Err(Error::invalid("Can't use copy-on-read on read-only device"));
     }
     Ok(name)
 }
@@ -198,7 +267,7 @@ pub fn open_child(
     mut options: OpenOptions,
     mode: &OpenMode,
 ) -> Result<NodeRef> {
-    let mut mode = mode.clone();
+    let mut mode = mode.for_child();
     let name = take_common(&mut options, &mut mode)?;
     if let Some(json) = filename.and_then(|name| name.strip_prefix("json:")) {
         return open_at(None, OpenOptions::parse_json(json)?, &mode, &OpenContext::default());
@@ -228,7 +297,8 @@ pub fn open_child(
     } else if let (None, Some(name)) = (named, by_option.as_deref()) {
         (protocol.parse)(name, &mut options)?;
     }
-    entered(name, open_protocol(protocol, options, &mode)?, &mode)
+    let node = open_protocol(protocol, options, &mode.for_child())?;
+    entered(name, tune(node, &mode, None), &mode)
 }
 
 /// The protocol that a name means: by prefix, or a file.

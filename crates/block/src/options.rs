@@ -285,7 +285,7 @@ impl CreateOptions {
         let text = self.text("preallocation").unwrap_or("off");
         crate::node::Preallocation::parse(text).ok_or_else(|| {
             Error::invalid(format!(
-                "Invalid parameter '{text}'\nAccepted values are 'off', 'metadata', 'falloc', 'full'"
+                "Parameter 'preallocation' does not accept value '{text}'"
             ))
         })
     }
@@ -337,6 +337,10 @@ pub fn parse_bool(name: &str, text: &str) -> Result<bool> {
 
 /// Bytes with an optional binary suffix; the error is worded for option `name`.
 pub fn parse_size(name: &str, text: &str) -> Result<u64> {
+    // A negative number without a suffix is a number all the same.
+    if text.starts_with('-') && text.parse::<i64>().is_ok() {
+        return Err(Error::invalid(format!("Value '{text}' is out of range for parameter '{name}'")));
+    }
     parse_bytes(text, b'B').map_err(|problem| match problem {
         SizeProblem::TooLarge => {
             Error::invalid(format!("Value '{text}' is out of range for parameter '{name}'"))

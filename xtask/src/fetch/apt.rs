@@ -39,7 +39,10 @@ impl Apt {
         let mirror = mirror()?;
         fs::write(
             home.join("sources.list"),
-            format!("deb [signed-by={KEYRING}] {mirror} {suite} main\n"),
+            format!(
+                "deb [signed-by={KEYRING}] {mirror} {suite} main\n\
+                 deb-src [signed-by={KEYRING}] {mirror} {suite} main\n"
+            ),
         )?;
         let configuration = home.join("apt.conf");
         let home = home.display();
@@ -112,6 +115,28 @@ impl Apt {
             archives.push(self.archive(&format!("{package} {version}"))?);
         }
         Ok(archives)
+    }
+
+    /// Downloads a source package. Answers its description, beside which the rest of it lies.
+    pub fn download_source(&self, package: &str) -> Result<PathBuf> {
+        let status = Command::new("apt-get")
+            .args(["--quiet=2", "--download-only", "source", package])
+            .env("APT_CONFIG", &self.configuration)
+            .current_dir(&self.archives)
+            .status()
+            .context("Cannot start apt-get")?;
+        ensure!(status.success(), "apt-get source {package} ended with {status}");
+        let start = format!("{package}_");
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.archives)? {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            if name.starts_with(&start) && name.ends_with(".dsc") {
+                found.push(name);
+            }
+        }
+        let newest = found.into_iter().max_by_key(|name| numbers(name));
+        let newest = newest.with_context(|| format!("apt did not download {package}"))?;
+        Ok(self.archives.join(newest))
     }
 
     /// Replaces a pattern `NAME*` by the newest package that matches it.

@@ -150,4 +150,12 @@ pub const ASSETS: &[Asset] = &[
             ("qemu-nbd", ""),
         ],
     },
+    Asset {
+        name: "nbd-tools",
+        suite: "trixie",
+        architecture: "amd64",
+        packages: &["nbdkit", "libnbd-bin"],
+        closure: true,
+        programs: &[("nbdinfo", ""), ("nbdcopy", "")],
+    },
 ];

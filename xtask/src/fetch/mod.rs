@@ -7,6 +7,7 @@
 
 mod apt;
 mod assets;
+mod sources;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -18,6 +19,7 @@ use anyhow::{Context, Result, ensure};
 use crate::workspace;
 use apt::Apt;
 use assets::{ASSETS, Asset};
+use sources::{SOURCES, Source};
 
 /// Stands in a finished asset's folder and lists what it was made from.
 const MANIFEST: &str = "manifest";
@@ -28,25 +30,31 @@ pub fn run(arguments: &[String]) -> Result<()> {
         for Asset { name, suite, architecture, packages, .. } in ASSETS {
             println!("{name:<20} {suite} {architecture}: {}", packages.join(" "));
         }
+        for Source { name, suite, package, .. } in SOURCES {
+            println!("{name:<20} {suite} source: {package}");
+        }
         return Ok(());
     }
     for word in arguments {
-        let known = ASSETS.iter().any(|asset| asset.name == word);
+        let known = ASSETS.iter().any(|asset| asset.name == word)
+            || SOURCES.iter().any(|source| source.name == word);
         ensure!(known, "There is no asset '{word}'; 'cargo xtask fetch --list' shows them");
     }
-    let chosen = |asset: &&Asset| match arguments {
-        [] => true,
-        words => words.iter().any(|word| word == asset.name),
-    };
+    let chosen = |name: &str| arguments.is_empty() || arguments.iter().any(|word| word == name);
     let cache = workspace::root().join("target/assets");
     if !Apt::is_installed() {
         println!("fetch: no apt-get on this machine, so tests that need Debian packages skip");
         return Ok(());
     }
-    for asset in ASSETS.iter().filter(chosen) {
+    for asset in ASSETS.iter().filter(|asset| chosen(asset.name)) {
         // One asset that cannot be had must not keep the other tests from running.
         if let Err(error) = fetch(asset, &cache) {
             println!("fetch: {} is not to be had, its tests skip: {error:#}", asset.name);
+        }
+    }
+    for source in SOURCES.iter().filter(|source| chosen(source.name)) {
+        if let Err(error) = source.fetch(&cache) {
+            println!("fetch: {} is not to be had, its tests skip: {error:#}", source.name);
         }
     }
     Ok(())

@@ -1,10 +1,12 @@
 //! What formats have in common that keep one table from guest blocks to places in the file and
 //! append blocks as they are written (vdi, vpc, parallels).
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use parking_lot::Mutex;
 
 use crate::error::{Error, Result};
-use crate::info::ImageInfo;
+use crate::info::{CheckReport, Fix, ImageInfo};
 use crate::node::{Extent, Node, NodeRef, Preallocation, Zeroing, write_zeros};
 
 /// What a format knows about a guest block.
@@ -30,6 +32,21 @@ pub trait Layout: Send {
     fn allocate(&mut self, file: &dyn Node, block: u64) -> Result<u64>;
     /// Makes the table point to a block whose data is written.
     fn commit(&mut self, file: &dyn Node, block: u64, place: u64) -> Result<()>;
+    /// Is called before the first write.
+    fn begin_writing(&mut self, file: &dyn Node) -> Result<()> {
+        _ = file;
+        Ok(())
+    }
+    /// Is called when the image is closed, if something was written.
+    fn end_writing(&mut self, file: &dyn Node) -> Result<()> {
+        _ = file;
+        Ok(())
+    }
+    /// Looks for damage and repairs what `fix` allows.
+    fn check(&mut self, file: &dyn Node, fix: Fix) -> Result<CheckReport> {
+        _ = (file, fix);
+        Err(Error::unsupported("This image format does not support checks"))
+    }
     /// Changes the size that a guest sees.
     fn resize(&mut self, file: &dyn Node, size: u64) -> Result<()> {
         _ = (file, size);
@@ -42,12 +59,37 @@ pub struct Blocks<L: Layout> {
     file: NodeRef,
     writable: bool,
     layout: Mutex<L>,
+    began: AtomicBool,
+}
+
+impl<L: Layout> Drop for Blocks<L> {
+    fn drop(&mut self) {
+        if self.began.load(Ordering::Acquire) {
+            // Nobody is left who could be told.
+            _ = self.layout.lock().end_writing(&*self.file);
+        }
+    }
 }
 
 impl<L: Layout> Blocks<L> {
+    fn begin(&self) -> Result<()> {
+        if self.began.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        if !self.writable {
+            return Err(rustix::io::Errno::BADF.into());
+        }
+        let mut layout = self.layout.lock();
+        if !self.began.load(Ordering::Acquire) {
+            layout.begin_writing(&*self.file)?;
+            self.began.store(true, Ordering::Release);
+        }
+        Ok(())
+    }
+
     /// An image whose table was read.
     pub fn new(file: NodeRef, writable: bool, layout: L) -> Self {
-        Self { file, writable, layout: Mutex::new(layout) }
+        Self { file, writable, layout: Mutex::new(layout), began: AtomicBool::new(false) }
     }
 
     /// The run of one kind at an offset: place of its first byte, and its length.
@@ -126,6 +168,7 @@ impl<L: Layout> Node for Blocks<L> {
     }
 
     fn write_at(&self, data: &[u8], offset: u64) -> Result<()> {
+        self.begin()?;
         let mut done = 0;
         while done < data.len() {
             let rest = &data[done..];
@@ -180,6 +223,10 @@ impl<L: Layout> Node for Blocks<L> {
 
     fn resize(&self, size: u64, _preallocation: Preallocation) -> Result<()> {
         self.layout.lock().resize(&*self.file, size)
+    }
+
+    fn check(&self, fix: Fix) -> Result<CheckReport> {
+        self.layout.lock().check(&*self.file, fix)
     }
 
     fn info(&self) -> Result<ImageInfo> {

@@ -7,8 +7,16 @@ mod luks;
 mod vdi;
 mod vmdk;
 mod vpc;
+mod parallels;
+mod vhdx;
+mod read_only;
+mod qed;
+mod bochs;
+mod cloop;
+mod dmg;
 
 use blocks::unique_id;
+pub(crate) use luks::cipher::unwrap_cbc as unwrap_secret;
 
 use crate::error::Result;
 use crate::node::NodeRef;
@@ -60,8 +68,20 @@ pub struct Measure {
 }
 
 /// Every format. A new one is one folder and one row here.
-pub const FORMATS: &[Format] =
-    &[raw::FORMAT, qcow2::FORMAT, luks::FORMAT, vdi::FORMAT, vmdk::FORMAT, vpc::FORMAT];
+pub const FORMATS: &[Format] = &[
+    raw::FORMAT,
+    qcow2::FORMAT,
+    luks::FORMAT,
+    vdi::FORMAT,
+    vmdk::FORMAT,
+    vpc::FORMAT,
+    parallels::FORMAT,
+    vhdx::FORMAT,
+    qed::FORMAT,
+    bochs::FORMAT,
+    cloop::FORMAT,
+    dmg::FORMAT,
+];
 
 /// The format of this driver name.
 pub fn find(name: &str) -> Option<&'static Format> {

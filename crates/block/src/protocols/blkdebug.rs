@@ -5,12 +5,12 @@
 
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use rustix::io::Errno;
 
 use super::Protocol;
 use crate::error::{Error, Result};
-use crate::node::{Extent, Node, NodeRef, Preallocation, Zeroing};
+use crate::node::{DebugCommand, Extent, Node, NodeRef, Preallocation, Zeroing};
 use crate::open::{OpenMode, open_child};
 use crate::options::OpenOptions;
 
@@ -72,9 +72,14 @@ struct State {
     rules: Vec<Option<Rule>>,
     /// Rules whose event has come.
     active: Vec<usize>,
+    /// Breakpoints: event and tag.
+    breaks: Vec<(String, String)>,
+    /// Tags of requests that stand at one.
+    stopped: Vec<String>,
 }
 
 struct BlkDebug {
+    name: String,
     image: NodeRef,
     align: u64,
     max_transfer: u64,
@@ -83,6 +88,7 @@ struct BlkDebug {
     max_discard: u64,
     opt_discard: u64,
     state: Mutex<State>,
+    resumed: Condvar,
 }
 
 fn parse(filename: &str, options: &mut OpenOptions) -> Result<()> {
@@ -101,6 +107,7 @@ fn parse(filename: &str, options: &mut OpenOptions) -> Result<()> {
 }
 
 fn open(options: &mut OpenOptions, mode: &OpenMode) -> Result<NodeRef> {
+    let given = options.clone();
     let mut rules = Vec::new();
     if let Some(config) = options.take_text("config") {
         let text = std::fs::read_to_string(&config)
@@ -134,6 +141,7 @@ fn open(options: &mut OpenOptions, mode: &OpenMode) -> Result<NodeRef> {
     };
     let unlimited = |bytes: u64| if bytes == 0 { u64::MAX } else { bytes };
     let node = BlkDebug {
+        name: name(&given, &image),
         image,
         align: align.max(1),
         max_transfer: unlimited(max_transfer),
@@ -141,10 +149,29 @@ fn open(options: &mut OpenOptions, mode: &OpenMode) -> Result<NodeRef> {
         opt_zero: opt_zero.max(1),
         max_discard: unlimited(max_discard),
         opt_discard: opt_discard.max(1),
-        state: Mutex::new(State { state: 1, rules, active: Vec::new() }),
+        state: Mutex::new(State { state: 1, rules, ..State::default() }),
+        resumed: Condvar::new(),
     };
     node.happen("none");
     Ok(Arc::new(node))
+}
+
+/// How the node can be opened again: in short, where a file has all the rules.
+fn name(given: &OpenOptions, image: &NodeRef) -> String {
+    let below = image.filename();
+    let own = |key: &str| !key.starts_with("image.") && !["config", "x-image", "image"].contains(&key);
+    if !below.starts_with("json:") && !given.iter().any(|(key, _)| own(key)) {
+        return format!("blkdebug:{}:{below}", given.text("config").unwrap_or_default());
+    }
+    let mut options = OpenOptions::new();
+    given.iter().filter(|(key, _)| own(key)).for_each(|(key, value)| options.set(key, value.clone()));
+    let mut tree = options.to_json();
+    tree["driver"] = "blkdebug".into();
+    tree["image"] = crate::open::names::described(image, &below);
+    if let Some(config) = given.text("config") {
+        tree["config"] = config.into();
+    }
+    format!("json:{tree}")
 }
 
 fn parse_config(text: &str, rules: &mut Vec<Option<Rule>>) -> Result<()> {
@@ -219,6 +246,15 @@ impl BlkDebug {
             state.active = injections;
         }
         state.state = next;
+        let name = event.replace('.', "_");
+        let Some(index) = state.breaks.iter().position(|(event, _)| *event == name) else { return };
+        let (_, tag) = state.breaks.remove(index);
+        crate::notices::print(&format!("blkdebug: Suspended request '{tag}'"));
+        state.stopped.push(tag.clone());
+        while state.stopped.contains(&tag) {
+            self.resumed.wait(&mut state);
+        }
+        crate::notices::print(&format!("blkdebug: Resuming request '{tag}'"));
     }
 
     /// The error for a request, if a rule wants one.
@@ -284,7 +320,7 @@ impl Node for BlkDebug {
     }
 
     fn filename(&self) -> String {
-        self.image.filename()
+        self.name.clone()
     }
 
     fn size(&self) -> u64 {
@@ -378,6 +414,37 @@ impl Node for BlkDebug {
 
     fn about_to(&self, event: &'static str) {
         self.happen(event);
+    }
+
+    fn debug(&self, command: &DebugCommand) -> Result<bool> {
+        let mut state = self.state.lock();
+        match command {
+            DebugCommand::Break { event, tag } => {
+                if state.breaks.len() >= RULES_MAX {
+                    return Err(Error::invalid("There are too many breakpoints"));
+                }
+                state.breaks.push((event.replace('.', "_"), tag.clone()));
+            }
+            DebugCommand::Resume { tag } => {
+                let before = state.stopped.len();
+                state.stopped.retain(|stopped| stopped != tag);
+                if state.stopped.len() == before {
+                    return Err(Errno::NOENT.into());
+                }
+                self.resumed.notify_all();
+            }
+            DebugCommand::Remove { tag } => {
+                let before = state.breaks.len() + state.stopped.len();
+                state.breaks.retain(|(_, own)| own != tag);
+                state.stopped.retain(|stopped| stopped != tag);
+                if state.breaks.len() + state.stopped.len() == before {
+                    return Err(Errno::NOENT.into());
+                }
+                self.resumed.notify_all();
+            }
+            DebugCommand::IsStopped { tag } => return Ok(state.stopped.contains(tag)),
+        }
+        Ok(true)
     }
 
     fn is_filter(&self) -> bool {

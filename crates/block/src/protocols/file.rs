@@ -35,6 +35,15 @@ pub(super) const HOST_DEVICE: Protocol = Protocol {
     create_options: CREATE_OPTIONS,
 };
 
+pub(super) const HOST_CDROM: Protocol = Protocol {
+    name: "host_cdrom",
+    prefixes: &["host_cdrom"],
+    parse,
+    open: |options, mode| open("host_cdrom", options, mode),
+    create: None,
+    create_options: &[],
+};
+
 const CREATE_OPTIONS: &[OptionSpec] = &[
     OptionSpec::new("size", OptionKind::Size, "Virtual disk size"),
     OptionSpec::new("nocow", OptionKind::Bool, "Turn off copy-on-write (valid only on btrfs)"),
@@ -62,7 +71,7 @@ const DIRECT_ALIGN: usize = 4096;
 const DIRECT_PIECE_BYTES: usize = 1 << 20;
 
 fn parse(filename: &str, options: &mut OpenOptions) -> Result<()> {
-    let own = |prefix: &&str| ["file", "host_device"].contains(prefix);
+    let own = |prefix: &&str| ["file", "host_device", "host_cdrom"].contains(prefix);
     match super::prefix(filename).filter(own) {
         None => options.set("filename", filename),
         Some(prefix) => {
@@ -128,9 +137,14 @@ fn open(driver: &'static str, options: &mut OpenOptions, mode: &OpenMode) -> Res
             "'file' driver requires '".to_string() + &path + "' to be a regular file",
         ));
     }
+    if driver != "file" && !device && !metadata.file_type().is_char_device() {
+        return Err(Error::invalid(format!(
+            "'{driver}' driver requires '{path}' to be either a character or block device"
+        )));
+    }
     let length = file_length(&file)?;
     Ok(Arc::new(HostFile {
-        driver: if device { "host_device" } else { driver },
+        driver: if device && driver == "file" { "host_device" } else { driver },
         file,
         path,
         device,

@@ -2,11 +2,13 @@
 
 mod blkdebug;
 pub mod file;
+mod http;
 mod locks;
 mod nbd;
 pub mod null;
 
 use crate::error::Result;
+use crate::filters;
 use crate::node::NodeRef;
 use crate::open::OpenMode;
 use crate::options::{CreateOptions, OpenOptions, OptionSpec};
@@ -31,10 +33,17 @@ pub struct Protocol {
 pub const PROTOCOLS: &[Protocol] = &[
     file::PROTOCOL,
     file::HOST_DEVICE,
+    file::HOST_CDROM,
     null::NULL_CO,
     null::NULL_AIO,
     blkdebug::PROTOCOL,
     nbd::PROTOCOL,
+    http::HTTP,
+    http::HTTPS,
+    filters::compress::PROTOCOL,
+    filters::copy_on_read::PROTOCOL,
+    filters::quorum::PROTOCOL,
+    filters::throttle::PROTOCOL,
 ];
 
 /// The protocol of this driver name.

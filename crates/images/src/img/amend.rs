@@ -13,7 +13,6 @@ pub fn run(typed: &Typed) -> Outcome {
     if !typed.has("options") {
         return Err(Failure::usage("Must specify options (-o)"));
     }
-    opening::refuse(typed, &["force"])?;
     let format = typed.value("format");
     if let Some(format) = format
         && opening::asks_for_help(typed.values("options"))
@@ -37,9 +36,18 @@ pub fn run(typed: &Typed) -> Outcome {
     }
     let mut options = CreateOptions::new();
     opening::creation_options(typed.values("options"), &mut options)?;
+    let created = formats::find(format).map_or(&[][..], |format| format.create_options);
+    let only_created = |name: &&str| {
+        !specs.iter().any(|spec| spec.name == *name) && created.iter().any(|spec| spec.name == *name)
+    };
+    if let Some(name) = options.names().find(only_created) {
+        return Err(fail(format!(
+            "Invalid parameter '{name}'\nThis option is only supported for image creation"
+        )));
+    }
     options.validate(&[specs])?;
     let progress = Progress::new(typed.has("progress"));
-    node.amend(&options)?;
+    node.amend(&options, typed.has("force"))?;
     if write_through {
         node.flush()?;
     }

@@ -51,7 +51,7 @@ fn find_base(top: &NodeRef, wanted: &str) -> Result<Option<NodeRef>, Failure> {
     while let Some(here) = node {
         let name = here.filename();
         let same_file = std::fs::canonicalize(&name).ok().zip(std::fs::canonicalize(&full).ok());
-        if name == wanted || name == full || same_file.is_some_and(|(a, b)| a == b) {
+        if name == full || same_file.is_some_and(|(a, b)| a == b) {
             return Ok(Some(here));
         }
         node = here.backing();
@@ -77,7 +77,7 @@ fn copy(
         debug_assert!(!Arc::ptr_eq(&found.node, base), "the base itself is not asked");
         if found.extent.allocated {
             if found.extent.zero {
-                base.zero_at(at, length, Zeroing::Keep)?;
+                base.zero_at(at, length, Zeroing::Unmap)?;
             } else {
                 length = length.min(PIECE_BYTES);
                 let piece = &mut buffer[..length as usize];

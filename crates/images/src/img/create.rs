@@ -39,8 +39,12 @@ pub fn image_size(text: &str) -> Result<u64, Failure> {
     match parse_bytes(text, b'B') {
         Ok(size) if size <= i64::MAX as u64 => Ok(size),
         Ok(_) | Err(SizeProblem::TooLarge) => Err(fail(range)),
-        Err(SizeProblem::Malformed) if text.starts_with('-') => Err(fail(range)),
-        Err(SizeProblem::Malformed) => Err(fail("Invalid image size specified. You may use k, M, G, T, P or E suffixes for \nkilobytes, megabytes, gigabytes, terabytes, petabytes and exabytes.".to_string())),
+        Err(SizeProblem::Malformed) if text.starts_with('-') && text.parse::<i64>().is_ok() => {
+            Err(fail(range))
+        }
+        Err(SizeProblem::Malformed) => {
+            Err(fail(format!("Invalid image size specified: '{text}'.")))
+        }
     }
 }
 
@@ -71,6 +75,9 @@ pub fn create(
     let specs = option_specs(format, protocol.create_options);
     options.validate(&[&specs]).map_err(|error| here(error.to_string()))?;
     if let Some(size) = size {
+        if options.text("size").is_some() {
+            return Err(here("The image size must be specified only once".into()));
+        }
         options.set("size", size.to_string());
     }
     set_backing(format, options, backing).map_err(&here)?;
@@ -98,6 +105,9 @@ fn set_backing(
     backing: &Backing<'_>,
 ) -> Result<(), String> {
     if let Some(file) = backing.name {
+        if file.is_empty() {
+            return Err("Expected backing file name, got empty string".into());
+        }
         if !format.backing {
             return Err(format!("Backing file not supported for file format '{}'", format.name));
         }

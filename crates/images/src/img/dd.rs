@@ -47,7 +47,6 @@ pub fn run(typed: &Typed) -> Outcome {
         return Err(fail(format!("Format driver '{target}' does not support image creation")));
     }
     let mut options = CreateOptions::new();
-    options.set("size", out_size.to_string());
     create::create(
         output,
         target,

@@ -22,24 +22,10 @@ pub fn make_object(text: &str) -> Result<(), String> {
     if kind != "secret" {
         return Err(format!("The object type '{kind}' is not supported"));
     }
-    for (key, value) in &pairs {
-        let known = ["qom-type", "id", "data", "file", "format"].contains(&key.as_str());
-        if !known || key == "format" && value != "raw" {
-            return Err(format!("The secret's parameter '{key}={value}' is not supported"));
-        }
-    }
-    let id = get("id").ok_or("Parameter 'id' is missing")?;
-    let bytes = match (get("data"), get("file")) {
-        (Some(data), None) => data.as_bytes().to_vec(),
-        (None, Some(file)) => std::fs::read(file).map_err(|error| {
-            let text = error.to_string();
-            format!("Unable to read {file}: {}", text.split(" (os").next().unwrap_or_default())
-        })?,
-        (None, None) => return Err("Must provide 'file' or 'data'".into()),
-        _ => return Err("'file' and 'data' are mutually exclusive".into()),
-    };
-    block::secrets::add(id, bytes);
-    Ok(())
+    let id = get("id").ok_or("Parameter 'id' is missing")?.to_owned();
+    let properties: Vec<_> =
+        pairs.into_iter().filter(|(name, _)| name != "qom-type" && name != "id").collect();
+    block::secrets::define(&id, &properties).map_err(|error| error.to_string())
 }
 
 /// Opens the image of an operand: a name, or a specification with `--image-opts`.

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use block::open::parse_cache;
+use block::node::DebugCommand;
 use block::{Error, NodeRef, OpenOptions, Preallocation};
-use qemu_compat::options::parse_opts;
 
 use super::numbers::{number, sized};
-use super::{Done, Failed, Session, open_named, open_spec, open_with, requests};
+use super::reopen::reopen;
+use super::{Done, Failed, Session, read_options, requests};
 
 /// Runs one command.
 pub fn run(session: &mut Session, name: &str, arguments: &[String]) -> Done {
@@ -30,54 +30,96 @@ pub fn run(session: &mut Session, name: &str, arguments: &[String]) -> Done {
         }
         _ => {}
     }
-    let Some(node) = session.node.clone() else {
+    if session.node.is_none() {
         eprintln!("no file open, try 'help open'");
         return Err(Failed);
-    };
+    }
+    // These must be the last to hold the node.
+    match name {
+        "close" | "c" => {
+            session.close();
+            return Ok(());
+        }
+        "reopen" => {
+            session.background.finish();
+            return reopen(session, arguments);
+        }
+        "aio_flush" => {
+            session.background.finish();
+            return Ok(());
+        }
+        _ => {}
+    }
+    let Some(node) = session.node.clone() else { return Err(Failed) };
     let writes =
         ["write", "w", "writev", "wv", "aio_write", "discard", "d", "aio_discard", "truncate", "t"];
     if writes.contains(&name) && !node.writable() {
         eprintln!("qemu-io: Block node is read-only");
         return Err(Failed);
     }
-    let done = run_on(session, &node, name, arguments);
-    if writes.contains(&name) && session.writethrough && done.is_ok() {
-        return node.flush().map_err(|error| complain("flush", &error));
+    if name.starts_with("aio_") {
+        let (name, arguments) = (name.to_owned(), arguments.to_vec());
+        return session.background.begin(move || run_on(&node, &name, &arguments));
     }
-    done
+    if ["break", "resume", "remove_break", "wait_break"].contains(&name) {
+        return breakpoint(session, &node, name, arguments);
+    }
+    run_on(&node, name, arguments)
 }
 
-fn run_on(session: &mut Session, node: &NodeRef, name: &str, arguments: &[String]) -> Done {
-    let node = node.clone();
+fn run_on(node: &NodeRef, name: &str, arguments: &[String]) -> Done {
     match name {
-        "close" | "c" => {
-            drop(node);
-            session.close();
-            Ok(())
-        }
-        "reopen" => {
-            drop(node);
-            reopen(session, arguments)
-        }
-        "read" | "r" => requests::read(&node, "read", arguments),
-        "readv" | "rv" | "aio_read" => requests::read(&node, name, arguments),
-        "write" | "w" => requests::write(&node, "write", arguments),
-        "writev" | "wv" => requests::write(&node, "writev", arguments),
-        "aio_write" => requests::write(&node, "aio_write", arguments),
-        "discard" | "d" => requests::discard(&node, "discard", arguments),
-        "aio_discard" => requests::discard(&node, "aio_discard", arguments),
-        // Requests of ours end before the next command begins.
-        "aio_flush" => Ok(()),
+        "read" | "r" => requests::read(node, "read", arguments),
+        "readv" | "rv" => requests::read(node, "readv", arguments),
+        "aio_read" => requests::read(node, name, arguments),
+        "write" | "w" => requests::write(node, "write", arguments),
+        "writev" | "wv" => requests::write(node, "writev", arguments),
+        "aio_write" => requests::write(node, "aio_write", arguments),
+        "discard" | "d" => requests::discard(node, "discard", arguments),
+        "aio_discard" => requests::discard(node, "aio_discard", arguments),
         "flush" | "f" => node.flush().map_err(|error| complain("flush", &error)),
-        "truncate" | "t" => truncate(&node, arguments),
+        "truncate" | "t" => truncate(node, arguments),
         "length" | "l" => {
             println!("{}", sized(node.size() as f64));
             Ok(())
         }
-        "info" | "i" => info(&node),
-        "alloc" => alloc(&node, arguments),
-        _ => map(&node),
+        "info" | "i" => info(node),
+        "alloc" => alloc(node, arguments),
+        _ => map(node),
     }
+}
+
+/// Stops requests at events of fault injection, and lets them go on.
+fn breakpoint(session: &mut Session, node: &NodeRef, name: &str, arguments: &[String]) -> Done {
+    let command = match (name, arguments) {
+        ("break", [event, tag]) => {
+            session.background.breakpoints_are_set();
+            DebugCommand::Break { event: event.clone(), tag: tag.clone() }
+        }
+        ("resume", [tag]) => DebugCommand::Resume { tag: tag.clone() },
+        ("remove_break", [tag]) => DebugCommand::Remove { tag: tag.clone() },
+        ("wait_break", [tag]) => {
+            let command = DebugCommand::IsStopped { tag: tag.clone() };
+            while !node.debug(&command).unwrap_or(true) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            return Ok(());
+        }
+        _ => {
+            eprintln!("bad argument count to {name}");
+            return Err(Failed);
+        }
+    };
+    let done = node.debug(&command).map(|_| ());
+    if name == "resume" {
+        // What goes on ends before the next command, if nothing else holds it up.
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    done.map_err(|error| match name {
+        "break" => complain("Could not set a breakpoint", &error),
+        "resume" => complain("Could not resume request", &error),
+        _ => complain(&format!("Could not remove breakpoint {}", arguments[0]), &error),
+    })
 }
 
 const NAMES: &[&str] = &[
@@ -87,6 +129,7 @@ const NAMES: &[&str] = &[
     "aio_write",
     "abort",
     "alloc",
+    "break",
     "close",
     "c",
     "discard",
@@ -107,10 +150,13 @@ const NAMES: &[&str] = &[
     "r",
     "readv",
     "rv",
+    "remove_break",
     "reopen",
+    "resume",
     "sigraise",
     "sleep",
     "truncate",
+    "wait_break",
     "t",
     "write",
     "w",
@@ -137,76 +183,35 @@ fn open(session: &mut Session, arguments: &[String]) -> Done {
             "-r" => mode.write = false,
             "-n" => mode.direct = true,
             "-U" => mode.force_share = true,
-            "-C" | "-k" | "-i" => return Err(unsupported(argument)),
+            "-C" => mode.copy_on_read = true,
+            "-s" => mode.snapshot = true,
+            "-k" | "-i" => return Err(unsupported(argument)),
             "-o" => spec = rest.next().cloned(),
-            "-s" => return Err(unsupported("-s")),
             name => file = Some(name.to_string()),
         }
     }
-    let opened = match (spec, file) {
-        (Some(spec), None) => open_spec(&spec, &mode),
-        (Some(spec), Some(file)) => {
-            let mut options = OpenOptions::new();
-            for (key, value) in parse_opts(&spec, None).unwrap_or_default() {
-                options.set(&key, value);
-            }
-            open_with(&file, options, &mode)
-        }
-        (None, Some(file)) => open_named(&file, None, &mode),
-        (None, None) => Err("can't open: no file given".into()),
+    let refuse = |text: String| {
+        eprintln!("qemu-io: {text}");
+        Failed
     };
-    match opened {
-        Ok(node) => {
-            session.node = Some(node);
-            session.mode = mode;
-            Ok(())
-        }
-        Err(text) => {
-            eprintln!("qemu-io: {text}");
-            Err(Failed)
-        }
+    if spec.is_none() && file.is_none() {
+        return Err(refuse("can't open: no file given".into()));
     }
+    let (spec, file) = match file {
+        Some(file) if session.image_opts && spec.is_none() => (Some(file), None),
+        file => (spec, file),
+    };
+    let options = spec.map_or_else(|| Ok(OpenOptions::new()), |spec| read_options(&spec));
+    let options = options.map_err(refuse)?;
+    session.node = Some(super::open(file.as_deref(), &options, &mode).map_err(refuse)?);
+    session.opened = (file, options);
+    session.mode = mode;
+    Ok(())
 }
 
 fn unsupported(option: &str) -> Failed {
     eprintln!("qemu-io: The option {option} is not supported");
     Failed
-}
-
-fn reopen(session: &mut Session, arguments: &[String]) -> Done {
-    let Some(node) = session.node.take() else { return Err(Failed) };
-    let mut mode = session.mode.clone();
-    let mut writethrough = session.writethrough;
-    let mut rest = arguments.iter();
-    while let Some(argument) = rest.next() {
-        match argument.as_str() {
-            "-r" => mode.write = false,
-            "-w" => mode.write = true,
-            "-c" => {
-                let cache = rest.next().map(String::as_str).unwrap_or_default();
-                let Some(through) = parse_cache(&mut mode, cache) else {
-                    eprintln!("qemu-io: Invalid cache option: {cache}");
-                    return Err(Failed);
-                };
-                writethrough = through;
-            }
-            other => return Err(unsupported(other)),
-        }
-    }
-    let (name, driver) = (node.filename(), node.driver());
-    drop(node);
-    match open_named(&name, Some(driver), &mode) {
-        Ok(node) => {
-            session.node = Some(node);
-            session.mode = mode;
-            session.writethrough = writethrough;
-            Ok(())
-        }
-        Err(text) => {
-            eprintln!("qemu-io: {text}");
-            Err(Failed)
-        }
-    }
 }
 
 fn sleep(arguments: &[String]) -> Done {
@@ -261,8 +266,13 @@ fn truncate(node: &NodeRef, arguments: &[String]) -> Done {
 
 fn info(node: &NodeRef) -> Done {
     println!("format name: {}", node.driver());
-    if let Some(file) = node.file() {
-        println!("format name: {}", file.driver());
+    // A protocol's name is said twice: as what it is and as what it reads from.
+    let is_format = block::formats::find(node.driver()).is_some();
+    if !is_format {
+        println!("format name: {}", node.driver());
+    }
+    if node.cluster_bytes().is_none() && !is_format && node.driver() != "file" {
+        return Ok(());
     }
     println!("cluster size: {}", sized(node.cluster_bytes().unwrap_or(0) as f64));
     println!("vm state offset: {}", sized(node.vm_state_offset().unwrap_or(0) as f64));
@@ -276,6 +286,9 @@ fn alloc(node: &NodeRef, arguments: &[String]) -> Done {
         _ => return Err(Failed),
     };
     let (mut at, end) = (offset as u64, (offset + length) as u64);
+    // What lies behind the end does not count.
+    let end = end.min(node.size()).max(at);
+    let length = end - at;
     let mut allocated = 0;
     while at < end {
         let extent = node.status(at, end - at).map_err(|error| {

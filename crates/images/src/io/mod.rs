@@ -1,7 +1,9 @@
 //! qemu-io: single requests on an image, for tests.
 
 mod commands;
+mod background;
 mod numbers;
+mod reopen;
 mod report;
 mod requests;
 
@@ -41,8 +43,12 @@ pub struct Session {
     node: Option<NodeRef>,
     /// How the image was opened, for `reopen`.
     mode: OpenMode,
-    /// Every write is followed by a flush, which is this tool's default.
-    writethrough: bool,
+    /// By which name and options.
+    opened: (Option<String>, OpenOptions),
+    /// Names on command lines are specifications.
+    image_opts: bool,
+    /// Requests that run beside the commands.
+    background: background::Background,
     quit: bool,
 }
 
@@ -95,17 +101,19 @@ fn start(name: &str, typed: &Typed) -> Result<Session, String> {
         make_object(object)?;
     }
     check_aio(typed, |mode| format!("Invalid aio option: {mode}"))?;
-    for option in ["copy-on-read", "trace", "snapshot", "misalign", "native-aio"] {
+    for option in ["trace", "misalign", "native-aio"] {
         if typed.has(option) {
             return Err(format!("The option --{option} is not supported"));
         }
     }
-    let (mode, writethrough) = mode(typed)?;
+    let mode = mode(typed)?;
     let mut session = Session {
         name: name.to_string(),
         node: None,
         mode: mode.clone(),
-        writethrough,
+        opened: (None, OpenOptions::new()),
+        image_opts: typed.has("image-opts"),
+        background: background::Background::default(),
         quit: false,
     };
     match typed.operands.as_slice() {
@@ -114,29 +122,37 @@ fn start(name: &str, typed: &Typed) -> Result<Session, String> {
             if typed.has("image-opts") && typed.has("format") {
                 return Err("--image-opts and -f are mutually exclusive".into());
             }
-            let opened = if typed.has("image-opts") {
-                open_spec(file, &mode)
+            let (name, options) = if typed.has("image-opts") {
+                (None, read_options(file)?)
             } else {
-                open_named(file, typed.value("format"), &mode)
+                let mut options = OpenOptions::new();
+                if let Some(format) = typed.value("format") {
+                    options.set("driver", format);
+                }
+                (Some(file.clone()), options)
             };
-            session.node = Some(opened?);
+            session.node = Some(open(name.as_deref(), &options, &mode)?);
+            session.opened = (name, options);
         }
         _ => return Err("Only one file can be opened".into()),
     }
     Ok(session)
 }
 
-fn mode(typed: &Typed) -> Result<(OpenMode, bool), String> {
-    let mut writethrough = true;
+fn mode(typed: &Typed) -> Result<OpenMode, String> {
     let mut mode = OpenMode {
         write: !typed.has("read-only"),
         unmap: true,
         force_share: typed.has("force-share"),
         direct: typed.has("nocache"),
+        copy_on_read: typed.has("copy-on-read"),
+        snapshot: typed.has("snapshot"),
+        // This tool's default.
+        write_through: true,
         ..OpenMode::default()
     };
     if let Some(cache) = typed.value("cache") {
-        writethrough = parse_cache(&mut mode, cache)
+        mode.write_through = parse_cache(&mut mode, cache)
             .ok_or_else(|| format!("invalid cache option: {cache}"))?;
     }
     match typed.value("discard") {
@@ -144,23 +160,14 @@ fn mode(typed: &Typed) -> Result<(OpenMode, bool), String> {
         Some("ignore" | "off") => mode.unmap = false,
         Some(other) => return Err(format!("Invalid discard option: {other}")),
     }
-    Ok((mode, writethrough))
+    Ok(mode)
 }
 
-/// Opens an image by name.
-fn open_named(file: &str, format: Option<&str>, mode: &OpenMode) -> Result<NodeRef, String> {
-    let mut options = OpenOptions::new();
-    if let Some(format) = format {
-        options.set("driver", format);
-    }
-    open_with(file, options, mode)
-}
-
-/// Opens an image by name, with further options.
-fn open_with(file: &str, options: OpenOptions, mode: &OpenMode) -> Result<NodeRef, String> {
-    let format = options.text("driver").map(str::to_string);
-    let format = format.as_deref();
-    warn_guess(block::open::open(Some(file), options, mode), format, file, mode)
+/// Opens an image by name, by options or by both.
+fn open(name: Option<&str>, options: &OpenOptions, mode: &OpenMode) -> Result<NodeRef, String> {
+    let opened = block::open::open(name, options.clone(), mode);
+    let Some(file) = name else { return opened.map_err(|error| format!("can't open: {error}")) };
+    warn_guess(opened, options.text("driver"), file, mode)
         .map_err(|error| format!("can't open device {file}: {error}"))
 }
 
@@ -182,14 +189,14 @@ fn warn_guess(
     opened
 }
 
-/// Opens an image by a specification.
-fn open_spec(spec: &str, mode: &OpenMode) -> Result<NodeRef, String> {
+/// The options of a specification.
+fn read_options(spec: &str) -> Result<OpenOptions, String> {
     let pairs = parse_opts(spec, None).map_err(|error| error.to_string())?;
     let mut options = OpenOptions::new();
     for (key, value) in pairs {
         options.set(&key, value);
     }
-    block::open::open(None, options, mode).map_err(|error| format!("can't open: {error}"))
+    Ok(options)
 }
 
 impl Session {
@@ -236,6 +243,7 @@ impl Session {
     }
 
     fn close(&mut self) {
+        self.background.finish();
         // Closing writes what is buffered and stores bitmaps.
         self.node = None;
     }

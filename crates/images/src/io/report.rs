@@ -12,9 +12,9 @@ pub fn print(verb: &str, took: Duration, offset: i64, wanted: i64, done: i64, co
         println!("{done},1,{},{:.3},{:.3}", time(seconds, true), rate(done as f64), rate(1.0));
         return;
     }
-    println!("{verb} {done}/{wanted} bytes at offset {offset}");
+    // One call, so that the lines of requests that run beside each other do not mix.
     println!(
-        "{}, 1 ops; {} ({}/sec and {:.4} ops/sec)",
+        "{verb} {done}/{wanted} bytes at offset {offset}\n{}, 1 ops; {} ({}/sec and {:.4} ops/sec)",
         sized(done as f64),
         time(seconds, false),
         sized(rate(done as f64)),

@@ -6,7 +6,7 @@ use pbkdf2::pbkdf2_hmac;
 use sha1::{Digest, Sha1};
 use sha2::{Sha256, Sha512};
 
-use super::xts::{SECTOR_BYTES, Xts};
+use super::cipher::{Cipher, SECTOR_BYTES, Scheme};
 use crate::error::{Error, Result};
 use crate::node::Node;
 
@@ -25,6 +25,16 @@ const MATERIAL_SECTORS: u32 = 8;
 /// Larger keys and more stripes are refused.
 const KEY_BYTES_MAX: u32 = 64;
 const STRIPES_MAX: u32 = 10_000;
+
+/// Erased key material is overwritten this often.
+const ERASE_PASSES: usize = 3;
+
+/// What a new header is to be.
+pub struct Wanted {
+    pub scheme: Scheme,
+    pub key_bytes: u32,
+    pub hash: Hash,
+}
 
 /// The hash functions of LUKS headers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -96,7 +106,9 @@ pub struct Slot {
 /// The header.
 #[derive(Clone, Debug)]
 pub struct Header {
-    pub cipher_mode: String,
+    /// Where in the file it begins.
+    base: u64,
+    pub scheme: Scheme,
     pub hash: Hash,
     pub payload_sectors: u32,
     pub key_bytes: u32,
@@ -126,9 +138,10 @@ fn random(bytes: usize) -> Result<Vec<u8>> {
 }
 
 impl Header {
-    pub fn read(file: &dyn Node) -> Result<Self> {
+    /// Reads the header that begins at `base`.
+    pub fn read(file: &dyn Node, base: u64) -> Result<Self> {
         let mut bytes = vec![0; HEADER_BYTES];
-        file.read_at(&mut bytes, 0)?;
+        file.read_at(&mut bytes, base)?;
         if &bytes[..6] != MAGIC {
             return Err(Error::invalid("Volume is not in LUKS format"));
         }
@@ -142,13 +155,12 @@ impl Header {
         let hash = Hash::parse(&hash_name).ok_or_else(|| {
             Error::unsupported(format!("Hash algorithm '{hash_name}' is not supported"))
         })?;
-        if cipher != "aes" || cipher_mode != "xts-plain64" {
-            return Err(Error::unsupported(format!(
-                "Cipher '{cipher}-{cipher_mode}' is not supported"
-            )));
-        }
+        let scheme = Scheme::parse(&cipher_mode).filter(|_| cipher == "aes").ok_or_else(|| {
+            Error::unsupported(format!("Cipher '{cipher}-{cipher_mode}' is not supported"))
+        })?;
         let header = Self {
-            cipher_mode,
+            base,
+            scheme,
             hash,
             payload_sectors: be32(&bytes, 104),
             key_bytes: be32(&bytes, 108),
@@ -178,23 +190,47 @@ impl Header {
 
     /// The master key, if the passphrase opens any slot.
     pub fn unlock(&self, file: &dyn Node, passphrase: &[u8]) -> Result<Vec<u8>> {
-        for slot in self.slots.iter().filter(|slot| slot.active) {
-            let key_bytes = self.key_bytes as usize;
-            let mut slot_key = vec![0; key_bytes];
-            self.hash.derive(passphrase, &slot.salt, slot.iterations, &mut slot_key);
-            let split_bytes = key_bytes * slot.stripes as usize;
-            let mut split = vec![0; split_bytes.next_multiple_of(SECTOR_BYTES)];
-            file.read_at(&mut split, u64::from(slot.offset_sectors) * SECTOR_BYTES as u64)?;
-            Xts::new(&slot_key)?.decrypt(&mut split, 0);
-            let key = self.merge(&split[..split_bytes], key_bytes);
-            let mut digest = vec![0; DIGEST_BYTES];
-            self.hash.derive(&key, &self.digest_salt, self.digest_iterations, &mut digest);
-            if digest == self.digest {
+        for number in 0..self.slots.len() {
+            if let Some(key) = self.unlock_slot(file, number, passphrase)? {
                 return Ok(key);
             }
         }
         Err(Error::Os(rustix::io::Errno::PERM)
             .during_text("Invalid password, cannot unlock any keyslot".into()))
+    }
+
+    /// The master key, if the passphrase opens this slot.
+    pub fn unlock_slot(
+        &self,
+        file: &dyn Node,
+        number: usize,
+        passphrase: &[u8],
+    ) -> Result<Option<Vec<u8>>> {
+        let slot = &self.slots[number];
+        if !slot.active {
+            return Ok(None);
+        }
+        let key_bytes = self.key_bytes as usize;
+        let mut slot_key = vec![0; key_bytes];
+        self.hash.derive(passphrase, &slot.salt, slot.iterations, &mut slot_key);
+        let split_bytes = key_bytes * slot.stripes as usize;
+        let mut split = vec![0; split_bytes.next_multiple_of(SECTOR_BYTES)];
+        file.read_at(&mut split, self.material(slot))?;
+        Cipher::new(self.scheme, &slot_key)?.decrypt(&mut split, 0);
+        let key = self.merge(&split[..split_bytes], key_bytes);
+        let mut digest = vec![0; DIGEST_BYTES];
+        self.hash.derive(&key, &self.digest_salt, self.digest_iterations, &mut digest);
+        Ok((digest == self.digest).then_some(key))
+    }
+
+    /// Where a slot's key material lies.
+    fn material(&self, slot: &Slot) -> u64 {
+        self.base + u64::from(slot.offset_sectors) * SECTOR_BYTES as u64
+    }
+
+    /// The header's bytes with all slots.
+    pub fn bytes(&self) -> u64 {
+        u64::from(self.payload_sectors) * SECTOR_BYTES as u64
     }
 
     fn merge(&self, split: &[u8], key_bytes: usize) -> Vec<u8> {
@@ -221,60 +257,100 @@ impl Header {
         Ok(out)
     }
 
-    /// Makes a header with one passphrase and writes it with its key material.
-    pub fn create(
-        file: &dyn Node,
-        passphrase: &[u8],
-        key_bytes: u32,
-        hash: Hash,
-        iteration_ms: u64,
-    ) -> Result<Self> {
-        let iterations = iterations_for(hash, iteration_ms);
-        let key = random(key_bytes as usize)?;
-        let digest_salt = random(SALT_BYTES)?;
-        let digest_iterations = (iterations / 8).max(ITERATIONS_MIN);
-        let mut digest = vec![0; DIGEST_BYTES];
-        hash.derive(&key, &digest_salt, digest_iterations, &mut digest);
-        let slot_sectors = (key_bytes * STRIPES).div_ceil(SECTOR_BYTES as u32).next_multiple_of(8);
+    /// What a header with one passphrase would be. [`Self::create`] makes it.
+    pub fn plan(base: u64, wanted: &Wanted) -> Result<Self> {
+        let slot_sectors =
+            (wanted.key_bytes * STRIPES).div_ceil(SECTOR_BYTES as u32).next_multiple_of(8);
         let id = crate::formats::unique_id();
         let hex: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
         let uuid = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-");
-        let mut slots = Vec::new();
-        for number in 0..SLOTS as u32 {
-            slots.push(Slot {
-                active: number == 0,
-                iterations: if number == 0 { iterations } else { 0 },
-                salt: if number == 0 { random(SALT_BYTES)? } else { vec![0; SALT_BYTES] },
-                offset_sectors: MATERIAL_SECTORS + number * slot_sectors,
-                stripes: STRIPES,
-            });
-        }
-        let header = Self {
-            cipher_mode: "xts-plain64".into(),
-            hash,
+        let slots = (0..SLOTS as u32).map(|number| Slot {
+            active: false,
+            iterations: 0,
+            salt: vec![0; SALT_BYTES],
+            offset_sectors: MATERIAL_SECTORS + number * slot_sectors,
+            stripes: STRIPES,
+        });
+        Ok(Self {
+            base,
+            scheme: wanted.scheme,
+            hash: wanted.hash,
             payload_sectors: MATERIAL_SECTORS + SLOTS as u32 * slot_sectors,
-            key_bytes,
-            digest,
-            digest_salt,
-            digest_iterations,
+            key_bytes: wanted.key_bytes,
+            digest: vec![0; DIGEST_BYTES],
+            digest_salt: random(SALT_BYTES)?,
+            digest_iterations: ITERATIONS_MIN,
             uuid,
-            slots,
-        };
-        let slot = &header.slots[0];
-        let mut slot_key = vec![0; key_bytes as usize];
-        hash.derive(passphrase, &slot.salt, slot.iterations, &mut slot_key);
-        let mut split = header.split(&key)?;
+            slots: slots.collect(),
+        })
+    }
+
+    /// Writes a planned header, with a new master key behind one passphrase.
+    pub fn create(&mut self, file: &dyn Node, passphrase: &[u8], milliseconds: u64) -> Result<()> {
+        let iterations = iterations_for(self.hash, milliseconds);
+        let key = random(self.key_bytes as usize)?;
+        self.digest_iterations = (iterations / 8).max(ITERATIONS_MIN);
+        self.hash.derive(&key, &self.digest_salt, self.digest_iterations, &mut self.digest);
+        self.fill_slot(file, 0, &key, passphrase, iterations)
+    }
+
+    /// Puts the master key behind a passphrase into a slot.
+    pub fn store_key(
+        &mut self,
+        file: &dyn Node,
+        number: usize,
+        key: &[u8],
+        passphrase: &[u8],
+        milliseconds: u64,
+    ) -> Result<()> {
+        let iterations = iterations_for(self.hash, milliseconds);
+        self.fill_slot(file, number, key, passphrase, iterations)
+    }
+
+    fn fill_slot(
+        &mut self,
+        file: &dyn Node,
+        number: usize,
+        key: &[u8],
+        passphrase: &[u8],
+        iterations: u32,
+    ) -> Result<()> {
+        let mut slot = self.slots[number].clone();
+        slot.active = true;
+        slot.iterations = iterations;
+        slot.salt = random(SALT_BYTES)?;
+        slot.stripes = STRIPES;
+        let mut slot_key = vec![0; key.len()];
+        self.hash.derive(passphrase, &slot.salt, iterations, &mut slot_key);
+        let mut split = self.split(key)?;
         split.resize(split.len().next_multiple_of(SECTOR_BYTES), 0);
-        Xts::new(&slot_key)?.encrypt(&mut split, 0);
-        file.write_at(&split, u64::from(slot.offset_sectors) * SECTOR_BYTES as u64)?;
-        file.write_at(&header.encode(), 0)?;
-        Ok(header)
+        Cipher::new(self.scheme, &slot_key)?.encrypt(&mut split, 0);
+        // The material is in place before the header says that it is.
+        file.write_at(&split, self.material(&slot))?;
+        self.slots[number] = slot;
+        file.write_at(&self.encode(), self.base)
+    }
+
+    /// Makes a slot's key unreadable: the header forgets it, and its material is overwritten.
+    pub fn erase_slot(&mut self, file: &dyn Node, number: usize) -> Result<()> {
+        let slot = &mut self.slots[number];
+        slot.active = false;
+        slot.iterations = 0;
+        slot.salt.fill(0);
+        let bytes = self.key_bytes as usize * STRIPES as usize;
+        file.write_at(&self.encode(), self.base)?;
+        let material = self.material(&self.slots[number]);
+        for _ in 0..ERASE_PASSES {
+            file.write_at(&random(bytes.next_multiple_of(SECTOR_BYTES))?, material)?;
+            file.flush()?;
+        }
+        Ok(())
     }
 
     fn encode(&self) -> Vec<u8> {
         let mut bytes = MAGIC.to_vec();
         bytes.extend(1u16.to_be_bytes());
-        for (name, end) in [("aes", 40), (self.cipher_mode.as_str(), 72), (self.hash.name(), 104)] {
+        for (name, end) in [("aes", 40), (&self.scheme.name(), 72), (self.hash.name(), 104)] {
             bytes.extend(name.as_bytes());
             bytes.resize(end, 0);
         }

@@ -2,13 +2,13 @@
 //!
 //! `-object secret,id=s,data=... -blockdev driver=luks,key-secret=s,file.driver=file,file.filename=x`
 
-mod header;
-mod xts;
+pub(in crate::formats) mod header;
+pub(crate) mod cipher;
+pub(in crate::formats) mod keys;
 
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use serde_json::{Map, Value, json};
 
 use super::{Format, Measure};
 use crate::error::{Error, Result};
@@ -17,8 +17,8 @@ use crate::node::{Extent, Node, NodeRef, Preallocation};
 use crate::open::{OpenContext, OpenMode, create_protocol, open_created};
 use crate::options::{CreateOptions, OpenOptions, OptionKind, OptionSpec};
 use crate::secrets;
-use header::{Hash, Header, MAGIC};
-use xts::{SECTOR_BYTES, Xts};
+use cipher::{Cipher, SECTOR_BYTES};
+use header::{Header, MAGIC};
 
 /// The table row.
 pub const FORMAT: Format = Format {
@@ -27,7 +27,7 @@ pub const FORMAT: Format = Format {
     open,
     create: Some(create),
     create_options: CREATE_OPTIONS,
-    amend_options: &[],
+    amend_options: keys::AMEND_OPTIONS,
     backing: false,
     measure: Some(measure),
 };
@@ -52,8 +52,6 @@ const CREATE_OPTIONS: &[OptionSpec] = &[
     ),
 ];
 
-/// What the passphrase's derivation takes unless told otherwise.
-const ITERATION_MS: u64 = 2000;
 /// Header and slots for keys of 64 bytes.
 const PAYLOAD_BYTES_AES256: u64 = 4040 * 512;
 /// Writes are encrypted in pieces of this size, which stay in a core's cache.
@@ -61,9 +59,11 @@ const PIECE_BYTES: usize = 256 << 10;
 
 struct Luks {
     file: NodeRef,
-    header: Header,
+    header: Mutex<Header>,
+    /// What opened the image.
+    secret: Option<String>,
     /// Missing when only metadata is wanted.
-    cipher: Option<Xts>,
+    cipher: Option<Cipher>,
     payload: u64,
     writable: bool,
     /// Orders read-modify-write of partial sectors.
@@ -76,14 +76,16 @@ fn open(
     mode: &OpenMode,
     _context: &OpenContext,
 ) -> Result<NodeRef> {
-    let header = Header::read(&*file)?;
+    let header = Header::read(&*file, 0)?;
     let secret = options.take_text("key-secret");
-    let cipher = match secret {
-        None if mode.no_data => None,
+    let cipher = match &secret {
+        _ if mode.no_data => None,
         None => {
             return Err(Error::invalid("Parameter 'key-secret' is required for cipher"));
         }
-        Some(id) => Some(Xts::new(&header.unlock(&*file, &secrets::get(&id)?)?)?),
+        Some(id) => {
+            Some(Cipher::new(header.scheme, &header.unlock(&*file, &secrets::get(id)?)?)?)
+        }
     };
     let payload = u64::from(header.payload_sectors) * SECTOR_BYTES as u64;
     if payload > file.size() {
@@ -91,7 +93,8 @@ fn open(
     }
     Ok(Arc::new(Luks {
         file,
-        header,
+        header: Mutex::new(header),
+        secret,
         cipher,
         payload,
         writable: mode.write,
@@ -100,35 +103,11 @@ fn open(
 }
 
 fn create(filename: &str, options: &CreateOptions, _context: &OpenContext) -> Result<()> {
-    let secret = options
-        .text("key-secret")
-        .ok_or_else(|| Error::invalid("Parameter 'key-secret' is required for cipher"))?;
-    let passphrase = secrets::get(secret)?;
-    let key_bytes = match options.text("cipher-alg") {
-        None | Some("aes-256") => 64,
-        Some("aes-128") => 32,
-        Some(other) => {
-            return Err(Error::unsupported(format!("Cipher algorithm '{other}' is not supported")));
-        }
-    };
-    for (name, only) in [("cipher-mode", "xts"), ("ivgen-alg", "plain64")] {
-        if let Some(other) = options.text(name).filter(|value| *value != only) {
-            return Err(Error::unsupported(format!("{name} '{other}' is not supported")));
-        }
-    }
-    if options.text("ivgen-hash-alg").is_some() {
-        return Err(Error::unsupported("ivgen-hash-alg has no meaning for plain64"));
-    }
-    let hash_name = options.text("hash-alg").unwrap_or("sha256");
-    let hash = Hash::parse(hash_name).ok_or_else(|| {
-        Error::unsupported(format!("Hash algorithm '{hash_name}' is not supported"))
-    })?;
-    let time = options.number("iter-time")?.unwrap_or(ITERATION_MS);
+    let new = keys::NewKeys::take(options, "")?;
     let size = options.size("size")?.unwrap_or(0).next_multiple_of(512);
     create_protocol(filename, &CreateOptions::new())?;
     let file = open_created(filename)?;
-    let header = Header::create(&*file, &passphrase, key_bytes, hash, time)?;
-    let payload = u64::from(header.payload_sectors) * SECTOR_BYTES as u64;
+    let payload = new.create(&*file, 0)?;
     file.resize(payload + size, options.preallocation()?)?;
     file.flush()
 }
@@ -143,7 +122,7 @@ fn measure(options: &CreateOptions, source: Option<&NodeRef>) -> Result<Measure>
 }
 
 impl Luks {
-    fn cipher(&self) -> Result<&Xts> {
+    fn cipher(&self) -> Result<&Cipher> {
         self.cipher
             .as_ref()
             .ok_or_else(|| Error::invalid("The image is locked: its key is not known"))
@@ -245,31 +224,18 @@ impl Node for Luks {
     }
 
     fn info(&self) -> Result<ImageInfo> {
-        let slots = self.header.slots.iter().map(|slot| {
-            let offset = u64::from(slot.offset_sectors) * SECTOR_BYTES as u64;
-            if slot.active {
-                json!({"active": true, "key-offset": offset, "iters": slot.iterations, "stripes": slot.stripes})
-            } else {
-                json!({"active": false, "key-offset": offset})
-            }
-        });
-        let mut data = Map::new();
-        data.insert(
-            "cipher-alg".into(),
-            Value::from(if self.header.key_bytes == 64 { "aes-256" } else { "aes-128" }),
-        );
-        data.insert("cipher-mode".into(), Value::from("xts"));
-        data.insert("ivgen-alg".into(), Value::from("plain64"));
-        data.insert("hash-alg".into(), Value::from(self.header.hash.name()));
-        data.insert("detached-header".into(), Value::from(false));
-        data.insert("payload-offset".into(), Value::from(self.payload));
-        data.insert("master-key-iters".into(), Value::from(self.header.digest_iterations));
-        data.insert("uuid".into(), Value::from(self.header.uuid.clone()));
-        data.insert("slots".into(), Value::Array(slots.collect()));
+        let data = keys::describe(&self.header.lock(), true);
         Ok(ImageInfo {
             encrypted: true,
             specific: Some(Specific { kind: "luks", data }),
             ..ImageInfo::default()
         })
+    }
+
+    fn amend(&self, options: &CreateOptions, force: bool) -> Result<()> {
+        let change = keys::Change::take(options, "")?;
+        let mut header = self.header.lock();
+        change.apply(&mut header, &*self.file, self.secret.as_deref(), force)?;
+        self.file.flush()
     }
 }

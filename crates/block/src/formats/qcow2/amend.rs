@@ -1,7 +1,9 @@
 //! Changing creation options of an existing image.
 
 use super::Qcow2;
-use super::geometry::{COMPRESSED, Entry, Geometry, Kind, OFFSET_MASK};
+use super::geometry::{COMPRESSED, COPIED, Entry, Geometry, Kind, OFFSET_MASK, ZERO};
+use super::metadata::Metadata;
+use super::snapshots::snapshot_l1;
 use super::header::{AUTOCLEAR_DATA_FILE_RAW, Compression, LAZY_REFCOUNTS};
 use crate::error::{Error, Result};
 use crate::node::{Node, Preallocation, write_zeros};
@@ -79,9 +81,9 @@ pub(super) fn change_backing(
     state.meta.file.flush()
 }
 
-pub(super) fn amend(image: &Qcow2, options: &CreateOptions) -> Result<()> {
+pub(super) fn amend(image: &Qcow2, options: &CreateOptions, force: bool) -> Result<()> {
     if options.names().any(|name| name.starts_with("encrypt.")) {
-        return Err(Error::invalid("No encryption in image header"));
+        image.amend_keys(options, force)?;
     }
     let old_version = image.state.lock().meta.header.version;
     let version = match options.text("compat") {
@@ -221,6 +223,7 @@ fn downgrade(image: &Qcow2) -> Result<()> {
         state.meta.flush()?;
     }
     expand_zeros(image, &geometry)?;
+    expand_in_snapshots(image, &geometry)?;
     let mut state = image.state.lock();
     state.meta.flush()?;
     let header = &mut state.meta.header;
@@ -258,6 +261,61 @@ fn expand_zeros(image: &Qcow2, geometry: &Geometry) -> Result<()> {
             }
         }
         at += run.length;
+    }
+    Ok(())
+}
+
+/// The same in the tables of snapshots, in place: all who share a table see the same zeros.
+fn expand_in_snapshots(image: &Qcow2, geometry: &Geometry) -> Result<()> {
+    let mut guard = image.state.lock();
+    let state = &mut *guard;
+    state.meta.flush()?;
+    let backed = image.backing().is_some();
+    let mut seen = std::collections::HashSet::new();
+    for row in state.snapshots.clone() {
+        for entry in snapshot_l1(&state.meta, &row)? {
+            let table = entry & OFFSET_MASK;
+            if table != 0 && seen.insert(table) {
+                expand_table(image, &mut state.meta, geometry, table, backed)?;
+            }
+        }
+    }
+    state.meta.flush()
+}
+
+fn expand_table(
+    image: &Qcow2,
+    meta: &mut Metadata,
+    geometry: &Geometry,
+    table: u64,
+    backed: bool,
+) -> Result<()> {
+    let users = meta.refcount(table >> geometry.cluster_bits)?;
+    let alone = if users == 1 { COPIED } else { 0 };
+    for index in 0..1usize << geometry.l2_bits {
+        let slot = meta.l2_slot(table)?;
+        let entry = meta.entry(slot, index);
+        if entry.word & COMPRESSED != 0 || entry.word & ZERO == 0 {
+            continue;
+        }
+        let old = entry.word & OFFSET_MASK;
+        let word = if old != 0 {
+            write_zeros(&*image.file, old, geometry.cluster)?;
+            entry.word & !ZERO
+        } else if backed {
+            let place = meta.allocate(geometry.cluster)?;
+            for _ in 1..users {
+                meta.change_refcounts(place, geometry.cluster, false)?;
+            }
+            write_zeros(&*image.file, place, geometry.cluster)?;
+            meta.note_touched(place + geometry.cluster);
+            place | alone
+        } else {
+            0
+        };
+        meta.new_data = true;
+        let slot = meta.l2_slot(table)?;
+        meta.set_entry(slot, index, Entry { word, bitmap: 0 });
     }
     Ok(())
 }

@@ -2,7 +2,9 @@
 
 use rustix::io::Errno;
 
-use super::Qcow2;
+use super::{Qcow2, crypt};
+use super::open::open_image;
+use crate::formats::luks::keys;
 use super::geometry::{COPIED, Entry, Geometry};
 use super::header::{AUTOCLEAR_DATA_FILE_RAW, Compression, Header, LAZY_REFCOUNTS, incompatible};
 use super::metadata::put_refcount;
@@ -80,15 +82,12 @@ struct Plan {
     header: Header,
     size: u64,
     preallocation: Preallocation,
+    crypt_method: u32,
 }
 
 impl Plan {
     fn new(options: &CreateOptions) -> Result<Self> {
-        for name in ["encryption", "encrypt.format"] {
-            if options.non_empty(name).is_some_and(|value| value != "off") {
-                return Err(Error::unsupported("Encrypted qcow2 images are not supported"));
-            }
-        }
+        let crypt_method = crypt::wanted(options)?;
         let version = version(options)?;
         let extended = options.bool("extended_l2")?.unwrap_or(false);
         let cluster = cluster_size(options, extended)?;
@@ -124,7 +123,8 @@ impl Plan {
             version,
             cluster_bits: cluster.trailing_zeros(),
             size: 0,
-            crypt_method: 0,
+            // LUKS is entered when its header is in place.
+            crypt_method: if crypt_method == crypt::METHOD_LUKS { 0 } else { crypt_method },
             l1_entries: 0,
             l1_offset: 0,
             refcount_table_offset: cluster,
@@ -147,7 +147,7 @@ impl Plan {
             unknown_fields: Vec::new(),
             unknown_extensions: Vec::new(),
         };
-        Ok(Self { header, size, preallocation })
+        Ok(Self { header, size, preallocation, crypt_method })
     }
 }
 
@@ -156,7 +156,7 @@ fn version(options: &CreateOptions) -> Result<u32> {
         None | Some("1.1" | "v3") => Ok(3),
         Some("0.10" | "v2") => Ok(2),
         Some(other) => Err(Error::invalid(format!(
-            "Invalid parameter '{other}'\nAccepted values are 'v2', 'v3'"
+            "Parameter 'version' does not accept value '{other}'"
         ))),
     }
 }
@@ -195,7 +195,7 @@ fn compression(options: &CreateOptions, version: u32) -> Result<Compression> {
         Some("zstd") => Compression::Zstd,
         Some(other) => {
             return Err(Error::invalid(format!(
-                "Invalid parameter '{other}'\nAccepted values are 'zlib', 'zstd'"
+                "Parameter 'compression-type' does not accept value '{other}'"
             )));
         }
     };
@@ -227,6 +227,12 @@ fn check_data_file(version: u32, has_backing: bool, has_file: bool, raw: bool) -
 /// Makes an image.
 pub fn create(filename: &str, options: &CreateOptions, _context: &OpenContext) -> Result<()> {
     let plan = Plan::new(options)?;
+    match plan.crypt_method {
+        crypt::METHOD_AES => crypt::check_aes(options)?,
+        // Mistakes in the options show before anything is made.
+        crypt::METHOD_LUKS => _ = keys::NewKeys::take(options, "encrypt.")?,
+        _ => {}
+    }
     let mut file_options = CreateOptions::new();
     for name in ["nocow", "extent_size_hint"] {
         if let Some(value) = options.text(name) {
@@ -240,8 +246,13 @@ pub fn create(filename: &str, options: &CreateOptions, _context: &OpenContext) -
     }
     let file = open_created(filename)?;
     write_empty(&*file, &plan.header)?;
-    let mode = OpenMode { write: true, no_backing: true, unmap: false, ..OpenMode::default() };
+    let mode = OpenMode { write: true, no_backing: true, no_data: true, ..OpenMode::default() };
     drop(file);
+    if plan.crypt_method == crypt::METHOD_LUKS {
+        let file = open_created(filename)?;
+        let image = open_image(file, &mut OpenOptions::new(), &mode)?;
+        crypt::prepare(&image, options)?;
+    }
     let image = crate::open::open(Some(filename), driver_options(), &mode)?;
     if plan.size > 0 {
         image.resize(plan.size, plan.preallocation)?;
@@ -358,7 +369,7 @@ pub fn measure(options: &CreateOptions, source: Option<&NodeRef>) -> Result<Meas
     let size = source.map_or(plan.size, |source| source.size()).next_multiple_of(cluster);
     if geometry.l1_entries_for(size) * 8 > super::header::L1_BYTES_MAX {
         return Err(Error::invalid(
-            "The image size is too large for file format 'qcow2' (try using a larger cluster size)",
+            "The image size is too large (try using a larger cluster size)",
         ));
     }
     let full = metadata_bytes(&geometry, size) + size;

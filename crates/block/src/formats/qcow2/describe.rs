@@ -23,6 +23,9 @@ pub(super) fn describe(image: &Qcow2) -> ImageInfo {
         data.insert("lazy-refcounts".into(), Value::from(header.compatible & LAZY_REFCOUNTS != 0));
     }
     data.insert("refcount-bits".into(), Value::from(1u64 << header.refcount_order));
+    if let Some(crypt) = &image.crypt {
+        data.insert("encrypt".into(), Value::Object(crypt.describe()));
+    }
     if v3 {
         let corrupt = header.incompatible & incompatible::CORRUPT != 0;
         data.insert("corrupt".into(), Value::from(corrupt));

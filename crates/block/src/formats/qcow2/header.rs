@@ -435,7 +435,7 @@ impl Header {
             data[8..].copy_from_slice(&length.to_be_bytes());
             put(bytes, EXT_CRYPTO, &data);
         }
-        if self.version >= 3 {
+        if self.version >= 3 && 1 << self.cluster_bits >= FEATURE_TABLE_CLUSTER_MIN {
             put(bytes, EXT_FEATURES, &feature_table());
         }
         if let Some(bitmaps) = self.bitmaps {
@@ -461,6 +461,9 @@ impl Header {
         self.has_data_file() && self.autoclear & AUTOCLEAR_DATA_FILE_RAW != 0
     }
 }
+
+/// With smaller clusters there is no room for the names of features.
+const FEATURE_TABLE_CLUSTER_MIN: u32 = 4096;
 
 /// Names for readers that do not know a feature: kind, bit, name.
 const FEATURES: [(u8, u8, &str); 8] = [

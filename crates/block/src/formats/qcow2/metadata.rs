@@ -72,6 +72,8 @@ pub struct Metadata {
     pub untouched_from: u64,
     /// Freed data gives space back to the host.
     pub discards: bool,
+    /// Damage was reported once.
+    pub(super) corrupt_said: bool,
     /// The image is being made or repaired: no order is needed.
     pub unordered: bool,
 }
@@ -101,6 +103,7 @@ impl Metadata {
             new_data: false,
             untouched_from,
             discards: false,
+            corrupt_said: false,
             unordered: false,
             header,
         })

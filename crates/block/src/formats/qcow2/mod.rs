@@ -13,6 +13,7 @@ mod read;
 mod write;
 mod zero;
 mod compress;
+mod crypt;
 mod snapshots;
 mod bitmaps;
 mod check;
@@ -36,6 +37,7 @@ use crate::info::{CheckReport, Fix, ImageInfo};
 use crate::node::{Compressing, Extent, HostRange, Node, NodeRef, Preallocation, Zeroing};
 use crate::options::CreateOptions;
 use crate::snapshots::Snapshots;
+use super::luks::cipher::SECTOR_BYTES;
 
 use geometry::Geometry;
 use header::Compression;
@@ -68,6 +70,8 @@ pub struct Qcow2 {
     compression: Compression,
     writable: bool,
     discard_frees: bool,
+    /// For images with encrypted guest data.
+    crypt: Option<Arc<crypt::Crypt>>,
     // Runtime dependencies
     file: NodeRef,
     data_file: Option<NodeRef>,
@@ -76,6 +80,8 @@ pub struct Qcow2 {
     size: AtomicU64,
     state: Mutex<State>,
     landed: Condvar,
+    /// Orders read-modify-write of partial sectors of encrypted images.
+    partial: Mutex<()>,
     /// The last compressed cluster that was read: host offset and contents.
     unpacked: Mutex<Option<(u64, Arc<Vec<u8>>)>>,
 }
@@ -176,11 +182,18 @@ impl Node for Qcow2 {
 
     fn write_at(&self, data: &[u8], offset: u64) -> Result<()> {
         self.must_be_writable()?;
+        let whole = |bytes: u64| bytes.is_multiple_of(SECTOR_BYTES as u64);
+        if self.crypt.is_some() && !(whole(offset) && whole(data.len() as u64)) {
+            return self.write_partial(data, offset);
+        }
         self.write(data, offset)
     }
 
     fn copy_from(&self, source: &HostRange<'_>, offset: u64) -> Result<()> {
         self.must_be_writable()?;
+        if self.crypt.is_some() {
+            return Err(Error::unsupported("Operation not supported"));
+        }
         self.write_from(source, offset)
     }
 
@@ -279,14 +292,22 @@ impl Node for Qcow2 {
         Some(self.geometry.cluster)
     }
 
+    fn subcluster_bytes(&self) -> Option<u64> {
+        Some(self.geometry.subcluster)
+    }
+
     fn vm_state_offset(&self) -> Option<u64> {
         Some(self.size().next_multiple_of(self.geometry.l2_span()))
+    }
+
+    fn shares_blocks(&self) -> bool {
+        self.crypt.is_none() && self.data().shares_blocks()
     }
 
     fn starts_zeroed(&self) -> bool {
         let state = self.state.lock();
         let preallocated = state.meta.l1.first().is_some_and(|entry| *entry != 0);
-        !preallocated || self.data().starts_zeroed()
+        !preallocated || (self.crypt.is_none() && self.data().starts_zeroed())
     }
 
     fn check(&self, fix: Fix) -> Result<CheckReport> {
@@ -298,15 +319,15 @@ impl Node for Qcow2 {
     }
 
     fn compressing(&self) -> Option<&dyn Compressing> {
-        Some(self)
+        self.crypt.is_none().then_some(self)
     }
 
     fn bitmaps(&self) -> Option<&dyn Bitmaps> {
         Some(self)
     }
 
-    fn amend(&self, options: &CreateOptions) -> Result<()> {
+    fn amend(&self, options: &CreateOptions, force: bool) -> Result<()> {
         self.must_be_writable()?;
-        amend::amend(self, options)
+        amend::amend(self, options, force)
     }
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicU64;
 use parking_lot::{Condvar, Mutex, RwLock};
 use rustix::io::Errno;
 
+use super::crypt::Crypt;
 use super::geometry::Geometry;
 use super::header::{
     AUTOCLEAR_BITMAPS, AUTOCLEAR_DATA_FILE_RAW, Header, L1_BYTES_MAX, REFCOUNT_TABLE_BYTES_MAX,
@@ -27,6 +28,15 @@ pub fn open(
     mode: &OpenMode,
     _context: &OpenContext,
 ) -> Result<NodeRef> {
+    Ok(Arc::new(open_image(file, options, mode)?))
+}
+
+/// The same, for callers that need the format's own functions.
+pub(super) fn open_image(
+    file: NodeRef,
+    options: &mut OpenOptions,
+    mode: &OpenMode,
+) -> Result<Qcow2> {
     let mut header = Header::read(&*file, mode.check)?;
     let runtime = Runtime::take(options, 1 << header.cluster_bits)?;
     if header.incompatible & incompatible::CORRUPT != 0 && mode.write && !mode.check {
@@ -36,9 +46,7 @@ pub fn open(
         });
     }
     check_tables(&header, mode)?;
-    if header.crypt_method != 0 {
-        return Err(Error::unsupported("Encrypted qcow2 images are not supported"));
-    }
+    let crypt = Crypt::open(&header, &*file, options, mode.no_data)?;
     let data_file = open_data_file(&header, &file, options, mode)?;
     if let Some(lazy) = runtime.lazy_refcounts {
         if lazy && header.version < 3 {
@@ -56,25 +64,27 @@ pub fn open(
         meta.data_file = Some(data.clone());
         meta.untouched_from = data.size();
     }
-    if mode.write && !mode.check {
+    if mode.write && (!mode.check || mode.repair) {
         clear_autoclear(&mut meta)?;
     }
-    let image = assemble(file, data_file, meta, rows, mode)?;
+    let image = assemble(file, data_file, crypt, meta, rows, mode)?;
     if dirty && mode.write && !mode.check {
-        image
+        let report = image
             .check(Fix { leaks: true, errors: true })
             .map_err(|error| error.during("Could not repair dirty image"))?;
+        report.messages.iter().for_each(|message| crate::notices::say(message));
     }
     if mode.write && !mode.check && !mode.no_data {
         bitmaps::start_using(&mut image.state.lock())?;
     }
-    Ok(Arc::new(image))
+    Ok(image)
 }
 
 /// Puts an image together from what was read.
 fn assemble(
     file: NodeRef,
     data_file: Option<NodeRef>,
+    crypt: Option<Crypt>,
     mut meta: Metadata,
     rows: Vec<SnapshotRow>,
     mode: &OpenMode,
@@ -85,6 +95,7 @@ fn assemble(
         compression: meta.header.compression,
         writable: mode.write,
         discard_frees: meta.discards,
+        crypt: crypt.map(Arc::new),
         file,
         data_file,
         backing: RwLock::new(None),
@@ -100,6 +111,7 @@ fn assemble(
             preallocated: None,
         }),
         landed: Condvar::new(),
+        partial: Mutex::new(()),
         unpacked: Mutex::new(None),
     })
 }

@@ -122,7 +122,7 @@ impl Qcow2 {
         match run.kind {
             Kind::Normal => {
                 self.data().about_to("read_aio");
-                self.data().read_at(piece, run.place)
+                self.load(piece, run.place, guest)
             }
             Kind::Zero | Kind::ZeroInPlace => {
                 piece.fill(0);
@@ -207,7 +207,7 @@ impl Qcow2 {
             zero: first.kind.is_zero(),
             allocated: !first.kind.is_unallocated(),
             compressed: first.kind == Kind::Compressed,
-            host: in_place.then_some(first.place),
+            host: (in_place && self.crypt.is_none()).then_some(first.place),
             ask_below,
         })
     }

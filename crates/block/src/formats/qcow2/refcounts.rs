@@ -3,6 +3,7 @@
 use rustix::io::Errno;
 
 use super::header::REFCOUNT_TABLE_BYTES_MAX;
+use super::header::incompatible;
 use super::metadata::{
     Freed, Metadata, PENDING_FREES_MAX, encode_table, get_refcount, put_refcount, read_table,
 };
@@ -35,6 +36,22 @@ impl Metadata {
         self.packed_end = 0;
     }
 
+    /// A damaged refcount table: the image is marked, where that is possible.
+    fn damaged_refcounts(&mut self, block: u64, index: u64) -> Error {
+        let text = format!("Refblock offset {block:#x} unaligned (reftable index: {index:#x})");
+        if !self.corrupt_said {
+            self.corrupt_said = true;
+            crate::notices::say(&format!(
+                "qcow2: Marking image as corrupt: {text}; further corruption events will be suppressed"
+            ));
+        }
+        if self.geometry.zero_flag && self.file.writable() {
+            // The finding matters more than a failure to write it down.
+            _ = self.set_incompatible(self.header.incompatible | incompatible::CORRUPT);
+        }
+        Error::corrupt(text)
+    }
+
     fn refcount_slot(&mut self, offset: u64) -> Result<usize> {
         if let Some(slot) = self.refcount_cache.find(offset) {
             return Ok(slot);
@@ -59,6 +76,9 @@ impl Metadata {
         let block = table.get((cluster >> bits) as usize).map_or(0, |e| e & REFCOUNT_OFFSET_MASK);
         if block == 0 {
             return Ok(0);
+        }
+        if block & (self.geometry.cluster - 1) != 0 {
+            return Err(self.damaged_refcounts(block, cluster >> bits));
         }
         let slot = self.refcount_slot(block)?;
         let index = (cluster & ((1 << bits) - 1)) as usize;

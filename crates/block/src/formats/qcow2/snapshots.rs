@@ -352,6 +352,7 @@ impl Snapshots for Qcow2 {
             compression: self.compression,
             writable: false,
             discard_frees: false,
+            crypt: self.crypt.clone(),
             file: self.file.clone(),
             data_file: self.data_file.clone(),
             backing: RwLock::new(self.backing()),
@@ -367,6 +368,7 @@ impl Snapshots for Qcow2 {
                 preallocated: None,
             }),
             landed: Condvar::new(),
+            partial: Mutex::new(()),
             unpacked: Mutex::new(None),
         }))
     }

@@ -9,7 +9,7 @@ use super::geometry::{COMPRESSED, COPIED, Entry, Kind, OFFSET_MASK};
 use super::metadata::Freed;
 use super::{Qcow2, State};
 use crate::error::{Error, Result};
-use crate::node::{HostRange, Node};
+use crate::node::HostRange;
 
 /// Up to this many bytes are copied together with the data, so that one write does.
 const JOINED_BYTES_MAX: u64 = 1 << 20;
@@ -53,10 +53,10 @@ impl Payload<'_> {
         }
     }
 
-    fn store(self, node: &dyn Node, place: u64) -> Result<()> {
+    fn store(self, image: &Qcow2, place: u64, guest: u64) -> Result<()> {
         match self {
-            Self::Bytes(data) => node.write_at(data, place),
-            Self::Host(range) => node.copy_from(&range, place),
+            Self::Bytes(data) => image.save(data, place, guest),
+            Self::Host(range) => image.data().copy_from(&range, place),
         }
     }
 }
@@ -148,7 +148,7 @@ impl Qcow2 {
                 let id = self.take_off(&mut state, guest, guest + length, false);
                 drop(state);
                 self.data().about_to("write_aio");
-                let written = payload.part(length).store(&**self.data(), place);
+                let written = payload.part(length).store(self, place, guest);
                 self.land(&mut self.state.lock(), id);
                 written.map(|()| length)
             }
@@ -406,12 +406,13 @@ impl Qcow2 {
         let (head, tail) = (guest - allocation.from, allocation.to - end);
         self.data().about_to("write_aio");
         if head == 0 && tail == 0 {
-            return payload.store(&**self.data(), place(guest));
+            return payload.store(self, place(guest), guest);
         }
         let Payload::Bytes(data) = payload else {
             return Err(Error::unsupported("Operation not supported")); // not a whole cluster
         };
-        if allocation.fresh && allocation.surround_zero {
+        // What was never written decrypts to noise, not to zeros.
+        if allocation.fresh && allocation.surround_zero && self.crypt.is_none() {
             return self.data().write_at(data, place(guest));
         }
         let copied = !allocation.surround_zero;
@@ -428,16 +429,16 @@ impl Qcow2 {
             if copied {
                 self.data().about_to("cow_write");
             }
-            return self.data().write_at(&joined, place(allocation.from));
+            return self.save(&joined, place(allocation.from), allocation.from);
         }
-        self.data().write_at(data, place(guest))?;
+        self.save(data, place(guest), guest)?;
         for (start, length) in [(allocation.from, head), (end, tail)] {
             let mut piece = vec![0; length as usize];
             if copied {
                 self.read(&mut piece, start)?;
             }
             if !piece.is_empty() {
-                self.data().write_at(&piece, place(start))?;
+                self.save(&piece, place(start), start)?;
             }
         }
         Ok(())

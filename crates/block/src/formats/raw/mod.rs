@@ -157,6 +157,10 @@ impl Node for Raw {
         self.file.resize(size + self.offset, preallocation)
     }
 
+    fn about_to(&self, event: &'static str) {
+        self.file.about_to(event);
+    }
+
     fn is_transparent(&self) -> bool {
         true
     }

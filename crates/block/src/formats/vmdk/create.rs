@@ -7,8 +7,8 @@ use super::sparse::{
 use crate::error::{Error, Result};
 use crate::formats::blocks::unique_id;
 use crate::node::Preallocation;
-use crate::open::{OpenContext, create_protocol, open_created};
-use crate::options::{CreateOptions, OptionKind, OptionSpec};
+use crate::open::{OpenContext, OpenMode, create_protocol, open_created};
+use crate::options::{CreateOptions, OpenOptions, OptionKind, OptionSpec};
 
 /// What `create` understands, in display order.
 pub const CREATE_OPTIONS: &[OptionSpec] = &[
@@ -57,11 +57,8 @@ pub fn create(filename: &str, options: &CreateOptions, _context: &OpenContext) -
     if flat && options.non_empty("backing_file").is_some() {
         return Err(Error::invalid("Flat image can't have backing file"));
     }
-    if options.non_empty("backing_file").is_some() {
-        return Err(Error::unsupported(
-            "Creating VMDK images with a backing file is not supported",
-        ));
-    }
+    let parent = options.non_empty("backing_file");
+    let parent = parent.map(|name| parent_of(filename, name, options)).transpose()?;
     let size = options.size("size")?.unwrap_or(0).next_multiple_of(512);
     let (folder, base) =
         filename.rsplit_once('/').map_or(("", filename), |(a, b)| (&filename[..=a.len()], b));
@@ -94,7 +91,7 @@ pub fn create(filename: &str, options: &CreateOptions, _context: &OpenContext) -
             break;
         }
     }
-    let text = describe(&subformat, &lines, size, options)?;
+    let text = describe(&subformat, &lines, size, options, parent.as_ref())?;
     if !single {
         create_protocol(filename, &CreateOptions::new())?;
     }
@@ -107,7 +104,31 @@ pub fn create(filename: &str, options: &CreateOptions, _context: &OpenContext) -
     file.flush()
 }
 
-fn describe(subformat: &str, lines: &str, size: u64, options: &CreateOptions) -> Result<String> {
+/// The image below: its name as it is to be stored, and its identifier.
+fn parent_of(filename: &str, name: &str, options: &CreateOptions) -> Result<(String, u32)> {
+    let mode = OpenMode { no_backing: true, no_data: true, ..OpenMode::default() };
+    let mut open = OpenOptions::new();
+    if let Some(format) = options.non_empty("backing_fmt") {
+        open.set("driver", format);
+    }
+    let parent = crate::open::open(Some(&crate::open::combine(filename, name)?), open, &mode)?;
+    let cid = super::cid_of(&parent).ok_or_else(|| {
+        Error::invalid(format!("Invalid backing file format: {}. Must be vmdk", parent.driver()))
+    })?;
+    Ok((name.to_owned(), cid))
+}
+
+fn describe(
+    subformat: &str,
+    lines: &str,
+    size: u64,
+    options: &CreateOptions,
+    parent: Option<&(String, u32)>,
+) -> Result<String> {
+    let parent_cid = parent.map_or(NO_PARENT, |(_, cid)| *cid);
+    let hint = parent.map_or_else(String::new, |(name, _)| {
+        format!("parentFileNameHint=\"{name}\"\n")
+    });
     let adapter = options.text("adapter_type").unwrap_or("ide");
     let (heads, sectors) = match adapter {
         "ide" => (16, 63),
@@ -128,7 +149,7 @@ fn describe(subformat: &str, lines: &str, size: u64, options: &CreateOptions) ->
     let cid = u32::from_be_bytes(unique_id()[..4].try_into().unwrap_or([1; 4]));
     let cylinders = size / (512 * heads * sectors);
     Ok(format!(
-        "# Disk DescriptorFile\nversion=1\nCID={cid:08x}\nparentCID={NO_PARENT:08x}\ncreateType=\"{subformat}\"\n\n# Extent description\n{lines}\n# The Disk Data Base\n#DDB\n\nddb.virtualHWVersion = \"{hardware}\"\nddb.geometry.cylinders = \"{cylinders}\"\nddb.geometry.heads = \"{heads}\"\nddb.geometry.sectors = \"{sectors}\"\nddb.adapterType = \"{adapter}\"\nddb.toolsVersion = \"{tools}\"\n"
+        "# Disk DescriptorFile\nversion=1\nCID={cid:08x}\nparentCID={parent_cid:08x}\ncreateType=\"{subformat}\"\n{hint}\n# Extent description\n{lines}\n# The Disk Data Base\n#DDB\n\nddb.virtualHWVersion = \"{hardware}\"\nddb.geometry.cylinders = \"{cylinders}\"\nddb.geometry.heads = \"{heads}\"\nddb.geometry.sectors = \"{sectors}\"\nddb.adapterType = \"{adapter}\"\nddb.toolsVersion = \"{tools}\"\n"
     ))
 }
 

@@ -70,6 +70,23 @@ struct Vmdk {
     writable: bool,
     stream: bool,
     backing: RwLock<Option<NodeRef>>,
+    /// Where the identifier's digits stand, which change before the first write: images above
+    /// notice that theirs is no longer what they were made for.
+    cid_at: Option<u64>,
+    began: Mutex<bool>,
+}
+
+/// The identifier of a VMDK image.
+fn cid_of(node: &NodeRef) -> Option<u32> {
+    let info = node.info().ok()?.specific.filter(|specific| specific.kind == "vmdk")?;
+    info.data.get("cid")?.as_u64().and_then(|cid| u32::try_from(cid).ok())
+}
+
+/// Where the digits of the identifier stand in a descriptor.
+fn cid_digits(text: &str) -> Option<u64> {
+    let line = text.find("\nCID=")?;
+    let digits = text.get(line + 5..line + 13)?;
+    digits.bytes().all(|digit| digit.is_ascii_hexdigit()).then_some(line as u64 + 5)
 }
 
 fn open(
@@ -80,7 +97,7 @@ fn open(
 ) -> Result<NodeRef> {
     let mut start = [0; 4];
     file.read_at(&mut start, 0)?;
-    let (descriptor, parts) = if &start == MAGIC {
+    let (descriptor, parts, cid_at) = if &start == MAGIC {
         open_single(&file)?
     } else {
         let mut bytes = vec![0; file.size().min(DESCRIPTOR_BYTES_MAX) as usize];
@@ -88,7 +105,7 @@ fn open(
         let text = String::from_utf8_lossy(&bytes);
         let descriptor = Descriptor::parse(text.trim_end_matches('\0'))?;
         let parts = open_parts(&descriptor, &file, mode)?;
-        (descriptor, parts)
+        (descriptor, parts, cid_digits(&text))
     };
     let size = parts.last().map_or(0, |part| part.start + part.length);
     let stream = descriptor.create_type == "streamOptimized";
@@ -100,17 +117,22 @@ fn open(
         writable: mode.write,
         stream,
         backing: RwLock::new(None),
+        cid_at,
+        began: Mutex::new(false),
     }))
 }
 
-fn open_single(file: &NodeRef) -> Result<(Descriptor, Vec<Part>)> {
+fn open_single(file: &NodeRef) -> Result<(Descriptor, Vec<Part>, Option<u64>)> {
+    let mut cid_at = None;
     let sparse = Sparse::open(file.clone())?;
     let descriptor = match sparse.descriptor {
         Some((offset, bytes)) if bytes <= DESCRIPTOR_BYTES_MAX => {
             let mut text = vec![0; bytes as usize];
             file.read_at(&mut text, offset)?;
             let text = String::from_utf8_lossy(&text);
-            Descriptor::parse(text.split('\0').next().unwrap_or_default())?
+            let text = text.split('\0').next().unwrap_or_default();
+            cid_at = cid_digits(text).map(|at| offset + at);
+            Descriptor::parse(text)?
         }
         _ => Descriptor {
             create_type: "monolithicSparse".into(),
@@ -126,7 +148,7 @@ fn open_single(file: &NodeRef) -> Result<(Descriptor, Vec<Part>)> {
         name: file.filename(),
         kind: "SPARSE".into(),
     };
-    Ok((descriptor, vec![part]))
+    Ok((descriptor, vec![part], cid_at))
 }
 
 fn open_parts(descriptor: &Descriptor, file: &NodeRef, mode: &OpenMode) -> Result<Vec<Part>> {
@@ -248,8 +270,37 @@ impl Vmdk {
         Ok(piece)
     }
 
+    /// The identifier as it stands in the file.
+    fn current_cid(&self) -> u32 {
+        let mut digits = [0; 8];
+        let read = self.cid_at.is_some_and(|at| self.file.read_at(&mut digits, at).is_ok());
+        let text = std::str::from_utf8(&digits).unwrap_or_default();
+        u32::from_str_radix(text, 16).ok().filter(|_| read).unwrap_or(self.descriptor.cid)
+    }
+
+    /// The first write changes the identifier.
+    fn begin(&self) -> Result<()> {
+        let mut began = self.began.lock();
+        if !*began && let Some(at) = self.cid_at {
+            let id = super::unique_id();
+            let digits = format!("{:02x}{:02x}{:02x}{:02x}", id[0], id[1], id[2], id[3]);
+            self.file.write_at(digits.as_bytes(), at)?;
+        }
+        *began = true;
+        Ok(())
+    }
+
     fn read_backing(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
         let backing = self.backing.read().clone();
+        if let Some(cid) = backing.as_ref().and_then(cid_of)
+            && self.descriptor.parent_cid != NO_PARENT
+            && cid != self.descriptor.parent_cid
+        {
+            return Err(Error::invalid(format!(
+                "The backing file has changed since the image was made (CID {cid:08x}, not {:08x})",
+                self.descriptor.parent_cid
+            )));
+        }
         let there = backing.as_ref().map_or(0, |backing| backing.size().saturating_sub(offset));
         let (inside, beyond) = buffer.split_at_mut(there.min(buffer.len() as u64) as usize);
         beyond.fill(0);
@@ -307,6 +358,7 @@ impl Node for Vmdk {
                 "Stream-optimised images take whole compressed grains only",
             ));
         }
+        self.begin()?;
         let mut done = 0;
         while done < data.len() {
             let at = offset + done as u64;
@@ -404,7 +456,7 @@ impl Node for Vmdk {
         });
         let mut data = Map::new();
         data.insert("create-type".into(), Value::from(self.descriptor.create_type.clone()));
-        data.insert("cid".into(), Value::from(self.descriptor.cid));
+        data.insert("cid".into(), Value::from(self.current_cid()));
         data.insert("parent-cid".into(), Value::from(self.descriptor.parent_cid));
         data.insert("extents".into(), Value::Array(extents.collect()));
         let has_parent = self.descriptor.parent_cid != NO_PARENT;
