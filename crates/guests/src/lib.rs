@@ -4,7 +4,10 @@ pub mod cache;
 pub mod cpio;
 pub mod debian;
 pub mod disk;
+pub mod keys;
+pub mod seed;
 pub mod spark;
+pub mod yaml;
 
 mod http;
 
