@@ -5,7 +5,9 @@ pub mod cpio;
 pub mod debian;
 pub mod disk;
 pub mod keys;
+pub mod library;
 pub mod seed;
+pub mod simplestreams;
 pub mod spark;
 pub mod yaml;
 
@@ -71,6 +73,12 @@ pub enum GuestError {
         package: String,
         /// Where.
         suite: String,
+    },
+    /// Nobody knows an image of this name.
+    #[error("There is no image '{name}'")]
+    NoImage {
+        /// Which.
+        name: String,
     },
     /// A file that is not what it should be.
     #[error("{what} cannot be read: {reason}")]
