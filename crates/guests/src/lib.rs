@@ -4,6 +4,7 @@ pub mod cache;
 pub mod cpio;
 pub mod debian;
 pub mod disk;
+pub mod firmware;
 pub mod keys;
 pub mod library;
 pub mod seed;
@@ -12,6 +13,11 @@ pub mod spark;
 pub mod yaml;
 
 mod http;
+
+/// Fetches something short into memory.
+pub fn fetch(url: &str, progress: &mut dyn Progress) -> Result<Vec<u8>> {
+    http::get(url, progress)
+}
 
 /// The agent, as a static program for x86-64 guests.
 pub const AGENT: &[u8] = include_bytes!(env!("HOSTEL_AGENT"));

@@ -449,6 +449,48 @@ fn both_16(bytes: &mut [u8], value: usize) {
     bytes[2..4].copy_from_slice(&(value as u16).to_be_bytes());
 }
 
+/// The files of an image of ours, by their Joliet names.
+pub fn files(image: &[u8]) -> Option<Vec<(String, Vec<u8>)>> {
+    const DEPTH_MAX: usize = 8;
+    let descriptor = image.get((SYSTEM_SECTORS + 1) * SECTOR_BYTES..)?.get(..SECTOR_BYTES)?;
+    let is_joliet = descriptor.starts_with(b"\x02CD001") && &descriptor[88..91] == b"%/E";
+    let mut files = Vec::new();
+    let mut pending = vec![(String::new(), is_joliet.then(|| extent(image, &descriptor[156..]))??, 0)];
+    while let Some((path, mut records, depth)) = pending.pop() {
+        while let Some(length) = records.first().map(|length| usize::from(*length)) {
+            if length == 0 {
+                // The rest of a sector is empty.
+                let rest = (records.len() - 1) / SECTOR_BYTES * SECTOR_BYTES;
+                records = &records[records.len() - rest..];
+                continue;
+            }
+            let record = records.get(..length).filter(|record| record.len() > 33)?;
+            records = &records[length..];
+            let name = record.get(33..33 + usize::from(record[32]))?;
+            if name.len() < 2 {
+                continue; // itself and its parent
+            }
+            let signs: Vec<u16> =
+                name.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])).collect();
+            let name = String::from_utf16(&signs).ok()?;
+            let name = name.strip_suffix(";1").unwrap_or(&name);
+            let data = extent(image, record)?;
+            match record[25] & 2 != 0 {
+                true if depth < DEPTH_MAX => pending.push((format!("{path}{name}/"), data, depth + 1)),
+                true => return None,
+                false => files.push((format!("{path}{name}"), data.to_vec())),
+            }
+        }
+    }
+    Some(files)
+}
+
+/// The bytes that a record points to.
+fn extent<'a>(image: &'a [u8], record: &[u8]) -> Option<&'a [u8]> {
+    let word = |at: usize| Some(u32::from_le_bytes(*record.get(at..)?.first_chunk()?) as usize);
+    image.get(word(2)?.checked_mul(SECTOR_BYTES)?..)?.get(..word(10)?)
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;

@@ -171,6 +171,49 @@ impl Seed {
     }
 }
 
+/// The image of another machine's seed with another name and another identity.
+pub fn renamed(image: &[u8], hostname: &str, instance_id: &str) -> Result<Vec<u8>> {
+    let files = iso::files(image).ok_or_else(|| GuestError::Format {
+        what: "The seed".to_owned(),
+        reason: "it is not one of ours".to_owned(),
+    })?;
+    let label = match files.iter().any(|(path, _)| path == "meta-data") {
+        true => Layout::NoCloud,
+        false => Layout::ConfigDrive,
+    };
+    let mut new = Iso::default();
+    for (path, data) in files {
+        let data = match path.as_str() {
+            "meta-data" | "openstack/latest/meta_data.json" | "hostel.json" => {
+                changed(&data, hostname, instance_id)
+            }
+            _ => data,
+        };
+        new.file(&path, data).map_err(|error| GuestError::Format {
+            what: "The seed".to_owned(),
+            reason: error.to_string(),
+        })?;
+    }
+    Ok(new.image(label.label()))
+}
+
+fn changed(data: &[u8], hostname: &str, instance_id: &str) -> Vec<u8> {
+    let mut value: Value = serde_json::from_slice(data).unwrap_or_default();
+    for (keys, text) in
+        [(["instance-id", "uuid"], instance_id), (["local-hostname", "hostname"], hostname)]
+    {
+        for key in keys {
+            if let Some(old) = value.get_mut(key) {
+                *old = text.into();
+            }
+        }
+    }
+    if let Some(config) = value.get_mut("config") {
+        config["hostname"] = hostname.into();
+    }
+    format!("{value:#}\n").into_bytes()
+}
+
 /// What `spark` does of a cloud-config; the rest needs a distribution.
 pub const SPARK_KEYS: &[&str] = &[
     "bootcmd", "chpasswd", "final_message", "fqdn", "groups", "hostname", "manage_etc_hosts",
@@ -202,6 +245,22 @@ mod tests {
             assert_eq!(data, b"#cloud-config\nruncmd: [[touch, /x]]\n");
             assert!(seed().image(layout).unwrap().len() < 512 << 10);
         }
+    }
+
+    #[test]
+    fn a_copy_has_another_name_and_the_same_words() {
+        for layout in [Layout::NoCloud, Layout::ConfigDrive] {
+            let image = renamed(&seed().image(layout).unwrap(), "other", "i-2").unwrap();
+            let expected = Seed { hostname: "other".into(), instance_id: "i-2".into(), ..seed() };
+            let mut files = iso::files(&image).unwrap();
+            let mut expected = expected.files(layout);
+            files.sort();
+            expected.sort();
+            files.retain(|(path, _)| !path.ends_with("meta_data.json"));
+            expected.retain(|(path, _)| !path.ends_with("meta_data.json"));
+            assert_eq!(files, expected);
+        }
+        assert!(renamed(b"none", "x", "y").is_err());
     }
 
     #[test]
