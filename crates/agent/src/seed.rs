@@ -4,7 +4,7 @@
 //! As in cloud-init all is done once for an instance, and `bootcmd` on every boot.
 
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -387,20 +387,42 @@ fn add_user(fields: &Map<String, Value>) -> io::Result<()> {
     authorize(name, &keys)
 }
 
+/// Sets a password, given as `NAME:PASSWORD` or with its hash.
 fn set_password(line: &str, is_hashed: bool) -> io::Result<()> {
-    let mut command = Command::new("chpasswd");
-    if is_hashed {
-        command.arg("-e");
+    let (name, word) = line.split_once(':').ok_or_else(|| wrong("NAME:PASSWORD is expected"))?;
+    let hash = if is_hashed { word.to_owned() } else { hashed(word)? };
+    if hash.contains([':', '\n']) {
+        return Err(wrong("the hash of a password has no colon"));
     }
-    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    let table = fs::read_to_string("/etc/shadow").unwrap_or_default();
+    let mut text = String::new();
+    for line in table.lines() {
+        let mut fields: Vec<&str> = line.split(':').collect();
+        if fields.first() == Some(&name) && fields.len() > 1 {
+            fields[1] = &hash;
+        }
+        text.push_str(&fields.join(":"));
+        text.push('\n');
+    }
+    store("/etc/shadow", text.as_bytes(), 0o600, false)
+}
+
+fn hashed(password: &str) -> io::Result<String> {
+    let mut command = Command::new("mkpasswd");
+    command.args(["-m", "sha512", "-P", "0"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
     command.env("PATH", crate::exec::PATH);
     let mut started = Started::new(&mut command)?;
     if let Some(mut input) = started.0.stdin.take() {
-        input.write_all(format!("{line}\n").as_bytes())?;
+        input.write_all(format!("{password}\n").as_bytes())?;
     }
-    match started.wait()?.success() {
-        true => Ok(()),
-        false => Err(io::Error::other("the password cannot be set")),
+    let mut hash = String::new();
+    if let Some(mut output) = started.0.stdout.take() {
+        output.read_to_string(&mut hash)?;
+    }
+    match started.wait()?.success() && hash.starts_with('$') {
+        true => Ok(hash.trim().to_owned()),
+        false => Err(io::Error::other("the password cannot be hashed here")),
     }
 }
 

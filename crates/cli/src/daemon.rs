@@ -72,6 +72,20 @@ impl Connection {
         let is_root = rustix::process::geteuid().is_root();
         let uri = uri.unwrap_or(if is_root { "qemu:///system" } else { "qemu:///session" });
         let mut places = Places::of_session();
+        // qemu+unix:///session?socket=PATH
+        if let Some(rest) = uri.strip_prefix("qemu+unix:///")
+            && let Some((mode, query)) = rest.split_once('?')
+            && let Some(path) = query.strip_prefix("socket=")
+        {
+            let failed = |error: &io::Error| {
+                Failure::new(format!("failed to connect to the hypervisor at {uri}"))
+                    .because(error)
+                    .code(DAEMON)
+            };
+            places.socket = PathBuf::from(path);
+            let stream = UnixStream::connect(&places.socket).map_err(|error| failed(&error))?;
+            return Self::over_uri(stream, places, &format!("qemu:///{mode}"));
+        }
         match uri {
             "qemu:///session" => Self::open(),
             "qemu:///system" | "test:///default" => {

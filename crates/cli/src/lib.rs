@@ -7,6 +7,7 @@ mod daemon;
 mod failure;
 mod guest;
 mod machine;
+mod multipass;
 mod names;
 mod nearest;
 mod output;
@@ -15,7 +16,10 @@ mod settings;
 mod share;
 mod ssh;
 mod terminal;
+mod uvt;
 mod verbs;
+mod virsh;
+mod virt_install;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -26,6 +30,10 @@ pub use arguments::{HIDDEN, VERBS};
 use arguments::{Arguments, Verb};
 use failure::Failure;
 pub use nearest::nearest;
+pub use multipass::run as run_multipass;
+pub use uvt::run as run_uvt;
+pub use virsh::run as run_virsh;
+pub use virt_install::run as run_virt_install;
 
 /// Whether a word is one of the verbs, or stands for one.
 #[must_use]
