@@ -22,7 +22,7 @@ use crate::session::{Failed, Host};
 const NOT_FOUND: u8 = 127;
 const NOT_RUNNABLE: u8 = 126;
 const PIECE_BYTES: usize = 64 << 10;
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// A user as the password file has it.
 struct User {

@@ -7,6 +7,18 @@ use agent::{Info, Memory, Usage};
 use parking_lot::Mutex;
 
 static LEVELS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+static PROBLEMS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+/// Whoever has so many problems needs no more.
+const PROBLEMS_MAX: usize = 100;
+
+/// Something went wrong while the guest was set up.
+pub fn problem(text: String) {
+    eprintln!("hostel-agent: {text}");
+    let mut problems = PROBLEMS.lock();
+    if problems.len() < PROBLEMS_MAX {
+        problems.push(text);
+    }
+}
 
 /// The guest has come so far.
 pub fn reached(level: &str) {
@@ -30,11 +42,15 @@ pub fn collect() -> Info {
     if !addresses.is_empty() {
         reached("reachable");
     }
-    // cloud-init leaves this behind when all is done; where there is none, nothing is left to do.
+    // cloud-init leaves this behind when all is done. As the first process we know ourselves; where
+    // there is neither, nothing is left to do.
     let cloud_init = Path::new("/var/lib/cloud");
-    if !cloud_init.exists() || cloud_init.join("instance/boot-finished").exists() {
+    let is_first = std::process::id() == 1;
+    if !is_first && (!cloud_init.exists() || cloud_init.join("instance/boot-finished").exists()) {
         reached("provisioned");
     }
+    let mut problems = PROBLEMS.lock().clone();
+    problems.extend(cloud_init_errors(&text("/run/cloud-init/result.json")));
     Info {
         hostname: system.nodename().to_string_lossy().into_owned(),
         release: release(&text("/etc/os-release")),
@@ -46,7 +62,15 @@ pub fn collect() -> Info {
         addresses,
         levels: LEVELS.lock().clone(),
         ports: ports(&(text("/proc/net/tcp") + &text("/proc/net/tcp6"))),
+        problems,
     }
+}
+
+/// What cloud-init reports at its end.
+fn cloud_init_errors(text: &str) -> Vec<String> {
+    let result: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
+    let errors = result["v1"]["errors"].as_array().cloned().unwrap_or_default();
+    errors.iter().map(|error| error.as_str().map_or(error.to_string(), str::to_owned)).collect()
 }
 
 fn release(text: &str) -> String {

@@ -19,6 +19,7 @@ use rustix::time::{ClockId, Timespec, clock_settime};
 use serde_json::json;
 
 use crate::info;
+use crate::seed::{self, Seed};
 use crate::session::{Failed, Host};
 
 /// Mounts, loads, starts, and leaves the rest to threads.
@@ -37,7 +38,11 @@ pub fn run() {
             Err(error) => eprintln!("init: {disk}: {error}: what is changed will be forgotten"),
         }
     }
-    _ = thread::Builder::new().name("rc".to_owned()).spawn(start_rest);
+    let seed = word("hostel.seed=").and_then(seed::read);
+    if let Some(seed) = &seed {
+        seed.set_up();
+    }
+    _ = thread::Builder::new().name("rc".to_owned()).spawn(move || start_rest(seed.as_ref()));
     _ = thread::Builder::new().name("reaper".to_owned()).spawn(reap);
 }
 
@@ -60,14 +65,7 @@ fn mount_all() {
 
 /// Lays the disk over what the RAM disk brought, so that changes stay.
 fn keep_on(disk: &str) -> io::Result<()> {
-    const PATIENCE: Duration = Duration::from_secs(5);
-    let began = std::time::Instant::now();
-    while !std::path::Path::new(disk).exists() {
-        if began.elapsed() > PATIENCE {
-            return Err(io::ErrorKind::NotFound.into());
-        }
-        thread::sleep(Duration::from_millis(5));
-    }
+    await_device(disk)?;
     for folder in ["/mnt/disk", "/mnt/root"] {
         fs::create_dir_all(folder)?;
     }
@@ -82,6 +80,19 @@ fn keep_on(disk: &str) -> io::Result<()> {
     std::env::set_current_dir("/")
 }
 
+/// Drivers find their devices a little after they were loaded.
+pub fn await_device(path: &str) -> io::Result<()> {
+    const PATIENCE: Duration = Duration::from_secs(5);
+    let began = std::time::Instant::now();
+    while !std::path::Path::new(path).exists() {
+        if began.elapsed() > PATIENCE {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}
+
 fn load_modules() {
     let list = fs::read_to_string("/etc/modules").unwrap_or_default();
     for path in list.lines().filter(|line| !line.is_empty()) {
@@ -94,7 +105,7 @@ fn load_modules() {
 }
 
 /// `/etc/rc`, and then a shell on every console, for ever.
-fn start_rest() {
+fn start_rest(seed: Option<&Seed>) {
     let consoles = fs::read_to_string("/etc/consoles").unwrap_or_default();
     for console in consoles.lines().filter(|line| !line.is_empty()) {
         let console = console.to_owned();
@@ -113,9 +124,21 @@ fn start_rest() {
     }
     let mut script = Command::new("/bin/sh");
     script.arg("/etc/rc");
-    match Started::new(&mut script).and_then(|mut script| script.wait()) {
-        Ok(_) => info::reached("provisioned"),
-        Err(error) => eprintln!("init: /etc/rc: {error}"),
+    if let Err(error) = Started::new(&mut script).and_then(|mut script| script.wait()) {
+        info::problem(format!("/etc/rc: {error}"));
+    }
+    if let Some(seed) = seed {
+        seed.run();
+    }
+    info::reached("provisioned");
+    give_back();
+}
+
+/// What was read only to boot is of no use any more; free pages in one piece go to the host.
+fn give_back() {
+    rustix::fs::sync();
+    for (file, value) in [("drop_caches", "3"), ("compact_memory", "1")] {
+        _ = fs::write(format!("/proc/sys/vm/{file}"), value);
     }
 }
 

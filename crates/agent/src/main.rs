@@ -2,10 +2,13 @@
 //!
 //! As the first process of a guest it also starts the rest (see `init.rs`).
 
+mod connect;
 mod exec;
+mod export;
 mod files;
 mod info;
 mod init;
+mod seed;
 mod session;
 
 use std::process::ExitCode;

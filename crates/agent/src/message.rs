@@ -22,6 +22,13 @@ pub enum Request {
     Mount(Mount),
     /// Unmount it.
     Unmount(Get),
+    /// Show a folder of the host, whose kernel requests travel over this session.
+    Export(Export),
+    /// Connect to a TCP port on which the guest listens.
+    Connect {
+        /// The port.
+        port: u16,
+    },
     /// Set the guest's clock, in nanoseconds since 1970.
     SetTime(u64),
     /// Go off, or begin anew.
@@ -121,6 +128,20 @@ pub struct Mount {
     pub options: String,
 }
 
+/// A folder of the host that is served over the session: each frame from the guest is a request of
+/// its kernel's FUSE, each frame to the guest an answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Export {
+    /// Where it goes; made if it is not there.
+    pub target: String,
+    /// What the guest's list of mounts calls it.
+    pub name: String,
+    /// Nothing can be changed.
+    #[serde(default)]
+    pub read_only: bool,
+}
+
 /// How the guest is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -145,6 +166,8 @@ pub struct Info {
     pub levels: Vec<String>,
     /// TCP ports on which somebody listens, beyond the loopback.
     pub ports: Vec<u16>,
+    /// What went wrong while it was set up.
+    pub problems: Vec<String>,
 }
 
 /// Memory in bytes.

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use vsock::VsockStream;
 
-use crate::{exec, files, info, init};
+use crate::{connect, exec, export, files, info, init};
 
 /// The way to the host; several threads write.
 pub struct Host {
@@ -70,6 +70,8 @@ pub fn serve(stream: &VsockStream) {
         Request::List(what) => files::list(&what.path, &host),
         Request::Mount(what) => files::mount(&what, &host),
         Request::Unmount(what) => files::unmount(&what.path, &host),
+        Request::Export(what) => export::run(&what, &host, &mut from),
+        Request::Connect { port } => connect::run(port, &host, from),
         Request::SetTime(nanoseconds) => init::set_time(nanoseconds, &host),
         Request::PowerOff { reboot } => init::power_off(reboot, &host),
     };

@@ -20,12 +20,36 @@ pub const VERBS: &[(&str, &str)] = &[
     ("recover", "Bring deleted machines back"),
     ("purge", "Forget deleted machines for good"),
     ("rename", "Give a machine another name"),
+    ("clone", "Make a copy of a machine"),
+    ("snapshot", "Keep the state of a machine to go back to"),
+    ("restore", "Take a machine back to a snapshot"),
+    ("snapshots", "List snapshots"),
     ("wait", "Wait until a machine has come so far"),
     ("transfer", "Copy files into a machine or out of it"),
+    ("mount", "Show a folder of this host in a machine"),
+    ("umount", "Take folders of this host out of a machine again"),
     ("port", "Forward ports of this host to a machine"),
+    ("networks", "List the networks that machines can be on"),
+    ("get", "Show settings"),
+    ("set", "Change settings"),
+    ("alias", "Give a program in a machine a name on this host"),
+    ("aliases", "List such names"),
+    ("unalias", "Forget such names"),
     ("logs", "Show what a machine has printed"),
+    ("view", "Open a machine's screen"),
+    ("top", "Show what machines are using"),
+    ("events", "Show what happens to machines as it happens"),
     ("images", "List the images that can be launched"),
+    ("image", "Fetch, build, import, list and remove images"),
+    ("find", "Look for images in catalogues"),
+    ("completion", "Print a shell's completions"),
+    ("man", "Write the manual pages"),
+    ("proxy", "Connect standard input and output to a port of a machine"),
+    ("share-folder", "Serve a folder to a machine (started by 'mount')"),
 ];
+
+/// Verbs that programs call rather than people.
+pub const HIDDEN: &[&str] = &["proxy", "share-folder"];
 
 #[derive(Parser)]
 #[command(name = "hostel", disable_help_subcommand = true)]
@@ -75,6 +99,19 @@ pub enum Verb {
     Purge,
     /// Give a machine another name
     Rename(Rename),
+    /// Make a copy of a machine that does not run: its disk, its size, its own identity
+    #[command(after_help = "Examples:\n  hostel clone web\n  hostel clone web --name web-two")]
+    Clone(Clone_),
+    /// Keep the state of a machine that does not run, to go back to
+    #[command(after_help = "Examples:\n  hostel snapshot web\n  \
+        hostel snapshot web --name clean --comment 'before the update'")]
+    Snapshot(Snapshot),
+    /// Take a machine that does not run back to a snapshot
+    #[command(after_help = "Examples:\n  hostel restore web.clean\n  \
+        hostel restore --destructive web.clean")]
+    Restore(Restore),
+    /// List snapshots
+    Snapshots(Snapshots),
     /// Wait until a machine has come so far
     #[command(
         after_help = "Examples:\n  hostel wait web\n  hostel wait web provisioned --timeout 60"
@@ -84,20 +121,72 @@ pub enum Verb {
     #[command(after_help = "Examples:\n  hostel transfer file.txt web:/root/\n  \
         hostel transfer --recursive web:/var/log .")]
     Transfer(Transfer),
+    /// Show a folder of this host in a machine, at once and after each start
+    #[command(after_help = "Examples:\n  hostel mount ~/project web\n  \
+        hostel mount ~/project web:/srv/project\n  hostel mount --read-only /usr/share web:/mnt")]
+    Mount(Mount),
+    /// Take folders of this host out of a machine again
+    #[command(
+        alias = "unmount",
+        after_help = "Examples:\n  hostel umount web\n  hostel umount web:/srv/project"
+    )]
+    Umount(Umount),
     /// Forward ports of this host to a machine
     #[command(after_help = "Examples:\n  hostel port web 8080:80\n  hostel port web\n  \
         hostel port web --remove 8080:80")]
     Port(Port),
+    /// List the networks that machines can be on
+    Networks(List),
+    /// Show settings
+    #[command(after_help = "Examples:\n  hostel get --keys\n  hostel get local.web.memory")]
+    Get(Get),
+    /// Change settings
+    #[command(after_help = "Examples:\n  hostel set local.web.cpus=2\n  \
+        hostel set local.web.autostart=true\n  hostel set client.primary-name=web")]
+    Set(Set),
+    /// Give a program in a machine a name on this host
+    #[command(after_help = "Examples:\n  hostel alias web:htop\n  hostel alias web:ls weblist")]
+    Alias(Alias),
+    /// List such names
+    Aliases(List),
+    /// Forget such names
+    Unalias(Unalias),
     /// Show what a machine has printed
+    #[command(after_help = "Examples:\n  hostel logs web\n  hostel logs --follow web")]
     Logs(Logs),
+    /// Open a machine's screen
+    View(One),
+    /// Show what machines are using
+    Top(Top),
+    /// Show what happens to machines as it happens
+    Events(Events),
     /// List the images that can be launched
-    #[command(alias = "find")]
     Images(Images),
+    /// Fetch, build, import, list and remove images
+    #[command(subcommand)]
+    Image(Image),
+    /// Look for images in catalogues
+    #[command(after_help = "Examples:\n  hostel find\n  hostel find noble")]
+    Find(Find),
+    /// Print a shell's completions, which know the names of machines
+    #[command(after_help = "Examples:\n  source <(hostel completion bash)\n  \
+        hostel completion fish > ~/.config/fish/completions/hostel.fish")]
+    Completion(Completion),
+    /// Write the manual pages
+    #[command(after_help = "Examples:\n  hostel man ~/.local/share/man/man1")]
+    Man(Man),
+    /// Connect standard input and output to a port of a machine, as ssh's ProxyCommand
+    #[command(hide = true)]
+    Proxy(Proxy),
+    /// Serve a folder to a machine
+    #[command(hide = true)]
+    ShareFolder(ShareFolder),
 }
 
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub struct Launch {
-    /// The image: 'spark', or the file of a disk image
+    /// The image: 'spark', one that 'hostel images' or 'hostel find' shows, a file (qcow2, raw, ISO),
+    /// or the address of one
     #[arg(default_value = "spark")]
     pub image: String,
     /// The machine's name [default: one is made up]
@@ -115,6 +204,30 @@ pub struct Launch {
     /// A port of this host that leads to one of the machine: HOST:GUEST; may be repeated
     #[arg(short, long = "port", value_name = "HOST:GUEST", value_parser = ports)]
     pub ports: Vec<(u16, u16)>,
+    /// A folder of this host in the machine: SOURCE[:TARGET][:ro]; may be repeated
+    #[arg(long = "mount", value_name = "SOURCE[:TARGET]")]
+    pub mounts: Vec<String>,
+    /// cloud-init's user data: a file, an address, or - for standard input
+    #[arg(long, value_name = "FILE|URL|-")]
+    pub cloud_init: Option<String>,
+    /// cloud-init's network configuration
+    #[arg(long, value_name = "FILE|-")]
+    pub network_config: Option<String>,
+    /// A user to make, who may become root
+    #[arg(long)]
+    pub user: Option<String>,
+    /// A public key that lets the user in; may be repeated
+    #[arg(long = "ssh-key", value_name = "FILE")]
+    pub ssh_keys: Vec<String>,
+    /// A package to install on the first boot; may be repeated
+    #[arg(long = "package", value_name = "NAME")]
+    pub packages: Vec<String>,
+    /// How the machine is told all this
+    #[arg(long, value_enum)]
+    pub seed: Option<SeedLayout>,
+    /// The machine's network
+    #[arg(long = "network", value_enum, value_name = "NETWORK")]
+    pub networks: Vec<Network>,
     /// What runs the machine [default: KVM where it works at speed, else the translator]
     #[arg(long, value_enum)]
     pub accel: Option<Accel>,
@@ -132,20 +245,291 @@ pub struct Launch {
     pub format: Format,
 }
 
+/// The form of a seed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum SeedLayout {
+    /// cloud-init's own, labelled cidata
+    #[default]
+    Nocloud,
+    /// OpenStack's, labelled config-2
+    ConfigDrive,
+}
+
+/// What a machine is connected to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Network {
+    /// The host's connections, with no privilege
+    User,
+    /// Nothing
+    None,
+}
+
 #[derive(Args)]
 pub struct Shell {
+    /// The machine [default: primary]
+    pub name: Option<String>,
+}
+
+#[derive(Args)]
+pub struct One {
     /// The machine
-    #[arg(default_value = "primary")]
     pub name: String,
+}
+
+#[derive(Args)]
+pub struct Clone_ {
+    /// The machine
+    pub name: String,
+    /// The copy's name [default: one is made up]
+    #[arg(short, long = "name", value_name = "NAME")]
+    pub new_name: Option<String>,
+}
+
+#[derive(Args)]
+pub struct Snapshot {
+    /// The machine
+    pub name: String,
+    /// The snapshot's name [default: snapshot and a number]
+    #[arg(short, long = "name", value_name = "NAME")]
+    pub snapshot: Option<String>,
+    /// Why it was made
+    #[arg(short = 'm', long, alias = "message", short_alias = 'c')]
+    pub comment: Option<String>,
+}
+
+#[derive(Args)]
+pub struct Restore {
+    /// MACHINE.SNAPSHOT
+    pub snapshot: String,
+    /// Without keeping the present state
+    #[arg(short, long)]
+    pub destructive: bool,
+}
+
+#[derive(Args)]
+pub struct Snapshots {
+    /// Machines [default: all]
+    pub names: Vec<String>,
+    /// How to print it
+    #[arg(long, value_enum, default_value = "table")]
+    pub format: Format,
+}
+
+#[derive(Args)]
+pub struct Mount {
+    /// The folder of this host
+    pub source: String,
+    /// NAME[:PATH]; without a path it has the same one in the machine
+    #[arg(required = true, value_name = "NAME[:PATH]")]
+    pub targets: Vec<String>,
+    /// The machine cannot change it
+    #[arg(short, long)]
+    pub read_only: bool,
+}
+
+#[derive(Args)]
+pub struct Umount {
+    /// NAME[:PATH]; without a path all of the machine's
+    #[arg(required = true, value_name = "NAME[:PATH]")]
+    pub targets: Vec<String>,
+}
+
+#[derive(Args)]
+pub struct Get {
+    /// The setting
+    #[arg(required_unless_present = "keys")]
+    pub key: Option<String>,
+    /// List them all
+    #[arg(long)]
+    pub keys: bool,
+    /// As a program takes it: sizes in bytes
+    #[arg(long)]
+    pub raw: bool,
+}
+
+#[derive(Args)]
+pub struct Set {
+    /// KEY=VALUE; an empty value is the default
+    #[arg(value_name = "KEY=VALUE")]
+    pub pair: String,
+}
+
+#[derive(Args)]
+pub struct Alias {
+    /// MACHINE:PROGRAM
+    pub definition: String,
+    /// The name on this host [default: the program's]
+    pub name: Option<String>,
+    /// Start the program in the machine's home rather than where you are
+    #[arg(short, long)]
+    pub no_map_working_directory: bool,
+}
+
+#[derive(Args)]
+pub struct Unalias {
+    /// Names
+    #[arg(required_unless_present = "all")]
+    pub names: Vec<String>,
+    /// All of them
+    #[arg(long)]
+    pub all: bool,
+}
+
+#[derive(Args)]
+pub struct Top {
+    /// Seconds between two looks
+    #[arg(short, long, default_value = "2", value_parser = seconds)]
+    pub interval: Duration,
+    /// How often [default: until Ctrl-C on a terminal, else once]
+    #[arg(short = 'n', long)]
+    pub count: Option<u32>,
+    /// How to print it
+    #[arg(long, value_enum, default_value = "table")]
+    pub format: Format,
+}
+
+#[derive(Args)]
+pub struct Events {
+    /// How many to wait for [default: without end]
+    #[arg(short = 'n', long)]
+    pub count: Option<u32>,
+    /// One JSON object a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Subcommand)]
+pub enum Image {
+    /// Fetch an image, so that it can be launched without a network
+    #[command(after_help = "Examples:\n  hostel image pull noble\n  \
+        hostel image pull https://example.org/disk.qcow2")]
+    Pull(Pull),
+    /// List the images that are here
+    List(List),
+    /// Remove images
+    #[command(alias = "rm")]
+    Remove(Remove),
+    /// Assemble an image from packages
+    Build(Pull),
+    /// Take a file in as an image
+    #[command(after_help = "Examples:\n  hostel image import disk.qcow2 --name mine")]
+    Import(Import),
+    /// Fetch all images of a catalogue that fit
+    #[command(after_help = "Examples:\n  hostel image sync release=noble arch=amd64")]
+    Sync(Sync),
+}
+
+#[derive(Args)]
+pub struct Pull {
+    /// The image
+    pub image: String,
+    /// Fetch nothing; use what is there
+    #[arg(long)]
+    pub offline: bool,
+}
+
+#[derive(Args)]
+pub struct Remove {
+    /// Images
+    #[arg(required_unless_present = "unused")]
+    pub names: Vec<String>,
+    /// Those that were not used for so many days, and on which no machine lies
+    #[arg(long, value_name = "DAYS")]
+    pub unused: Option<u64>,
+}
+
+#[derive(Args)]
+pub struct Import {
+    /// The file
+    pub file: String,
+    /// What it is to be called [default: as the file]
+    #[arg(short, long)]
+    pub name: Option<String>,
+}
+
+#[derive(Args)]
+pub struct Sync {
+    /// Which: FIELD=VALUE, FIELD!=VALUE, FIELD~PART, such as release=noble arch=amd64
+    pub filters: Vec<String>,
+    /// The catalogue [default: the setting local.image.mirror, or Ubuntu's]
+    #[arg(long)]
+    pub source: Option<String>,
+    /// The keys that sign it
+    #[arg(long)]
+    pub keyring: Option<String>,
+    /// Take it unsigned
+    #[arg(long)]
+    pub no_authentication: bool,
+}
+
+#[derive(Args)]
+pub struct Find {
+    /// What the name begins with, or another name
+    pub text: Option<String>,
+    /// Look only at what was fetched before
+    #[arg(long)]
+    pub offline: bool,
+    /// How to print it
+    #[arg(long, value_enum, default_value = "table")]
+    pub format: Format,
+}
+
+#[derive(Args)]
+pub struct Completion {
+    /// The shell
+    #[arg(value_enum)]
+    pub shell: CompletionShell,
+    /// The words so far, for the script itself
+    #[arg(last = true, hide = true)]
+    pub words: Vec<String>,
+}
+
+/// Shells with completions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CompletionShell {
+    /// GNU bash
+    Bash,
+    /// zsh
+    Zsh,
+    /// fish
+    Fish,
+    /// What the scripts call: candidates, one a line
+    #[value(hide = true)]
+    Words,
+}
+
+#[derive(Args)]
+pub struct Man {
+    /// The folder
+    pub folder: String,
+}
+
+#[derive(Args)]
+pub struct Proxy {
+    /// NAME or NAME.hostel
+    pub name: String,
+    /// The port
+    pub port: u16,
+}
+
+#[derive(Args)]
+pub struct ShareFolder {
+    /// The machine
+    pub name: String,
+    /// Where it is in the machine
+    pub target: String,
 }
 
 #[derive(Args)]
 pub struct Exec {
     /// The machine
     pub name: String,
-    /// Where the program starts
+    /// Where the program starts [default: where you are, if that is mounted in the machine]
     #[arg(short = 'd', long)]
     pub working_directory: Option<String>,
+    /// Start in the user's home, wherever you are
+    #[arg(long)]
+    pub no_map_working_directory: bool,
     /// Who runs it
     #[arg(short, long)]
     pub user: Option<String>,
@@ -280,6 +664,9 @@ pub struct Port {
 pub struct Logs {
     /// The machine
     pub name: String,
+    /// Go on with what it prints next
+    #[arg(short, long)]
+    pub follow: bool,
 }
 
 #[derive(Args)]
@@ -289,7 +676,6 @@ pub struct Images {
     pub format: Format,
 }
 
-/// How to print.
 /// What runs a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Accel {
@@ -299,6 +685,7 @@ pub enum Accel {
     Jit,
 }
 
+/// How to print.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// For people

@@ -1,5 +1,6 @@
 //! The daemon: found, or started on demand.
 
+use std::collections::VecDeque;
 use std::env;
 use std::fs;
 use std::io::{self, Read, Write};
@@ -11,10 +12,10 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use libvirt_compat::rpc::client::{Client, Transport, call_frame, reply_payload};
-use libvirt_compat::rpc::{FrameDecoder, Kind};
+use libvirt_compat::rpc::{Frame, FrameDecoder, Kind};
 use libvirt_compat::{Code, Error, Origin};
 
-use crate::failure::{DAEMON, Failure};
+use crate::failure::{DAEMON, Failure, USAGE};
 
 /// How long a daemon may take to start.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -66,12 +67,56 @@ impl Connection {
         Self::over(stream, places)
     }
 
+    /// Connects as a URI says: `qemu:///session` and `qemu:///system` on this host.
+    pub fn of_uri(uri: Option<&str>) -> Result<Self, Failure> {
+        let is_root = rustix::process::geteuid().is_root();
+        let uri = uri.unwrap_or(if is_root { "qemu:///system" } else { "qemu:///session" });
+        let mut places = Places::of_session();
+        // qemu+unix:///session?socket=PATH
+        if let Some(rest) = uri.strip_prefix("qemu+unix:///")
+            && let Some((mode, query)) = rest.split_once('?')
+            && let Some(path) = query.strip_prefix("socket=")
+        {
+            let failed = |error: &io::Error| {
+                Failure::new(format!("failed to connect to the hypervisor at {uri}"))
+                    .because(error)
+                    .code(DAEMON)
+            };
+            places.socket = PathBuf::from(path);
+            let stream = UnixStream::connect(&places.socket).map_err(|error| failed(&error))?;
+            return Self::over_uri(stream, places, &format!("qemu:///{mode}"));
+        }
+        match uri {
+            "qemu:///session" => Self::open(),
+            "qemu:///system" | "test:///default" => {
+                let failed = |error: &io::Error| {
+                    Failure::new(format!("failed to connect to the hypervisor at {uri}"))
+                        .because(error)
+                        .hint("'hostel daemon' starts the system's daemon (root)")
+                        .code(DAEMON)
+                };
+                let sockets = ["/run/libvirt/libvirt-sock", "/var/run/libvirt/libvirt-sock"];
+                let socket = sockets.into_iter().find(|path| Path::new(path).exists());
+                places.socket = PathBuf::from(socket.unwrap_or(sockets[0]));
+                let stream = UnixStream::connect(&places.socket).map_err(|error| failed(&error))?;
+                Self::over_uri(stream, places, uri)
+            }
+            other => Err(Failure::new(format!("The URI '{other}' is not understood here"))
+                .hint("qemu:///session, qemu:///system and test:///default are")
+                .code(USAGE)),
+        }
+    }
+
     fn over(stream: UnixStream, places: Places) -> Result<Self, Failure> {
-        let socket = Socket { stream, decoder: FrameDecoder::default(), serial: 0 };
+        Self::over_uri(stream, places, "qemu:///session")
+    }
+
+    fn over_uri(stream: UnixStream, places: Places, uri: &str) -> Result<Self, Failure> {
+        let socket = Socket { stream, decoder: FrameDecoder::default(), serial: 0, messages: VecDeque::new() };
         let mut client = Client::new(socket);
         client
             .auth_list()
-            .and_then(|_| client.connect_open(Some("qemu:///session".to_owned()), 0))
+            .and_then(|_| client.connect_open(Some(uri.to_owned()), 0))
             .map_err(|error| {
                 Failure::new("The daemon does not let us in").because(&error).code(DAEMON)
             })?;
@@ -108,6 +153,7 @@ fn start(places: &Places) -> Result<UnixStream, Failure> {
     Command::new(program)
         .args(["daemon", "--session", "--timeout", IDLE_SECONDS, "--emulator"])
         .arg(emulator)
+        .env("HOSTEL_FIRMWARE", guests::firmware::folder(&guests::cache::Cache::of_user()))
         .stdin(Stdio::null())
         .stdout(output)
         .stderr(errors)
@@ -133,6 +179,8 @@ pub struct Socket {
     stream: UnixStream,
     decoder: FrameDecoder,
     serial: u32,
+    /// What the daemon has said unasked.
+    messages: VecDeque<Frame>,
 }
 
 fn broken(error: &dyn std::fmt::Display) -> Error {
@@ -153,15 +201,42 @@ impl Transport for Socket {
         let mut bytes = vec![0; 64 << 10];
         loop {
             while let Some(frame) = self.decoder.next_frame().map_err(|error| broken(&error))? {
-                if frame.header.kind == Kind::Reply && frame.header.serial == serial {
-                    return reply_payload(frame);
+                match frame.header.kind {
+                    Kind::Reply if frame.header.serial == serial => return reply_payload(frame),
+                    Kind::Message => self.messages.push_back(frame),
+                    _ => {}
                 }
             }
-            let count = self.stream.read(&mut bytes).map_err(|error| broken(&error))?;
-            if count == 0 {
-                return Err(broken(&"it has closed the connection"));
+            self.read_more(&mut bytes)?;
+        }
+    }
+}
+
+impl Socket {
+    fn read_more(&mut self, bytes: &mut [u8]) -> libvirt_compat::Result<()> {
+        let count = self.stream.read(bytes).map_err(|error| broken(&error))?;
+        if count == 0 {
+            return Err(broken(&"it has closed the connection"));
+        }
+        self.decoder.feed(&bytes[..count]);
+        Ok(())
+    }
+
+    /// Waits for what the daemon says unasked.
+    pub fn message(&mut self) -> libvirt_compat::Result<Frame> {
+        let mut bytes = vec![0; 64 << 10];
+        loop {
+            if let Some(frame) = self.messages.pop_front() {
+                return Ok(frame);
             }
-            self.decoder.feed(&bytes[..count]);
+            while let Some(frame) = self.decoder.next_frame().map_err(|error| broken(&error))? {
+                if frame.header.kind == Kind::Message {
+                    self.messages.push_back(frame);
+                }
+            }
+            if self.messages.is_empty() {
+                self.read_more(&mut bytes)?;
+            }
         }
     }
 }

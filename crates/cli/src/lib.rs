@@ -2,31 +2,43 @@
 //! happens inside a guest goes through our agent in it.
 
 mod arguments;
+mod completion;
 mod daemon;
 mod failure;
 mod guest;
 mod machine;
+mod multipass;
 mod names;
 mod nearest;
 mod output;
 mod progress;
+mod settings;
+mod share;
+mod ssh;
 mod terminal;
+mod uvt;
 mod verbs;
+mod virsh;
+mod virt_install;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser;
 
-pub use arguments::VERBS;
+pub use arguments::{HIDDEN, VERBS};
 use arguments::{Arguments, Verb};
 use failure::Failure;
 pub use nearest::nearest;
+pub use multipass::run as run_multipass;
+pub use uvt::run as run_uvt;
+pub use virsh::run as run_virsh;
+pub use virt_install::run as run_virt_install;
 
 /// Whether a word is one of the verbs, or stands for one.
 #[must_use]
 pub fn is_verb(word: &str) -> bool {
-    VERBS.iter().any(|(name, _)| *name == word) || ["ls", "rm", "find"].contains(&word)
+    VERBS.iter().any(|(name, _)| *name == word) || ["ls", "rm", "unmount"].contains(&word)
 }
 
 /// Runs a verb. `name` is the verb, `rest` what stands behind it.
@@ -65,10 +77,31 @@ fn perform(verb: &Verb) -> Result<u8, Failure> {
         Verb::Recover(what) => verbs::lifecycle::recover(what),
         Verb::Purge => verbs::lifecycle::purge(),
         Verb::Rename(what) => verbs::lifecycle::rename(what),
+        Verb::Clone(what) => verbs::clone::run(what),
+        Verb::Snapshot(what) => verbs::snapshot::make(what),
+        Verb::Restore(what) => verbs::snapshot::restore(what),
+        Verb::Snapshots(what) => verbs::snapshot::list(what),
         Verb::Wait(what) => verbs::lifecycle::wait(what),
         Verb::Transfer(what) => verbs::transfer::run(what),
+        Verb::Mount(what) => verbs::mount::mount(what),
+        Verb::Umount(what) => verbs::mount::umount(what),
         Verb::Port(what) => verbs::port::run(what),
+        Verb::Networks(what) => verbs::networks::run(what),
+        Verb::Get(what) => verbs::settings::get(what),
+        Verb::Set(what) => verbs::settings::set(what),
+        Verb::Alias(what) => verbs::alias::make(what),
+        Verb::Aliases(what) => verbs::alias::list(what),
+        Verb::Unalias(what) => verbs::alias::remove(what),
         Verb::Logs(what) => verbs::logs::run(what),
-        Verb::Images(what) => verbs::images::run(what),
+        Verb::View(what) => verbs::view::run(what),
+        Verb::Top(what) => verbs::top::run(what),
+        Verb::Events(what) => verbs::events::run(what),
+        Verb::Images(what) => verbs::image::images(what),
+        Verb::Image(what) => verbs::image::run(what),
+        Verb::Find(what) => verbs::image::find(what),
+        Verb::Completion(what) => completion::run(what),
+        Verb::Man(what) => completion::manual(what),
+        Verb::Proxy(what) => verbs::proxy::run(what),
+        Verb::ShareFolder(what) => verbs::mount::serve(what),
     }
 }

@@ -59,6 +59,23 @@ pub struct Note {
     pub deleted: bool,
     /// Ports of the host that lead to it.
     pub ports: Vec<(u16, u16)>,
+    /// The disk from which it learns who it is.
+    pub seed: Option<PathBuf>,
+    /// Who works in it; root if nobody is named.
+    pub user: Option<String>,
+    /// Folders of the host in it.
+    pub shares: Vec<Share>,
+}
+
+/// A folder of the host in a machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// The folder of the host.
+    pub source: PathBuf,
+    /// Where it is in the machine.
+    pub target: String,
+    /// The machine cannot change it.
+    pub read_only: bool,
 }
 
 impl Note {
@@ -71,8 +88,23 @@ impl Note {
         if let Some(disk) = &self.disk {
             note.set("disk", disk.display());
         }
+        if let Some(seed) = &self.seed {
+            note.set("seed", seed.display());
+        }
+        if let Some(user) = &self.user {
+            note.set("user", user);
+        }
         if self.deleted {
             note.set("deleted", "yes");
+        }
+        for share in &self.shares {
+            let mut element = Element::new("hostel:share")
+                .with("source", share.source.display())
+                .with("target", &share.target);
+            if share.read_only {
+                element.set("readonly", "yes");
+            }
+            note.push(element);
         }
         for (host, guest) in &self.ports {
             note.push(Element::new("hostel:port").with("host", host).with("guest", guest));
@@ -86,12 +118,22 @@ impl Note {
             let number = |name: &str| element.attribute(name)?.parse().ok();
             Some((number("host")?, number("guest")?))
         };
+        let share = |element: &Element| {
+            Some(Share {
+                source: element.attribute("source")?.into(),
+                target: element.attribute("target")?.to_owned(),
+                read_only: element.is("readonly", "yes"),
+            })
+        };
         Self {
             image: text("image"),
             release: text("release"),
             disk: note.attribute("disk").map(PathBuf::from),
             deleted: note.is("deleted", "yes"),
             ports: note.elements().filter_map(port).collect(),
+            seed: note.attribute("seed").map(PathBuf::from),
+            user: note.attribute("user").map(str::to_owned),
+            shares: note.elements().filter_map(share).collect(),
         }
     }
 }
@@ -200,6 +242,13 @@ mod tests {
             disk: Some("/x/y.qcow2".into()),
             deleted: true,
             ports: vec![(8080, 80)],
+            seed: Some("/x/y.iso".into()),
+            user: Some("ann".into()),
+            shares: vec![Share {
+                source: "/home/ann".into(),
+                target: "/mnt".into(),
+                read_only: true,
+            }],
         };
         let text = note.to_element().to_xml();
         assert_eq!(Note::from_element(&parse(&text, "(note)").unwrap()), note);

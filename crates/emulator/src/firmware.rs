@@ -18,10 +18,12 @@ const FOLDERS: &[&str] = &[
 pub struct Folders(Vec<PathBuf>);
 
 impl Folders {
-    /// Those of `-L` first.
+    /// Those of `-L` first; last the folder into which the friendly command line fetches what the
+    /// host has not installed.
     pub fn new(given: &[String]) -> Self {
         let given = given.iter().map(PathBuf::from);
-        Self(given.chain(FOLDERS.iter().map(PathBuf::from)).collect())
+        let fetched = std::env::var_os("HOSTEL_FIRMWARE").map(PathBuf::from);
+        Self(given.chain(FOLDERS.iter().map(PathBuf::from)).chain(fetched).collect())
     }
 
     /// Where a file of this name lies. A name with a slash is a path.

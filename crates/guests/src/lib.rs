@@ -4,9 +4,20 @@ pub mod cache;
 pub mod cpio;
 pub mod debian;
 pub mod disk;
+pub mod firmware;
+pub mod keys;
+pub mod library;
+pub mod seed;
+pub mod simplestreams;
 pub mod spark;
+pub mod yaml;
 
 mod http;
+
+/// Fetches something short into memory.
+pub fn fetch(url: &str, progress: &mut dyn Progress) -> Result<Vec<u8>> {
+    http::get(url, progress)
+}
 
 /// The agent, as a static program for x86-64 guests.
 pub const AGENT: &[u8] = include_bytes!(env!("HOSTEL_AGENT"));
@@ -68,6 +79,12 @@ pub enum GuestError {
         package: String,
         /// Where.
         suite: String,
+    },
+    /// Nobody knows an image of this name.
+    #[error("There is no image '{name}'")]
+    NoImage {
+        /// Which.
+        name: String,
     },
     /// A file that is not what it should be.
     #[error("{what} cannot be read: {reason}")]

@@ -26,11 +26,14 @@ pub enum Layer {
     Disks,
     /// The daemon and its shell.
     Daemon,
+    /// The friendly command lines that people know from elsewhere.
+    People,
 }
 
 impl Layer {
     /// In the order of the help page.
-    pub const ALL: [Self; 4] = [Self::Machines, Self::Programs, Self::Disks, Self::Daemon];
+    pub const ALL: [Self; 5] =
+        [Self::Machines, Self::Programs, Self::Disks, Self::Daemon, Self::People];
 
     /// The heading in `hostel --help`.
     pub fn heading(self) -> &'static str {
@@ -39,6 +42,7 @@ impl Layer {
             Self::Programs => "Run programs built for another processor",
             Self::Disks => "Disk images",
             Self::Daemon => "The daemon and its shell",
+            Self::People => "Virtual machines, as other tools' users type it",
         }
     }
 }
@@ -106,10 +110,40 @@ pub const APPLETS: &[Applet] = &[
         run: daemon::run,
     },
     Applet {
+        name: "virsh",
+        layer: Layer::Daemon,
+        summary: "The daemon's shell: domains, networks, storage, snapshots",
+        run: cli::run_virsh,
+    },
+    Applet {
         name: "virt-ssh-helper",
         layer: Layer::Daemon,
         summary: "What qemu+ssh:// starts on the far side",
         run: daemon::run_relay,
+    },
+    Applet {
+        name: "virt-install",
+        layer: Layer::Daemon,
+        summary: "Create a domain from groups of options",
+        run: cli::run_virt_install,
+    },
+    Applet {
+        name: "multipass",
+        layer: Layer::People,
+        summary: "Multipass's commands over the verbs above",
+        run: cli::run_multipass,
+    },
+    Applet {
+        name: "uvt-kvm",
+        layer: Layer::People,
+        summary: "UVtool's machines",
+        run: cli::run_uvt,
+    },
+    Applet {
+        name: "uvt-simplestreams-libvirt",
+        layer: Layer::People,
+        summary: "UVtool's synchronised images",
+        run: cli::run_uvt,
     },
 ];
 

@@ -45,7 +45,7 @@ fn page() -> String {
         "       APPLET [ARGUMENT...]          through a link made by 'hostel link DIR'\n",
     );
     page.push_str("\nVirtual machines, the friendly way:\n");
-    for (verb, summary) in cli::VERBS {
+    for (verb, summary) in cli::VERBS.iter().filter(|(verb, _)| !cli::HIDDEN.contains(verb)) {
         _ = writeln!(page, "  {verb:<22} {summary}");
     }
     for layer in Layer::ALL {

@@ -5,18 +5,20 @@ use std::io::{self, Read, Write};
 use std::thread;
 use std::time::Duration;
 
+use clap::Parser;
 use agent::{Exec as Program, Exit, FrameKind, Request};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGWINCH};
 use signal_hook::iterator::Signals;
 
-use crate::arguments::{Exec, Format, Launch, Level, Shell};
+use crate::arguments::{Arguments, Exec, Level, Shell, Verb};
 use crate::daemon::Connection;
 use crate::failure::{Failure, USAGE};
 use crate::guest::{self, Session};
 use crate::machine::{Machine, State};
 use crate::progress::Line;
+use crate::settings;
 use crate::terminal::{self, Raw};
-use crate::verbs::{launch, lifecycle};
+use crate::verbs::{launch, lifecycle, mount};
 
 /// How long the agent may take to accept.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -42,36 +44,39 @@ pub fn run(what: &Exec) -> Result<u8, Failure> {
     };
     let mut connection = Connection::open()?;
     let machine = connection.machine(&what.name)?;
+    let mut program = program;
+    if program.folder.is_none() && !what.no_map_working_directory {
+        program.folder = mapped_folder(&machine);
+    }
     session(&mut connection, &machine, program)
+}
+
+/// Where this process stands, if that is mounted in the machine.
+fn mapped_folder(machine: &Machine) -> Option<String> {
+    let shares = machine.note().unwrap_or_default().shares;
+    mount::mapped(&shares, &std::env::current_dir().ok()?)
 }
 
 /// `hostel shell`.
 pub fn shell(what: &Shell) -> Result<u8, Failure> {
     let mut connection = Connection::open()?;
-    let machine = match connection.machine(&what.name) {
+    let primary = settings::primary();
+    let name = what.name.as_deref().unwrap_or(&primary);
+    let machine = match connection.machine(name) {
         Ok(machine) => machine,
-        Err(_) if what.name == "primary" && connection.any_machine(&what.name).is_err() => {
-            primary(&mut connection)?
+        Err(_) if name == primary && connection.any_machine(name).is_err() => {
+            make_primary(&mut connection, name)?
         }
         Err(failure) => return Err(failure),
     };
-    session(&mut connection, &machine, Program::default())
+    let folder = mapped_folder(&machine);
+    session(&mut connection, &machine, Program { folder, ..Program::default() })
 }
 
 /// The machine that is there for whoever names none.
-fn primary(connection: &mut Connection) -> Result<Machine, Failure> {
-    let what = Launch {
-        image: "spark".to_owned(),
-        name: Some("primary".to_owned()),
-        cpus: None,
-        memory: None,
-        disk: None,
-        ports: Vec::new(),
-        accel: None,
-        no_wait: false,
-        timeout: BOOT_PATIENCE,
-        offline: false,
-        format: Format::Table,
+fn make_primary(connection: &mut Connection, name: &str) -> Result<Machine, Failure> {
+    let Verb::Launch(what) = Arguments::parse_from(["hostel", "launch", "--name", name]).verb else {
+        unreachable!("the words say launch");
     };
     let mut line = Line::new();
     launch::create(connection, &what, &mut line)
@@ -95,6 +100,12 @@ fn session(
         let mut line = Line::new();
         guests::Progress::step(&mut line, "Waiting for the machine");
         launch::await_level(connection, machine, Level::Booted, BOOT_PATIENCE, &mut line)?;
+    }
+    if machine.state == State::Stopped {
+        mount::mount_all(connection, machine)?;
+    }
+    if program.user.is_none() {
+        program.user = machine.note().and_then(|note| note.user);
     }
     if terminal::is_interactive() {
         program.terminal = terminal::size();

@@ -54,6 +54,12 @@ fn row(connection: &Connection, machine: &Machine) -> Map<String, Value> {
     put("cpus", json!(definition.text_at("vcpu").and_then(|text| text.parse::<u32>().ok())));
     put("memory", json!(memory.map(|kibibytes| kibibytes << 10)));
     put("ports", json!(ports));
+    let mounts: Vec<String> = note
+        .shares
+        .iter()
+        .map(|share| format!("{} at {}", share.source.display(), share.target))
+        .collect();
+    put("mounts", json!(mounts));
     if machine.state != State::Running {
         return row;
     }
@@ -72,6 +78,7 @@ fn row(connection: &Connection, machine: &Machine) -> Map<String, Value> {
     put("disk_used", json!(info.disk.used));
     put("addresses", json!(info.addresses));
     put("listening", json!(info.ports));
+    put("problems", json!(info.problems));
     row
 }
 
@@ -117,7 +124,9 @@ fn text(row: &Map<String, Value>) -> String {
         ("Disk", used("disk_total", mebibytes("disk_used"))),
         ("Addresses", texts("addresses")),
         ("Ports", texts("ports")),
+        ("Mounts", texts("mounts")),
         ("Listening", texts("listening")),
+        ("Problems", texts("problems")),
     ];
     let shown = lines.iter().filter(|(_, value)| !value.is_empty());
     shown.map(|(name, value)| format!("{:<11}{value}\n", format!("{name}:"))).collect()

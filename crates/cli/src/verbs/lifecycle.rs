@@ -5,13 +5,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use agent::Request;
+use libvirt_compat::xml::Element;
 
 use crate::arguments::{Delete, Names, Rename, Stop, Wait};
 use crate::daemon::Connection;
 use crate::failure::{Failure, TIMEOUT};
 use crate::machine::{Machine, State};
 use crate::progress::Line;
-use crate::verbs::{launch, port};
+use crate::verbs::{alias, launch, mount, port, snapshot};
 use crate::{guest, names};
 
 /// How long a guest may take to go off by itself.
@@ -68,6 +69,7 @@ pub fn start(what: &Names) -> Result<u8, Failure> {
         guests::Progress::step(&mut line, &format!("Starting {}", machine.name()));
         let level = crate::arguments::Level::Booted;
         launch::await_level(&connection, &machine, level, BOOT_PATIENCE, &mut line)?;
+        mount::mount_all(&mut connection, &machine)?;
     }
     Ok(0)
 }
@@ -127,6 +129,7 @@ pub fn restart(what: &Names) -> Result<u8, Failure> {
         guests::Progress::step(&mut line, &format!("Starting {}", machine.name()));
         let level = crate::arguments::Level::Booted;
         launch::await_level(&connection, &machine, level, BOOT_PATIENCE, &mut line)?;
+        mount::mount_all(&mut connection, &machine)?;
     }
     Ok(0)
 }
@@ -156,12 +159,16 @@ pub fn resume(what: &Names) -> Result<u8, Failure> {
 /// `hostel delete`.
 pub fn delete(what: &Delete) -> Result<u8, Failure> {
     let mut connection = Connection::open()?;
+    // NAME.SNAPSHOT is a snapshot, which has no way back.
+    let (snapshots, names): (Vec<&String>, Vec<&String>) =
+        what.names.iter().partition(|name| snapshot::split(name).is_some());
     let machines = match what.all {
         true => connection.machines()?,
-        false => {
-            what.names.iter().map(|name| connection.any_machine(name)).collect::<Result<_, _>>()?
-        }
+        false => names.iter().map(|name| connection.any_machine(name)).collect::<Result<_, _>>()?,
     };
+    for (machine, name) in snapshots.iter().filter_map(|name| snapshot::split(name)) {
+        snapshot::remove(&mut connection, machine, name)?;
+    }
     for machine in machines {
         if matches!(machine.state, State::Running | State::Suspended) {
             connection.client.domain_destroy(machine.domain.clone())?;
@@ -203,18 +210,40 @@ pub fn purge() -> Result<u8, Failure> {
 
 /// The machine and its own disk are gone for good.
 fn forget(connection: &mut Connection, machine: &Machine) -> Result<(), Failure> {
+    /// With its snapshots, which lie in its disk, and what else the daemon keeps of it.
+    const SNAPSHOTS_AND_SAVED_STATE: u32 = 1 | 2;
     let note = machine.note();
-    connection.client.domain_undefine_flags(machine.domain.clone(), 0)?;
-    if let Some(disk) = note.and_then(|note| note.disk)
-        && let Err(error) = fs::remove_file(&disk)
-        && error.kind() != std::io::ErrorKind::NotFound
-    {
-        let what = format!("The disk {} cannot be removed", disk.display());
-        return Err(Failure::new(what).because(&error));
+    let domain = machine.domain.clone();
+    connection.client.domain_undefine_flags(domain, SNAPSHOTS_AND_SAVED_STATE)?;
+    let (disk, seed) = note.map(|note| (note.disk, note.seed)).unwrap_or_default();
+    for file in disk.into_iter().chain(seed) {
+        if let Err(error) = fs::remove_file(&file)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            let what = format!("The file {} cannot be removed", file.display());
+            return Err(Failure::new(what).because(&error));
+        }
     }
-    let logs = connection.places.state.join("logs");
-    _ = fs::remove_file(logs.join(format!("{}-console.log", machine.name())));
+    let serial = machine.definition.child("devices").and_then(|devices| devices.child("serial"));
+    if let Some(log) = serial.and_then(|serial| serial.attribute_at("source", "path")) {
+        _ = fs::remove_file(log);
+    }
+    alias::forget(machine.name());
     Ok(())
+}
+
+/// Its host name stands in its kernel's command line.
+pub fn set_host_name(definition: &mut Element, name: &str) {
+    let Some(line) = definition.ensure("os").child_mut("cmdline") else { return };
+    let words = line.text();
+    let words: Vec<String> = words
+        .split(' ')
+        .map(|word| match word.starts_with("hostname=") {
+            true => format!("hostname={name}"),
+            false => word.to_owned(),
+        })
+        .collect();
+    line.set_text(words.join(" "));
 }
 
 /// `hostel rename`.
@@ -227,22 +256,12 @@ pub fn rename(what: &Rename) -> Result<u8, Failure> {
         return Err(failure.hint(format!("'hostel stop {}' first", what.name)));
     }
     connection.client.domain_rename(machine.domain, Some(what.new_name.clone()), 0)?;
-    // Its host name stands in its kernel's command line.
     let machine = connection.machine(&what.new_name)?;
     let mut definition = machine.definition.clone();
-    let os = definition.ensure("os");
-    if let Some(line) = os.child_mut("cmdline") {
-        let words = line.text();
-        let words: Vec<String> = words
-            .split(' ')
-            .map(|word| match word.starts_with("hostname=") {
-                true => format!("hostname={}", what.new_name),
-                false => word.to_owned(),
-            })
-            .collect();
-        line.set_text(words.join(" "));
-    }
+    set_host_name(&mut definition, &what.new_name);
     connection.client.domain_define_xml(definition.to_xml())?;
+    let machines = connection.machines()?;
+    _ = crate::ssh::configure(&connection.places, &machines);
     Ok(0)
 }
 

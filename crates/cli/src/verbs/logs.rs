@@ -2,10 +2,14 @@
 
 use std::fs::File;
 use std::io;
+use std::time::Duration;
 
 use crate::arguments::Logs;
 use crate::daemon::Connection;
 use crate::failure::Failure;
+
+/// Between two looks for more.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// `hostel logs`.
 pub fn run(what: &Logs) -> Result<u8, Failure> {
@@ -18,8 +22,12 @@ pub fn run(what: &Logs) -> Result<u8, Failure> {
     };
     let failed = |error: io::Error| Failure::new(format!("{path} cannot be read")).because(&error);
     let mut file = File::open(path).map_err(failed)?;
-    match io::copy(&mut file, &mut io::stdout()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(failed(error)),
-        _ => Ok(0),
+    loop {
+        match io::copy(&mut file, &mut io::stdout()) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(0),
+            Err(error) => return Err(failed(error)),
+            Ok(_) if !what.follow => return Ok(0),
+            Ok(_) => std::thread::sleep(PAUSE),
+        }
     }
 }

@@ -8,3 +8,4 @@ mod sources;
 pub use archive::{Archive, Listed, sum};
 pub use package::Package;
 pub use sources::Mirror;
+pub use signature::verified;

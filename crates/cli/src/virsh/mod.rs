@@ -1,0 +1,256 @@
+//! `virsh`: the daily commands, with its texts and exit codes, over our own client.
+//!
+//! A command is a row: its name, what it takes in the form its help shows it, and a function.
+
+mod domain;
+mod host;
+mod network;
+mod snapshot;
+mod storage;
+mod syntax;
+mod table;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use libvirt_compat::Uuid;
+use libvirt_compat::rpc::types::Domain;
+
+use crate::daemon::Connection;
+use crate::failure::Failure;
+use syntax::{Given, SyntaxError};
+
+/// What a command prints, and how it ends.
+type Outcome = Result<String, Trouble>;
+
+/// Why a command failed, as virsh says it: what it was doing, and what libvirt said.
+struct Trouble(Vec<String>);
+
+impl Trouble {
+    fn new(text: impl Into<String>) -> Self {
+        Self(vec![text.into()])
+    }
+}
+
+impl From<libvirt_compat::Error> for Trouble {
+    fn from(error: libvirt_compat::Error) -> Self {
+        Self(vec![error.to_string()])
+    }
+}
+
+impl From<Failure> for Trouble {
+    fn from(failure: Failure) -> Self {
+        let mut lines = vec![failure.what];
+        lines.extend(failure.causes);
+        Self(lines)
+    }
+}
+
+/// Says in front what was being done.
+fn doing<T>(what: impl Into<String>, result: libvirt_compat::Result<T>) -> Result<T, Trouble> {
+    result.map_err(|error| Trouble(vec![what.into(), error.to_string()]))
+}
+
+/// A command.
+struct Command {
+    name: &'static str,
+    /// As the help shows it; options and arguments are read from it.
+    syntax: &'static str,
+    summary: &'static str,
+    run: fn(&mut Shell, &Given) -> Outcome,
+}
+
+/// The families, in the order of the help.
+const FAMILIES: &[(&str, &[Command])] = &[
+    ("Domain Management", domain::COMMANDS),
+    ("Host and Hypervisor", host::COMMANDS),
+    ("Networking", network::COMMANDS),
+    ("Snapshot", snapshot::COMMANDS),
+    ("Storage", storage::COMMANDS),
+];
+
+/// A connection and how to print.
+struct Shell {
+    connection: Connection,
+    uri: String,
+    is_quiet: bool,
+}
+
+impl Shell {
+    /// A message that scripts do not want.
+    fn extra(&self, text: String) -> Outcome {
+        Ok(if self.is_quiet { String::new() } else { text })
+    }
+
+    /// A domain by its name, UUID or number.
+    fn domain(&mut self, given: &Given) -> Result<Domain, Trouble> {
+        let word = given.text("domain").unwrap_or_default().to_owned();
+        let client = &mut self.connection.client;
+        if let Ok(id) = word.parse::<i32>()
+            && let Ok(domain) = client.domain_lookup_by_id(id)
+        {
+            return Ok(domain);
+        }
+        if let Some(uuid) = Uuid::parse(&word)
+            && let Ok(domain) = client.domain_lookup_by_uuid(uuid)
+        {
+            return Ok(domain);
+        }
+        let found = client.domain_lookup_by_name(word.clone());
+        found.map_err(|_| Trouble::new(format!("failed to get domain '{word}'")))
+    }
+}
+
+/// What stands in front of a command.
+#[derive(Default)]
+struct Options {
+    uri: Option<String>,
+    is_quiet: bool,
+}
+
+/// Runs the applet.
+pub fn run(_name: &str, arguments: &[OsString]) -> ExitCode {
+    let words: Vec<String> =
+        arguments.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    match perform(&words) {
+        Ok(code) => code,
+        Err(message) => {
+            eprintln!("error: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn perform(words: &[String]) -> Result<ExitCode, String> {
+    let mut options = Options {
+        uri: std::env::var("LIBVIRT_DEFAULT_URI").ok().filter(|uri| !uri.is_empty()),
+        ..Options::default()
+    };
+    let mut rest = words;
+    while let Some((word, after)) = rest.split_first().filter(|(word, _)| word.starts_with('-')) {
+        rest = after;
+        let (name, value) = match word.split_once('=') {
+            Some((name, value)) if name.starts_with("--") => (name, Some(value.to_owned())),
+            _ => (word.as_str(), None),
+        };
+        match name {
+            "-c" | "--connect" => {
+                let value = match value {
+                    Some(value) => value,
+                    None => {
+                        let taken = rest.split_first();
+                        let (value, after) = taken.ok_or("option -c requires an argument")?;
+                        rest = after;
+                        value.clone()
+                    }
+                };
+                options.uri = Some(value);
+            }
+            "-q" | "--quiet" => options.is_quiet = true,
+            // All that is shown of a read-only connection can be seen with a full one.
+            "-v" | "-V" | "--version" => {
+                println!("{}", host::LIBRARY_VERSION);
+                return Ok(ExitCode::SUCCESS);
+            }
+            "-h" | "--help" => {
+                print!("{}", help());
+                return Ok(ExitCode::SUCCESS);
+            }
+            other => return Err(format!("unsupported option '{other}'. See --help.")),
+        }
+    }
+    let Some((name, rest)) = rest.split_first() else {
+        return Err("the interactive shell is not there: say a command, or 'help'".to_owned());
+    };
+    if name == "help" {
+        return help_of(rest.first().map(String::as_str));
+    }
+    let command = find(name).ok_or_else(|| format!("unknown command: '{name}'"))?;
+    if rest.iter().any(|word| word == "--help") {
+        return help_of(Some(name));
+    }
+    let given = Given::parse(command.name, command.syntax, rest)
+        .map_err(|SyntaxError(message)| message)?;
+    let connection = Connection::of_uri(options.uri.as_deref()).map_err(|failure| {
+        let mut text = "failed to connect to the hypervisor".to_owned();
+        text.push_str(&format!("\nerror: {}", failure.what));
+        failure.causes.iter().for_each(|cause| text.push_str(&format!("\nerror: {cause}")));
+        text
+    })?;
+    let uri = options.uri.unwrap_or_default();
+    let mut shell = Shell { connection, uri, is_quiet: options.is_quiet };
+    Ok(report((command.run)(&mut shell, &given), options.is_quiet))
+}
+
+/// Every command ends with an empty line, unless that is not wanted.
+fn report(outcome: Outcome, is_quiet: bool) -> ExitCode {
+    let end = if is_quiet { "" } else { "\n" };
+    match outcome {
+        Ok(text) => {
+            use std::io::Write;
+            let printed = write!(std::io::stdout(), "{text}{end}");
+            if printed.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Err(Trouble(lines)) => {
+            for line in lines {
+                eprintln!("error: {line}");
+            }
+            print!("{end}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn find(name: &str) -> Option<&'static Command> {
+    FAMILIES.iter().flat_map(|(_, commands)| *commands).find(|command| command.name == name)
+}
+
+fn help() -> String {
+    let mut text = "\nvirsh [options]... [<command_string>]\nvirsh [options]... <command> [args...]\n\n  \
+         options:\n    -c | --connect=URI      hypervisor connection URI\n    \
+         -h | --help             this help\n    -q | --quiet            quiet mode\n    \
+         -v                      short version\n\n  commands (non interactive mode):\n"
+        .to_owned();
+    for (family, commands) in FAMILIES {
+        text.push_str(&format!("\n {family}:\n"));
+        for command in *commands {
+            text.push_str(&format!("    {:<30} {}\n", command.name, command.summary));
+        }
+    }
+    text + "\n"
+}
+
+fn help_of(name: Option<&str>) -> Result<ExitCode, String> {
+    match name {
+        None => print!("{}", help()),
+        Some(name) => {
+            let command = find(name)
+                .ok_or_else(|| format!("command or command group '{name}' doesn't exist"))?;
+            println!(
+                "  NAME\n    {} - {}\n\n  SYNOPSIS\n    {} {}\n",
+                command.name, command.summary, command.name, command.syntax
+            );
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_sound() {
+        let mut names: Vec<&str> =
+            FAMILIES.iter().flat_map(|(_, commands)| *commands).map(|row| row.name).collect();
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count);
+        for (_, commands) in FAMILIES {
+            for command in *commands {
+                assert!(Given::is_sound(command.syntax), "{}: {}", command.name, command.syntax);
+            }
+        }
+    }
+}

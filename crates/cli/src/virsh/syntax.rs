@@ -1,0 +1,164 @@
+//! Command lines of virsh's commands, read by the synopsis that its help shows:
+//! `<domain> [--flag] [--option <value>] [<more>]`.
+
+use std::collections::BTreeMap;
+
+/// A command line that does not fit, in virsh's words.
+#[derive(Debug, PartialEq, Eq)]
+pub struct SyntaxError(pub String);
+
+/// What was given.
+#[derive(Debug, Default)]
+pub struct Given {
+    texts: BTreeMap<&'static str, String>,
+    flags: Vec<&'static str>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Flag,
+    /// Only by its name.
+    Option,
+    /// By its place, too.
+    Place { is_needed: bool },
+}
+
+/// The parts of a synopsis. `[--name <x>]` is an option, `[<name>]` and `<name>` are places.
+fn parts(syntax: &'static str) -> impl Iterator<Item = (&'static str, Kind)> {
+    let mut rest = syntax.trim();
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let end = match rest.starts_with('[') {
+            true => rest.find(']')? + 1,
+            false => rest.find(' ').unwrap_or(rest.len()),
+        };
+        let part = &rest[..end];
+        rest = rest[end..].trim_start();
+        let inner = part.trim_start_matches('[').trim_end_matches(']');
+        Some(match inner.strip_prefix("--") {
+            Some(option) => match option.split_once(' ') {
+                Some((name, _)) => (name, Kind::Option),
+                None => (option, Kind::Flag),
+            },
+            None => {
+                let is_needed = !part.starts_with('[');
+                (inner.trim_start_matches('<').trim_end_matches('>'), Kind::Place { is_needed })
+            }
+        })
+    })
+}
+
+impl Given {
+    /// Reads a command's words.
+    pub fn parse(
+        command: &str,
+        syntax: &'static str,
+        words: &[String],
+    ) -> Result<Self, SyntaxError> {
+        let parts: Vec<_> = parts(syntax).collect();
+        let mut given = Self::default();
+        let mut words = words.iter();
+        let mut is_data = false;
+        while let Some(word) = words.next() {
+            let Some(option) = word.strip_prefix("--").filter(|_| !is_data) else {
+                given.place(&parts, word)?;
+                continue;
+            };
+            if option.is_empty() {
+                is_data = true;
+                continue;
+            }
+            let (name, value) = match option.split_once('=') {
+                Some((name, value)) => (name, Some(value.to_owned())),
+                None => (option, None),
+            };
+            let found = parts.iter().find(|(known, _)| *known == name).ok_or_else(|| {
+                SyntaxError(format!("command '{command}' doesn't support option --{name}"))
+            })?;
+            match found {
+                (name, Kind::Flag) if value.is_some() => {
+                    return Err(SyntaxError(format!("invalid '=' after option --{name}")));
+                }
+                (name, Kind::Flag) => given.flags.push(name),
+                (name, _) => {
+                    let value = value.or_else(|| words.next().cloned()).ok_or_else(|| {
+                        SyntaxError(format!("expected syntax: --{name} <string>"))
+                    })?;
+                    given.texts.insert(name, value);
+                }
+            }
+        }
+        let missing = parts.iter().find(|(name, kind)| {
+            *kind == Kind::Place { is_needed: true } && !given.texts.contains_key(name)
+        });
+        match missing {
+            Some((name, _)) => {
+                Err(SyntaxError(format!("command '{command}' requires <{name}> option")))
+            }
+            None => Ok(given),
+        }
+    }
+
+    fn place(&mut self, parts: &[(&'static str, Kind)], word: &str) -> Result<(), SyntaxError> {
+        let free = parts.iter().find(|(name, kind)| {
+            matches!(kind, Kind::Place { .. }) && !self.texts.contains_key(name)
+        });
+        match free {
+            Some((name, _)) => {
+                self.texts.insert(name, word.to_owned());
+                Ok(())
+            }
+            None => Err(SyntaxError(format!("unexpected data '{word}'"))),
+        }
+    }
+
+    /// An option's or argument's text.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.texts.get(name).map(String::as_str)
+    }
+
+    /// Whether a flag was given.
+    pub fn has(&self, name: &str) -> bool {
+        self.flags.contains(&name)
+    }
+
+    /// The bits of the flags that were given.
+    pub fn bits(&self, table: &[(&str, u32)]) -> u32 {
+        table.iter().filter(|(name, _)| self.has(name)).fold(0, |bits, (_, bit)| bits | bit)
+    }
+
+    #[cfg(test)]
+    pub fn is_sound(syntax: &'static str) -> bool {
+        let good = |name: &str| name.chars().all(|sign| sign.is_ascii_lowercase() || sign == '-');
+        let mut count = 0;
+        let sound = parts(syntax).inspect(|_| count += 1).all(|(name, _)| good(name));
+        sound && (count > 0 || syntax.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SYNTAX: &str = "<domain> [<file>] [--mode <string>] [--live]";
+
+    fn parse(line: &str) -> Result<Given, SyntaxError> {
+        let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        Given::parse("do", SYNTAX, &words)
+    }
+
+    #[test]
+    fn places_options_and_flags_are_told_apart() {
+        let given = parse("--live web --mode=acpi x.xml").unwrap();
+        assert_eq!((given.text("domain"), given.text("file")), (Some("web"), Some("x.xml")));
+        assert_eq!(given.text("mode"), Some("acpi"));
+        assert!(given.has("live"));
+        assert_eq!(parse("--file f --domain d").unwrap().text("domain"), Some("d"));
+        let wrong = |line: &str| parse(line).unwrap_err().0;
+        assert_eq!(wrong(""), "command 'do' requires <domain> option");
+        assert_eq!(wrong("a b c"), "unexpected data 'c'");
+        assert_eq!(wrong("a --x"), "command 'do' doesn't support option --x");
+    }
+}
