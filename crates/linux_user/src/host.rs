@@ -13,14 +13,18 @@ pub type Errno = i32;
 /// What a system call gives.
 pub type Answer = Result<u64, Errno>;
 
-/// The call was interrupted before or while it waited (the kernel's own internal number).
+/// The call was interrupted while it waited (the kernel's own internal number).
 pub const ERESTARTSYS: Errno = 512;
 
+/// A signal came before the call was made at all (likewise).
+pub const ERESTARTNOINTR: Errno = 513;
+
 // A system call that a signal either interrupts or comes before, never in between: the handler
-// (`signals`) moves the instruction pointer to `hostel_call_interrupted` while it is in front of
-// the system call instruction.
+// (`signals`) moves the instruction pointer elsewhere while it is in front of the system call
+// instruction. There a call that has not been made and one that the kernel wants made again look
+// alike but for RCX, in which the instruction itself leaves its return address.
 global_asm!(
-    ".global hostel_call, hostel_call_end, hostel_call_interrupted",
+    ".global hostel_call, hostel_call_end, hostel_call_interrupted, hostel_call_not_made",
     "hostel_call:", // rdi = &pending, rsi = number, rdx = &arguments
     "push rbx",
     "mov rbx, rdi",
@@ -32,14 +36,19 @@ global_asm!(
     "mov r10, [r11 + 24]",
     "mov r8, [r11 + 32]",
     "mov r9, [r11 + 40]",
+    "xor ecx, ecx",
     "cmp dword ptr [rbx], 0",
-    "jne hostel_call_interrupted",
+    "jne hostel_call_not_made",
     "syscall",
     "hostel_call_end:",
     "pop rbx",
     "ret",
     "hostel_call_interrupted:",
     "mov rax, -512",
+    "pop rbx",
+    "ret",
+    "hostel_call_not_made:",
+    "mov rax, -513",
     "pop rbx",
     "ret",
     // What the kernel asks of who catches signals without the C library.
@@ -53,6 +62,7 @@ unsafe extern "sysv64" {
     fn hostel_call(pending: *const u32, number: u64, arguments: *const u64) -> i64;
     fn hostel_call_end();
     fn hostel_call_interrupted();
+    fn hostel_call_not_made();
     fn hostel_signal_return();
 }
 
@@ -80,11 +90,17 @@ pub fn set_action(signal: i32, handler: usize, flags: i32, mask: u64) {
 }
 
 /// If the signal came in front of a system call of ours: where to go on instead.
-pub fn rewind(rip: u64) -> Option<u64> {
+pub fn rewind(rip: u64, rcx: u64) -> Option<u64> {
     let start = hostel_call as *const () as u64;
     let end = hostel_call_end as *const () as u64;
-    (start + 1..end).contains(&rip).then_some(hostel_call_interrupted as *const () as u64)
+    let made = rip == end - SYSCALL_BYTES && rcx == end;
+    let instead =
+        if made { hostel_call_interrupted as *const () } else { hostel_call_not_made as *const () };
+    (start + 1..end).contains(&rip).then_some(instead as u64)
 }
+
+/// Of the instruction that makes system calls.
+const SYSCALL_BYTES: u64 = 2;
 
 /// A system call with the guest's arguments that signals interrupt.
 pub fn call(number: i64, arguments: [u64; 6]) -> Answer {

@@ -103,9 +103,10 @@ extern "C" fn handler(signal: i32, info: *mut libc::siginfo_t, context: *mut lib
     // SAFETY: the kernel's mask is the first word of the library's.
     unsafe { mask.cast::<u64>().write(!fault_bits()) };
     // SAFETY: the kernel passes a valid context.
-    let rip = unsafe { &mut (*context).uc_mcontext.gregs[libc::REG_RIP as usize] };
-    if let Some(instead) = crate::host::rewind(*rip as u64) {
-        *rip = instead as i64;
+    let registers = unsafe { &mut (*context).uc_mcontext.gregs };
+    let [rip, rcx] = [libc::REG_RIP, libc::REG_RCX].map(|n| registers[n as usize] as u64);
+    if let Some(instead) = crate::host::rewind(rip, rcx) {
+        registers[libc::REG_RIP as usize] = instead as i64;
     }
 }
 

@@ -1,6 +1,6 @@
 //! Lines of `-strace`: a call's name and arguments as a reader of programs would write them.
 
-use crate::host::{Answer, ERESTARTSYS};
+use crate::host::{Answer, ERESTARTNOINTR, ERESTARTSYS};
 use crate::memory;
 use crate::thread::RETURNED;
 
@@ -206,7 +206,7 @@ pub fn result(line: &str, answer: &Answer) -> String {
             format!(" = {value:#010x}")
         }
         Ok(value) => format!(" = {}", *value as i64),
-        Err(ERESTARTSYS) => " = ? (interrupted)".into(),
+        Err(ERESTARTSYS | ERESTARTNOINTR) => " = ? (interrupted)".into(),
         Err(RETURNED) => " = ?".into(),
         Err(errno) => {
             let text = std::io::Error::from_raw_os_error(*errno).to_string();

@@ -10,7 +10,7 @@ use linux::locks::Mutex;
 use crate::call::{Call, Table, narrow};
 use crate::debug::{self, Debugger, Pace};
 use crate::guest::{Delivery, Exception, Guest};
-use crate::host::{self, Answer, ERESTARTSYS, Errno};
+use crate::host::{self, Answer, ERESTARTNOINTR, ERESTARTSYS, Errno};
 use crate::options::Options;
 use crate::signals::{self, Disposition, INFO_BYTES, Info};
 use crate::space::{AddressSpace, Places};
@@ -169,6 +169,7 @@ impl<G: Guest> Thread<G> {
         match answer {
             Ok(value) => G::set_result(self.vcpu.state_mut(), value as i64),
             Err(ERESTARTSYS) => self.interrupted(number, &arguments),
+            Err(ERESTARTNOINTR) => G::restart(self.vcpu.state_mut(), number, &arguments),
             Err(RETURNED) => {}
             Err(errno) => G::set_result(self.vcpu.state_mut(), -i64::from(errno)),
         }

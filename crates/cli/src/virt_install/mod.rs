@@ -21,10 +21,14 @@ use crate::verbs::launch::provision::random_word;
 use pairs::Pairs;
 
 #[derive(Parser)]
-#[command(name = "virt-install", version = "4.1.0", about = "Create a new virtual machine",
+#[command(
+    name = "virt-install",
+    version = "4.1.0",
+    about = "Create a new virtual machine",
     after_help = "Examples:\n  virt-install --name web --memory 1024 --disk disk.qcow2 --import \
         --osinfo generic\n  virt-install --name new --memory 2048 --disk size=10 --cdrom a.iso\n  \
-        virt-install --name web --import --disk d.qcow2 --cloud-init user-data=u.yaml --print-xml")]
+        virt-install --name web --import --disk d.qcow2 --cloud-init user-data=u.yaml --print-xml"
+)]
 struct Options {
     #[arg(long)]
     connect: Option<String>,
@@ -287,7 +291,10 @@ fn definition(
         domain.push(cpu(text)?);
     }
     domain.push(Element::with_text("on_poweroff", "destroy"));
-    domain.push(Element::with_text("on_reboot", if options.noreboot { "destroy" } else { "restart" }));
+    domain.push(Element::with_text(
+        "on_reboot",
+        if options.noreboot { "destroy" } else { "restart" },
+    ));
     domain.push(Element::with_text("on_crash", "destroy"));
     let seed = match &options.cloud_init {
         Some(text) => seed(text, connection, name, is_real)?,
@@ -394,7 +401,8 @@ fn seed(
     let user_data = pairs.take("user-data").map(read).transpose()?;
     let mut user_data = user_data
         .map(|text| {
-            UserData::parse(&text).map_err(|error| Wrong(format!("--cloud-init user-data: {error}")))
+            UserData::parse(&text)
+                .map_err(|error| Wrong(format!("--cloud-init user-data: {error}")))
         })
         .transpose()?;
     let network = pairs.take("network-config").map(read).transpose()?;

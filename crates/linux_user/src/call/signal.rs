@@ -1,7 +1,7 @@
 //! Signals: actions, masks, frames.
 
 use crate::guest::Guest;
-use crate::host::{Answer, ERESTARTSYS, Errno};
+use crate::host::{Answer, ERESTARTNOINTR, ERESTARTSYS, Errno};
 use crate::memory;
 use crate::signals;
 use crate::thread::{Action, RETURNED, Thread, UNBLOCKABLE};
@@ -133,7 +133,7 @@ pub fn masked<G: Guest>(
     let open = |set: u64| signals::pending() & !set != 0;
     let answer = if open(set) { Err(libc::EINTR) } else { thread.pass(call, arguments) };
     match answer {
-        Err(libc::EINTR | ERESTARTSYS) if open(set) => {
+        Err(libc::EINTR | ERESTARTSYS | ERESTARTNOINTR) if open(set) => {
             interrupt(thread, set);
             Err(RETURNED)
         }
