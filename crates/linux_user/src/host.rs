@@ -6,6 +6,7 @@
 use std::arch::global_asm;
 use std::ffi::CStr;
 use std::io;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 /// A Linux error number, positive.
 pub type Errno = i32;
@@ -130,6 +131,32 @@ pub fn clock(clock: i32) -> Result<[u64; 2], Errno> {
     match unsafe { libc::clock_gettime(clock, &mut time) } {
         0 => Ok([time.tv_sec as u64, time.tv_nsec as u64]),
         _ => Err(errno()),
+    }
+}
+
+/// Which of the first three descriptors were closed when the process started, by bit.
+static CLOSED: AtomicU8 = AtomicU8::new(0);
+
+/// Before Rust's runtime, which opens /dev/null in their places.
+extern "C" fn look_at_descriptors() {
+    for fd in 0..3 {
+        // SAFETY: only asks.
+        if unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 {
+            CLOSED.fetch_or(1 << fd, Ordering::Relaxed);
+        }
+    }
+}
+
+#[used]
+#[unsafe(link_section = ".init_array")]
+static LOOK: extern "C" fn() = look_at_descriptors;
+
+/// Descriptors that were closed when the process started are so again. We have none of our own
+/// among them: /dev/null was there.
+pub fn close_again() {
+    let closed = CLOSED.load(Ordering::Relaxed);
+    for fd in (0..3).filter(|fd| closed & 1 << fd != 0) {
+        let _ = plain(libc::SYS_close, [fd, 0, 0, 0, 0, 0]);
     }
 }
 

@@ -199,6 +199,7 @@ fn start<G: Guest>(options: Options) -> Result<i32, Refusal> {
         ended: None,
         threaded: Arc::default(),
     };
+    host::close_again();
     let code = thread.run();
     thread::finish(&mut thread);
     if thread.ended.is_some() {

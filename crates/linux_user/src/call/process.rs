@@ -2,7 +2,8 @@
 
 use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 
@@ -271,11 +272,25 @@ pub fn execveat<G: Guest>(thread: &mut Thread<G>, a: [u64; 6]) -> Answer {
     let path = match path.first() {
         Some(b'/') => path,
         None if a[4] as i32 & libc::AT_EMPTY_PATH == 0 => return Err(libc::ENOENT),
-        None => format!("/proc/self/fd/{}", a[0] as i32).into_bytes(),
+        None => opened(a[0] as i32)?,
         _ if current => path,
         _ => [format!("/proc/self/fd/{}/", a[0] as i32).as_bytes(), &path].concat(),
     };
     execute::<G>(thread, path, arguments, &environment, 0)
+}
+
+/// The path of an open file. One that has none any more gets a descriptor that stays open.
+fn opened(fd: i32) -> Result<Vec<u8>, i32> {
+    let link = PathBuf::from(format!("/proc/self/fd/{fd}"));
+    let error = |error: std::io::Error| error.raw_os_error().unwrap_or(libc::EBADF);
+    let file = std::fs::metadata(&link).map_err(|_| libc::EBADF)?;
+    let path = std::fs::read_link(&link).map_err(error)?;
+    let there = std::fs::metadata(&path);
+    if there.is_ok_and(|there| (there.dev(), there.ino()) == (file.dev(), file.ino())) {
+        return Ok(path.into_os_string().into_vec());
+    }
+    let kept = host::plain(libc::SYS_fcntl, [fd as u64, libc::F_DUPFD as u64, 3, 0, 0, 0])?;
+    Ok(format!("/proc/self/fd/{kept}").into_bytes())
 }
 
 /// Scripts may name scripts, so often.
