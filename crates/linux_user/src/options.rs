@@ -254,6 +254,10 @@ impl Options {
         let Some(prefix) = self.prefix.as_ref().filter(|_| guest.first() == Some(&b'/')) else {
             return guest.to_vec();
         };
+        // The root has no name below a prefix, and its `..` is itself.
+        if guest.split(|&byte| byte == b'/').all(|name| matches!(name, b"" | b"." | b"..")) {
+            return b"/".to_vec();
+        }
         let inside = prefix.join(OsStr::from_bytes(&guest[1..]));
         // QEMU's rule: what exists there, links followed, directories too.
         if Path::new(&inside).exists() {

@@ -71,7 +71,7 @@ fn storms_lose_nothing_ten_times_in_a_row() {
     if programs.is_empty() {
         tests::skip!("no compiler on this machine");
     }
-    let expected = "signals 1000 sum 1000\nturns 640 counter 12800\ncancelled 16\nchildren 40\nkills 3000\nchildren of many 30\n";
+    let expected = "signals 1000 sum 1000\nturns 640 counter 12800\nidentities 2\ncancelled 16\nchildren 40\nkills 3000\nchildren of many 30\n";
     // Ten runs in all, in turn on each architecture.
     for (architecture, program) in programs.iter().cycle().take(10) {
         let output = run(architecture, &[], program);

@@ -248,8 +248,14 @@ fn new_thread<G: Guest>(parent: &mut Thread<G>, clone: Clone) -> Answer {
     };
     let spawned = std::thread::Builder::new().stack_size(THREAD_STACK_BYTES).spawn(body);
     spawned.map_err(|_| libc::EAGAIN)?;
+    let action = parent.process.actions.lock()[SIGSETXID as usize - 1];
+    parent.follow_action(SIGSETXID, &action);
     told.recv().map_err(|_| libc::EAGAIN)
 }
+
+/// With its first thread the host's C library takes this signal for itself. The guest's has it for
+/// the same purpose, to change the identity of all threads.
+const SIGSETXID: i32 = 33;
 
 /// Host code of a guest thread needs little: the guest has its own stack.
 const THREAD_STACK_BYTES: usize = 512 << 10;
