@@ -5,6 +5,7 @@ mod machine;
 mod accelerators;
 mod arm64;
 mod linux_user;
+mod riscv;
 mod screen;
 mod images;
 mod daemon;

@@ -80,6 +80,17 @@ pub struct Lift<'a> {
     pub pc: u64,
     /// Where lifting goes on if the block does not end.
     pub next: u64,
+    /// What is known of singles.
+    pub singles: &'a mut Singles,
+}
+
+/// What the block knows of FP registers as singles.
+#[derive(Default)]
+pub struct Singles {
+    /// By bit: the register holds a single with ones above it, as all singles are kept.
+    pub boxed: u32,
+    /// The single in a register that was looked at: if it is not boxed, the canonical NaN.
+    pub checked: [Option<Value>; 32],
 }
 
 impl Lift<'_> {
@@ -133,6 +144,7 @@ impl Lift<'_> {
 
 /// Lifts a superblock: direct jumps forward and not-taken branches are followed.
 pub fn block(mut pc: u64, fetch: &mut dyn Fetch, ir: &mut Ir) {
+    let mut singles = Singles::default();
     let mut window = Window { start: pc, valid: 0, bytes: [0; 64] };
     while !ir.ended() {
         let Some((word, bytes)) = window.instruction(pc, fetch) else {
@@ -143,7 +155,8 @@ pub fn block(mut pc: u64, fetch: &mut dyn Fetch, ir: &mut Ir) {
             return;
         };
         ir.insn(pc, bytes);
-        let mut lift = Lift { ir, pc, next: pc.wrapping_add(u64::from(bytes)) };
+        let mut lift =
+            Lift { ir, pc, next: pc.wrapping_add(u64::from(bytes)), singles: &mut singles };
         match decode(word) {
             Some(row) => (row.lift)(&mut lift, word),
             None => lift.raise(Event::ILLEGAL, false, u64::from(word)),

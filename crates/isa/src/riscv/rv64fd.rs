@@ -42,7 +42,7 @@ isa! {
     fcvt_wu_s "1100000 00001 ..... ... ..... 1010011" r => |l, a| l.float_to(a, S, Type::I32, false);
     fcvt_l_s  "1100000 00010 ..... ... ..... 1010011" r => |l, a| l.float_to(a, S, Type::I64, true);
     fcvt_lu_s "1100000 00011 ..... ... ..... 1010011" r => |l, a| l.float_to(a, S, Type::I64, false);
-    fmv_x_w  "1110000 00000 ..... 000 ..... 1010011" r => |l, a| { let v = l.f(a.rs1, S); let v = l.ir.bits(Type::I32, v); l.set_w(a.rd, v) };
+    fmv_x_w  "1110000 00000 ..... 000 ..... 1010011" r => |l, a| { let v = l.raw(a.rs1, S); let v = l.ir.bits(Type::I32, v); l.set_w(a.rd, v) };
     fclass_s "1110000 00000 ..... 001 ..... 1010011" r => |l, a| l.classify(a, S);
     feq_s    "1010000 ..... ..... 010 ..... 1010011" r => |l, a| l.compare_float(0, a, S);
     flt_s    "1010000 ..... ..... 001 ..... 1010011" r => |l, a| l.compare_float(1, a, S);
@@ -123,11 +123,35 @@ const INSTRET: u32 = 0xc02;
 impl Lift<'_> {
     /// FP register `n` as a single or double.
     fn f(&mut self, n: u32, ty: Type) -> Value {
+        if ty == S && self.singles.boxed & 1 << n == 0 { self.checked(n) } else { self.raw(n, ty) }
+    }
+
+    /// The same, whatever stands above a single: for moves of its bits.
+    fn raw(&mut self, n: u32, ty: Type) -> Value {
         self.ir.get(state::f(n).as_type(ty))
+    }
+
+    /// The single in FP register `n`, of which the block does not know whether it is one.
+    fn checked(&mut self, n: u32) -> Value {
+        if let Some(value) = self.singles.checked[n as usize] {
+            return value;
+        }
+        let whole = self.ir.get(state::f(n).as_type(Type::I64));
+        let (above, ones) = (self.ir.sar_imm(whole, 32), self.ir.imm(-1));
+        let boxed = self.ir.compare(Cmp::Eq, above, ones);
+        let low = self.ir.trunc(Type::I32, whole);
+        let nan = self.ir.constant(Type::I32, 0x7fc0_0000);
+        let bits = self.ir.select(boxed, low, nan);
+        let value = self.ir.bits(S, bits);
+        self.singles.checked[n as usize] = Some(value);
+        value
     }
 
     /// Writes FP register `n`; a single is boxed.
     fn set_f(&mut self, n: u32, value: Value) {
+        self.singles.checked[n as usize] = None;
+        let single = self.ir.ty(value) == S;
+        self.singles.boxed = self.singles.boxed & !(1 << n) | u32::from(single) << n;
         let value = match self.ir.ty(value) {
             Type::F32 => {
                 let single = self.ir.zero_upper(value);
@@ -153,7 +177,7 @@ impl Lift<'_> {
     }
 
     fn store_float(&mut self, a: Args, ty: Type) {
-        let (base, value) = (self.x(a.rs1), self.f(a.rs2, ty));
+        let (base, value) = (self.x(a.rs1), self.raw(a.rs2, ty));
         self.ir.store(base, a.imm, value, Mem::new(ty.bytes()));
     }
 
