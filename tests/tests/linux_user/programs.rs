@@ -1,6 +1,7 @@
 //! Debian's programs of other architectures, from an unpacked root.
 
 use std::io::Write;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -267,4 +268,108 @@ fn openssl_of_arm64_digests_the_same_with_and_without_extensions() {
         let plain = filter_with("OPENSSL_armcap=0", "aarch64", &root, "openssl", &arguments, &text);
         assert!(fast == plain && !fast.is_empty(), "{line}");
     }
+}
+
+/// The root with compilers, interpreters and Python's own tests.
+fn suite() -> Option<PathBuf> {
+    tests::asset("suite-arm64")
+}
+
+/// A folder where the root's places have the names that programs know.
+fn prefix_in(folder: &Path, root: &Path) -> PathBuf {
+    let prefix = folder.join("prefix");
+    if !prefix.exists() {
+        std::fs::create_dir(&prefix).expect("the folder is ours");
+        for (name, place) in
+            [("usr", "usr"), ("etc", "etc"), ("lib", "usr/lib"), ("bin", "usr/bin")]
+        {
+            symlink(root.join(place), prefix.join(name)).expect("the folder is ours");
+        }
+    }
+    prefix
+}
+
+/// A program of the suite: what it says.
+fn of_suite(root: &Path, program: &str, arguments: &[&str], folder: &Path) -> String {
+    let output = tests::hostel()
+        .args(["qemu-aarch64", "-L"])
+        .arg(prefix_in(folder, root))
+        .arg(root.join("usr/bin").join(program))
+        .args(arguments)
+        .current_dir(folder)
+        .env("LC_ALL", "C")
+        .output()
+        .expect("hostel starts");
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{program} {arguments:?}: {complaint}\n{said}");
+    said.into_owned()
+}
+
+/// The driver runs the preprocessor, the compiler, the assembler and the linker, all of them guests.
+#[test]
+fn gcc_of_arm64_makes_a_program_that_runs() {
+    let Some(root) = suite() else { tests::skip!("the asset suite-arm64 was not fetched") };
+    let folder = super::folder("gcc-arm64");
+    let source = "#include <stdio.h>\n#include <stdlib.h>\n\
+                  static int less(const void *a, const void *b) { return *(int *)a - *(int *)b; }\n\
+                  int main(void) { int n[100]; long sum = 0;\n\
+                  for (int i = 0; i < 100; i++) n[i] = i * 7919 % 101;\n\
+                  qsort(n, 100, sizeof *n, less);\n\
+                  for (int i = 0; i < 100; i++) sum += n[i] * i;\n\
+                  printf(\"%ld\\n\", sum); return 0; }\n";
+    std::fs::write(folder.join("sort.c"), source).expect("files can be written");
+    let sysroot = format!("--sysroot={}", prefix_in(&folder, &root).display());
+    let arguments = [&sysroot, "-O2", "-static", "-o", "sort", "sort.c"];
+    of_suite(&root, "aarch64-linux-gnu-gcc-14", &arguments, &folder);
+    let output = tests::hostel().arg("qemu-aarch64").arg(folder.join("sort")).output();
+    assert_eq!(output.expect("hostel starts").stdout, b"331530\n");
+    std::fs::remove_dir_all(folder).expect("the folder is ours");
+}
+
+#[test]
+fn programs_of_other_languages_run() {
+    let Some(root) = suite() else { tests::skip!("the asset suite-arm64 was not fetched") };
+    let folder = super::folder("languages-arm64");
+    std::fs::write(folder.join("data"), "{\"a\": [1, {\"b\": \"c\"}]}\n").expect("it can be");
+    let found = of_suite(&root, "rg", &["--count-matches", "[abc]", "data"], &folder);
+    assert_eq!(found, "3\n", "in Rust");
+    let flat = of_suite(&root, "gron", &["data"], &folder);
+    assert!(flat.ends_with("json.a[1] = {};\njson.a[1].b = \"c\";\n"), "in Go: {flat}");
+    let script = "let s = 0; for (let i = 0; i < 2e6; i++) s += i % 7; \
+                  console.log(s, process.arch, [3, 1, 2].sort().join(), \
+                  require('crypto').createHash('sha256').update('x').digest('hex').slice(0, 8))";
+    let said = of_suite(&root, "node", &["-e", script], &folder);
+    assert_eq!(said, "5999995 arm64 1,2,3 2d711642\n", "in JavaScript");
+    std::fs::remove_dir_all(folder).expect("the folder is ours");
+}
+
+/// Chapters of Python's own tests: what they say of the language, of numbers, of the system.
+const CHAPTERS: &[&str] = &[
+    "test_grammar",
+    "test_int",
+    "test_float",
+    "test_math",
+    "test_struct",
+    "test_list",
+    "test_hashlib",
+    "test_json",
+    "test_thread",
+    "test_fork1",
+    "test_mmap",
+    "test_select",
+    "test_epoll",
+    "test_fcntl",
+    "test_pty",
+];
+
+#[test]
+fn python_of_arm64_passes_its_own_tests() {
+    let Some(root) = suite() else { tests::skip!("the asset suite-arm64 was not fetched") };
+    let folder = super::folder("python-arm64");
+    let mut arguments = vec!["-m", "test", "--timeout", "300"];
+    arguments.extend(CHAPTERS);
+    let said = of_suite(&root, "python3", &arguments, &folder);
+    assert!(said.contains("Result: SUCCESS"), "{said}");
+    std::fs::remove_dir_all(folder).expect("the folder is ours");
 }

@@ -138,6 +138,22 @@ pub const ASSETS: &[Asset] = &[
         programs: &[],
     },
     Asset {
+        name: "suite-arm64",
+        suite: "trixie",
+        architecture: "arm64",
+        packages: &[
+            "gcc",
+            "libc6-dev",
+            "python3",
+            "libpython3.13-testsuite",
+            "nodejs",
+            "ripgrep",
+            "gron",
+        ],
+        closure: true,
+        programs: &[],
+    },
+    Asset {
         name: "qemu-system-10",
         suite: "trixie",
         architecture: "amd64",
