@@ -211,3 +211,52 @@ fn the_old_debug_console_says_what_the_reference_says() {
     }
     fs::remove_dir_all(folder).unwrap();
 }
+
+/// The ELF file in a Debian 13 kernel.
+fn vmlinux(folder: &std::path::Path) -> Option<std::path::PathBuf> {
+    const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+    let image = fs::read(tests::asset_file("kernel-13/boot", "vmlinuz")?).unwrap();
+    let program = tests::program("zstd")?;
+    let path = folder.join("vmlinux");
+    let at = image.windows(4).position(|bytes| bytes == ZSTD)?;
+    let packed = folder.join("packed");
+    fs::write(&packed, &image[at..]).unwrap();
+    // What is behind the packed kernel is no error of ours.
+    let output = Command::new(program).args(["-dcf", packed.to_str().unwrap()]).output().unwrap();
+    let elf = output.stdout;
+    assert!(elf.starts_with(b"\x7fELF"));
+    fs::write(&path, elf).unwrap();
+    Some(path)
+}
+
+#[test]
+fn an_elf_kernel_starts_at_its_pvh_entry() {
+    let folder = tests::scratch("pvh");
+    let (Some(kernel), Some(busybox)) = (vmlinux(&folder), tests::asset("busybox-amd64/bin/busybox"))
+    else {
+        tests::skip!("the Debian 13 kernel, busybox or zstd is not there");
+    };
+    let initrd = folder.join("initrd");
+    let script = format!("{MOUNT}/bin/busybox grep -c ^processor /proc/cpuinfo\n/bin/busybox cat \
+        /proc/cmdline\n/bin/busybox dmesg | /bin/busybox grep -c PVH\n/bin/busybox poweroff -f");
+    tests::initramfs::write(&initrd, &busybox, &script).unwrap();
+    let output = ours()
+        .args(["-display", "none", "-no-reboot", "-m", "512", "-smp", "2", "-serial", "stdio"])
+        .args(["-append", "console=ttyS0 quiet by-pvh", "-kernel"])
+        .arg(&kernel)
+        .arg("-initrd")
+        .arg(&initrd)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).replace('\r', "");
+    assert!(text.lines().any(|line| line == "2") && text.contains("by-pvh"), "{text}");
+    assert_eq!(output.status.code(), Some(0));
+    // An ELF file without the note.
+    let output = ours().args(["-display", "none", "-kernel"]).arg(tests::hostel_path()).output();
+    let output = output.unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(errors.contains("it has no PVH entry"), "{errors}");
+    assert_eq!(output.status.code(), Some(1));
+    fs::remove_dir_all(folder).unwrap();
+}
