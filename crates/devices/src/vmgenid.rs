@@ -25,7 +25,8 @@ pub fn parse(text: &str) -> Option<[u8; 16]> {
         let mut number = [0; 16];
         let mut filled = 0;
         while filled < number.len() {
-            let count = device::Entropy::fill(&crate::virtio::rng::KernelEntropy, &mut number[filled..]);
+            let count =
+                device::Entropy::fill(&crate::virtio::rng::KernelEntropy, &mut number[filled..]);
             if count == 0 {
                 return None;
             }

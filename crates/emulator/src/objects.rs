@@ -16,6 +16,9 @@ use crate::secrets::Secrets;
 
 type Result<T> = std::result::Result<T, String>;
 
+/// What can be made.
+pub const KINDS: &[&str] = &["memory-backend-ram", "rng-builtin", "rng-random", "secret"];
+
 /// Makes an object.
 pub fn add(
     backends: &Backends,

@@ -44,7 +44,9 @@ impl Secrets {
         };
         let mut all = self.0.lock();
         if all.contains_key(id) {
-            return Err(format!("attempt to add duplicate property '{id}' to object (type 'container')"));
+            return Err(format!(
+                "attempt to add duplicate property '{id}' to object (type 'container')"
+            ));
         }
         all.insert(id.to_owned(), bytes);
         Ok(())

@@ -104,9 +104,9 @@ fn bios(smbios: &mut Smbios, fields: &mut Fields) -> Result<(), String> {
     fields.text("release", &mut release);
     fields.text("uefi", &mut uefi);
     if !release.is_empty() {
-        let parts = release.split_once('.').and_then(|(major, minor)| {
-            Some((major.parse().ok()?, minor.parse().ok()?))
-        });
+        let parts = release
+            .split_once('.')
+            .and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)));
         bios.release = Some(parts.ok_or("Invalid release")?);
     }
     bios.uefi |= uefi == "on";
@@ -201,9 +201,8 @@ fn memory(smbios: &mut Smbios, fields: &mut Fields) -> Result<(), String> {
 }
 
 /// By the numbers of their kinds.
-const ONBOARD: [&str; 10] = [
-    "other", "unknown", "video", "scsi", "ethernet", "tokenring", "sound", "pata", "sata", "sas",
-];
+const ONBOARD: [&str; 10] =
+    ["other", "unknown", "video", "scsi", "ethernet", "tokenring", "sound", "pata", "sata", "sas"];
 const ENABLED: u8 = 0x80;
 
 fn onboard(smbios: &mut Smbios, fields: &mut Fields) -> Result<(), String> {

@@ -8,9 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, anyhow, bail};
 use device::{Blob, Stream};
 use machine::surroundings::Backends;
-use machine::{
-    BoardKind, Boot, Cause, Config, End, Kernel, Machine, Part, Request, Requests,
-};
+use machine::{BoardKind, Boot, Cause, Config, End, Kernel, Machine, Part, Request, Requests};
 use parking_lot::Mutex;
 use qemu_compat::system::character::Short;
 
@@ -74,6 +72,8 @@ pub fn run(options: Options) -> Result<End> {
         options,
     };
     let (machine, processors) = assembly.build(&streams)?;
+    // Of those who share a stream the first one has it at the beginning: a device.
+    let monitor_streams = monitor_streams(&assembly.options, &assembly.characters)?;
     *inbox.lock() = Some(machine.requests());
     let Assembly { options, characters, backends, blocks, networks, monitors, secrets, .. } =
         assembly;
@@ -95,7 +95,7 @@ pub fn run(options: Options) -> Result<End> {
         options,
     });
     emulator.watch();
-    let _monitors = Conversations::start(&emulator, &streams);
+    let _monitors = Conversations::start(&emulator, &monitor_streams);
     let pid_file = emulator.options.run.pid_file.as_deref().map(PidFile::create).transpose()?;
     if emulator.options.run.lock_memory {
         let all = rustix::mm::MlockAllFlags::CURRENT | rustix::mm::MlockAllFlags::FUTURE;
@@ -173,9 +173,9 @@ struct Conversations {
 }
 
 impl Conversations {
-    fn start(emulator: &Arc<Emulator>, streams: &Streams) -> Self {
+    fn start(emulator: &Arc<Emulator>, streams: &[Arc<dyn Stream>]) -> Self {
         let (mut qmp, mut hmp) = (Vec::new(), Vec::new());
-        for (stream, option) in streams.monitors.iter().zip(&emulator.options.monitors) {
+        for (stream, option) in streams.iter().zip(&emulator.options.monitors) {
             let stream = Arc::clone(stream);
             match option.mode {
                 Mode::Control => qmp.push(QmpMonitor::start(emulator, stream, option.pretty)),
@@ -191,7 +191,6 @@ struct Streams {
     /// The names of the serial ports' character devices.
     serials: Vec<Option<String>>,
     debug_console: Option<String>,
-    monitors: Vec<Arc<dyn Stream>>,
 }
 
 impl Streams {
@@ -206,12 +205,17 @@ impl Streams {
         let debug_console = options.debug_console.as_ref();
         let debug_console = debug_console.map(|short| character(characters, short)).transpose()?;
         let debug_console = debug_console.flatten();
-        let monitors = options.monitors.iter().map(|monitor| {
-            let none = || anyhow!("a monitor needs a character device");
-            stream(characters, &monitor.character)?.ok_or_else(none)
-        });
-        Ok(Self { serials, debug_console, monitors: monitors.collect::<Result<_>>()? })
+        Ok(Self { serials, debug_console })
     }
+}
+
+/// The streams of the monitors.
+fn monitor_streams(options: &Options, characters: &Characters) -> Result<Vec<Arc<dyn Stream>>> {
+    let monitors = options.monitors.iter().map(|monitor| {
+        let none = || anyhow!("a monitor needs a character device");
+        stream(characters, &monitor.character)?.ok_or_else(none)
+    });
+    monitors.collect()
 }
 
 fn announce_pty(pty: Option<String>, id: &str) {

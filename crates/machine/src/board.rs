@@ -23,10 +23,10 @@ use crate::firmware::{self, Tables};
 use crate::host_bridge::{HostBridge, PM_BASE};
 use crate::main_loop::{End, GuestEvents, Request, Requests};
 use crate::parts::{Parts, Plugged, Unplug};
-use crate::smbios::{self, SystemTables};
 use crate::run_state::{
     Actions, Cause, MachineEvent, PanicAction, PanicOutcome, RunControl, RunState,
 };
+use crate::smbios::{self, SystemTables};
 
 /// What a program says that has failed.
 const EXIT_FAILURE: u8 = 1;
@@ -100,7 +100,9 @@ impl Machine {
         let system_tables = smbios::tables(&config, sizes.0 + sizes.1);
         let direct = if config.boot.has_firmware() { None } else { config.boot.kernel.take() };
         let entry = match &direct {
-            Some(kernel) => Some(start_kernel(kernel, &memory, &pci, (&tables, &system_tables), sizes)?),
+            Some(kernel) => {
+                Some(start_kernel(kernel, &memory, &pci, (&tables, &system_tables), sizes)?)
+            }
             None => None,
         };
         let stop = Arc::default();
@@ -451,7 +453,8 @@ fn facts_maker(
         (part.model == "isa-serial").then_some(Com { port: place.0 as u16, irq: place.1 as u8 })
     };
     let generation = config.parts.iter().find(|part| part.model == "vmgenid");
-    let generation = generation.and_then(|part| devices::vmgenid::parse(part.properties.text("guid")?));
+    let generation =
+        generation.and_then(|part| devices::vmgenid::parse(part.properties.text("guid")?));
     let serial: Vec<Com> = config.parts.iter().filter_map(port).collect();
     let shows_vga = |part: &Part| {
         // A screen that answers at the old addresses.

@@ -8,9 +8,9 @@ use devices::mc146818::Cmos;
 use memory::{AddressSpace, Owner, Ram, Region};
 
 use crate::acpi::{self, Facts, Image};
+use crate::boot::Kernel;
 use crate::boot::memory_map;
 use crate::config::{Config, MachineError};
-use crate::boot::Kernel;
 use crate::smbios;
 
 /// The option ROM by which a BIOS starts a kernel out of fw_cfg.

@@ -28,7 +28,6 @@ pub use boot::{BootError, Kernel};
 pub use config::{
     Accelerator, BoardKind, Boot, Config, MachineError, PROCESSORS_MAX, Part, PartError,
 };
-pub use memory::{AddressSpace, Owner, Region};
 pub use device::{
     Axis, Blob, Button, Cursor, DeviceEvent, EventSink, InputDevice, InputEvent, Inputs, NoEvents,
     Picture, Properties, PropertyKind, PropertyValue, Rectangle, Screen, Screens, Stream,
@@ -37,12 +36,13 @@ pub use device::{
 pub use devices::virtio::rng::KernelEntropy;
 pub use devices::{catalog, surroundings, vmgenid};
 pub use main_loop::{End, Request, Requests};
+pub use memory::{AddressSpace, Owner, Region};
 pub use parts::{Plugged, Unplug};
 pub use run_state::{
     Actions, Cause, MachineEvent, Observer, PanicAction, PanicOutcome, RunControl, RunState,
 };
-pub use survey::{PciBar, PciBridge, PciDevice};
 pub use smbios::{
     Bios, Board as SmbiosBoard, Chassis, MemoryDevice, OnboardDevice, PortConnector,
     Processor as SmbiosProcessor, Smbios, System,
 };
+pub use survey::{PciBar, PciBridge, PciDevice};

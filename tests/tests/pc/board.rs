@@ -16,7 +16,8 @@ fn ours() -> Command {
     command
 }
 
-const MOUNT: &str = "/bin/busybox mount -t proc proc /proc\n/bin/busybox mount -t sysfs sysfs /sys\n";
+const MOUNT: &str =
+    "/bin/busybox mount -t proc proc /proc\n/bin/busybox mount -t sysfs sysfs /sys\n";
 
 /// What a Debian kernel's console says under these options and this script.
 fn console(name: &str, options: &[&str], script: &str) -> Option<String> {
@@ -41,7 +42,8 @@ fn several_serial_ports_lead_to_several_places() {
     let (second, third) = (folder.join("second"), folder.join("third"));
     let second_option = format!("file:{}", second.display());
     let chardev = format!("file,id=c,path={}", third.display());
-    let options = ["-serial", &second_option, "-chardev", &chardev, "-device", "isa-serial,chardev=c"];
+    let options =
+        ["-serial", &second_option, "-chardev", &chardev, "-device", "isa-serial,chardev=c"];
     let script = "/bin/busybox mknod /dev/ttyS1 c 4 65\n/bin/busybox mknod /dev/ttyS2 c 4 66\n\
         echo to the second > /dev/ttyS1\necho to the third > /dev/ttyS2\n\
         /bin/busybox grep uart:16550A /proc/tty/driver/serial";
@@ -56,21 +58,31 @@ fn several_serial_ports_lead_to_several_places() {
 }
 
 const SMBIOS: [&str; 18] = [
-    "-smbios", "type=0,vendor=V,version=1.2,date=01/02/2003,release=4.5",
-    "-smbios", "type=1,manufacturer=M,product=P,serial=ds=nocloud,sku=S,family=F",
-    "-smbios", "type=2,manufacturer=BM,asset=BA",
-    "-smbios", "type=3,serial=CS",
-    "-smbios", "type=4,version=PV,max-speed=3000",
-    "-smbios", "type=8,internal_reference=inside,external_reference=outside,connector_type=1",
-    "-smbios", "type=11,value=one,value=two,,three",
-    "-smbios", "type=17,bank=Bank,speed=2400",
-    "-smbios", "type=41,designation=Onboard,kind=ethernet,instance=3",
+    "-smbios",
+    "type=0,vendor=V,version=1.2,date=01/02/2003,release=4.5",
+    "-smbios",
+    "type=1,manufacturer=M,product=P,serial=ds=nocloud,sku=S,family=F",
+    "-smbios",
+    "type=2,manufacturer=BM,asset=BA",
+    "-smbios",
+    "type=3,serial=CS",
+    "-smbios",
+    "type=4,version=PV,max-speed=3000",
+    "-smbios",
+    "type=8,internal_reference=inside,external_reference=outside,connector_type=1",
+    "-smbios",
+    "type=11,value=one,value=two,,three",
+    "-smbios",
+    "type=17,bank=Bank,speed=2400",
+    "-smbios",
+    "type=41,designation=Onboard,kind=ethernet,instance=3",
 ];
 
 /// The lines of dmidecode's that say something, without handles.
 fn decoded(table: &[u8], name: &str) -> Option<String> {
-    let program = tests::program("dmidecode")
-        .or_else(|| Some("/usr/sbin/dmidecode".into()).filter(|path: &std::path::PathBuf| path.is_file()))?;
+    let program = tests::program("dmidecode").or_else(|| {
+        Some("/usr/sbin/dmidecode".into()).filter(|path: &std::path::PathBuf| path.is_file())
+    })?;
     // dmidecode reads its own format: an anchor at 0, the table at 32.
     let mut dump = b"_SM3_\0\x18\x03\0\0\x01\0".to_vec();
     dump.extend((table.len() as u32).to_le_bytes());
@@ -97,9 +109,15 @@ fn the_guest_reads_what_smbios_was_told() {
     let Some(text) = console("smbios", &options, script) else {
         tests::skip!("the Debian 12 kernel or busybox was not fetched");
     };
-    for line in ["bios_vendor=V", "bios_version=1.2", "sys_vendor=M", "product_name=P",
-        "product_serial=ds=nocloud", "board_vendor=BM", "chassis_serial=CS"]
-    {
+    for line in [
+        "bios_vendor=V",
+        "bios_version=1.2",
+        "sys_vendor=M",
+        "product_name=P",
+        "product_serial=ds=nocloud",
+        "board_vendor=BM",
+        "chassis_serial=CS",
+    ] {
         assert!(text.lines().any(|seen| seen == line), "{line}: {text}");
     }
     assert!(text.contains(&format!("product_uuid={uuid}")), "{text}");
@@ -107,11 +125,21 @@ fn the_guest_reads_what_smbios_was_told() {
     let byte = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
     let table: Vec<u8> = (0..hex.len()).step_by(2).map(byte).collect();
     let Some(decoded) = decoded(&table, "dmidecode") else { tests::skip!("there is no dmidecode") };
-    for text in ["BIOS Revision: 4.5", "SKU Number: S", "Asset Tag: BA", "Version: PV",
-        "Max Speed: 3000 MHz", "Internal Reference Designator: inside", "String 2: two,three",
-        "Bank Locator: Bank", "Speed: 2400 MT/s", "Reference Designation: Onboard",
-        "Type: Ethernet", "Manufacturer: QEMU", "Size: 256 MB"]
-    {
+    for text in [
+        "BIOS Revision: 4.5",
+        "SKU Number: S",
+        "Asset Tag: BA",
+        "Version: PV",
+        "Max Speed: 3000 MHz",
+        "Internal Reference Designator: inside",
+        "String 2: two,three",
+        "Bank Locator: Bank",
+        "Speed: 2400 MT/s",
+        "Reference Designation: Onboard",
+        "Type: Ethernet",
+        "Manufacturer: QEMU",
+        "Size: 256 MB",
+    ] {
         assert!(decoded.contains(text), "{text}: {decoded}");
     }
 }
@@ -132,7 +160,8 @@ fn the_machines_generation_is_told_to_guest_and_monitor() {
     let options = ["-bios", rom.to_str().unwrap(), "-device", &device];
     let mut machine = Machine::start("vmgenid", &options);
     assert_eq!(machine.good("query-vm-generation-id", json!({}))["guid"], guid);
-    let output = ours().args(options).args(["-device", "vmgenid,guid=auto", "-display", "none"]).output();
+    let output =
+        ours().args(options).args(["-device", "vmgenid,guid=auto", "-display", "none"]).output();
     let errors = String::from_utf8_lossy(&output.unwrap().stderr).into_owned();
     assert!(errors.contains("at most one vmgenid device is permitted"), "{errors}");
 }
@@ -150,8 +179,15 @@ fn options_come_from_files_and_descriptors() {
         disk.display()
     );
     fs::write(&config, text).unwrap();
-    let options = ["-readconfig", config.to_str().unwrap(), "-bios", rom.to_str().unwrap(), "-S",
-        "-object", "secret,id=s0,data=cGFzcw==,format=base64"];
+    let options = [
+        "-readconfig",
+        config.to_str().unwrap(),
+        "-bios",
+        rom.to_str().unwrap(),
+        "-S",
+        "-object",
+        "secret,id=s0,data=cGFzcw==,format=base64",
+    ];
     let mut machine = Machine::start("readconfig", &options);
     assert_eq!(machine.good("query-name", json!({}))["name"], "from a file");
     assert_eq!(machine.good("query-cpus-fast", json!({})).as_array().unwrap().len(), 3);
@@ -189,8 +225,10 @@ fn options_come_from_files_and_descriptors() {
 #[test]
 fn the_old_debug_console_says_what_the_reference_says() {
     // mov si, text; next: lodsb; test al, al; jz end; out 0xe9, al; jmp next; end: out 0xf4, al
-    let code = [0xbe, 0x0f, 0x7c, 0xac, 0x84, 0xc0, 0x74, 0x04, 0xe6, 0xe9, 0xeb, 0xf7, 0xe6, 0xf4,
-        0xf4, b'h', b'e', b'l', b'l', b'o', 0];
+    let code = [
+        0xbe, 0x0f, 0x7c, 0xac, 0x84, 0xc0, 0x74, 0x04, 0xe6, 0xe9, 0xeb, 0xf7, 0xe6, 0xf4, 0xf4,
+        b'h', b'e', b'l', b'l', b'o', 0,
+    ];
     let folder = tests::scratch("debugcon");
     let rom = folder.join("rom");
     fs::write(&rom, rom_with(&code)).unwrap();
@@ -232,13 +270,16 @@ fn vmlinux(folder: &std::path::Path) -> Option<std::path::PathBuf> {
 #[test]
 fn an_elf_kernel_starts_at_its_pvh_entry() {
     let folder = tests::scratch("pvh");
-    let (Some(kernel), Some(busybox)) = (vmlinux(&folder), tests::asset("busybox-amd64/bin/busybox"))
+    let (Some(kernel), Some(busybox)) =
+        (vmlinux(&folder), tests::asset("busybox-amd64/bin/busybox"))
     else {
         tests::skip!("the Debian 13 kernel, busybox or zstd is not there");
     };
     let initrd = folder.join("initrd");
-    let script = format!("{MOUNT}/bin/busybox grep -c ^processor /proc/cpuinfo\n/bin/busybox cat \
-        /proc/cmdline\n/bin/busybox dmesg | /bin/busybox grep -c PVH\n/bin/busybox poweroff -f");
+    let script = format!(
+        "{MOUNT}/bin/busybox grep -c ^processor /proc/cpuinfo\n/bin/busybox cat \
+        /proc/cmdline\n/bin/busybox dmesg | /bin/busybox grep -c PVH\n/bin/busybox poweroff -f"
+    );
     tests::initramfs::write(&initrd, &busybox, &script).unwrap();
     let output = ours()
         .args(["-display", "none", "-no-reboot", "-m", "512", "-smp", "2", "-serial", "stdio"])

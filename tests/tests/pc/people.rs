@@ -1,8 +1,8 @@
 //! The monitor for people, held against the reference line by line.
 
 use std::fs;
-use std::process::{Child, Command, Stdio};
 use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 
@@ -110,8 +110,18 @@ fn lines_are_answered_as_by_the_reference() {
     let code = [0x66, 0xb8, 5, 0, 0, 0, 0x0f, 0x22, 0xd0, 0xdb, 0xe3, 0xd9, 0xe8, 0xf4];
     let rom = tests::scratch("people").join("rom");
     fs::write(&rom, rom_with(&code)).unwrap();
-    let options = ["-M", "pc", "-bios", rom.to_str().unwrap(), "-smp", "2", "-cpu", "qemu64,-svm",
-        "-device", "virtio-rng-pci,id=r"];
+    let options = [
+        "-M",
+        "pc",
+        "-bios",
+        rom.to_str().unwrap(),
+        "-smp",
+        "2",
+        "-cpu",
+        "qemu64,-svm",
+        "-device",
+        "virtio-rng-pci,id=r",
+    ];
     let mut seen = Session::new(ours(), &options);
     std::thread::sleep(std::time::Duration::from_millis(500));
     let text = seen.line("info registers");
@@ -126,14 +136,31 @@ fn lines_are_answered_as_by_the_reference() {
 
 #[test]
 fn a_kernels_pages_buses_and_devices_are_shown() {
-    let Some((kernel, initrd)) = crate::monitor::kernel("people-kernel", "echo up\nwhile :; do /bin/busybox sleep 1; done") else {
+    let Some((kernel, initrd)) =
+        crate::monitor::kernel("people-kernel", "echo up\nwhile :; do /bin/busybox sleep 1; done")
+    else {
         tests::skip!("the Debian 12 kernel or busybox was not fetched");
     };
     let console = tests::scratch("people-console").join("log");
     let serial = format!("file:{}", console.display());
-    let options = ["-M", "q35", "-m", "256", "-kernel", &kernel, "-initrd", &initrd, "-append",
-        "console=ttyS0 quiet nokaslr", "-serial", &serial, "-device",
-        "pcie-root-port,id=rp,chassis=1", "-device", "virtio-rng-pci,bus=rp,id=g"];
+    let options = [
+        "-M",
+        "q35",
+        "-m",
+        "256",
+        "-kernel",
+        &kernel,
+        "-initrd",
+        &initrd,
+        "-append",
+        "console=ttyS0 quiet nokaslr",
+        "-serial",
+        &serial,
+        "-device",
+        "pcie-root-port,id=rp,chassis=1",
+        "-device",
+        "virtio-rng-pci,bus=rp,id=g",
+    ];
     let mut session = Session::new(ours(), &options);
     let until = std::time::Instant::now() + std::time::Duration::from_secs(120);
     while !fs::read_to_string(&console).unwrap_or_default().contains("up") {
@@ -142,20 +169,33 @@ fn a_kernels_pages_buses_and_devices_are_shown() {
     }
     session.ask("stop", &json!({}));
     let pages = session.line("info mem");
-    assert!(pages.lines().any(|line| line.starts_with("ffff8880") && line.ends_with("-rw")), "{pages}");
+    assert!(
+        pages.lines().any(|line| line.starts_with("ffff8880") && line.ends_with("-rw")),
+        "{pages}"
+    );
     let entries = session.line("info tlb");
-    assert!(entries.lines().any(|line| line.starts_with("ffffffff81000000: 0000000001000000 ")), "no text");
+    assert!(
+        entries.lines().any(|line| line.starts_with("ffffffff81000000: 0000000001000000 ")),
+        "no text"
+    );
     assert_eq!(session.line("gva2gpa 0xffffffff81000000"), "gpa: 0x1000000\n");
     let dumped = session.line("x /2xg 0xffffffff81000000");
     let physical = session.line("xp /2xg 0x1000000");
     assert_eq!(dumped.split_once(':').unwrap().1, physical.split_once(':').unwrap().1);
     let registers = session.line("info registers");
-    assert!(registers.contains("CS =0010 0000000000000000 ffffffff 00af9b00 DPL=0 CS64 [-RA]")
-        || registers.contains("CS64"), "{registers}");
+    assert!(
+        registers.contains("CS =0010 0000000000000000 ffffffff 00af9b00 DPL=0 CS64 [-RA]")
+            || registers.contains("CS64"),
+        "{registers}"
+    );
     let pci = session.line("info pci");
-    for text in ["PCI bridge: PCI device 1b36:000c", "Bus  1, device   0, function 0:",
-        "PCI device 1af4:1044", "id \"g\"", "SATA controller: PCI device 8086:2922"]
-    {
+    for text in [
+        "PCI bridge: PCI device 1b36:000c",
+        "Bus  1, device   0, function 0:",
+        "PCI device 1af4:1044",
+        "id \"g\"",
+        "SATA controller: PCI device 8086:2922",
+    ] {
         assert!(pci.contains(text), "{text}: {pci}");
     }
     let list = session.ask("query-pci", &json!({}));
@@ -164,11 +204,17 @@ fn a_kernels_pages_buses_and_devices_are_shown() {
     assert_eq!(bridge["pci_bridge"]["devices"][0]["qdev_id"], "g");
     let tree = session.line("info qtree");
     assert!(tree.contains("dev: pcie-root-port, id \"rp\""), "{tree}");
-    assert!(tree.contains("    bus: rp\n") && tree.contains("dev: virtio-rng-pci, id \"g\""), "{tree}");
+    assert!(
+        tree.contains("    bus: rp\n") && tree.contains("dev: virtio-rng-pci, id \"g\""),
+        "{tree}"
+    );
     let map = session.line("info mtree -f");
     assert!(map.contains("i/o): ioapic") && map.contains("ram): "), "{map}");
     assert!(session.line("info mtree").contains("i/o): rtc"));
-    assert_eq!(session.line("device_add virtio-rng-pci,id=late,bus=nowhere"), "Error: Bus 'nowhere' not found\n");
+    assert_eq!(
+        session.line("device_add virtio-rng-pci,id=late,bus=nowhere"),
+        "Error: Bus 'nowhere' not found\n"
+    );
     session.line("object_add secret,id=s,data=x");
     assert_eq!(session.line("object_del s"), "");
     assert_eq!(session.line("qom-get /machine type"), "\"pc-q35-10.0-machine\"\n");

@@ -7,7 +7,9 @@ use net::user::ConnectionKind;
 use qemu_compat::system::character;
 use serde_json::Map;
 
-use super::{Answer, Arguments, Command, blocks, devices, input, plain, registers, run, screen, text, tree};
+use super::{
+    Answer, Arguments, Command, blocks, devices, input, plain, registers, run, screen, text, tree,
+};
 use crate::emulator::Emulator;
 use crate::networks::User;
 use crate::{QEMU_VERSION, networks, options};
@@ -51,7 +53,12 @@ const ROWS: &[Row] = &[
     row(&["chardev-add"], "args", "add chardev", add_character),
     row(&["chardev-remove"], "id", "remove chardev", remove_character),
     row(&["cpu"], "index", "set the default CPU", registers::choose),
-    row(&["device_add"], "driver[,prop=value][,...]", "add device, like -device on the command line", device_add),
+    row(
+        &["device_add"],
+        "driver[,prop=value][,...]",
+        "add device, like -device on the command line",
+        device_add,
+    ),
     row(&["device_del"], "device", "remove device", device_del),
     row(&["eject"], "[-f] device", "eject a removable medium (use -f to force it)", eject),
     row(&["cont", "c"], "", "resume emulation", |emulator, _| silent(run::resume, emulator)),
@@ -74,18 +81,38 @@ const ROWS: &[Row] = &[
         "remove host-to-guest TCP or UDP redirection",
         remove_forward,
     ),
-    row(&["gva2gpa"], "addr", "print the guest physical address corresponding to a guest virtual address", registers::translate),
+    row(
+        &["gva2gpa"],
+        "addr",
+        "print the guest physical address corresponding to a guest virtual address",
+        registers::translate,
+    ),
     row(&["i"], "/fmt addr", "I/O port read", registers::input),
     row(&["info"], "[subcommand]", "show various information about the system state", info),
     row(&["mouse_button"], "state", "change mouse button state (1=L, 2=M, 4=R)", input::buttons),
     row(&["mouse_move"], "dx dy [dz]", "send mouse move events", input::mouse_move),
-    row(&["netdev_add"], "[user|tap|socket|stream|dgram|hubport],id=str[,prop=value][,...]", "add host network device", netdev_add),
+    row(
+        &["netdev_add"],
+        "[user|tap|socket|stream|dgram|hubport],id=str[,prop=value][,...]",
+        "add host network device",
+        netdev_add,
+    ),
     row(&["netdev_del"], "id", "remove host network device", netdev_del),
     row(&["nmi"], "", "inject an NMI", |emulator, _| silent(run::inject, emulator)),
     row(&["o"], "/fmt addr value", "I/O port write", registers::output),
-    row(&["object_add"], "[qom-type=]type,id=str[,prop=value][,...]", "create QOM object", object_add),
+    row(
+        &["object_add"],
+        "[qom-type=]type,id=str[,prop=value][,...]",
+        "create QOM object",
+        object_add,
+    ),
     row(&["object_del"], "id", "destroy QOM object", object_del),
-    row(&["print", "p"], "/fmt expr", "print expression value (use $reg for CPU register access)", registers::print),
+    row(
+        &["print", "p"],
+        "/fmt expr",
+        "print expression value (use $reg for CPU register access)",
+        registers::print,
+    ),
     row(&["qom-get"], "path property", "print QOM property", qom_get),
     row(&["qom-list"], "path", "list QOM properties", qom_list),
     row(&["quit", "q"], "", "quit the emulator", |emulator, _| silent(run::quit, emulator)),
@@ -110,7 +137,12 @@ const ROWS: &[Row] = &[
     }),
     row(&["system_reset"], "", "reset the system", |emulator, _| silent(run::reset, emulator)),
     row(&["x"], "/fmt addr", "virtual memory dump starting at 'addr'", registers::examine),
-    row(&["xp"], "/fmt addr", "physical memory dump starting at 'addr'", registers::examine_physical),
+    row(
+        &["xp"],
+        "/fmt addr",
+        "physical memory dump starting at 'addr'",
+        registers::examine_physical,
+    ),
 ];
 
 const INFO: &[Row] = &[
@@ -127,15 +159,30 @@ const INFO: &[Row] = &[
         Ok(format!("kvm support: {state}\n"))
     }),
     row(&["mem"], "", "show the active virtual memory mappings", registers::info_memory),
-    row(&["memory_size_summary"], "", "show the amount of initially allocated and present hotpluggable (if enabled) memory in bytes.", tree::info_memory_size),
+    row(
+        &["memory_size_summary"],
+        "",
+        "show the amount of initially allocated and present hotpluggable (if enabled) memory in bytes.",
+        tree::info_memory_size,
+    ),
     row(&["mice"], "", "show which guest mouse is receiving events", input::info_mice),
-    row(&["mtree"], "[-f]", "show memory tree (-f: dump flat view for address spaces)", tree::info_mtree),
+    row(
+        &["mtree"],
+        "[-f]",
+        "show memory tree (-f: dump flat view for address spaces)",
+        tree::info_mtree,
+    ),
     row(&["name"], "", "show the current VM name", info_name),
     row(&["network"], "", "show the network state", info_network),
     row(&["pci"], "", "show PCI info", tree::info_pci),
     row(&["qom-tree"], "", "show QOM composition tree", tree::info_objects),
     row(&["qtree"], "", "show device tree", tree::info_qtree),
-    row(&["registers"], "[-a]", "show the cpu registers (-a: show register info for all cpus)", registers::info_registers),
+    row(
+        &["registers"],
+        "[-a]",
+        "show the cpu registers (-a: show register info for all cpus)",
+        registers::info_registers,
+    ),
     row(&["tlb"], "", "show virtual to physical memory mappings", registers::info_tlb),
     row(&["usernet"], "", "show user network stack connection states", info_usernet),
     row(&["status"], "", "show the current VM status", info_status),
@@ -243,7 +290,9 @@ fn qom_list(emulator: &Arc<Emulator>, path: &str) -> Result<String, String> {
     let list = list.map_err(|refusal| refusal.description)?;
     let entries = list.as_array().into_iter().flatten();
     let word = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
-    Ok(entries.map(|entry| format!("{} ({})\n", word(&entry["name"]), word(&entry["type"]))).collect())
+    Ok(entries
+        .map(|entry| format!("{} ({})\n", word(&entry["name"]), word(&entry["type"])))
+        .collect())
 }
 
 fn qom_get(emulator: &Arc<Emulator>, line: &str) -> Result<String, String> {

@@ -84,7 +84,8 @@ fn shown(registers: &Registers) -> String {
         .map(|(name, number)| format!("{prefix}{name}={}", word(registers.general[number])))
         .collect();
     if long {
-        let rest = (8..16).map(|number| format!("R{number:<2}={}", word(registers.general[number])));
+        let rest =
+            (8..16).map(|number| format!("R{number:<2}={}", word(registers.general[number])));
         general.extend(rest);
     }
     for row in general.chunks(4) {
@@ -92,12 +93,12 @@ fn shown(registers: &Registers) -> String {
     }
     let flags = registers.rflags;
     let flag = |bit: u32, name: char| if flags >> bit & 1 != 0 { name } else { '-' };
-    let letters: String =
-        [(10, 'D'), (11, 'O'), (7, 'S'), (6, 'Z'), (4, 'A'), (2, 'P'), (0, 'C')]
-            .iter()
-            .map(|(bit, name)| flag(*bit, *name))
-            .collect();
-    let level = if registers.control[CR0] & 1 != 0 { registers.segments[2].attributes >> 5 & 3 } else { 0 };
+    let letters: String = [(10, 'D'), (11, 'O'), (7, 'S'), (6, 'Z'), (4, 'A'), (2, 'P'), (0, 'C')]
+        .iter()
+        .map(|(bit, name)| flag(*bit, *name))
+        .collect();
+    let level =
+        if registers.control[CR0] & 1 != 0 { registers.segments[2].attributes >> 5 & 3 } else { 0 };
     _ = writeln!(
         text,
         "{prefix}IP={} {prefix}FL={:08x} [{letters}] CPL={level} II=0 A20=1 SMM=0 HLT={}",
@@ -194,14 +195,40 @@ fn segment_line(
             );
         } else {
             const WIDE: [&str; 16] = [
-                "Reserved", "Reserved", "LDT", "Reserved", "Reserved", "Reserved", "Reserved",
-                "Reserved", "Reserved", "TSS64-avl", "Reserved", "TSS64-busy", "CallGate64",
-                "Reserved", "IntGate64", "TrapGate64",
+                "Reserved",
+                "Reserved",
+                "LDT",
+                "Reserved",
+                "Reserved",
+                "Reserved",
+                "Reserved",
+                "Reserved",
+                "Reserved",
+                "TSS64-avl",
+                "Reserved",
+                "TSS64-busy",
+                "CallGate64",
+                "Reserved",
+                "IntGate64",
+                "TrapGate64",
             ];
             const NARROW: [&str; 16] = [
-                "Reserved", "TSS16-avl", "LDT", "TSS16-busy", "CallGate16", "TaskGate",
-                "IntGate16", "TrapGate16", "Reserved", "TSS32-avl", "Reserved", "TSS32-busy",
-                "CallGate32", "Reserved", "IntGate32", "TrapGate32",
+                "Reserved",
+                "TSS16-avl",
+                "LDT",
+                "TSS16-busy",
+                "CallGate16",
+                "TaskGate",
+                "IntGate16",
+                "TrapGate16",
+                "Reserved",
+                "TSS32-avl",
+                "Reserved",
+                "TSS32-busy",
+                "CallGate32",
+                "Reserved",
+                "IntGate32",
+                "TrapGate32",
             ];
             let names = if long { WIDE } else { NARROW };
             line.push_str(names[(segment.attributes & 15) as usize]);
@@ -250,9 +277,8 @@ fn format<'a>(line: &'a str, default_bytes: usize) -> Result<(Format, &'a str)> 
 /// `x`: memory as the program sees it.
 pub fn examine(emulator: &Arc<Emulator>, line: &str) -> Result<String> {
     let registers = registers(emulator)?;
-    let read = |address: u64, bytes: usize| {
-        registers.read(&emulator.machine.memory(), address, bytes)
-    };
+    let read =
+        |address: u64, bytes: usize| registers.read(&emulator.machine.memory(), address, bytes);
     Ok(dump(line, "x", &registers, read).unwrap_or_else(|error| help("x", &error)))
 }
 
@@ -326,9 +352,8 @@ fn printed(value: u64, form: char, bytes: usize) -> String {
 /// `print`: the value of an expression.
 pub fn print(emulator: &Arc<Emulator>, line: &str) -> Result<String> {
     let registers = registers(emulator)?;
-    let value = format(line, 8).and_then(|(format, rest)| {
-        Ok((format.form, Reader::new(rest, Some(&registers)).value()?))
-    });
+    let value = format(line, 8)
+        .and_then(|(format, rest)| Ok((format.form, Reader::new(rest, Some(&registers)).value()?)));
     Ok(match value {
         Ok((form, value)) => format!("{}\n", number(value, form)),
         Err(error) => help("p", &error),
@@ -369,10 +394,7 @@ pub fn info_memory(emulator: &Arc<Emulator>, _: &str) -> Result<String> {
             let (user, writes) = (letter(USER, 'u'), letter(WRITES, 'w'));
             let bytes = end.wrapping_sub(start);
             let wide = if registers.is_long_code() || start >> 32 != 0 { 16 } else { 8 };
-            _ = writeln!(
-                text,
-                "{start:0wide$x}-{end:0wide$x} {bytes:0wide$x} {user}r{writes}"
-            );
+            _ = writeln!(text, "{start:0wide$x}-{end:0wide$x} {bytes:0wide$x} {user}r{writes}");
         }
     };
     for Mapping { address, bytes, rights, .. } in

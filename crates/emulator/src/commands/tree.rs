@@ -125,7 +125,11 @@ fn pci_lines(device: &PciDevice, text: &mut String) {
             None => writeln!(text, "      BAR{}: {kind} (not mapped)", bar.index),
             Some(base) => {
                 let (last, wide) = (base + (bar.bytes - 1), if bar.is_io { 6 } else { 10 });
-                writeln!(text, "      BAR{}: {kind} at {base:#0wide$x} [{last:#0wide$x}]", bar.index)
+                writeln!(
+                    text,
+                    "      BAR{}: {kind} at {base:#0wide$x} [{last:#0wide$x}]",
+                    bar.index
+                )
             }
         };
     }
@@ -223,7 +227,11 @@ fn region_lines(space: &AddressSpace, text: &mut String) {
         let last = region.start.saturating_add(region.length - 1);
         let off = if region.enabled { "" } else { " [disabled]" };
         let (start, priority, kind) = (region.start, region.priority, kind(&region.owner));
-        _ = writeln!(text, "  {start:016x}-{last:016x} (prio {priority}, {kind}): {}{off}", region.name);
+        _ = writeln!(
+            text,
+            "  {start:016x}-{last:016x} (prio {priority}, {kind}): {}{off}",
+            region.name
+        );
     }
 }
 
@@ -231,12 +239,10 @@ fn flat_lines(space: &AddressSpace, text: &mut String) {
     for range in space.view().ranges() {
         let (start, last, kind) = (range.start, range.last(), kind(&range.owner));
         let name = match &range.owner {
-            Owner::Ram(ram) | Owner::Rom(ram) | Owner::RomDevice(ram, _) => {
-                match range.offset {
-                    0 => ram.name().to_owned(),
-                    offset => format!("{} @{offset:016x}", ram.name()),
-                }
-            }
+            Owner::Ram(ram) | Owner::Rom(ram) | Owner::RomDevice(ram, _) => match range.offset {
+                0 => ram.name().to_owned(),
+                offset => format!("{} @{offset:016x}", ram.name()),
+            },
             Owner::Io(_) => {
                 let here = |region: &machine::Region| {
                     let inside = start.wrapping_sub(region.start) < region.length;
@@ -264,7 +270,8 @@ pub fn info_block(emulator: &Arc<Emulator>, _: &str) -> Result<String> {
         if !text.is_empty() {
             text.push('\n');
         }
-        let (device, shown) = (word(&drive["device"]), if node.is_empty() { path.clone() } else { node });
+        let (device, shown) =
+            (word(&drive["device"]), if node.is_empty() { path.clone() } else { node });
         let name = if device.is_empty() { shown } else { format!("{device} ({shown})") };
         if inserted.is_null() {
             _ = writeln!(text, "{name}: [not inserted]");
@@ -280,7 +287,8 @@ pub fn info_block(emulator: &Arc<Emulator>, _: &str) -> Result<String> {
             _ = writeln!(text, "    Removable device: {lock}locked, tray {tray}");
         }
         if !inserted.is_null() {
-            let mode = if inserted["cache"]["direct"] == true { "writeback, direct" } else { "writeback" };
+            let mode =
+                if inserted["cache"]["direct"] == true { "writeback, direct" } else { "writeback" };
             _ = writeln!(text, "    Cache mode:       {mode}");
         }
     }
@@ -290,18 +298,27 @@ pub fn info_block(emulator: &Arc<Emulator>, _: &str) -> Result<String> {
 /// `info blockstats`.
 pub fn info_block_statistics(emulator: &Arc<Emulator>, _: &str) -> Result<String> {
     const SHOWN: [&str; 11] = [
-        "rd_bytes", "wr_bytes", "rd_operations", "wr_operations", "flush_operations",
-        "wr_total_time_ns", "rd_total_time_ns", "flush_total_time_ns", "rd_merged", "wr_merged",
+        "rd_bytes",
+        "wr_bytes",
+        "rd_operations",
+        "wr_operations",
+        "flush_operations",
+        "wr_total_time_ns",
+        "rd_total_time_ns",
+        "flush_total_time_ns",
+        "rd_merged",
+        "wr_merged",
         "idle_time_ns",
     ];
     let drives = super::blocks::statistics(emulator, &Arguments::new());
     let drives = drives.map_err(|refusal| refusal.description)?;
     let mut text = String::new();
     for drive in drives.as_array().into_iter().flatten() {
-        let name = ["device", "node-name", "qdev"].into_iter().find_map(|key| {
-            drive[key].as_str().filter(|name| !name.is_empty())
-        });
-        let stats = SHOWN.iter().map(|key| format!("{key}={}", drive["stats"][key].as_u64().unwrap_or(0)));
+        let name = ["device", "node-name", "qdev"]
+            .into_iter()
+            .find_map(|key| drive[key].as_str().filter(|name| !name.is_empty()));
+        let stats =
+            SHOWN.iter().map(|key| format!("{key}={}", drive["stats"][key].as_u64().unwrap_or(0)));
         let stats: Vec<String> = stats.collect();
         _ = writeln!(text, "{}: {}", name.unwrap_or_default(), stats.join(" "));
     }

@@ -261,7 +261,10 @@ mod tests {
             let image = Blob::from(bytes);
             if let Ok(elf) = Elf::new(&image) {
                 assert!(elf.entry().is_err());
-                assert!(elf.load(&FlatView::default(), 1 << 20).is_err() || elf.headers.iter().all(|header| header.kind != PROGRAM));
+                assert!(
+                    elf.load(&FlatView::default(), 1 << 20).is_err()
+                        || elf.headers.iter().all(|header| header.kind != PROGRAM)
+                );
             }
         }
     }

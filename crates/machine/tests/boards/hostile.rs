@@ -60,9 +60,16 @@ fn devices(rig: &mut Rig, board: BoardKind) {
         BoardKind::Pc => vec![on(disk, "ide.0", Some(0)), on(cd, "ide.0", Some(1))],
         BoardKind::Q35 => vec![on(disk, "ide.0", None), on(cd, "ide.1", None)],
     };
-    for model in ["VGA", "virtio-rng-pci", "virtio-gpu-pci", "virtio-keyboard-pci", "xhci",
-        "pvpanic", "virtio-balloon-pci", "virtio-serial-pci"]
-    {
+    for model in [
+        "VGA",
+        "virtio-rng-pci",
+        "virtio-gpu-pci",
+        "virtio-keyboard-pci",
+        "xhci",
+        "pvpanic",
+        "virtio-balloon-pci",
+        "virtio-serial-pci",
+    ] {
         parts.push(part(model, &[]));
     }
     parts.push(part("virtio-blk-pci", &[drive("blk")]));
@@ -148,7 +155,8 @@ fn open_functions(machine: &Machine) {
 }
 
 fn storm(board: BoardKind, seed: u64, steps: usize) {
-    let times: u64 = std::env::var("BOARD_FUZZ").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
+    let times: u64 =
+        std::env::var("BOARD_FUZZ").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
     (0..times).for_each(|time| one_storm(board, seed.wrapping_add(time), steps));
 }
 
