@@ -58,7 +58,7 @@ pub fn add(
         }
         "secret" => {
             only(&["data", "file", "format"])?;
-            secrets.add(&id, text("data"), text("file"), text("format"))
+            secrets.add(&id, text("data"), text("file"), text("format").as_deref())
         }
         // The machine's own memory; it is allocated by the board.
         "memory-backend-ram" => {

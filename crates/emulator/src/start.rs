@@ -36,18 +36,7 @@ const BIOS: &str = "bios-256k.bin";
 /// Builds the machine and runs it until it ends.
 pub fn run(options: Options) -> Result<End> {
     refuse_unbuilt(&options)?;
-    if let Some(title) = &options.run.title {
-        let title = std::ffi::CString::new(title.as_str()).context("-name process=")?;
-        rustix::thread::set_name(&title).context("cannot set the process's name")?;
-    }
-    let passed = Arc::new(Passed::default());
-    passed.inherit();
-    for (number, set, opaque) in &options.run.descriptors {
-        let added = passed.add_inherited(*number, *set, opaque.as_deref());
-        added.map_err(|error| anyhow!("-add-fd fd={number},set={set}: {error}"))?;
-    }
-    // Every connection of a user-mode network costs a descriptor.
-    net::user::raise_descriptor_limit();
+    let passed = prepare_process(&options)?;
     let reactor = Reactor::new().context("cannot start the event loop")?;
     // The machine's inbox exists only once the machine does, and consoles exist before.
     let inbox: Arc<Mutex<Option<Arc<Requests>>>> = Arc::default();
@@ -96,14 +85,36 @@ pub fn run(options: Options) -> Result<End> {
     });
     emulator.watch();
     let _monitors = Conversations::start(&emulator, &monitor_streams);
+    if let Some(place) = &emulator.options.run.debugger {
+        let listens = emulator.listen_for_debugger(place);
+        listens.map_err(|error| anyhow!("-gdb {place}: {error}"))?;
+    }
+    run_to_the_end(&emulator, &reactor)
+}
+
+/// What must be as it is before anything is opened: the descriptors that were passed.
+fn prepare_process(options: &Options) -> Result<Arc<Passed>> {
+    if let Some(title) = &options.run.title {
+        let title = std::ffi::CString::new(title.as_str()).context("-name process=")?;
+        rustix::thread::set_name(&title).context("cannot set the process's name")?;
+    }
+    let passed = Arc::new(Passed::default());
+    passed.inherit();
+    for (number, set, opaque) in &options.run.descriptors {
+        let added = passed.add_inherited(*number, *set, opaque.as_deref());
+        added.map_err(|error| anyhow!("-add-fd fd={number},set={set}: {error}"))?;
+    }
+    // Every connection of a user-mode network costs a descriptor.
+    net::user::raise_descriptor_limit();
+    Ok(passed)
+}
+
+/// Lets the machine go, until it ends.
+fn run_to_the_end(emulator: &Arc<Emulator>, reactor: &Arc<Reactor>) -> Result<End> {
     let pid_file = emulator.options.run.pid_file.as_deref().map(PidFile::create).transpose()?;
     if emulator.options.run.lock_memory {
         let all = rustix::mm::MlockAllFlags::CURRENT | rustix::mm::MlockAllFlags::FUTURE;
         rustix::mm::mlockall(all).context("locking memory failed")?;
-    }
-    if let Some(place) = &emulator.options.run.debugger {
-        let listens = emulator.listen_for_debugger(place);
-        listens.map_err(|error| anyhow!("-gdb {place}: {error}"))?;
     }
     let events = reactor.start()?;
     if emulator.options.run.daemonize {

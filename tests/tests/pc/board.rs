@@ -153,7 +153,7 @@ fn the_machines_generation_is_told_to_guest_and_monitor() {
     let Some(text) = console("vmgenid", &["-device", &device], script) else {
         tests::skip!("the Debian 12 kernel or busybox was not fetched");
     };
-    assert!(text.contains("QEMUVGID:00"), "{text}");
+    assert!(text.contains("VMGENCTR:00"), "{text}");
     assert!(!text.contains("rror"), "{text}");
     let rom = tests::scratch("vmgenid-rom").join("rom");
     fs::write(&rom, rom_with(&[0xf4])).unwrap();

@@ -386,17 +386,24 @@ impl Chip {
         if command & END == 0 {
             return tells;
         }
-        let Assembly { mut bytes, is_cut, sums, broken } = std::mem::take(assembly);
+        let place = (usize::from(descriptor[10]), usize::from(descriptor[13]));
+        let legacy = command & EXTENDED == 0 && command & LEGACY_SUM != 0;
+        frames.extend(self.finish(legacy.then_some(place)));
+        tells
+    }
+
+    /// The frames that came of the assembled one. A legacy descriptor says itself where its sum goes
+    /// and begins.
+    fn finish(&mut self, legacy: Option<(usize, usize)>) -> Vec<Vec<u8>> {
+        let Assembly { mut bytes, is_cut, sums, broken } = std::mem::take(&mut self.assembly);
         if broken {
-            return tells;
+            return Vec::new();
         }
-        if command & EXTENDED == 0 && command & LEGACY_SUM != 0 {
-            let (place, start) = (usize::from(descriptor[10]), usize::from(descriptor[13]));
+        if let Some((place, start)) = legacy {
             Sum { start, place, last: 0 }.put(&mut bytes);
         }
         if is_cut {
-            frames.extend(cut(&self.cut_context, &bytes));
-            return tells;
+            return cut(&self.cut_context, &bytes);
         }
         if sums.1 {
             self.context.transport.put(&mut bytes);
@@ -404,8 +411,7 @@ impl Chip {
         if sums.0 {
             self.context.ip.put(&mut bytes);
         }
-        frames.push(bytes);
-        tells
+        vec![bytes]
     }
 
     /// Whether frames can be received at all now.

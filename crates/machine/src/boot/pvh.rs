@@ -178,7 +178,7 @@ pub fn place(
     let entry = elf.entry()?;
     let end = elf.load(memory, low_bytes)?;
     let mut modules = 0;
-    if initrd.len() > 0 {
+    if !initrd.is_empty() {
         let start = low_bytes.checked_sub(initrd.len()).map(|start| start & !0xfff);
         let start = start.filter(|start| *start >= end);
         let no_room = BootError::NoRoom { what: RAM_DISK, bytes: initrd.len(), end: low_bytes };

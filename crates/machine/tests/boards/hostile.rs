@@ -30,7 +30,7 @@ impl Random {
             0 => self.below(4),
             1 => 1 << self.below(32),
             2 => self.below(256),
-            3 => TABLES + self.below(TABLES_BYTES) & !0xf,
+            3 => (TABLES + self.below(TABLES_BYTES)) & !0xf,
             4 => self.next() | 1 << 31,
             _ => self.next(),
         }
@@ -127,7 +127,7 @@ fn configure(ports: &AddressSpace, random: &mut Random) {
 /// What lies in memory for devices to find.
 fn seed_tables(memory: &AddressSpace, random: &mut Random) {
     let view = memory.view();
-    let start = TABLES + random.below(TABLES_BYTES - 64) & !0xf;
+    let start = (TABLES + random.below(TABLES_BYTES - 64)) & !0xf;
     for word in 0..8 {
         view.write(start + 8 * word, &random.value().to_le_bytes());
     }
