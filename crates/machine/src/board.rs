@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use accel::jit::Entry;
 use accel::{Board, DebugStop, Processors};
-use device::{Clock, Device, DeviceEvent, EventSink, HostClock, Inputs, Io, Screens, Timers, ones};
+use device::{
+    Clock, Device, DeviceEvent, EventSink, HostClock, Inputs, Io, IrqLine, Screens, Timers, ones,
+};
 use devices::catalog::{BusKind, Category, OfferedBus};
 use devices::cfi01::Flash;
 use devices::fw_cfg::{FwCfg, Source};
@@ -13,6 +15,7 @@ use devices::surroundings::Surroundings;
 use memory::{AddressSpace, FlatView, Listener, Owner, Ram, RamError, Region};
 use parking_lot::Mutex;
 
+use crate::a20::A20Gate;
 use crate::accelerator::{PcChipset, Vcpus};
 use crate::acpi::{self, Com, Facts};
 use crate::boot::{BootError, Kernel, Placed};
@@ -77,7 +80,8 @@ impl Machine {
         let flash = firmware::map_flash(&memory, &config.boot.flash)?;
         let rom = rom.or_else(|| flash.first().map(|flash| flash.contents()));
         let inputs = Arc::new(Inputs::default());
-        let chips = Chips::new(&config, &requests, &clock, &timers, &processors, &inputs);
+        let a20 = IrqLine::new(A20Gate::new(&memory, &ram), 0);
+        let chips = Chips::new(&config, &requests, &clock, &timers, &processors, &inputs, a20);
         chips.map(&memory, &ports);
         ports.add(Region::new("post", 0x80, 1, Owner::Io(Arc::new(PostCode))));
         let spaces = (&memory, &ports, &dma);

@@ -301,3 +301,46 @@ fn an_elf_kernel_starts_at_its_pvh_entry() {
     assert_eq!(output.status.code(), Some(1));
     fs::remove_dir_all(folder).unwrap();
 }
+
+/// What the gate of address line 20 does to accesses above 1 MiB, by both of its switches.
+#[rustfmt::skip]
+const GATE: &[u8] = &[
+    0xb8, 0xff, 0xff, 0x8e, 0xe0,       // mov ax, 0xffff; mov fs, ax
+    0xe4, 0x92, 0x24, 0xfd, 0xe6, 0x92, // in al, 0x92; and al, ~2; out 0x92, al
+    0xe8, 0x29, 0x00,                   // call try
+    0xe4, 0x92, 0x0c, 0x02, 0xe6, 0x92, // or al, 2: open
+    0xe8, 0x20, 0x00,                   // call try
+    0xb0, 0xd1, 0xe6, 0x64, 0xb0, 0xdd, 0xe6, 0x60, // shut by the keyboard controller
+    0xe8, 0x15, 0x00,                   // call try
+    0xb0, 0xd1, 0xe6, 0x64, 0xb0, 0xdf, 0xe6, 0x60, // open
+    0xe8, 0x0a, 0x00,                   // call try
+    0xb0, 0xdd, 0xe6, 0x64,             // shut by a command
+    0xe8, 0x03, 0x00,                   // call try
+    0xe6, 0xf4, 0xf4,                   // out 0xf4, al; hlt
+    // try: mov byte [0x500], 0x2d; mov byte fs:[0x510], 0x2b; mov al, [0x500]; out 0xe9, al; ret
+    0xc6, 0x06, 0x00, 0x05, 0x2d, 0x64, 0xc6, 0x06, 0x10, 0x05, 0x2b,
+    0xa0, 0x00, 0x05, 0xe6, 0xe9, 0xc3,
+];
+
+#[test]
+fn the_gate_of_address_line_20_works_by_both_switches() {
+    let folder = tests::scratch("a20");
+    let rom = folder.join("rom");
+    fs::write(&rom, rom_with(GATE)).unwrap();
+    let run = |mut command: Command, name: &str| {
+        let out = folder.join(name);
+        let console = format!("file:{}", out.display());
+        command
+            .args(["-display", "none", "-nodefaults", "-debugcon", &console, "-bios"])
+            .arg(&rom)
+            .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"])
+            .status()
+            .unwrap();
+        fs::read_to_string(out).unwrap()
+    };
+    assert_eq!(run(ours(), "ours"), "+-+-+");
+    if let Some(reference) = reference() {
+        assert_eq!(run(Command::new(reference), "theirs"), "+-+-+");
+    }
+    fs::remove_dir_all(folder).unwrap();
+}
