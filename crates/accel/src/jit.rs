@@ -4,7 +4,7 @@ use std::io;
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 
-use isa::x86::{CS, RDX, RSI, Segment, State, Table, X86, control, exception};
+use isa::x86::{CS, RBX, RDX, RSI, Segment, State, Table, X86, control, exception};
 use isa::{Event, FrontEnd};
 pub use jit::Watch;
 use jit::{Engine, Exit, Options, Space, Vcpu};
@@ -42,15 +42,15 @@ impl Listener for MapChanges {
 }
 
 /// Where the first processor starts instead of at the reset vector: in 64-bit code, as the Linux
-/// boot protocol wants it.
+/// boot protocol wants it, or in 32-bit code without paging, as PVH does.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry {
     /// The first instruction.
     pub pc: u64,
-    /// For RSI.
+    /// For RSI, or EBX in 32-bit code.
     pub parameters: u64,
-    /// For CR3.
-    pub page_tables: u64,
+    /// For CR3; none for 32-bit code.
+    pub page_tables: Option<u64>,
     /// Where a descriptor table lies, with 64-bit code at 0x10 and data at 0x18.
     pub descriptors: u64,
 }
@@ -60,13 +60,19 @@ impl Entry {
         let segment =
             |selector, attributes| Segment { base: 0, limit: u32::MAX, attributes, selector };
         state.segments = [segment(0x18, 0xc093); 6];
-        state.segments[CS] = segment(0x10, 0xa09b);
+        state.pc = self.pc;
         state.gdtr = Table { base: self.descriptors, limit: 31 };
+        let Some(page_tables) = self.page_tables else {
+            state.segments[CS] = segment(0x10, 0xc09b);
+            state.cr[0] = control::CR0_PE | 1 << 4;
+            state.gpr[RBX] = self.parameters;
+            return;
+        };
+        state.segments[CS] = segment(0x10, 0xa09b);
         state.cr[0] = control::CR0_PE | control::CR0_PG | 1 << 4;
-        state.cr[3] = self.page_tables;
+        state.cr[3] = page_tables;
         state.cr[4] = control::CR4_PAE;
         state.efer = control::EFER_LME | control::EFER_LMA;
-        state.pc = self.pc;
         state.gpr[RSI] = self.parameters;
     }
 }

@@ -32,7 +32,7 @@ use memory::{PAGE_SIZE, Ram};
 use crate::pci::{BRIDGE_MODELS, ROOT_PORT_MODELS};
 use crate::surroundings::Surroundings;
 use crate::virtio::models;
-use crate::{ahci, ata, debug, ide, pvpanic, serial, usb, vga, vmgenid, xhci};
+use crate::{ahci, ata, debug, e1000, ide, pvpanic, serial, usb, vga, vmgenid, xhci};
 
 /// Every model, in the order of their names' files.
 pub const MODELS: &[&[Model]] = &[
@@ -43,6 +43,7 @@ pub const MODELS: &[&[Model]] = &[
     ahci::MODELS,
     ata::MODELS,
     debug::MODELS,
+    e1000::MODELS,
     ide::MODELS,
     pvpanic::MODELS,
     serial::MODELS,

@@ -11,6 +11,7 @@ pub mod ahci;
 pub mod ata;
 pub mod cfi01;
 pub mod debug;
+pub mod e1000;
 pub mod fw_cfg;
 pub mod hpet;
 pub mod i440fx;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::boards;
+use crate::{boards, device_help};
 
 const OPTIONS: &str = "\
 'disk_image' is a raw hard disk image for IDE hard disk 0
@@ -84,9 +84,18 @@ pub fn usage() -> String {
 }
 
 /// The help that an option's argument asks for, if it does.
-pub fn of_option(option: &str, value: &str) -> Option<String> {
+pub fn of_option(option: &str, value: &str) -> Option<Result<String, String>> {
     let asks = matches!(value, "help" | "?");
-    match option {
+    // `MODEL,help` asks for what a model takes.
+    let about = value.strip_suffix(",help").or_else(|| value.strip_suffix(",?"));
+    match (option, about) {
+        ("device", Some(model)) => return Some(device_help::properties(model)),
+        ("machine" | "M", Some(board)) => return Some(device_help::board(board)),
+        _ => {}
+    }
+    let text = match option {
+        "device" if asks => Some(device_help::devices()),
+        "object" if asks => Some(device_help::objects()),
         "machine" | "M" if asks => Some(machines()),
         "accel" if asks => Some("Accelerators supported in QEMU binary:\ntcg\nkvm\n".to_owned()),
         "cpu" if asks => Some(qemu_compat::system::processors::help()),
@@ -102,7 +111,8 @@ pub fn of_option(option: &str, value: &str) -> Option<String> {
         }
         "display" if asks => Some("Available display backend types:\nnone\nvnc\n".to_owned()),
         _ => None,
-    }
+    };
+    text.map(Ok)
 }
 
 fn machines() -> String {

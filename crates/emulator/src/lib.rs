@@ -9,6 +9,7 @@ mod counted;
 mod daemonize;
 mod debugger;
 mod descriptors;
+mod device_help;
 mod emulator;
 mod errors;
 mod firmware;

@@ -16,6 +16,9 @@ use crate::secrets::Secrets;
 
 type Result<T> = std::result::Result<T, String>;
 
+/// What can be made.
+pub const KINDS: &[&str] = &["memory-backend-ram", "rng-builtin", "rng-random", "secret"];
+
 /// Makes an object.
 pub fn add(
     backends: &Backends,
@@ -55,7 +58,7 @@ pub fn add(
         }
         "secret" => {
             only(&["data", "file", "format"])?;
-            secrets.add(&id, text("data"), text("file"), text("format"))
+            secrets.add(&id, text("data"), text("file"), text("format").as_deref())
         }
         // The machine's own memory; it is allocated by the board.
         "memory-backend-ram" => {

@@ -33,6 +33,18 @@ pub fn model(name: &str) -> Option<&'static Model> {
     catalog::model(name).or_else(|| catalog::model(alias?.1))
 }
 
+/// A model's name as lists show it.
+pub fn shown_name(name: &'static str) -> &'static str {
+    if name == "xhci" { "qemu-xhci" } else { name }
+}
+
+/// Another name of a model, where the list of models tells it.
+pub fn alias_of(name: &str) -> Option<&'static str> {
+    let has_bus = name.ends_with("-pci") || matches!(name, "e1000" | "ich9-ahci");
+    let alias = ALIASES.iter().find(|(_, target)| has_bus && *target == name);
+    alias.map(|(alias, _)| *alias)
+}
+
 /// Reads a device's members. `globals` are defaults by model and property.
 pub fn resolve(asked: &Asked, globals: &[(String, String, String)]) -> Result<Part, String> {
     let members = &asked.members;

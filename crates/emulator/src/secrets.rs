@@ -21,7 +21,7 @@ impl Secrets {
         id: &str,
         data: Option<String>,
         file: Option<String>,
-        format: Option<String>,
+        format: Option<&str>,
     ) -> Result<(), String> {
         let bytes = match (data, file) {
             (Some(_), Some(_)) => {
@@ -31,7 +31,7 @@ impl Secrets {
             (Some(data), None) => data.into_bytes(),
             (None, Some(path)) => read(&path)?,
         };
-        let bytes = match format.as_deref() {
+        let bytes = match format {
             None | Some("raw") => bytes,
             Some("base64") => {
                 let text: Vec<u8> =
@@ -85,11 +85,11 @@ mod tests {
         let secrets = Secrets::default();
         let text = |text: &str| Some(text.to_owned());
         assert_eq!(secrets.add("a", text("pw"), None, None), Ok(()));
-        assert_eq!(secrets.add("b", text("cHc="), None, text("base64")), Ok(()));
+        assert_eq!(secrets.add("b", text("cHc="), None, Some("base64")), Ok(()));
         assert_eq!((secrets.text("a"), secrets.text("b")), (Ok("pw".into()), Ok("pw".into())));
         assert!(secrets.add("a", text("x"), None, None).is_err());
         assert!(secrets.add("c", None, None, None).is_err());
-        assert!(secrets.add("c", text("!"), None, text("base64")).is_err());
+        assert!(secrets.add("c", text("!"), None, Some("base64")).is_err());
         assert_eq!(secrets.text("c"), Err("No secret with id 'c'".to_owned()));
         assert!(secrets.remove("a") && !secrets.remove("a"));
     }

@@ -45,8 +45,11 @@ impl Fields {
     }
 }
 
+/// What the tables say, and the machine's UUID if they do.
+pub type Said = (Smbios, Option<[u8; 16]>);
+
 /// All `-smbios` options over the defaults, and the machine's UUID if one of them says it.
-pub fn resolve(options: &Options) -> Result<(Smbios, Option<[u8; 16]>), (Asked, String)> {
+pub fn resolve(options: &Options) -> Result<Said, (Asked, String)> {
     let (mut smbios, mut uuid) = (defaults(options), None);
     for asked in &options.smbios {
         take(&mut smbios, &mut uuid, asked).map_err(|error| (asked.clone(), error))?;

@@ -36,18 +36,7 @@ const BIOS: &str = "bios-256k.bin";
 /// Builds the machine and runs it until it ends.
 pub fn run(options: Options) -> Result<End> {
     refuse_unbuilt(&options)?;
-    if let Some(title) = &options.run.title {
-        let title = std::ffi::CString::new(title.as_str()).context("-name process=")?;
-        rustix::thread::set_name(&title).context("cannot set the process's name")?;
-    }
-    let passed = Arc::new(Passed::default());
-    passed.inherit();
-    for (number, set, opaque) in &options.run.descriptors {
-        let added = passed.add_inherited(*number, *set, opaque.as_deref());
-        added.map_err(|error| anyhow!("-add-fd fd={number},set={set}: {error}"))?;
-    }
-    // Every connection of a user-mode network costs a descriptor.
-    net::user::raise_descriptor_limit();
+    let passed = prepare_process(&options)?;
     let reactor = Reactor::new().context("cannot start the event loop")?;
     // The machine's inbox exists only once the machine does, and consoles exist before.
     let inbox: Arc<Mutex<Option<Arc<Requests>>>> = Arc::default();
@@ -72,6 +61,8 @@ pub fn run(options: Options) -> Result<End> {
         options,
     };
     let (machine, processors) = assembly.build(&streams)?;
+    // Of those who share a stream the first one has it at the beginning: a device.
+    let monitor_streams = monitor_streams(&assembly.options, &assembly.characters)?;
     *inbox.lock() = Some(machine.requests());
     let Assembly { options, characters, backends, blocks, networks, monitors, secrets, .. } =
         assembly;
@@ -93,15 +84,37 @@ pub fn run(options: Options) -> Result<End> {
         options,
     });
     emulator.watch();
-    let _monitors = Conversations::start(&emulator, &streams);
+    let _monitors = Conversations::start(&emulator, &monitor_streams);
+    if let Some(place) = &emulator.options.run.debugger {
+        let listens = emulator.listen_for_debugger(place);
+        listens.map_err(|error| anyhow!("-gdb {place}: {error}"))?;
+    }
+    run_to_the_end(&emulator, &reactor)
+}
+
+/// What must be as it is before anything is opened: the descriptors that were passed.
+fn prepare_process(options: &Options) -> Result<Arc<Passed>> {
+    if let Some(title) = &options.run.title {
+        let title = std::ffi::CString::new(title.as_str()).context("-name process=")?;
+        rustix::thread::set_name(&title).context("cannot set the process's name")?;
+    }
+    let passed = Arc::new(Passed::default());
+    passed.inherit();
+    for (number, set, opaque) in &options.run.descriptors {
+        let added = passed.add_inherited(*number, *set, opaque.as_deref());
+        added.map_err(|error| anyhow!("-add-fd fd={number},set={set}: {error}"))?;
+    }
+    // Every connection of a user-mode network costs a descriptor.
+    net::user::raise_descriptor_limit();
+    Ok(passed)
+}
+
+/// Lets the machine go, until it ends.
+fn run_to_the_end(emulator: &Arc<Emulator>, reactor: &Arc<Reactor>) -> Result<End> {
     let pid_file = emulator.options.run.pid_file.as_deref().map(PidFile::create).transpose()?;
     if emulator.options.run.lock_memory {
         let all = rustix::mm::MlockAllFlags::CURRENT | rustix::mm::MlockAllFlags::FUTURE;
         rustix::mm::mlockall(all).context("locking memory failed")?;
-    }
-    if let Some(place) = &emulator.options.run.debugger {
-        let listens = emulator.listen_for_debugger(place);
-        listens.map_err(|error| anyhow!("-gdb {place}: {error}"))?;
     }
     let events = reactor.start()?;
     if emulator.options.run.daemonize {
@@ -171,9 +184,9 @@ struct Conversations {
 }
 
 impl Conversations {
-    fn start(emulator: &Arc<Emulator>, streams: &Streams) -> Self {
+    fn start(emulator: &Arc<Emulator>, streams: &[Arc<dyn Stream>]) -> Self {
         let (mut qmp, mut hmp) = (Vec::new(), Vec::new());
-        for (stream, option) in streams.monitors.iter().zip(&emulator.options.monitors) {
+        for (stream, option) in streams.iter().zip(&emulator.options.monitors) {
             let stream = Arc::clone(stream);
             match option.mode {
                 Mode::Control => qmp.push(QmpMonitor::start(emulator, stream, option.pretty)),
@@ -189,7 +202,6 @@ struct Streams {
     /// The names of the serial ports' character devices.
     serials: Vec<Option<String>>,
     debug_console: Option<String>,
-    monitors: Vec<Arc<dyn Stream>>,
 }
 
 impl Streams {
@@ -204,12 +216,17 @@ impl Streams {
         let debug_console = options.debug_console.as_ref();
         let debug_console = debug_console.map(|short| character(characters, short)).transpose()?;
         let debug_console = debug_console.flatten();
-        let monitors = options.monitors.iter().map(|monitor| {
-            let none = || anyhow!("a monitor needs a character device");
-            stream(characters, &monitor.character)?.ok_or_else(none)
-        });
-        Ok(Self { serials, debug_console, monitors: monitors.collect::<Result<_>>()? })
+        Ok(Self { serials, debug_console })
     }
+}
+
+/// The streams of the monitors.
+fn monitor_streams(options: &Options, characters: &Characters) -> Result<Vec<Arc<dyn Stream>>> {
+    let monitors = options.monitors.iter().map(|monitor| {
+        let none = || anyhow!("a monitor needs a character device");
+        stream(characters, &monitor.character)?.ok_or_else(none)
+    });
+    monitors.collect()
 }
 
 fn announce_pty(pty: Option<String>, id: &str) {

@@ -106,6 +106,18 @@ pub struct PcChipset {
     pub stop: Arc<Mutex<Option<(usize, DebugStop)>>>,
 }
 
+impl PcChipset {
+    /// These chips, with nobody stopped.
+    pub fn new(apics: &Arc<Apics>, clock: &Arc<HostClock>, requests: &Arc<Requests>) -> Self {
+        Self {
+            apics: Arc::clone(apics),
+            clock: Arc::clone(clock),
+            requests: Arc::clone(requests),
+            stop: Arc::default(),
+        }
+    }
+}
+
 impl Chipset for PcChipset {
     fn enter(&self, number: usize) {
         lapic::set_current_processor(number);

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use accel::jit::Entry;
 use accel::{Board, DebugStop, Processors};
-use device::{Clock, Device, DeviceEvent, EventSink, HostClock, Inputs, Io, Screens, Timers, ones};
+use device::{
+    Clock, Device, DeviceEvent, EventSink, HostClock, Inputs, Io, IrqLine, Screens, Timers, ones,
+};
 use devices::catalog::{BusKind, Category, OfferedBus};
 use devices::cfi01::Flash;
 use devices::fw_cfg::{FwCfg, Source};
@@ -13,6 +15,7 @@ use devices::surroundings::Surroundings;
 use memory::{AddressSpace, FlatView, Listener, Owner, Ram, RamError, Region};
 use parking_lot::Mutex;
 
+use crate::a20::A20Gate;
 use crate::accelerator::{PcChipset, Vcpus};
 use crate::acpi::{self, Com, Facts};
 use crate::boot::{BootError, Kernel, Placed};
@@ -70,21 +73,19 @@ impl Machine {
             move || requests.wake()
         });
         let processors = Arc::new(Processors::new(config.processors));
-        let memory = Arc::new(AddressSpace::new());
-        let ports = Arc::new(AddressSpace::new());
-        let dma = Arc::new(AddressSpace::new());
-        // Devices see memory in their own way; translations of what they write are stale as well.
-        dma.listen(Arc::new(Forward(Arc::clone(&memory))));
+        let (memory, ports, dma) = address_spaces();
         let (ram, sizes) = add_ram(&[&memory, &dma], &config)?;
-        let rom = config.boot.rom.as_deref().map(|rom| firmware::map_rom(&memory, rom));
+        let rom = config.boot.rom.as_deref();
+        let rom = rom.map(|rom| firmware::map_rom(&memory, rom)).transpose()?;
         let flash = firmware::map_flash(&memory, &config.boot.flash)?;
-        let rom = rom.transpose()?.or_else(|| flash.first().map(|flash| flash.contents()));
+        let rom = rom.or_else(|| flash.first().map(|flash| flash.contents()));
         let inputs = Arc::new(Inputs::default());
-        let chips = Chips::new(&config, &requests, &clock, &timers, &processors, &inputs);
+        let a20 = IrqLine::new(A20Gate::new(&memory, &ram), 0);
+        let chips = Chips::new(&config, &requests, &clock, &timers, &processors, &inputs, a20);
         chips.map(&memory, &ports);
         ports.add(Region::new("post", 0x80, 1, Owner::Io(Arc::new(PostCode))));
-        let pci = HostBridge::new(config.board, (&memory, &ports, &dma), (&ram, rom), &chips);
-        let pci = Arc::new(pci);
+        let spaces = (&memory, &ports, &dma);
+        let pci = Arc::new(HostBridge::new(config.board, spaces, (&ram, rom), &chips));
         firmware::set_cmos(&chips.cmos, &config, sizes);
         let tables = Tables::default();
         let fw_cfg = FwCfg::new(firmware::files(&config, sizes, &tables)?, Arc::clone(&dma));
@@ -92,33 +93,19 @@ impl Machine {
         let around = (&memory, &ports, &clock, &timers);
         let surroundings = surroundings(&config, around, &chips, &pci, &requests, inputs);
         let parts = plug_parts(&config, surroundings, &pci)?;
-        let kernel_rom = config.boot.kernel.as_ref().map(|_| firmware::LINUX_ROM);
-        if let Some(order) = boot_order::lines(&parts, kernel_rom) {
-            fw_cfg.with_files(|files| files.add("bootorder", Source::Bytes(order)));
-        }
+        tell_boot_order(&config, &parts, &fw_cfg);
         _ = tables.set(facts_maker(&config, &pci, sizes));
         let system_tables = smbios::tables(&config, sizes.0 + sizes.1);
         let direct = if config.boot.has_firmware() { None } else { config.boot.kernel.take() };
-        let entry = match &direct {
-            Some(kernel) => {
-                Some(start_kernel(kernel, &memory, &pci, (&tables, &system_tables), sizes)?)
-            }
-            None => None,
-        };
-        let stop = Arc::default();
-        let chipset = PcChipset {
-            apics: Arc::clone(&chips.apics),
-            clock: Arc::clone(&clock),
-            requests: Arc::clone(&requests),
-            stop: Arc::clone(&stop),
-        };
-        let identity = Arc::new(config.identity);
-        let memory_of_board = Arc::clone(&memory);
+        let start = |kernel| start_kernel(kernel, &memory, &pci, (&tables, &system_tables), sizes);
+        let entry = direct.as_ref().map(start).transpose()?;
+        let chipset = PcChipset::new(&chips.apics, &clock, &requests);
+        let stop = Arc::clone(&chipset.stop);
         let board = Board {
-            memory: memory_of_board,
+            memory: Arc::clone(&memory),
             ports: Arc::clone(&ports),
             chipset: Arc::new(chipset),
-            identity,
+            identity: Arc::new(config.identity),
         };
         let vcpus = Vcpus::start(&board, &chips.apics, &processors, entry, config.accelerator)?;
         let parts = Arc::new(Mutex::new(parts));
@@ -320,6 +307,22 @@ impl Machine {
             self.processors.reset();
         });
     }
+}
+
+/// Tells firmware from what to boot.
+fn tell_boot_order(config: &Config, parts: &Parts, fw_cfg: &FwCfg) {
+    let kernel_rom = config.boot.kernel.as_ref().map(|_| firmware::LINUX_ROM);
+    if let Some(order) = boot_order::lines(parts, kernel_rom) {
+        fw_cfg.with_files(|files| files.add("bootorder", Source::Bytes(order)));
+    }
+}
+
+/// Memory and ports, as processors see them, and memory as devices do.
+fn address_spaces() -> (Arc<AddressSpace>, Arc<AddressSpace>, Arc<AddressSpace>) {
+    let (memory, dma) = (Arc::new(AddressSpace::new()), Arc::new(AddressSpace::new()));
+    // Translations of what devices write are stale, too.
+    dma.listen(Arc::new(Forward(Arc::clone(&memory))));
+    (memory, Arc::new(AddressSpace::new()), dma)
 }
 
 /// Carries what devices write to those who listen to the processors' memory.

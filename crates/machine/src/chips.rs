@@ -134,6 +134,7 @@ impl Chips {
         timers: &Arc<Timers>,
         processors: &Processors,
         inputs: &Inputs,
+        a20: IrqLine,
     ) -> Self {
         let clock: Arc<dyn Clock> = Arc::clone(host_clock) as _;
         let cpus = processors.all().iter().map(|processor| {
@@ -166,10 +167,12 @@ impl Chips {
             hpet,
             pit: Pit::new(Arc::clone(&clock), timers, old(0)),
             cmos: Cmos::new(Arc::clone(&clock), timers, old(8), config.clock_offset_s),
-            i8042: config.i8042.then(|| I8042::new([irq(1), irq(12)], Arc::clone(&power), inputs)),
+            i8042: config
+                .i8042
+                .then(|| I8042::new([irq(1), irq(12)], Arc::clone(&power), a20.clone(), inputs)),
             pm: AcpiPm::new(clock, irq(SCI), power),
             reset_control: Arc::new(ResetControl::new(Arc::clone(requests))),
-            port92: Arc::new(Port92::new(Arc::clone(requests))),
+            port92: Arc::new(Port92::new(Arc::clone(requests), a20)),
             pic,
             ioapic,
             apics,

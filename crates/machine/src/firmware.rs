@@ -8,6 +8,7 @@ use devices::mc146818::Cmos;
 use memory::{AddressSpace, Owner, Ram, Region};
 
 use crate::acpi::{self, Facts, Image};
+use crate::boot::Kernel;
 use crate::boot::memory_map;
 use crate::config::{Config, MachineError};
 use crate::smbios;
@@ -84,7 +85,9 @@ pub fn files(
     files.set_word(key::IRQ0_OVERRIDE, 1);
     // No NUMA nodes: their number, and the node of each processor.
     files.set(key::NUMA, vec![0; 8 * (2 + last as usize)]);
-    if let Some(kernel) = &config.boot.kernel {
+    // What only the machine itself can start is not for firmware.
+    let for_firmware = |kernel: &&Kernel| config.boot.has_firmware() || !kernel.is_elf();
+    if let Some(kernel) = config.boot.kernel.as_ref().filter(for_firmware) {
         kernel.give(&mut files, low)?;
     }
     let map = memory_map(low, high).into_iter().filter(|(start, ..)| *start >= 1 << 20);

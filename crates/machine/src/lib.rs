@@ -3,6 +3,7 @@
 //! [`Machine::new`] builds it from a [`Config`], [`Machine::run`] is its main loop: it rings timers
 //! and does what the guest or the outside asks for (reset, power-off, pause) until it ends.
 
+mod a20;
 mod accelerator;
 mod acpi;
 mod boot;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use device::{Device, Io, ones};
+use device::{Device, Io, IrqLine, ones};
 use parking_lot::Mutex;
 
 use crate::main_loop::{Request, Requests};
@@ -42,9 +42,10 @@ impl Io for ResetControl {
     }
 }
 
-/// Port 0x92: fast A20 (always open here) and fast reset.
+/// Port 0x92: the gate of address line 20, and fast reset.
 pub struct Port92 {
     requests: Arc<Requests>,
+    a20: IrqLine,
     value: Mutex<u8>,
 }
 
@@ -54,14 +55,15 @@ const A20: u8 = 2;
 impl Port92 {
     /// The register.
     #[must_use]
-    pub fn new(requests: Arc<Requests>) -> Self {
-        Self { requests, value: Mutex::new(A20) }
+    pub fn new(requests: Arc<Requests>, a20: IrqLine) -> Self {
+        Self { requests, a20, value: Mutex::new(A20) }
     }
 }
 
 impl Device for Port92 {
     fn reset(&self) {
         *self.value.lock() = A20;
+        self.a20.set_level(true);
     }
 }
 
@@ -73,6 +75,7 @@ impl Io for Port92 {
     fn write(&self, _offset: u64, _size: u8, value: u64) {
         let value = value as u8;
         let before = std::mem::replace(&mut *self.value.lock(), value & !FAST_RESET);
+        self.a20.set_level(value & A20 != 0);
         if value & FAST_RESET != 0 && before & FAST_RESET == 0 {
             self.requests.put(Request::Reset(Cause::GuestReset));
         }

@@ -153,7 +153,7 @@ fn the_machines_generation_is_told_to_guest_and_monitor() {
     let Some(text) = console("vmgenid", &["-device", &device], script) else {
         tests::skip!("the Debian 12 kernel or busybox was not fetched");
     };
-    assert!(text.contains("QEMUVGID:00"), "{text}");
+    assert!(text.contains("VMGENCTR:00"), "{text}");
     assert!(!text.contains("rror"), "{text}");
     let rom = tests::scratch("vmgenid-rom").join("rom");
     fs::write(&rom, rom_with(&[0xf4])).unwrap();
@@ -246,6 +246,101 @@ fn the_old_debug_console_says_what_the_reference_says() {
     assert_eq!(run(ours(), "ours"), (Some(1), "hello".to_owned()));
     if let Some(reference) = reference() {
         assert_eq!(run(Command::new(reference), "theirs"), (Some(1), "hello".to_owned()));
+    }
+    fs::remove_dir_all(folder).unwrap();
+}
+
+/// The ELF file in a Debian 13 kernel.
+fn vmlinux(folder: &std::path::Path) -> Option<std::path::PathBuf> {
+    const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+    let image = fs::read(tests::asset_file("kernel-13/boot", "vmlinuz")?).unwrap();
+    let program = tests::program("zstd")?;
+    let path = folder.join("vmlinux");
+    let at = image.windows(4).position(|bytes| bytes == ZSTD)?;
+    let packed = folder.join("packed");
+    fs::write(&packed, &image[at..]).unwrap();
+    // What is behind the packed kernel is no error of ours.
+    let output = Command::new(program).args(["-dcf", packed.to_str().unwrap()]).output().unwrap();
+    let elf = output.stdout;
+    assert!(elf.starts_with(b"\x7fELF"));
+    fs::write(&path, elf).unwrap();
+    Some(path)
+}
+
+#[test]
+fn an_elf_kernel_starts_at_its_pvh_entry() {
+    let folder = tests::scratch("pvh");
+    let (Some(kernel), Some(busybox)) =
+        (vmlinux(&folder), tests::asset("busybox-amd64/bin/busybox"))
+    else {
+        tests::skip!("the Debian 13 kernel, busybox or zstd is not there");
+    };
+    let initrd = folder.join("initrd");
+    let script = format!(
+        "{MOUNT}/bin/busybox grep -c ^processor /proc/cpuinfo\n/bin/busybox cat \
+        /proc/cmdline\n/bin/busybox dmesg | /bin/busybox grep -c PVH\n/bin/busybox poweroff -f"
+    );
+    tests::initramfs::write(&initrd, &busybox, &script).unwrap();
+    let output = ours()
+        .args(["-display", "none", "-no-reboot", "-m", "512", "-smp", "2", "-serial", "stdio"])
+        .args(["-append", "console=ttyS0 quiet by-pvh", "-kernel"])
+        .arg(&kernel)
+        .arg("-initrd")
+        .arg(&initrd)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).replace('\r', "");
+    assert!(text.lines().any(|line| line == "2") && text.contains("by-pvh"), "{text}");
+    assert_eq!(output.status.code(), Some(0));
+    // An ELF file without the note.
+    let output = ours().args(["-display", "none", "-kernel"]).arg(tests::hostel_path()).output();
+    let output = output.unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(errors.contains("it has no PVH entry"), "{errors}");
+    assert_eq!(output.status.code(), Some(1));
+    fs::remove_dir_all(folder).unwrap();
+}
+
+/// What the gate of address line 20 does to accesses above 1 MiB, by both of its switches.
+#[rustfmt::skip]
+const GATE: &[u8] = &[
+    0xb8, 0xff, 0xff, 0x8e, 0xe0,       // mov ax, 0xffff; mov fs, ax
+    0xe4, 0x92, 0x24, 0xfd, 0xe6, 0x92, // in al, 0x92; and al, ~2; out 0x92, al
+    0xe8, 0x29, 0x00,                   // call try
+    0xe4, 0x92, 0x0c, 0x02, 0xe6, 0x92, // or al, 2: open
+    0xe8, 0x20, 0x00,                   // call try
+    0xb0, 0xd1, 0xe6, 0x64, 0xb0, 0xdd, 0xe6, 0x60, // shut by the keyboard controller
+    0xe8, 0x15, 0x00,                   // call try
+    0xb0, 0xd1, 0xe6, 0x64, 0xb0, 0xdf, 0xe6, 0x60, // open
+    0xe8, 0x0a, 0x00,                   // call try
+    0xb0, 0xdd, 0xe6, 0x64,             // shut by a command
+    0xe8, 0x03, 0x00,                   // call try
+    0xe6, 0xf4, 0xf4,                   // out 0xf4, al; hlt
+    // try: mov byte [0x500], 0x2d; mov byte fs:[0x510], 0x2b; mov al, [0x500]; out 0xe9, al; ret
+    0xc6, 0x06, 0x00, 0x05, 0x2d, 0x64, 0xc6, 0x06, 0x10, 0x05, 0x2b,
+    0xa0, 0x00, 0x05, 0xe6, 0xe9, 0xc3,
+];
+
+#[test]
+fn the_gate_of_address_line_20_works_by_both_switches() {
+    let folder = tests::scratch("a20");
+    let rom = folder.join("rom");
+    fs::write(&rom, rom_with(GATE)).unwrap();
+    let run = |mut command: Command, name: &str| {
+        let out = folder.join(name);
+        let console = format!("file:{}", out.display());
+        command
+            .args(["-display", "none", "-nodefaults", "-debugcon", &console, "-bios"])
+            .arg(&rom)
+            .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"])
+            .status()
+            .unwrap();
+        fs::read_to_string(out).unwrap()
+    };
+    assert_eq!(run(ours(), "ours"), "+-+-+");
+    if let Some(reference) = reference() {
+        assert_eq!(run(Command::new(reference), "theirs"), "+-+-+");
     }
     fs::remove_dir_all(folder).unwrap();
 }

@@ -3,6 +3,7 @@
 
 mod board;
 mod debugger;
+mod network;
 mod people;
 mod processors;
 

@@ -76,8 +76,10 @@ impl State {
         })
     }
 
-    /// Makes it one that starts in 64-bit code, as the Linux boot protocol wants it.
+    /// Makes it one that starts in 64-bit code, as the Linux boot protocol wants it, or in 32-bit
+    /// code, as PVH does.
     pub fn start_at(&mut self, entry: &Entry) {
+        let long = entry.page_tables.is_some();
         let segment = |selector, code: bool| kvm_segment {
             limit: u32::MAX,
             selector,
@@ -85,8 +87,8 @@ impl State {
             present: 1,
             s: 1,
             g: 1,
-            l: u8::from(code),
-            db: u8::from(!code),
+            l: u8::from(code && long),
+            db: u8::from(!code || !long),
             ..Default::default()
         };
         let system = &mut self.system;
@@ -96,11 +98,17 @@ impl State {
             *data = segment(0x18, false);
         }
         (system.gdt.base, system.gdt.limit) = (entry.descriptors, 31);
+        self.general.rip = entry.pc;
+        let Some(page_tables) = entry.page_tables else {
+            system.cr0 = CR0_PG_ET_PE & !(1 << 31);
+            self.general.rbx = entry.parameters;
+            return;
+        };
         system.cr0 = CR0_PG_ET_PE;
-        system.cr3 = entry.page_tables;
+        system.cr3 = page_tables;
         system.cr4 = CR4_PAE;
         system.efer = EFER_LME_LMA;
-        (self.general.rip, self.general.rsi) = (entry.pc, entry.parameters);
+        self.general.rsi = entry.parameters;
     }
 
     /// Puts it back. The order matters: the base of the local APIC is among the system registers

@@ -164,7 +164,7 @@ impl Rig {
     /// A machine that starts in long mode, with memory mapped to itself.
     fn long(count: usize, code: &[&[u8]]) -> Option<Self> {
         let entry =
-            Entry { pc: CODE, parameters: 0, page_tables: TABLES, descriptors: DESCRIPTORS };
+            Entry { pc: CODE, parameters: 0, page_tables: Some(TABLES), descriptors: DESCRIPTORS };
         let rig = Self::new(count, Some(entry), &[0xf4])?;
         let put = |at: u64, value: u64| assert!(rig.ram.write(at, &value.to_le_bytes()));
         put(TABLES, (TABLES + 0x1000) | 3);

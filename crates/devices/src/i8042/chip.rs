@@ -24,6 +24,8 @@ pub enum Effect {
     None,
     /// Reset.
     Reset,
+    /// Address line 20 is passed on, or held at zero.
+    A20(bool),
 }
 
 /// The byte that waits for the system, and from whom.
@@ -149,8 +151,11 @@ impl Chip {
                 let (keyboard, mouse) = self.interrupts();
                 self.answer(self.port | u8::from(keyboard) << 4 | u8::from(mouse) << 5);
             }
-            0xdd => self.port &= !PORT_A20,
-            0xdf => self.port |= PORT_A20,
+            0xdd | 0xdf => {
+                let open = command == 0xdf;
+                self.port = self.port & !PORT_A20 | if open { PORT_A20 } else { 0 };
+                return Effect::A20(open);
+            }
             // Pulses low those of the four lowest lines whose bits are zero.
             0xf0..=0xff if command & PORT_RUN == 0 => return Effect::Reset,
             _ => {}
@@ -169,6 +174,7 @@ impl Chip {
                 if byte & PORT_RUN == 0 {
                     return Effect::Reset;
                 }
+                return Effect::A20(byte & PORT_A20 != 0);
             }
             Some(0xd2) => self.answer(byte),
             Some(0xd3) => self.output = Some(Output { byte, mouse: true }),

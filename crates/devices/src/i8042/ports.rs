@@ -13,21 +13,28 @@ const STATUS: u64 = 4;
 
 /// The controller behind ports 0x60 and 0x64.
 ///
-/// Lock order: `chip`, then the interrupt lines, which are leaves. The power switch is called
-/// without.
+/// Lock order: `chip`, then the interrupt lines, which are leaves. The power switch and the gate are
+/// called without.
 pub struct I8042 {
     chip: Mutex<Chip>,
     irqs: [IrqLine; 2],
     power: Arc<dyn Power>,
+    a20: IrqLine,
     ends: [Arc<Ps2>; 2],
 }
 
 impl I8042 {
-    /// A controller that interrupts on these lines (keyboard, mouse), known to `inputs`.
-    pub fn new(irqs: [IrqLine; 2], power: Arc<dyn Power>, inputs: &Inputs) -> Arc<Self> {
+    /// A controller that interrupts on these lines (keyboard, mouse), known to `inputs`; it opens and
+    /// shuts the gate of address line 20.
+    pub fn new(
+        irqs: [IrqLine; 2],
+        power: Arc<dyn Power>,
+        a20: IrqLine,
+        inputs: &Inputs,
+    ) -> Arc<Self> {
         let controller = Arc::new_cyclic(|controller: &Weak<Self>| {
             let ps2 = |keys| Arc::new(Ps2 { controller: controller.clone(), keys });
-            Self { chip: Mutex::default(), irqs, power, ends: [true, false].map(ps2) }
+            Self { chip: Mutex::default(), irqs, power, a20, ends: [true, false].map(ps2) }
         });
         for (end, name) in controller.ends.iter().zip(["ps2-keyboard", "ps2-mouse"]) {
             inputs.add(name, Arc::downgrade(end) as Weak<dyn InputDevice>);
@@ -81,8 +88,10 @@ impl Io for I8042 {
             STATUS => self.access(|chip| chip.write_command(value as u8)),
             _ => Effect::None,
         };
-        if effect == Effect::Reset {
-            self.power.reset();
+        match effect {
+            Effect::None => {}
+            Effect::Reset => self.power.reset(),
+            Effect::A20(open) => self.a20.set_level(open),
         }
     }
 }
@@ -153,7 +162,8 @@ mod tests {
     fn every_byte_has_an_edge_of_its_own() {
         let sink = Arc::new(RecordedIrq::default());
         let lines = [1, 12].map(|pin| IrqLine::new(Arc::clone(&sink) as Arc<dyn IrqSink>, pin));
-        let controller = I8042::new(lines, Arc::new(NoPower), &Inputs::default());
+        let controller =
+            I8042::new(lines, Arc::new(NoPower), IrqLine::unconnected(), &Inputs::default());
         controller.write(0, 1, 0xf2); // identify
         sink.take();
         let keyboard = |changes: Vec<(u32, bool)>| -> Vec<bool> {

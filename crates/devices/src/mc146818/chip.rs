@@ -85,7 +85,7 @@ impl Rtc {
 
     fn time_ns(&self, now_ns: i64) -> i64 {
         match self.held {
-            Some(Held { date, fraction_ns }) => date.to_unix() * NS_PER_S + fraction_ns,
+            Some(Held { date, fraction_ns }) => nanoseconds(date, fraction_ns),
             None => now_ns.saturating_add(self.offset_ns),
         }
     }
@@ -191,7 +191,7 @@ impl Rtc {
         match &mut self.held {
             Some(held) => held.date = date,
             None => {
-                self.seen_ns = date.to_unix() * NS_PER_S + fraction_ns;
+                self.seen_ns = nanoseconds(date, fraction_ns);
                 self.offset_ns = self.seen_ns.saturating_sub(now_ns);
             }
         }
@@ -255,13 +255,20 @@ impl Rtc {
             return None;
         }
         let time_ns = self.time_ns(now_ns);
-        let after = |period_ns: i64| (time_ns.div_euclid(period_ns) + 1) * period_ns;
+        let after = |period_ns: i64| (time_ns.div_euclid(period_ns) + 1).saturating_mul(period_ns);
         let enabled = self.memory[B];
         let periodic = self.period_ns().filter(|_| enabled & PERIODIC != 0).map(after);
         let second = (enabled & (ALARM | UPDATE_ENDED) != 0).then(|| after(NS_PER_S));
         let next = periodic.into_iter().chain(second).min()?;
         Some(now_ns.saturating_add(next - time_ns))
     }
+}
+
+/// A date in nanoseconds. Registers can hold years whose nanoseconds no number can; the clock then
+/// stands at the last one that it can count on from.
+fn nanoseconds(date: Date, fraction_ns: i64) -> i64 {
+    const SECONDS_MAX: i64 = 9_000_000_000;
+    date.to_unix().clamp(-SECONDS_MAX, SECONDS_MAX) * NS_PER_S + fraction_ns
 }
 
 #[cfg(test)]

@@ -129,9 +129,6 @@ fn properties(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
     Ok(model.declared().map(property).collect())
 }
 
-/// Types that are neither devices nor boards.
-const OTHER_TYPES: &[&str] = &["rng-random", "rng-builtin", "memory-backend-ram", "secret"];
-
 /// Models that are no rows of the table.
 const PROCESSORS: [&str; 3] = ["max", "host", "base"];
 
@@ -148,12 +145,12 @@ fn types(_: &Arc<Emulator>, arguments: &Arguments) -> Answer {
         }
     };
     for model in catalog::models() {
-        put(model.name, "device");
+        put(parts::shown_name(model.name), "device");
     }
     for (name, ..) in crate::boards::all() {
         put(&format!("{name}-machine"), "machine");
     }
-    for name in OTHER_TYPES {
+    for name in objects::KINDS {
         put(name, "object");
     }
     put("x86_64-cpu", "cpu");

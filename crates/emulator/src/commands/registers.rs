@@ -175,67 +175,66 @@ fn segment_line(
     let bit = |number: u32| segment.attributes >> number & 1 != 0;
     if protected && bit(7) {
         _ = write!(line, " DPL={} ", segment.attributes >> 5 & 3);
-        if bit(4) {
-            let kind = match (bit(3), bit(13), bit(14)) {
-                (true, true, _) => "CS64",
-                (true, false, true) => "CS32",
-                (true, false, false) => "CS16",
-                (false, _, _) if bit(14) || long => "DS  ",
-                (false, _, _) => "DS16",
-            };
-            let second = if bit(3) { 'C' } else { 'E' };
-            let third = if bit(3) { 'R' } else { 'W' };
-            let mark = |on: bool, letter: char| if on { letter } else { '-' };
-            _ = write!(
-                line,
-                "{kind} [{}{}{}]",
-                mark(bit(2), second),
-                mark(bit(1), third),
-                mark(bit(0), 'A')
-            );
-        } else {
-            const WIDE: [&str; 16] = [
-                "Reserved",
-                "Reserved",
-                "LDT",
-                "Reserved",
-                "Reserved",
-                "Reserved",
-                "Reserved",
-                "Reserved",
-                "Reserved",
-                "TSS64-avl",
-                "Reserved",
-                "TSS64-busy",
-                "CallGate64",
-                "Reserved",
-                "IntGate64",
-                "TrapGate64",
-            ];
-            const NARROW: [&str; 16] = [
-                "Reserved",
-                "TSS16-avl",
-                "LDT",
-                "TSS16-busy",
-                "CallGate16",
-                "TaskGate",
-                "IntGate16",
-                "TrapGate16",
-                "Reserved",
-                "TSS32-avl",
-                "Reserved",
-                "TSS32-busy",
-                "CallGate32",
-                "Reserved",
-                "IntGate32",
-                "TrapGate32",
-            ];
-            let names = if long { WIDE } else { NARROW };
-            line.push_str(names[(segment.attributes & 15) as usize]);
-        }
+        line.push_str(&descriptor_kind(segment, long));
     }
     line.push('\n');
     line
+}
+
+/// What a descriptor is.
+fn descriptor_kind(segment: &machine::inspect::SegmentRegister, long: bool) -> String {
+    const WIDE: [&str; 16] = [
+        "Reserved",
+        "Reserved",
+        "LDT",
+        "Reserved",
+        "Reserved",
+        "Reserved",
+        "Reserved",
+        "Reserved",
+        "Reserved",
+        "TSS64-avl",
+        "Reserved",
+        "TSS64-busy",
+        "CallGate64",
+        "Reserved",
+        "IntGate64",
+        "TrapGate64",
+    ];
+    const NARROW: [&str; 16] = [
+        "Reserved",
+        "TSS16-avl",
+        "LDT",
+        "TSS16-busy",
+        "CallGate16",
+        "TaskGate",
+        "IntGate16",
+        "TrapGate16",
+        "Reserved",
+        "TSS32-avl",
+        "Reserved",
+        "TSS32-busy",
+        "CallGate32",
+        "Reserved",
+        "IntGate32",
+        "TrapGate32",
+    ];
+    let bit = |number: u32| segment.attributes >> number & 1 != 0;
+    if !bit(4) {
+        let names = if long { WIDE } else { NARROW };
+        return names[(segment.attributes & 15) as usize].to_owned();
+    }
+    let kind = match (bit(3), bit(13), bit(14)) {
+        (true, true, _) => "CS64",
+        (true, false, true) => "CS32",
+        (true, false, false) => "CS16",
+        (false, _, wide) if wide || long => "DS  ",
+        (false, ..) => "DS16",
+    };
+    let letters = if bit(3) { ['C', 'R'] } else { ['E', 'W'] };
+    let mark = |on: bool, letter: char| if on { letter } else { '-' };
+    let [second, third] = letters;
+    format!("{kind} [{}{}{}]", mark(bit(2), second), mark(bit(1), third), mark(bit(0), 'A'))
 }
 
 /// How memory is shown: so many, in this form, of this size.
@@ -253,7 +252,7 @@ fn help(command: &str, error: &str) -> String {
 }
 
 /// `/4xw` and an expression behind it.
-fn format<'a>(line: &'a str, default_bytes: usize) -> Result<(Format, &'a str)> {
+fn format(line: &str, default_bytes: usize) -> Result<(Format, &str)> {
     let mut format = Format { count: 1, form: 'x', bytes: default_bytes };
     let Some(rest) = line.trim_start().strip_prefix('/') else { return Ok((format, line)) };
     let (letters, rest) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
@@ -330,13 +329,13 @@ fn dump(
 fn printed(value: u64, form: char, bytes: usize) -> String {
     let signed = (value << (64 - 8 * bytes)) as i64 >> (64 - 8 * bytes);
     // Columns are as wide as the largest number.
-    let decimal = (bytes * 80 + 32) / 33;
+    let decimal = (bytes * 80).div_ceil(33);
     match form {
         'd' if bytes >= 4 => format!("{signed:decimal$}"),
         'd' | 'u' => format!("{value:decimal$}"),
         'o' => {
             let octal = if value == 0 { "0".to_owned() } else { format!("0{value:o}") };
-            format!("{octal:>width$}", width = (bytes * 8 + 2) / 3)
+            format!("{octal:>width$}", width = (bytes * 8).div_ceil(3))
         }
         'c' => match char::from(value as u8) {
             '\'' => "'\\''".to_owned(),

@@ -92,7 +92,8 @@ impl Options {
                 _ => {}
             }
             if let Some(text) = crate::help::of_option(typed.name, &typed.value) {
-                return Ok(Action::Print(text));
+                let about = |error| format!("-{} {}: {error}", typed.name, typed.value);
+                return Ok(Action::Print(text.map_err(about)?));
             }
             let refused = |error: Refusal| match typed.value.as_str() {
                 "" => format!("-{}: {error}", typed.name),

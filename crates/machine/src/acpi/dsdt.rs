@@ -87,7 +87,7 @@ pub fn definitions(facts: &Facts) -> Vec<u8> {
 pub fn generation(address: u32) -> Vec<u8> {
     let kind = aml::string("VM_Gen_Counter");
     let device = [
-        aml::name("_HID", aml::string("QEMUVGID")),
+        aml::name("_HID", aml::string("VMGENCTR")),
         aml::name("_CID", kind.clone()),
         aml::name("_DDN", kind),
         aml::name("ADDR", aml::package(&[aml::int(address.into()), aml::int(0)])),

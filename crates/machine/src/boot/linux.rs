@@ -6,12 +6,13 @@ use device::Blob;
 use devices::fw_cfg::{Files, key};
 use memory::FlatView;
 
+use super::pvh;
 use crate::acpi;
 
 /// What is booted.
 #[derive(Clone, Debug, Default)]
 pub struct Kernel {
-    /// A bzImage.
+    /// A bzImage, or an ELF file with a PVH entry.
     pub image: Blob,
     /// The initial RAM disk, or nothing.
     pub initrd: Blob,
@@ -23,7 +24,7 @@ pub struct Kernel {
 #[derive(Debug, thiserror::Error)]
 pub enum BootError {
     /// No boot sector signature, or no "HdrS".
-    #[error("The kernel is not a Linux bzImage: {what}")]
+    #[error("The kernel cannot be started: {what}")]
     NotAKernel {
         /// What is wrong.
         what: &'static str,
@@ -71,16 +72,17 @@ pub struct Placed {
     pub entry: u64,
     /// The parameter page, for RSI.
     pub parameters: u64,
-    /// The page tables, for CR3: the first 4 GiB as they are.
-    pub page_tables: u64,
+    /// The page tables, for CR3: the first 4 GiB as they are. None: it starts in 32-bit code without
+    /// paging.
+    pub page_tables: Option<u64>,
     /// The descriptor table, for GDTR.
     pub descriptors: u64,
 }
 
-const KERNEL: &str = "kernel";
-const RAM_DISK: &str = "initial RAM disk";
+pub(super) const KERNEL: &str = "kernel";
+pub(super) const RAM_DISK: &str = "initial RAM disk";
 /// Bytes that are copied at once.
-const PIECE: usize = 1 << 20;
+pub(super) const PIECE: usize = 1 << 20;
 
 const SETUP_SECTORS: usize = 0x1f1;
 const BOOT_FLAG: usize = 0x1fe;
@@ -105,16 +107,16 @@ const E820_ENTRIES: usize = 0x1e8;
 const E820_TABLE: usize = 0x2d0;
 const E820_MAX: usize = 128;
 
-const PARAMETERS_ADDRESS: u64 = 0x7000;
-const DESCRIPTORS_ADDRESS: u64 = 0x6000;
+pub(super) const PARAMETERS_ADDRESS: u64 = 0x7000;
+pub(super) const DESCRIPTORS_ADDRESS: u64 = 0x6000;
 const PAGE_TABLES_ADDRESS: u64 = 0x9000; // six pages
-const COMMAND_LINE_ADDRESS: u64 = 0x2_0000;
+pub(super) const COMMAND_LINE_ADDRESS: u64 = 0x2_0000;
 const ENTRY_64: u64 = 0x200;
 const VERSION_MIN: u16 = 0x20c; // the first with XLOAD_FLAGS
 
 /// Where conventional memory ends for systems without firmware.
 const LOW_END: u64 = 0x9_fc00;
-const HIGH_START: u64 = 0x10_0000;
+pub(super) const HIGH_START: u64 = 0x10_0000;
 
 /// Kinds of memory in the map.
 const USABLE: u32 = 1;
@@ -136,6 +138,12 @@ impl Kernel {
 
     fn half(&self, offset: usize) -> Result<u16, BootError> {
         self.field(offset).map(u16::from_le_bytes)
+    }
+
+    /// Whether it is an ELF file, for its PVH entry.
+    #[must_use]
+    pub fn is_elf(&self) -> bool {
+        pvh::is_elf(&self.image)
     }
 
     /// Checks the header.
@@ -210,6 +218,10 @@ impl Kernel {
         low_bytes: u64,
         high_bytes: u64,
     ) -> Result<Placed, BootError> {
+        if pvh::is_elf(&self.image) {
+            let what = (&self.image, &self.initrd, self.command_line.as_str());
+            return pvh::place(what, memory, (low_bytes, high_bytes));
+        }
         self.check()?;
         let code = self.image.behind((self.setup_sectors()? as u64 + 1) * 512);
         let preferred = u64::from_le_bytes(self.field(PREFERRED_ADDRESS)?);
@@ -232,7 +244,7 @@ impl Kernel {
         Ok(Placed {
             entry: start + ENTRY_64,
             parameters: PARAMETERS_ADDRESS,
-            page_tables: PAGE_TABLES_ADDRESS,
+            page_tables: Some(PAGE_TABLES_ADDRESS),
             descriptors: DESCRIPTORS_ADDRESS,
         })
     }
@@ -299,7 +311,7 @@ impl Kernel {
 }
 
 /// Puts a file into memory, piece by piece.
-fn load(
+pub(super) fn load(
     memory: &FlatView,
     mut start: u64,
     blob: &Blob,
@@ -348,7 +360,7 @@ fn place_page_tables(memory: &FlatView) {
 }
 
 /// Null, null, 64-bit code at 0x10, data at 0x18: what the boot protocol wants.
-fn place_descriptors(memory: &FlatView) {
+pub(super) fn place_descriptors(memory: &FlatView) {
     for (at, descriptor) in
         [0, 0, 0x00af_9b00_0000_ffff, 0x00cf_9300_0000_ffff_u64].iter().enumerate()
     {

@@ -268,7 +268,7 @@ fn anchor(length: usize) -> Vec<u8> {
 
 fn identity(config: &Config, add: &mut impl FnMut(u8, Structure)) {
     const CHARACTERISTICS_UNKNOWN: u64 = 1 << 3;
-    let Smbios { bios, system, board, chassis, oem_strings, .. } = &config.smbios;
+    let Smbios { bios, system, board, .. } = &config.smbios;
     if !bios.vendor.is_empty() || !bios.version.is_empty() || !bios.date.is_empty() {
         let (major, minor) = bios.release.unwrap_or((0, 0));
         let virtual_machine = 1 << 4 | u8::from(bios.uefi) << 3;
@@ -312,6 +312,11 @@ fn identity(config: &Config, add: &mut impl FnMut(u8, Structure)) {
             .bytes(&[10, 0]); // a motherboard
         add(2, structure);
     }
+    chassis_and_ports(config, add);
+}
+
+fn chassis_and_ports(config: &Config, add: &mut impl FnMut(u8, Structure)) {
+    let Smbios { chassis, oem_strings, .. } = &config.smbios;
     let structure = Structure::new(3, 0x300)
         .text(&chassis.manufacturer)
         .bytes(&[1]) // of another kind

@@ -1,6 +1,7 @@
 //! Whole boards: firmware and kernels from Debian's packages.
 
 mod firmware;
+mod hostile;
 mod kvm;
 mod linux;
 mod panic;
