@@ -7,6 +7,8 @@ mod arm64;
 mod linux_user;
 mod screen;
 mod images;
+mod block_jobs;
+mod iotests;
 mod daemon;
 mod launch;
 mod monitor;

@@ -14,20 +14,27 @@ use serde_json::{Value, json};
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A machine with a monitor.
-struct Machine {
+pub struct Machine {
     child: Child,
-    folder: PathBuf,
+    pub folder: PathBuf,
     reader: BufReader<UnixStream>,
-    events: Vec<Value>,
+    pub events: Vec<Value>,
 }
 
 impl Machine {
     fn start(name: &str, options: &[&str]) -> Self {
+        let mut command = tests::hostel();
+        command.arg("qemu-system-x86_64");
+        Self::start_command(command, name, options)
+    }
+
+    /// The same for any emulator.
+    pub fn start_command(mut command: Command, name: &str, options: &[&str]) -> Self {
         let folder = std::env::temp_dir().join(format!("q-{name}-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         let socket = folder.join("q");
-        let child = tests::hostel()
-            .args(["qemu-system-x86_64", "-nodefaults", "-display", "none", "-qmp"])
+        let mut child = command
+            .args(["-nodefaults", "-display", "none", "-qmp"])
             .arg(format!("unix:{},server=on,wait=off", socket.display()))
             .args(options)
             .stdin(Stdio::null())
@@ -35,6 +42,7 @@ impl Machine {
             .unwrap();
         let until = Instant::now() + PATIENCE;
         let stream = loop {
+            assert!(child.try_wait().unwrap().is_none(), "the emulator has ended");
             match UnixStream::connect(&socket) {
                 Ok(stream) => break stream,
                 Err(error) => assert!(Instant::now() < until, "{error}"),
@@ -56,7 +64,7 @@ impl Machine {
         serde_json::from_str(&line).unwrap()
     }
 
-    fn ask(&mut self, command: &str, arguments: &Value) -> Value {
+    pub fn ask(&mut self, command: &str, arguments: &Value) -> Value {
         let text = json!({"execute": command, "arguments": arguments}).to_string();
         self.reader.get_mut().write_all(text.as_bytes()).unwrap();
         loop {
@@ -69,20 +77,20 @@ impl Machine {
     }
 
     #[expect(clippy::needless_pass_by_value, reason = "callers write the arguments in place")]
-    fn good(&mut self, command: &str, arguments: Value) -> Value {
+    pub fn good(&mut self, command: &str, arguments: Value) -> Value {
         let answer = self.ask(command, &arguments);
         assert!(answer.get("return").is_some(), "{command}: {answer}");
         answer["return"].clone()
     }
 
     #[expect(clippy::needless_pass_by_value, reason = "callers write the arguments in place")]
-    fn bad(&mut self, command: &str, arguments: Value) -> String {
+    pub fn bad(&mut self, command: &str, arguments: Value) -> String {
         let answer = self.ask(command, &arguments);
         answer["error"]["desc"].as_str().unwrap_or_else(|| panic!("{command}: {answer}")).to_owned()
     }
 
     /// Waits for an event of this name.
-    fn event(&mut self, name: &str) -> Value {
+    pub fn event(&mut self, name: &str) -> Value {
         let until = Instant::now() + PATIENCE;
         loop {
             if let Some(at) = self.events.iter().position(|event| event["event"] == name) {
@@ -297,4 +305,16 @@ fn the_reference_virsh_manages_a_machine_of_our_emulator() {
     _ = fs::remove_dir_all(&folder);
     let failed: Vec<_> = steps.iter().filter(|(_, good, _)| !good).collect();
     assert!(failed.is_empty(), "{failed:?}");
+}
+
+impl Machine {
+    /// Waits for any event.
+    pub fn event_any(&mut self) -> Value {
+        loop {
+            let line = self.line();
+            if line.get("event").is_some() {
+                return line;
+            }
+        }
+    }
 }

@@ -10,6 +10,7 @@ mod daemonize;
 mod descriptors;
 mod emulator;
 mod errors;
+mod exports;
 mod firmware;
 mod help;
 mod keys;

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::sync::Arc;
 
+use block::filters::throttle;
 use device::Entropy;
 use machine::KernelEntropy;
 use machine::surroundings::Backends;
@@ -43,6 +44,19 @@ pub fn add(backends: &Backends, members: &Map<String, Value>, options: &Options)
             })?;
             insert(backends, &id, Arc::new(FileEntropy(Mutex::new(file))))
         }
+        "secret" => {
+            only(&["data", "file", "format", "keyid", "iv"])?;
+            let given = ["data", "file", "format", "keyid", "iv"];
+            let properties: Vec<_> = given
+                .iter()
+                .filter_map(|name| Some(((*name).to_owned(), text(name)?)))
+                .collect();
+            block::secrets::define(&id, &properties).map_err(|error| error.to_string())
+        }
+        "throttle-group" => {
+            let limits = throttle_limits(members)?;
+            throttle::Group::define(&id, limits).map_err(|error| error.to_string())
+        }
         "rng-builtin" => {
             only(&[])?;
             insert(backends, &id, Arc::new(KernelEntropy))
@@ -63,6 +77,26 @@ pub fn add(backends: &Backends, members: &Map<String, Value>, options: &Options)
         }
         _ => Err(format!("invalid object type: {kind}")),
     }
+}
+
+/// Limits as `x-iops-total`, or as `limits` with an object.
+fn throttle_limits(members: &Map<String, Value>) -> Result<throttle::Limits> {
+    let mut limits = throttle::Limits::default();
+    for (name, value) in members {
+        if name == "qom-type" || name == "id" {
+            continue;
+        }
+        let inner = match (name.as_str(), value) {
+            ("limits", Value::Object(inner)) => inner.clone(),
+            _ => Map::from_iter([(name.clone(), value.clone())]),
+        };
+        for (name, value) in inner {
+            let own = name.strip_prefix("x-").or(name.strip_prefix("limits.")).unwrap_or(&name);
+            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            limits.set(own, &text).map_err(|error| error.to_string())?;
+        }
+    }
+    Ok(limits)
 }
 
 fn insert(backends: &Backends, id: &str, source: Arc<dyn Entropy>) -> Result<()> {

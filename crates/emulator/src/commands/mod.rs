@@ -3,12 +3,16 @@
 
 pub mod hmp;
 
+mod bitmaps;
 mod blocks;
 mod characters;
 mod descriptors;
 mod devices;
+mod exports;
+mod graph;
 mod identity;
 mod input;
+mod jobs;
 mod run;
 pub mod schema;
 mod screen;
@@ -66,6 +70,10 @@ const FAMILIES: &[&[Command]] = &[
     identity::COMMANDS,
     run::COMMANDS,
     blocks::COMMANDS,
+    graph::COMMANDS,
+    jobs::COMMANDS,
+    bitmaps::COMMANDS,
+    exports::COMMANDS,
     characters::COMMANDS,
     devices::COMMANDS,
     descriptors::COMMANDS,

@@ -84,7 +84,7 @@ pub(super) fn check(image: &Qcow2, fix: Fix) -> Result<CheckReport> {
     let mut guard = image.state.lock();
     image.drain(&mut guard);
     let state = &mut *guard;
-    if image.writable {
+    if image.writable() {
         state.meta.write_back_all()?;
     }
     state.meta.unordered = fix.errors || fix.leaks;
@@ -92,7 +92,7 @@ pub(super) fn check(image: &Qcow2, fix: Fix) -> Result<CheckReport> {
     state.meta.unordered = false;
     let report = report?;
     let clean = report.check_errors == 0 && report.corruptions == 0;
-    if clean && fix.errors && image.writable {
+    if clean && fix.errors && image.writable() {
         let bits = state.meta.header.incompatible;
         state.meta.flush()?;
         let cleared = bits & !(incompatible::DIRTY | incompatible::CORRUPT);
