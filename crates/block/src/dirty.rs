@@ -81,7 +81,8 @@ impl DirtyMap {
     /// The first dirty range at or behind an offset, of at most `limit` bytes.
     pub fn next(&self, from: u64, limit: u64) -> Option<(u64, u64)> {
         let bits = self.size.div_ceil(self.granularity);
-        let mut bit = from / self.granularity;
+        // A last piece may be cut short by the end of the disk: what lies in it is done with.
+        let mut bit = from.div_ceil(self.granularity);
         while bit < bits {
             let word = self.words[(bit / WORD_BITS) as usize] >> (bit % WORD_BITS);
             if word != 0 {
