@@ -9,6 +9,7 @@ mod screen;
 mod images;
 mod block_jobs;
 mod iotests;
+mod killed;
 mod daemon;
 mod launch;
 mod monitor;
