@@ -61,7 +61,16 @@ fn chain(folder: &Path) -> (PathBuf, PathBuf) {
     }
     tool(&line.iter().map(String::as_str).collect::<Vec<_>>());
     tool(&["qemu-img", "create", "-q", "-f", "qcow2", "-b", "base", "-F", "qcow2", &names.1]);
-    tool(&["qemu-io", "-f", "qcow2", "-c", "write -P 100 2M 1M", "-c", "write -z 3M 512k", &names.1]);
+    tool(&[
+        "qemu-io",
+        "-f",
+        "qcow2",
+        "-c",
+        "write -P 100 2M 1M",
+        "-c",
+        "write -z 3M 512k",
+        &names.1,
+    ]);
     (base, top)
 }
 
@@ -336,8 +345,8 @@ fn two_disks_go_on_in_overlays_at_one_moment_or_neither_does() {
                 "snapshot-file": file, "snapshot-node-name": name, "format": "qcow2"}})
         };
         let abort = json!({"type": "abort", "data": {}});
-        let error = machine
-            .bad("transaction", json!({"actions": [action(&over[0], "one"), abort]}));
+        let error =
+            machine.bad("transaction", json!({"actions": [action(&over[0], "one"), abort]}));
         machine.write(&mut model, 0, 512, 110);
         machine.good("transaction", json!({"actions": [action(&over[1], "two")]}));
         let before = model.clone();

@@ -57,10 +57,9 @@ fn killed_load(image: &Path, format: &str, random: &mut Random) -> Model {
         let length = 1 + random.below(40);
         let at = random.below(units as u64 - length);
         let with = 1 + random.below(250) as u8;
-        for unit in at as usize..(at + length) as usize {
-            model.since[unit].insert(with);
-            latest[unit] = with;
-        }
+        let units = at as usize..(at + length) as usize;
+        latest[units.clone()].fill(with);
+        model.since[units].iter_mut().for_each(|since| _ = since.insert(with));
         let line = format!("write -q -P {with} {} {}\n", at * UNIT, length * UNIT);
         commands.write_all(line.as_bytes()).unwrap();
     }

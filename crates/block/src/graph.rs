@@ -63,7 +63,7 @@ impl Graph {
 
     /// The same for an image that need not have a name.
     pub fn open(&self, filename: Option<&str>, options: OpenOptions) -> Result<NodeRef> {
-        self.open_as(filename, options, OpenMode::default())
+        self.open_as(filename, options, &OpenMode::default())
     }
 
     /// The same, with what the mode says about the top node alone.
@@ -71,9 +71,9 @@ impl Graph {
         &self,
         filename: Option<&str>,
         options: OpenOptions,
-        mode: OpenMode,
+        mode: &OpenMode,
     ) -> Result<NodeRef> {
-        let mode = OpenMode { write: true, graph: Some(self.clone()), ..mode };
+        let mode = OpenMode { write: true, graph: Some(self.clone()), ..mode.clone() };
         let before: Vec<String> = self.state.lock().nodes.keys().cloned().collect();
         let opened = open(filename, options, &mode);
         if let Ok(node) = &opened

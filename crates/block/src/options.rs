@@ -284,9 +284,7 @@ impl CreateOptions {
     pub fn preallocation(&self) -> Result<crate::node::Preallocation> {
         let text = self.text("preallocation").unwrap_or("off");
         crate::node::Preallocation::parse(text).ok_or_else(|| {
-            Error::invalid(format!(
-                "Parameter 'preallocation' does not accept value '{text}'"
-            ))
+            Error::invalid(format!("Parameter 'preallocation' does not accept value '{text}'"))
         })
     }
 
@@ -339,7 +337,9 @@ pub fn parse_bool(name: &str, text: &str) -> Result<bool> {
 pub fn parse_size(name: &str, text: &str) -> Result<u64> {
     // A negative number without a suffix is a number all the same.
     if text.starts_with('-') && text.parse::<i64>().is_ok() {
-        return Err(Error::invalid(format!("Value '{text}' is out of range for parameter '{name}'")));
+        return Err(Error::invalid(format!(
+            "Value '{text}' is out of range for parameter '{name}'"
+        )));
     }
     parse_bytes(text, b'B').map_err(|problem| match problem {
         SizeProblem::TooLarge => {

@@ -54,7 +54,11 @@ impl Held<'_> {
 impl Root {
     /// With a node in place.
     pub fn new(node: NodeRef) -> Arc<Self> {
-        Arc::new(Self { node: RwLock::new(node), watchers: RwLock::default(), limits: RwLock::default() })
+        Arc::new(Self {
+            node: RwLock::new(node),
+            watchers: RwLock::default(),
+            limits: RwLock::default(),
+        })
     }
 
     /// What stands in place.

@@ -56,7 +56,8 @@ pub fn define(id: &str, properties: &[(String, String)]) -> Result<()> {
     };
     match text("keyid") {
         Some(key) => {
-            let vector = text("iv").ok_or_else(|| Error::invalid("IV is required to decrypt secret"))?;
+            let vector =
+                text("iv").ok_or_else(|| Error::invalid("IV is required to decrypt secret"))?;
             let vector = from_base64(vector.as_bytes())?;
             let key = get(key)?;
             if base64 {
@@ -157,7 +158,8 @@ mod tests {
 
     #[test]
     fn base64_is_read_or_refused() {
-        for (text, bytes) in [("", Some(&b""[..])), ("aGk=", Some(b"hi")), ("aGk", None), ("=Gk=", None)]
+        for (text, bytes) in
+            [("", Some(&b""[..])), ("aGk=", Some(b"hi")), ("aGk", None), ("=Gk=", None)]
         {
             let read = from_base64(text.as_bytes()).ok();
             assert_eq!(read.as_deref(), bytes, "{text}");

@@ -142,7 +142,8 @@ impl Blocks {
         self.register();
         if self.backends.drives.exchange(&old_name, &new_name) {
             let mut roots = self.roots.lock();
-            if let (Some(first), Some(second)) = (roots.remove(&old_name), roots.remove(&new_name)) {
+            if let (Some(first), Some(second)) = (roots.remove(&old_name), roots.remove(&new_name))
+            {
                 roots.insert(old_name.clone(), second);
                 roots.insert(new_name.clone(), first);
             }
@@ -180,53 +181,7 @@ impl Blocks {
             other => format!("{other}{index}"),
         });
         let (file, serial) = (take("file"), take("serial"));
-        let mut options = OpenOptions::new();
-        if let Some(format) = take("format") {
-            options.set("driver", format);
-        }
-        let read_only = take("readonly").or_else(|| take("read-only"));
-        let read_only = read_only.or_else(|| (media == "cdrom").then(|| "on".to_owned()));
-        if let Some(read_only) = read_only {
-            options.set("read-only", read_only);
-        }
-        for name in ["discard", "detect-zeroes", "node-name"] {
-            if let Some(value) = take(name) {
-                options.set(name, value);
-            }
-        }
-        let mut write_through = false;
-        match take("cache").as_deref() {
-            None | Some("writeback") => {}
-            Some("writethrough") => write_through = true,
-            Some("none" | "off") => options.set("cache.direct", "on"),
-            Some("directsync") => {
-                options.set("cache.direct", "on");
-                write_through = true;
-            }
-            Some("unsafe") => options.set("cache.no-flush", "on"),
-            Some(other) => return Err(format!("invalid cache option '{other}'")),
-        }
-        for name in ["cache.direct", "cache.no-flush", "auto-read-only", "force-share"] {
-            if let Some(value) = take(name) {
-                options.set(name, value);
-            }
-        }
-        let mut switch = |name: &str| match take(name).as_deref() {
-            None | Some("off") => Ok(false),
-            Some("on") => Ok(true),
-            Some(_) => Err(format!("Parameter '{name}' expects 'on' or 'off'")),
-        };
-        let copy_on_read = switch("copy-on-read")?;
-        let snapshot = switch("snapshot")?;
-        // Written through unless the device may keep its writes in a cache.
-        write_through |= switch("cache.writeback").is_ok_and(|on| !on)
-            && asked.members.get("cache.writeback").is_some();
-        // How requests get to the kernel is the block layer's choice; all answers are the same.
-        if let Some(aio) = take("aio")
-            && !["threads", "native", "io_uring"].contains(&aio.as_str())
-        {
-            return Err(format!("invalid aio option '{aio}'"));
-        }
+        let (mut options, mode) = drive_options(&mut members, &media)?;
         let group = throttle_group(&mut members, &id)?;
         for (name, value) in &members {
             match name.split_once('.') {
@@ -237,11 +192,10 @@ impl Blocks {
                 _ => return Err(format!("Block option '{name}' is not built in Hostel")),
             }
         }
-        let mode = OpenMode { copy_on_read, snapshot, write_through, ..OpenMode::default() };
         let node = match &file {
             Some(file) => Some(
                 self.graph
-                    .open_as(Some(file), options, mode)
+                    .open_as(Some(file), options, &mode)
                     .map_err(|error| format!("Could not open '{file}': {error}"))?,
             ),
             None if media == "cdrom" => None,
@@ -260,6 +214,62 @@ impl Blocks {
         let device = device.map(|members| Asked { typed: asked.typed.clone(), members });
         Ok(Drive { device, flash })
     }
+}
+
+/// What `-drive` says about how its image is opened, apart from the format's own options.
+fn drive_options(members: &mut Map<String, Value>, media: &str) -> Result<(OpenOptions, OpenMode)> {
+    let has_writeback = members.contains_key("cache.writeback");
+    let mut take = |name: &str| match members.shift_remove(name) {
+        Some(Value::String(text)) => Some(text),
+        _ => None,
+    };
+    let mut options = OpenOptions::new();
+    if let Some(format) = take("format") {
+        options.set("driver", format);
+    }
+    let read_only = take("readonly").or_else(|| take("read-only"));
+    let read_only = read_only.or_else(|| (media == "cdrom").then(|| "on".to_owned()));
+    if let Some(read_only) = read_only {
+        options.set("read-only", read_only);
+    }
+    for name in ["discard", "detect-zeroes", "node-name"] {
+        if let Some(value) = take(name) {
+            options.set(name, value);
+        }
+    }
+    let mut write_through = false;
+    match take("cache").as_deref() {
+        None | Some("writeback") => {}
+        Some("writethrough") => write_through = true,
+        Some("none" | "off") => options.set("cache.direct", "on"),
+        Some("directsync") => {
+            options.set("cache.direct", "on");
+            write_through = true;
+        }
+        Some("unsafe") => options.set("cache.no-flush", "on"),
+        Some(other) => return Err(format!("invalid cache option '{other}'")),
+    }
+    for name in ["cache.direct", "cache.no-flush", "auto-read-only", "force-share"] {
+        if let Some(value) = take(name) {
+            options.set(name, value);
+        }
+    }
+    let mut switch = |name: &str| match take(name).as_deref() {
+        None | Some("off") => Ok(false),
+        Some("on") => Ok(true),
+        Some(_) => Err(format!("Parameter '{name}' expects 'on' or 'off'")),
+    };
+    let copy_on_read = switch("copy-on-read")?;
+    let snapshot = switch("snapshot")?;
+    // Written through unless the device may keep its writes in a cache.
+    write_through |= switch("cache.writeback").is_ok_and(|on| !on) && has_writeback;
+    // How requests get to the kernel is the block layer's choice; all answers are the same.
+    if let Some(aio) = take("aio")
+        && !["threads", "native", "io_uring"].contains(&aio.as_str())
+    {
+        return Err(format!("invalid aio option '{aio}'"));
+    }
+    Ok((options, OpenMode { copy_on_read, snapshot, write_through, ..OpenMode::default() }))
 }
 
 /// Options of formats that `-drive` hands on as they are.

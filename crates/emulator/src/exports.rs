@@ -78,7 +78,8 @@ impl Exports {
         let path = if let Door::Unix(_, path) = &door { Some(path.clone()) } else { None };
         let ending = Arc::new(AtomicBool::new(false));
         let clients = Arc::new(Mutex::new(Vec::new()));
-        let (list, ended, known) = (Arc::clone(&self.list), Arc::clone(&ending), Arc::clone(&clients));
+        let (list, ended, known) =
+            (Arc::clone(&self.list), Arc::clone(&ending), Arc::clone(&clients));
         thread::spawn(move || wait_for_clients(&door, &list, &ended, &known));
         *server = Some(Server { ending, clients, path });
         Ok(())

@@ -47,10 +47,8 @@ pub fn add(backends: &Backends, members: &Map<String, Value>, options: &Options)
         "secret" => {
             only(&["data", "file", "format", "keyid", "iv"])?;
             let given = ["data", "file", "format", "keyid", "iv"];
-            let properties: Vec<_> = given
-                .iter()
-                .filter_map(|name| Some(((*name).to_owned(), text(name)?)))
-                .collect();
+            let properties: Vec<_> =
+                given.iter().filter_map(|name| Some(((*name).to_owned(), text(name)?))).collect();
             block::secrets::define(&id, &properties).map_err(|error| error.to_string())
         }
         "throttle-group" => {

@@ -48,7 +48,8 @@ impl Node for Compress {
 
     fn write_at(&self, data: &[u8], offset: u64) -> Result<()> {
         let compressing = self.file.compressing();
-        let compressing = compressing.ok_or_else(|| Error::unsupported("Operation not supported"))?;
+        let compressing =
+            compressing.ok_or_else(|| Error::unsupported("Operation not supported"))?;
         let unit = compressing.unit() as u64;
         let (start, end) = (offset, offset + data.len() as u64);
         let mut at = start;

@@ -103,9 +103,7 @@ fn open(options: &mut OpenOptions, mode: &OpenMode) -> Result<NodeRef> {
     }
     let rewrite_corrupted = options.take_bool("rewrite-corrupted")?.unwrap_or(false);
     if rewrite_corrupted && first_wins {
-        return Err(Error::invalid(
-            "rewrite-corrupted=on cannot be used with read-pattern=fifo",
-        ));
+        return Err(Error::invalid("rewrite-corrupted=on cannot be used with read-pattern=fifo"));
     }
     Ok(Arc::new(Quorum { children, threshold, first_wins, rewrite_corrupted }))
 }

@@ -97,7 +97,9 @@ impl Limits {
                 )));
             }
             if limit.average == 0 && limit.maximum != 0 {
-                return Err(Error::invalid("bps_max/iops_max require corresponding bps/iops values"));
+                return Err(Error::invalid(
+                    "bps_max/iops_max require corresponding bps/iops values",
+                ));
             }
             if limit.maximum != 0 && limit.maximum < limit.average {
                 return Err(Error::invalid("bps_max/iops_max cannot be lower than bps/iops"));
@@ -166,7 +168,8 @@ impl Group {
         if let Some(group) = groups.get(name).and_then(Weak::upgrade) {
             return group;
         }
-        let state = State { limits: Limits::default(), buckets: Default::default(), at: Instant::now() };
+        let state =
+            State { limits: Limits::default(), buckets: Default::default(), at: Instant::now() };
         let group = Arc::new(Self { name: name.to_owned(), state: Mutex::new(state) });
         groups.insert(name.to_owned(), Arc::downgrade(&group));
         group

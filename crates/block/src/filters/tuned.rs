@@ -7,9 +7,7 @@ use super::copy_on_read;
 use crate::bitmaps::Bitmaps;
 use crate::error::Result;
 use crate::info::{CheckReport, Fix, ImageInfo};
-use crate::node::{
-    Compressing, Extent, HostRange, Node, NodeRef, Preallocation, Zeroing,
-};
+use crate::node::{Compressing, Extent, HostRange, Node, NodeRef, Preallocation, Zeroing};
 use crate::open::OpenMode;
 use crate::options::CreateOptions;
 use crate::snapshots::Snapshots;

@@ -61,7 +61,8 @@ fn made(format: &str, options: &[(&str, &str)]) -> Vec<u8> {
 
 fn cloop() -> Vec<u8> {
     let mut bytes =
-        b"#!/bin/sh\n#V2.0 Format\nmodprobe cloop file=$0 && mount -r -t iso9660 /dev/cloop $1\n".to_vec();
+        b"#!/bin/sh\n#V2.0 Format\nmodprobe cloop file=$0 && mount -r -t iso9660 /dev/cloop $1\n"
+            .to_vec();
     bytes.resize(128, 0);
     bytes.extend(65_536u32.to_be_bytes());
     bytes.extend(2u32.to_be_bytes());
@@ -131,7 +132,8 @@ fn dmg() -> Vec<u8> {
         }
     }
     let data = crate::secrets::to_base64(&table);
-    let xml = format!("<plist><dict><key>blkx</key><array><data>{data}</data></array></dict></plist>");
+    let xml =
+        format!("<plist><dict><key>blkx</key><array><data>{data}</data></array></dict></plist>");
     let at = bytes.len() as u64;
     bytes.extend(xml.as_bytes());
     let trailer = bytes.len();
@@ -222,7 +224,8 @@ fn changed_images_never_end_the_program() {
     ] {
         fuzz(format, &made(format, options));
     }
-    for (format, image) in [("cloop", cloop()), ("bochs", bochs()), ("qed", qed()), ("dmg", dmg())] {
+    for (format, image) in [("cloop", cloop()), ("bochs", bochs()), ("qed", qed()), ("dmg", dmg())]
+    {
         fuzz(format, &image);
     }
 }

@@ -195,10 +195,13 @@ impl Work for Backup {
     fn run(&mut self, job: &Job) -> Result<()> {
         let total = self.copier.left.lock().count();
         job.progress(0, total);
-        while self.only_before_writes {
-            self.check()?;
-            job.breathe()?;
-            std::thread::sleep(super::IDLE);
+        if self.only_before_writes {
+            // Until it is cancelled.
+            loop {
+                self.check()?;
+                job.breathe()?;
+                std::thread::sleep(super::IDLE);
+            }
         }
         while let Some(length) = self.copier.step()? {
             let left = self.copier.left.lock().count();

@@ -93,16 +93,7 @@ impl Mirror {
         for root in &roots {
             root.watch(Arc::clone(&tracker) as Arc<dyn Watcher>);
         }
-        Ok(Self {
-            source,
-            target,
-            base,
-            roots,
-            tracker,
-            full: false,
-            changes_over: false,
-            moved,
-        })
+        Ok(Self { source, target, base, roots, tracker, full: false, changes_over: false, moved })
     }
 
     /// Marks what is to be copied at first.
@@ -207,7 +198,7 @@ impl Work for Mirror {
 
     fn commit(&mut self, job: &Job) -> Result<()> {
         if self.changes_over {
-            exchange(&self.roots, Arc::clone(&self.target), || {
+            exchange(&self.roots, &self.target, || {
                 self.copy_all(None)?;
                 self.source.flush()?;
                 self.target.flush()

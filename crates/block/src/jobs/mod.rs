@@ -485,11 +485,11 @@ impl Jobs {
 /// The roots in which a node stands, held so that nothing changes meanwhile.
 pub(crate) fn exchange(
     roots: &[Arc<Root>],
-    node: NodeRef,
+    node: &NodeRef,
     last: impl FnOnce() -> Result<()>,
 ) -> Result<()> {
     let mut held: Vec<_> = roots.iter().map(|root| root.hold()).collect();
     last()?;
-    held.iter_mut().for_each(|held| held.exchange(Arc::clone(&node)));
+    held.iter_mut().for_each(|held| held.exchange(Arc::clone(node)));
     Ok(())
 }

@@ -25,7 +25,14 @@ pub(super) fn open_over(base: NodeRef, mode: &OpenMode) -> Result<NodeRef> {
         let mut options = OpenOptions::new();
         options.set("driver", "qcow2");
         options.set("file.locking", "off");
-        let mode = OpenMode { write: true, unmap: true, no_flush: true, snapshot: false, graph: None, ..mode.clone() };
+        let mode = OpenMode {
+            write: true,
+            unmap: true,
+            no_flush: true,
+            snapshot: false,
+            graph: None,
+            ..mode.clone()
+        };
         open(Some(&path), options, &mode)
     });
     // It lives as long as it is open.

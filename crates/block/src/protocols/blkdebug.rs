@@ -159,12 +159,16 @@ fn open(options: &mut OpenOptions, mode: &OpenMode) -> Result<NodeRef> {
 /// How the node can be opened again: in short, where a file has all the rules.
 fn name(given: &OpenOptions, image: &NodeRef) -> String {
     let below = image.filename();
-    let own = |key: &str| !key.starts_with("image.") && !["config", "x-image", "image"].contains(&key);
+    let own =
+        |key: &str| !key.starts_with("image.") && !["config", "x-image", "image"].contains(&key);
     if !below.starts_with("json:") && !given.iter().any(|(key, _)| own(key)) {
         return format!("blkdebug:{}:{below}", given.text("config").unwrap_or_default());
     }
     let mut options = OpenOptions::new();
-    given.iter().filter(|(key, _)| own(key)).for_each(|(key, value)| options.set(key, value.clone()));
+    given
+        .iter()
+        .filter(|(key, _)| own(key))
+        .for_each(|(key, value)| options.set(key, value.clone()));
     let mut tree = options.to_json();
     tree["driver"] = "blkdebug".into();
     tree["image"] = crate::open::names::described(image, &below);

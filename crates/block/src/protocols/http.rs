@@ -59,7 +59,8 @@ fn parse(filename: &str, options: &mut OpenOptions) -> Result<()> {
 
 fn open(driver: &'static str, options: &mut OpenOptions, mode: &OpenMode) -> Result<NodeRef> {
     if mode.write && !mode.auto_read_only {
-        return Err(Error::Os(Errno::ACCESS).during_text("curl block device does not support writes".into()));
+        return Err(Error::Os(Errno::ACCESS)
+            .during_text("curl block device does not support writes".into()));
     }
     let url = options.take_text("url");
     let url = url.ok_or_else(|| Error::invalid("curl block driver requires an 'url' option"))?;
@@ -101,7 +102,8 @@ fn headers(options: &mut OpenOptions) -> Result<Vec<(&'static str, String)>> {
     let mut headers = Vec::new();
     let secret = |id: String| {
         let bytes = secrets::get(&id)?;
-        String::from_utf8(bytes).map_err(|_| Error::invalid(format!("The secret '{id}' is no text")))
+        String::from_utf8(bytes)
+            .map_err(|_| Error::invalid(format!("The secret '{id}' is no text")))
     };
     let cookie = match (options.take_text("cookie"), options.take_text("cookie-secret")) {
         (Some(_), Some(_)) => {
@@ -239,7 +241,8 @@ mod tests {
                 Some((from, to)) => ("206 Partial Content", &contents[from..=to]),
                 None => ("200 OK", contents),
             };
-            write!(out, "HTTP/1.1 {status}\r\n{accept}Content-Length: {}\r\n\r\n", body.len()).ok()?;
+            write!(out, "HTTP/1.1 {status}\r\n{accept}Content-Length: {}\r\n\r\n", body.len())
+                .ok()?;
             if first.starts_with("GET") {
                 out.write_all(body).ok()?;
             }

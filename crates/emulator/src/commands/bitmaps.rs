@@ -55,9 +55,12 @@ fn place(emulator: &Emulator, name: &str) -> Result<(NodeRef, String), Refusal> 
 pub fn find(emulator: &Emulator, node: &str, name: &str) -> Result<Bitmap, Refusal> {
     let (node, own) = place(emulator, node)?;
     let missing = || Refusal::new(format!("Dirty bitmap '{name}' not found"));
-    let known = emulator.blocks.bitmaps.lock().get(&own).and_then(|list| {
-        list.iter().find(|bitmap| bitmap.name == name).cloned()
-    });
+    let known = emulator
+        .blocks
+        .bitmaps
+        .lock()
+        .get(&own)
+        .and_then(|list| list.iter().find(|bitmap| bitmap.name == name).cloned());
     if let Some(bitmap) = known {
         return Ok(bitmap);
     }
@@ -164,7 +167,8 @@ fn merge(emulator: &Arc<Emulator>, arguments: &Arguments) -> Result<(), Refusal>
             Value::String(name) => find(emulator, node_name, name)?,
             other => {
                 let part = |name: &str| other.get(name).and_then(Value::as_str);
-                let name = part("name").ok_or_else(|| Refusal::new("Parameter 'name' is missing"))?;
+                let name =
+                    part("name").ok_or_else(|| Refusal::new("Parameter 'name' is missing"))?;
                 find(emulator, part("node").unwrap_or(node_name), name)?
             }
         };

@@ -70,7 +70,9 @@ fn start(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
             })?;
             Door::Tcp(listener)
         }
-        other => return Err(Refusal::new(format!("Sockets of type '{other}' are not built in Hostel"))),
+        other => {
+            return Err(Refusal::new(format!("Sockets of type '{other}' are not built in Hostel")));
+        }
     };
     emulator.blocks.exports.start(door).map_err(Refusal::new)?;
     Ok(json!({}))
@@ -91,9 +93,8 @@ fn serve(
     }
     for bitmap in &bitmaps {
         super::bitmaps::find(emulator, device, bitmap)?;
-        let stored = current.bitmaps().is_some_and(|all| {
-            all.list().iter().any(|info| info.name == *bitmap)
-        });
+        let stored =
+            current.bitmaps().is_some_and(|all| all.list().iter().any(|info| info.name == *bitmap));
         if !stored {
             return Err(Refusal::new(format!(
                 "Bitmap '{bitmap}' is only in memory; serving such ones is not built in Hostel"
@@ -176,8 +177,6 @@ fn stop(emulator: &Arc<Emulator>, _: &Arguments) -> Answer {
 }
 
 fn list(emulator: &Arc<Emulator>, _: &Arguments) -> Answer {
-    let row = |(id, served): (String, Served)| {
-        json!({"id": id, "type": "nbd", "node-name": served.node_name, "shutting-down": false})
-    };
+    let row = |(id, served): (String, Served)| json!({"id": id, "type": "nbd", "node-name": served.node_name, "shutting-down": false});
     Ok(emulator.blocks.exports.list().into_iter().map(row).collect())
 }

@@ -200,11 +200,14 @@ fn change_backing_file(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answe
     node(emulator, text(arguments, "device"))?;
     let image = node(emulator, text(arguments, "image-node-name"))?;
     let Some(backing) = image.backing() else {
-        return Err(Refusal::new("not allowing backing file change on an image without a backing file"));
+        return Err(Refusal::new(
+            "not allowing backing file change on an image without a backing file",
+        ));
     };
     let was_writable = image.writable();
     image.set_writable(true).map_err(refusal)?;
-    let changed = image.change_backing_file(Some(text(arguments, "backing-file")), Some(backing.driver()));
+    let changed =
+        image.change_backing_file(Some(text(arguments, "backing-file")), Some(backing.driver()));
     if !was_writable {
         image.set_writable(false).map_err(refusal)?;
     }
@@ -219,9 +222,9 @@ fn reopen(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
         let text = |name: &str| options.get(name).and_then(Value::as_str);
         let name = text("node-name").ok_or_else(|| Refusal::new("node-name not specified"))?;
         let graph = &emulator.blocks.graph;
-        let node = graph.get(name).ok_or_else(|| {
-            Refusal::new(format!("Failed to find node with node-name='{name}'"))
-        })?;
+        let node = graph
+            .get(name)
+            .ok_or_else(|| Refusal::new(format!("Failed to find node with node-name='{name}'")))?;
         if let Some(driver) = text("driver")
             && driver != node.driver()
         {

@@ -127,10 +127,9 @@ fn listener(monitors: &Arc<Monitors>) -> Listener {
         // A job that only makes an image is no block job.
         let is_block_job = description.kind != "create";
         let (name, data) = match event {
-            Event::Status(status) => (
-                "JOB_STATUS_CHANGE",
-                json!({"status": status.name(), "id": description.id}),
-            ),
+            Event::Status(status) => {
+                ("JOB_STATUS_CHANGE", json!({"status": status.name(), "id": description.id}))
+            }
             _ if !is_block_job => return,
             Event::Ready => ("BLOCK_JOB_READY", data(&description)),
             Event::Pending => {
@@ -190,11 +189,7 @@ fn block_jobs(emulator: &Arc<Emulator>, _: &Arguments) -> Answer {
     Ok(list.iter().filter_map(row).collect())
 }
 
-fn one(
-    emulator: &Arc<Emulator>,
-    id: &str,
-    verb: impl FnOnce(&Job) -> block::Result<()>,
-) -> Answer {
+fn one(emulator: &Arc<Emulator>, id: &str, verb: impl FnOnce(&Job) -> block::Result<()>) -> Answer {
     let job = emulator.blocks.jobs.get(id);
     let job = job.ok_or_else(|| Refusal::of("DeviceNotActive", "Job not found"))?;
     verb(&job).map_err(refusal)?;
@@ -208,9 +203,8 @@ fn block(
 ) -> Answer {
     let id = text(arguments, "device");
     let job = emulator.blocks.jobs.get(id).filter(|job| job.parameters.kind != "create");
-    let job = job.ok_or_else(|| {
-        Refusal::of("DeviceNotActive", format!("Block job '{id}' not found"))
-    })?;
+    let job =
+        job.ok_or_else(|| Refusal::of("DeviceNotActive", format!("Block job '{id}' not found")))?;
     verb(&job).map_err(refusal)?;
     Ok(json!({}))
 }
@@ -281,9 +275,8 @@ fn in_chain(
     let mut chain = Some(Arc::clone(top));
     if let Some(name) = node_name {
         let wanted = emulator.blocks.graph.get(name);
-        let wanted = wanted.ok_or_else(|| {
-            Refusal::new(format!("Cannot find device='' nor node-name='{name}'"))
-        })?;
+        let wanted = wanted
+            .ok_or_else(|| Refusal::new(format!("Cannot find device='' nor node-name='{name}'")))?;
         while let Some(here) = chain {
             if Arc::ptr_eq(&here, &wanted) {
                 return Ok(Some(here));
@@ -332,9 +325,7 @@ fn commit(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
     }
     if Arc::ptr_eq(&top, &active) {
         if optional(arguments, "backing-file").is_some() {
-            return Err(Refusal::new(
-                "'backing-file' specified, but 'top' is the active layer",
-            ));
+            return Err(Refusal::new("'backing-file' specified, but 'top' is the active layer"));
         }
         let roots = emulator.blocks.roots_of(&top);
         let moved = moved(emulator, &top);
@@ -356,7 +347,9 @@ fn stream(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
     let parameters = parameters(arguments, "stream")?;
     let top = node(emulator, text(arguments, "device"))?;
     let base = match optional(arguments, "bottom") {
-        Some(bottom) => in_chain(emulator, &top, Some(bottom), None)?.and_then(|node| node.backing()),
+        Some(bottom) => {
+            in_chain(emulator, &top, Some(bottom), None)?.and_then(|node| node.backing())
+        }
         None => {
             let given = (optional(arguments, "base-node"), optional(arguments, "base"));
             in_chain(emulator, &top, given.0, given.1)?
@@ -445,9 +438,11 @@ fn target(
         options.set("node-name", name);
     }
     options.set("backing", Value::Null);
-    let target = emulator.blocks.graph.open(Some(file), options).map_err(|error| {
-        Refusal::new(format!("Could not open '{file}': {error}"))
-    })?;
+    let target = emulator
+        .blocks
+        .graph
+        .open(Some(file), options)
+        .map_err(|error| Refusal::new(format!("Could not open '{file}': {error}")))?;
     if target.supports_backing() && below.is_some() {
         target.set_backing(below).map_err(refusal)?;
     }
@@ -494,9 +489,7 @@ fn backup_to(
         }
         ("incremental" | "bitmap", Some(name)) => {
             if text(arguments, "sync") == "bitmap" && mode.is_none() {
-                return Err(Refusal::new(
-                    "Bitmap sync mode must be given when providing a bitmap",
-                ));
+                return Err(Refusal::new("Bitmap sync mode must be given when providing a bitmap"));
             }
             let bitmap = super::bitmaps::find(emulator, text(arguments, "device"), name)?;
             BackupSync::Bitmap(bitmap.tracker, mode.unwrap_or(BitmapMode::OnSuccess))
@@ -555,7 +548,8 @@ fn create(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
     let filename = filename.ok_or_else(|| Refusal::new("Parameter 'file' is missing"))?;
     let work: Box<dyn FnMut() -> block::Result<()> + Send> = if driver == "file" {
         let protocol = block::protocols::find("file").and_then(|file| file.create);
-        let make = protocol.ok_or_else(|| Refusal::new("Driver does not support blockdev-create"))?;
+        let make =
+            protocol.ok_or_else(|| Refusal::new("Driver does not support blockdev-create"))?;
         Box::new(move || make(&filename, &options))
     } else {
         let format = block::formats::find(&driver);

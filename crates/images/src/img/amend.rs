@@ -38,7 +38,8 @@ pub fn run(typed: &Typed) -> Outcome {
     opening::creation_options(typed.values("options"), &mut options)?;
     let created = formats::find(format).map_or(&[][..], |format| format.create_options);
     let only_created = |name: &&str| {
-        !specs.iter().any(|spec| spec.name == *name) && created.iter().any(|spec| spec.name == *name)
+        !specs.iter().any(|spec| spec.name == *name)
+            && created.iter().any(|spec| spec.name == *name)
     };
     if let Some(name) = options.names().find(only_created) {
         return Err(fail(format!(

@@ -28,7 +28,8 @@ pub fn run(typed: &Typed) -> Outcome {
         }
     };
     let repair = fix != Fix::default();
-    let mut mode = OpenMode { write: repair, repair, check: true, unmap: true, ..OpenMode::default() };
+    let mut mode =
+        OpenMode { write: repair, repair, check: true, unmap: true, ..OpenMode::default() };
     let write_through = opening::cache(typed, "cache", &mut mode, "Invalid source cache option")?;
     let node = opening::open(typed, name, typed.value("format"), &mode)?;
     let quiet = typed.has("quiet");

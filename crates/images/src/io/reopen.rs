@@ -60,7 +60,9 @@ pub fn reopen(session: &mut Session, arguments: &[String]) -> Done {
 /// What cannot be changed must be as it is.
 fn check(session: &Session, changes: &OpenOptions) -> Done {
     let Some(node) = &session.node else { return Err(Failed) };
-    for (path, node) in [("", Some(node.clone())), ("file.", node.file()), ("backing.", node.backing())] {
+    for (path, node) in
+        [("", Some(node.clone())), ("file.", node.file()), ("backing.", node.backing())]
+    {
         for name in FIXED {
             let key = format!("{path}{name}");
             let Some(wanted) = changes.text(&key) else { continue };

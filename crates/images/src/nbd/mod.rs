@@ -6,8 +6,8 @@ use std::fs;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
 
-use block::nbd::server::Export;
 use block::formats::raw::window;
+use block::nbd::server::Export;
 use block::open::{OpenMode, parse_cache};
 use block::options::parse_size;
 use block::{NodeRef, OpenOptions};
@@ -238,7 +238,8 @@ fn open(typed: &Typed, name: &str) -> Result<NodeRef, String> {
     let node = match typed.value("offset") {
         None => node,
         Some(text) => {
-            let offset = parse_size("offset", text).map_err(|_| format!("Invalid offset '{text}'"))?;
+            let offset =
+                parse_size("offset", text).map_err(|_| format!("Invalid offset '{text}'"))?;
             if offset > node.size() {
                 return Err(format!(
                     "Offset ({offset}) has to be smaller than the image size ({})",

@@ -67,7 +67,9 @@ fn open(
     let size = le64(&header, if le32(&header, 64) == VERSION_1 { 84 } else { 88 });
     let (entries, bitmap, extent) = (le32(&header, 72), le32(&header, 76), le32(&header, 80));
     if entries > CATALOG_MAX {
-        return Err(Error::Os(rustix::io::Errno::FBIG).during_text("Catalog size is too large".into()));
+        return Err(
+            Error::Os(rustix::io::Errno::FBIG).during_text("Catalog size is too large".into())
+        );
     }
     if extent < SECTOR as u32 {
         return Err(Error::invalid("Extent size must be at least 512"));
@@ -108,7 +110,8 @@ impl Pieces for Bochs {
         if entry == NONE {
             return Ok((Kind::Zero, self.extent - within));
         }
-        let record = self.data + SECTOR * u64::from(entry) * (self.extent_sectors + self.bitmap_sectors);
+        let record =
+            self.data + SECTOR * u64::from(entry) * (self.extent_sectors + self.bitmap_sectors);
         let sector = within / SECTOR;
         let mut byte = [0];
         file.read_at(&mut byte, record + sector / 8)?;

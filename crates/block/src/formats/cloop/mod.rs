@@ -5,7 +5,9 @@
 use std::sync::Arc;
 
 use super::Format;
-use super::read_only::{Kind, Pieces, ReadOnly, be32, be64, inflate, must_be_read_only, read_table};
+use super::read_only::{
+    Kind, Pieces, ReadOnly, be32, be64, inflate, must_be_read_only, read_table,
+};
 use crate::error::{Error, Result};
 use crate::node::{Node, NodeRef};
 use crate::open::{OpenContext, OpenMode};
@@ -23,7 +25,8 @@ pub const FORMAT: Format = Format {
     measure: None,
 };
 
-const MAGIC: &[u8] = b"#!/bin/sh\n#V2.0 Format\nmodprobe cloop file=$0 && mount -r -t iso9660 /dev/cloop $1\n";
+const MAGIC: &[u8] =
+    b"#!/bin/sh\n#V2.0 Format\nmodprobe cloop file=$0 && mount -r -t iso9660 /dev/cloop $1\n";
 const BLOCK_BYTES_AT: u64 = 128;
 const OFFSETS_AT: u64 = 136;
 const BLOCK_BYTES_MAX: u32 = 64 << 20;
@@ -55,9 +58,7 @@ fn open(
     }
     let bytes = (u64::from(blocks) + 1) * 8;
     if bytes > OFFSETS_BYTES_MAX {
-        return Err(Error::invalid(
-            "image requires too many offsets, try increasing block size",
-        ));
+        return Err(Error::invalid("image requires too many offsets, try increasing block size"));
     }
     let offsets = read_table(&*file, OFFSETS_AT, bytes, "The table of offsets")?;
     let offsets: Vec<u64> = offsets.chunks_exact(8).map(|word| be64(word, 0)).collect();

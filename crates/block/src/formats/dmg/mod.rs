@@ -5,7 +5,9 @@
 use std::sync::Arc;
 
 use super::Format;
-use super::read_only::{Kind, Pieces, ReadOnly, be32, be64, inflate, must_be_read_only, read_table};
+use super::read_only::{
+    Kind, Pieces, ReadOnly, be32, be64, inflate, must_be_read_only, read_table,
+};
 use crate::error::{Error, Result};
 use crate::node::{Node, NodeRef};
 use crate::open::{OpenContext, OpenMode};
@@ -140,7 +142,9 @@ fn read_pieces(table: &[u8], base: u64, pieces: &mut Vec<Piece>) -> Result<()> {
         if packed && (bytes > PIECE_BYTES_MAX || packed_bytes > PIECE_BYTES_MAX) {
             return Err(bad("length"));
         }
-        if start.checked_add(bytes).is_none_or(|end| end > i64::MAX as u64) || pieces.len() >= PIECES_MAX {
+        if start.checked_add(bytes).is_none_or(|end| end > i64::MAX as u64)
+            || pieces.len() >= PIECES_MAX
+        {
             return Err(bad("length"));
         }
         if bytes > 0 {

@@ -20,11 +20,7 @@ pub const AMEND_OPTIONS: &[OptionSpec] = &[
         "Select new state of affected keyslots (active/inactive)",
     ),
     OptionSpec::new("keyslot", OptionKind::Number, "Select a single keyslot to modify explicitly"),
-    OptionSpec::new(
-        "old-secret",
-        OptionKind::Text,
-        "Select all keyslots that match this password",
-    ),
+    OptionSpec::new("old-secret", OptionKind::Text, "Select all keyslots that match this password"),
     OptionSpec::new(
         "new-secret",
         OptionKind::Text,
@@ -49,15 +45,15 @@ impl NewKeys {
         })?;
         let passphrase = secrets::get(secret)?;
         let wanted = Self::wanted(options, prefix)?;
-        let iteration_ms =
-            options.number(&format!("{prefix}iter-time"))?.unwrap_or(ITERATION_MS);
+        let iteration_ms = options.number(&format!("{prefix}iter-time"))?.unwrap_or(ITERATION_MS);
         Ok(Self { wanted, passphrase, iteration_ms })
     }
 
     fn wanted(options: &CreateOptions, prefix: &str) -> Result<Wanted> {
         let text = |name: &str| options.text(&format!("{prefix}{name}"));
-        let unsupported =
-            |what: &str, name: &str| Error::unsupported(format!("{what} '{name}' is not supported"));
+        let unsupported = |what: &str, name: &str| {
+            Error::unsupported(format!("{what} '{name}' is not supported"))
+        };
         let bits = match text("cipher-alg").unwrap_or("aes-256") {
             "aes-128" => 128,
             "aes-192" => 192,
@@ -162,26 +158,29 @@ impl Change {
         if self.old.is_some() {
             return Err(Error::invalid("'old-secret' must not be given when activating keyslots"));
         }
-        let slot = match self.slot {
-            Some(slot) if header.slots[slot].active && !force => {
-                return Err(Error::invalid(format!(
-                    "Refusing to overwrite active keyslot {slot} - please erase it first"
-                )));
-            }
-            Some(slot) => slot,
-            None => header.slots.iter().position(|slot| !slot.active).ok_or_else(|| {
-                Error::invalid("Can't add a keyslot - all keyslots are in use")
-            })?,
-        };
-        let secret =
-            secret.ok_or_else(|| Error::invalid("Parameter 'key-secret' is required for cipher"))?;
+        let slot =
+            match self.slot {
+                Some(slot) if header.slots[slot].active && !force => {
+                    return Err(Error::invalid(format!(
+                        "Refusing to overwrite active keyslot {slot} - please erase it first"
+                    )));
+                }
+                Some(slot) => slot,
+                None => header.slots.iter().position(|slot| !slot.active).ok_or_else(|| {
+                    Error::invalid("Can't add a keyslot - all keyslots are in use")
+                })?,
+            };
+        let secret = secret
+            .ok_or_else(|| Error::invalid("Parameter 'key-secret' is required for cipher"))?;
         let key = header.unlock(file, &secrets::get(secret)?)?;
         let time = self.iteration_ms.unwrap_or(ITERATION_MS);
         header.store_key(file, slot, &key, &secrets::get(new)?, time)
     }
 
     fn erase(&self, header: &mut Header, file: &dyn Node, force: bool) -> Result<()> {
-        for (given, name) in [(self.new.is_some(), "new-secret"), (self.iteration_ms.is_some(), "iter-time")] {
+        for (given, name) in
+            [(self.new.is_some(), "new-secret"), (self.iteration_ms.is_some(), "iter-time")]
+        {
             if given {
                 return Err(Error::invalid(format!(
                     "'{name}' must not be given when erasing keyslots"

@@ -83,9 +83,7 @@ fn open(
         None => {
             return Err(Error::invalid("Parameter 'key-secret' is required for cipher"));
         }
-        Some(id) => {
-            Some(Cipher::new(header.scheme, &header.unlock(&*file, &secrets::get(id)?)?)?)
-        }
+        Some(id) => Some(Cipher::new(header.scheme, &header.unlock(&*file, &secrets::get(id)?)?)?),
     };
     let payload = u64::from(header.payload_sectors) * SECTOR_BYTES as u64;
     if payload > file.size() {

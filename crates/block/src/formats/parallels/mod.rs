@@ -18,7 +18,11 @@ pub const FORMAT: Format = Format {
     name: "parallels",
     probe: |start, _| {
         let magic = start.starts_with(MAGIC_SECTORS) || start.starts_with(MAGIC_CLUSTERS);
-        if magic && start.len() >= HEADER_BYTES && le32(start, VERSION) == VERSION_2 { 100 } else { 0 }
+        if magic && start.len() >= HEADER_BYTES && le32(start, VERSION) == VERSION_2 {
+            100
+        } else {
+            0
+        }
     },
     open,
     create: Some(create),
@@ -173,10 +177,13 @@ impl Layout for Parallels {
     }
 
     fn check(&mut self, file: &dyn Node, fix: Fix) -> Result<CheckReport> {
-        let mut report = CheckReport { total_clusters: self.table.len() as u64, ..CheckReport::default() };
+        let mut report =
+            CheckReport { total_clusters: self.table.len() as u64, ..CheckReport::default() };
         let repairing = |fix: bool| if fix { "Repairing" } else { "ERROR" };
         if self.was_in_use {
-            report.messages.push(format!("{} image was not closed correctly", repairing(fix.errors)));
+            report
+                .messages
+                .push(format!("{} image was not closed correctly", repairing(fix.errors)));
             report.corruptions += 1;
             if fix.errors {
                 file.write_at(&0u32.to_le_bytes(), STATE as u64)?;
@@ -195,7 +202,11 @@ impl Layout for Parallels {
             let place = u64::from(entry) * unit;
             let outside = place < self.data || place + cluster > size.next_multiple_of(cluster);
             if outside || !places.insert(entry) {
-                let what = if outside { "cluster {} is outside image" } else { "duplicate offset in BAT entry {}" };
+                let what = if outside {
+                    "cluster {} is outside image"
+                } else {
+                    "duplicate offset in BAT entry {}"
+                };
                 let text = what.replace("{}", &block.to_string());
                 report.messages.push(format!("{} {text}", repairing(fix.errors)));
                 report.corruptions += 1;
@@ -228,10 +239,9 @@ impl Parallels {
         if file.size() > end {
             let leaks = (file.size() - end).div_ceil(self.cluster);
             let word = if fix.leaks { "Repairing" } else { "ERROR" };
-            report.messages.push(format!(
-                "{word} space leaked at the end of the image {}",
-                file.size() - end
-            ));
+            report
+                .messages
+                .push(format!("{word} space leaked at the end of the image {}", file.size() - end));
             report.leaks += leaks;
             if fix.leaks {
                 file.resize(end, Preallocation::Off)?;

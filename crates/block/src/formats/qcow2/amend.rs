@@ -2,9 +2,9 @@
 
 use super::Qcow2;
 use super::geometry::{COMPRESSED, COPIED, Entry, Geometry, Kind, OFFSET_MASK, ZERO};
+use super::header::{AUTOCLEAR_DATA_FILE_RAW, Compression, LAZY_REFCOUNTS};
 use super::metadata::Metadata;
 use super::snapshots::snapshot_l1;
-use super::header::{AUTOCLEAR_DATA_FILE_RAW, Compression, LAZY_REFCOUNTS};
 use crate::error::{Error, Result};
 use crate::node::{Node, Preallocation, write_zeros};
 use crate::options::{CreateOptions, OptionKind, OptionSpec};

@@ -2,14 +2,14 @@
 
 use rustix::io::Errno;
 
-use super::{Qcow2, crypt};
-use super::open::open_image;
-use crate::formats::luks::keys;
 use super::geometry::{COPIED, Entry, Geometry};
 use super::header::{AUTOCLEAR_DATA_FILE_RAW, Compression, Header, LAZY_REFCOUNTS, incompatible};
 use super::metadata::put_refcount;
+use super::open::open_image;
+use super::{Qcow2, crypt};
 use crate::error::{Error, Result};
 use crate::formats::Measure;
+use crate::formats::luks::keys;
 use crate::node::{Node, NodeRef, Preallocation, status_above};
 use crate::open::{OpenContext, OpenMode, create_protocol, open_created};
 use crate::options::{CreateOptions, OpenOptions, OptionKind, OptionSpec};
@@ -155,9 +155,9 @@ fn version(options: &CreateOptions) -> Result<u32> {
     match options.text("compat") {
         None | Some("1.1" | "v3") => Ok(3),
         Some("0.10" | "v2") => Ok(2),
-        Some(other) => Err(Error::invalid(format!(
-            "Parameter 'version' does not accept value '{other}'"
-        ))),
+        Some(other) => {
+            Err(Error::invalid(format!("Parameter 'version' does not accept value '{other}'")))
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use super::Qcow2;
 use super::header::Header;
 use crate::error::{Error, Result};
-use crate::formats::luks::cipher::{Cipher, SECTOR_BYTES, Scheme, Vectors, Mode};
+use crate::formats::luks::cipher::{Cipher, Mode, SECTOR_BYTES, Scheme, Vectors};
 use crate::formats::luks::header::Header as LuksHeader;
 use crate::formats::luks::keys;
 use crate::node::Node;
@@ -50,9 +50,9 @@ impl Crypt {
             0 => return Ok(None),
             METHOD_AES => ("aes", None),
             METHOD_LUKS => {
-                let (base, _) = header.crypto.ok_or_else(|| {
-                    Error::invalid("Missing CRYPTO header for crypt method 2")
-                })?;
+                let (base, _) = header
+                    .crypto
+                    .ok_or_else(|| Error::invalid("Missing CRYPTO header for crypt method 2"))?;
                 ("luks", Some(LuksHeader::read(file, base)?))
             }
             other => {
@@ -112,9 +112,9 @@ pub fn wanted(options: &CreateOptions) -> Result<u32> {
     let format = options.non_empty("encrypt.format");
     let old = options.bool("encryption")?;
     match (format, old) {
-        (Some(_), Some(_)) => Err(Error::invalid(
-            "Options encryption and encrypt.format are mutually exclusive",
-        )),
+        (Some(_), Some(_)) => {
+            Err(Error::invalid("Options encryption and encrypt.format are mutually exclusive"))
+        }
         (None, None | Some(false)) => {
             match options.names().find(|name| name.starts_with("encrypt.")) {
                 Some(_) => Err(Error::invalid("Parameter 'encrypt.format' is missing")),
@@ -150,9 +150,9 @@ pub fn prepare(image: &Qcow2, options: &CreateOptions) -> Result<()> {
 
 /// The key of a new image of the old scheme must be known, too.
 pub fn check_aes(options: &CreateOptions) -> Result<()> {
-    let secret = options.text("encrypt.key-secret").ok_or_else(|| {
-        Error::invalid("Parameter 'encrypt.key-secret' is required for cipher")
-    })?;
+    let secret = options
+        .text("encrypt.key-secret")
+        .ok_or_else(|| Error::invalid("Parameter 'encrypt.key-secret' is required for cipher"))?;
     secrets::get(secret).map(|_| ())
 }
 
@@ -162,7 +162,8 @@ impl Qcow2 {
         let Some(crypt) = &self.crypt else { return self.data().read_at(piece, place) };
         let unit = SECTOR_BYTES as u64;
         let skip = (guest % unit) as usize;
-        let (start, whole) = (place - skip as u64, (skip + piece.len()).next_multiple_of(SECTOR_BYTES));
+        let (start, whole) =
+            (place - skip as u64, (skip + piece.len()).next_multiple_of(SECTOR_BYTES));
         if skip != 0 || whole != piece.len() {
             let mut sectors = vec![0; whole];
             self.load(&mut sectors, start, guest - skip as u64)?;

@@ -241,7 +241,9 @@ impl Metadata {
             self.counted = true;
             self.refcount_cache.write_back(&*self.file, "refblock_update_part")?;
         }
-        if (self.counted || self.new_data) && (self.l2_cache.is_dirty() || !self.l1_dirty.is_empty()) {
+        if (self.counted || self.new_data)
+            && (self.l2_cache.is_dirty() || !self.l1_dirty.is_empty())
+        {
             self.barrier()?;
         }
         self.l2_cache.write_back(&*self.file, "l2_update")?;

@@ -31,13 +31,13 @@ use parking_lot::{Condvar, Mutex, RwLock};
 use rustix::io::Errno;
 
 use super::Format;
+use super::luks::cipher::SECTOR_BYTES;
 use crate::bitmaps::Bitmaps;
 use crate::error::{Error, Result};
 use crate::info::{CheckReport, Fix, ImageInfo};
 use crate::node::{Compressing, Extent, HostRange, Node, NodeRef, Preallocation, Zeroing};
 use crate::options::CreateOptions;
 use crate::snapshots::Snapshots;
-use super::luks::cipher::SECTOR_BYTES;
 
 use geometry::Geometry;
 use header::Compression;

@@ -149,10 +149,11 @@ impl Pieces for Qed {
             }
             place => Kind::At(place + within),
         };
-        let alike = table[index + 1..].iter().enumerate().take_while(|(number, entry)| match kind {
-            Kind::At(_) => **entry == table[index] + (*number as u64 + 1) * self.cluster,
-            _ => **entry == table[index],
-        });
+        let alike =
+            table[index + 1..].iter().enumerate().take_while(|(number, entry)| match kind {
+                Kind::At(_) => **entry == table[index] + (*number as u64 + 1) * self.cluster,
+                _ => **entry == table[index],
+            });
         Ok((kind, (alike.count() as u64 + 1) * self.cluster - within))
     }
 

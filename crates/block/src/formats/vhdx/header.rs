@@ -170,7 +170,9 @@ impl Regions {
                 return Err(Error::corrupt(format!("The region at offset {offset:#x} is invalid")));
             }
             if name != BAT && name != METADATA && le32(entry, 28) & 1 != 0 {
-                return Err(Error::unsupported("The image has a required region that is not known"));
+                return Err(Error::unsupported(
+                    "The image has a required region that is not known",
+                ));
             }
             regions.push((name, offset, length));
         }

@@ -1,7 +1,7 @@
 //! The log: changes of metadata that may not have reached their places.
 
-use super::header::{Guid, Headers, checksum};
 use super::super::read_only::{le32, le64, read_table};
+use super::header::{Guid, Headers, checksum};
 use crate::error::{Error, Result};
 use crate::node::{Node, Preallocation, write_zeros};
 
@@ -38,7 +38,8 @@ pub fn read(file: &dyn Node, headers: &Headers) -> Result<Vec<Entry>> {
     let first = entries.iter().position(|entry| entry.at == tail);
     let first = first.ok_or_else(|| Error::corrupt("The log's first entry is missing"))?;
     let active = entries.split_off(first);
-    if active.last().map(|entry| entry.sequence - active[0].sequence) != Some(active.len() as u64 - 1)
+    if active.last().map(|entry| entry.sequence - active[0].sequence)
+        != Some(active.len() as u64 - 1)
         || active.last().map(|entry| entry.sequence) != Some(newest)
     {
         return Err(Error::corrupt("The log has a gap"));
@@ -103,7 +104,8 @@ fn apply(file: &dyn Node, entry: &Entry) -> Result<()> {
             }
             b"desc" => {
                 let sector = entry.bytes.get(data..data + SECTOR).ok_or_else(bad)?;
-                let sequence = u64::from(le32(sector, 4)) << 32 | u64::from(le32(sector, SECTOR - 4));
+                let sequence =
+                    u64::from(le32(sector, 4)) << 32 | u64::from(le32(sector, SECTOR - 4));
                 if !sector.starts_with(b"data") || sequence != entry.sequence {
                     return Err(bad());
                 }

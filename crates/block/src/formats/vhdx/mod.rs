@@ -198,13 +198,17 @@ impl Vhdx {
         for block in 0..self.size.div_ceil(self.block) {
             let entry = self.bat[self.index(block)];
             if entry & STATE_MASK == PARTIALLY_PRESENT {
-                return Err(Error::unsupported("VHDX blocks that are partly present are not supported"));
+                return Err(Error::unsupported(
+                    "VHDX blocks that are partly present are not supported",
+                ));
             }
             if entry & STATE_MASK != FULLY_PRESENT {
                 continue;
             }
             let place = entry & OFFSET_MASK;
-            if place < MEBIBYTE || place.checked_add(self.block).is_none_or(|end| end > i64::MAX as u64) {
+            if place < MEBIBYTE
+                || place.checked_add(self.block).is_none_or(|end| end > i64::MAX as u64)
+            {
                 return Err(Error::corrupt(format!("Block {block} lies at offset {place:#x}")));
             }
             if !places.insert(place) {

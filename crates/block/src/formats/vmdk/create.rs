@@ -126,9 +126,8 @@ fn describe(
     parent: Option<&(String, u32)>,
 ) -> Result<String> {
     let parent_cid = parent.map_or(NO_PARENT, |(_, cid)| *cid);
-    let hint = parent.map_or_else(String::new, |(name, _)| {
-        format!("parentFileNameHint=\"{name}\"\n")
-    });
+    let hint =
+        parent.map_or_else(String::new, |(name, _)| format!("parentFileNameHint=\"{name}\"\n"));
     let adapter = options.text("adapter_type").unwrap_or("ide");
     let (heads, sectors) = match adapter {
         "ide" => (16, 63),
