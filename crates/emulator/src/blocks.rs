@@ -224,7 +224,11 @@ fn drive_options(members: &mut Map<String, Value>, media: &str) -> Result<(OpenO
         _ => None,
     };
     let mut options = OpenOptions::new();
-    if let Some(format) = take("format") {
+    let (format, driver) = (take("format"), take("driver"));
+    if format.is_some() && driver.is_some() {
+        return Err("Cannot specify both 'driver' and 'format'".to_owned());
+    }
+    if let Some(format) = format.or(driver) {
         options.set("driver", format);
     }
     let read_only = take("readonly").or_else(|| take("read-only"));

@@ -251,6 +251,11 @@ impl Assembly {
         }
         let mut flash = [None, None];
         for (number, asked) in options.drives.iter().enumerate() {
+            let mut asked = asked.clone();
+            if options.snapshot && !asked.members.contains_key("snapshot") {
+                asked.members.insert("snapshot".to_owned(), "on".into());
+            }
+            let asked = &asked;
             let drive = self.blocks.drive(asked, number).map_err(|error| about(asked, error))?;
             devices.extend(drive.device);
             if let Some(node) = drive.flash {

@@ -18,9 +18,9 @@ pub enum Commit {
     Below(Below),
 }
 
-/// An image below `overlay` goes into `base`.
+/// An image below `overlays` goes into `base`.
 pub struct Below {
-    overlay: NodeRef,
+    overlays: Vec<NodeRef>,
     top: NodeRef,
     base: NodeRef,
     /// What the overlay's header is to say.
@@ -41,18 +41,18 @@ impl Commit {
         Ok(Self::Active(Box::new(Mirror::into_base(top, base, roots, moved)?)))
     }
 
-    /// `top`, on which `overlay` stands, into `base`.
+    /// `top`, on which `overlays` stand, into `base`.
     pub fn below(
-        overlay: NodeRef,
+        overlays: Vec<NodeRef>,
         top: NodeRef,
         base: NodeRef,
         backing: (Option<String>, Option<String>),
     ) -> Result<Self> {
         let was_writable = base.writable();
         prepare(&top, &base)?;
-        overlay.set_writable(true)?;
+        overlays.iter().try_for_each(|overlay| overlay.set_writable(true))?;
         let (backing_file, backing_format) = backing;
-        Ok(Self::Below(Below { overlay, top, base, backing_file, backing_format, was_writable }))
+        Ok(Self::Below(Below { overlays, top, base, backing_file, backing_format, was_writable }))
     }
 }
 
@@ -116,9 +116,12 @@ impl Below {
     }
 
     fn commit(&mut self) -> Result<()> {
-        self.overlay
-            .change_backing_file(self.backing_file.as_deref(), self.backing_format.as_deref())?;
-        self.overlay.set_backing(Some(Arc::clone(&self.base)))
+        let (file, format) = (self.backing_file.as_deref(), self.backing_format.as_deref());
+        for overlay in &self.overlays {
+            overlay.change_backing_file(file, format)?;
+            overlay.set_backing(Some(Arc::clone(&self.base)))?;
+        }
+        Ok(())
     }
 
     fn clean(&mut self) {

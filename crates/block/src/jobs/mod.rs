@@ -371,7 +371,6 @@ impl Job {
     }
 
     fn live(&self, work: &mut dyn Work) {
-        self.enter(Status::Running);
         let mut outcome = work.run(self);
         if outcome.is_ok() {
             self.enter(Status::Waiting);
@@ -461,6 +460,8 @@ impl Jobs {
             list.insert(id.clone(), Arc::clone(&job));
         }
         job.tell(&Event::Status(Status::Created));
+        // Said before who asked for the job hears that it is there.
+        job.enter(Status::Running);
         let (jobs, running) = (self.clone(), Arc::clone(&job));
         thread::spawn(move || {
             running.live(&mut *work);

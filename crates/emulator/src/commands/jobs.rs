@@ -332,15 +332,12 @@ fn commit(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
         let work = Commit::active(top, base, roots, moved).map_err(refusal)?;
         return start(emulator, parameters, work);
     }
-    let mut overlay = active;
-    while let Some(below) = overlay.backing() {
-        if Arc::ptr_eq(&below, &top) {
-            break;
-        }
-        overlay = below;
-    }
+    // All that stand on it, in other chains too.
+    let stands_on = |node: &NodeRef| node.backing().is_some_and(|below| Arc::ptr_eq(&below, &top));
+    let nodes = emulator.blocks.graph.list().into_iter().map(|named| named.node);
+    let overlays = nodes.filter(stands_on).collect();
     let names = named(arguments, Some(&base));
-    start(emulator, parameters, Commit::below(overlay, top, base, names).map_err(refusal)?)
+    start(emulator, parameters, Commit::below(overlays, top, base, names).map_err(refusal)?)
 }
 
 fn stream(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
