@@ -105,7 +105,7 @@ fn what_is_not_obeyed_is_refused_by_name() {
         (&["qemu-img", "bench", "-n", "-c", "1", "a"], "native"),
         (&["qemu-img", "bench", "-i", "io_uring", "-c", "1", "a"], "io_uring"),
         (&["qemu-img", "info", "-t", "none", "a"], "'t'"),
-        (&["qemu-img", "amend", "--force", "-o", "compat=1.1", "a"], "force"),
+        (&["qemu-img", "amend", "-o", "encrypt.state=active", "a"], "encryption"),
         (&["qemu-io", "-m", "-c", "length", "a"], "misalign"),
         (&["qemu-io", "-k", "-c", "length", "a"], "native-aio"),
         (&["qemu-io", "-i", "native", "-c", "length", "a"], "native"),
@@ -170,6 +170,12 @@ fn random_writes_by_both_give_the_same_disk() {
         ("qcow2", "data_file=ext.raw"),
         ("vdi", ""),
         ("vpc", "force_size=on"),
+        ("vhdx", "block_size=1M"),
+        ("vhdx", "subformat=fixed"),
+        ("parallels", ""),
+        ("parallels", "cluster_size=64k"),
+        ("vmdk", ""),
+        ("vmdk", "subformat=twoGbMaxExtentSparse"),
     ];
     let mut random = Random(0x1234_5678_9abc_def1);
     for (number, (format, extra)) in options.into_iter().enumerate() {
@@ -204,6 +210,84 @@ fn random_writes_by_both_give_the_same_disk() {
             }
             must(tool, here, &["qemu-img", "convert", "-f", format, "-O", "raw", &ours, "flat"]);
             must(tool, here, &["qemu-img", "compare", "-f", format, "-F", "raw", &ours, "flat"]);
+        }
+    }
+}
+
+#[test]
+fn encrypted_images_and_their_keys_are_the_same_for_both() {
+    if !have_reference() {
+        tests::skip!("qemu-img and qemu-io of QEMU are not installed (package qemu-utils)");
+    }
+    let folder = Folder::new("images-keys");
+    let here = folder.0.as_path();
+    let objects = [
+        "--object",
+        "secret,id=a,data=first",
+        "--object",
+        "secret,id=b,data=c2Vjb25k,format=base64",
+    ];
+    let line = |tool: &str, rest: &[&str]| -> Vec<String> {
+        let tool = tool.split(' ').chain(objects).chain(rest.iter().copied());
+        tool.map(str::to_owned).collect()
+    };
+    let do_it = |by: Tool, tool: &str, rest: &[&str]| {
+        let words = line(tool, rest);
+        run(by, here, &words.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    let good = |by: Tool, tool: &str, rest: &[&str]| {
+        let (code, text) = do_it(by, tool, rest);
+        assert_eq!(code, 0, "{by:?} {tool} {rest:?}: {text}");
+    };
+    let pairs = [(Tool::Ours, Tool::Reference), (Tool::Reference, Tool::Ours)];
+    let kinds = [
+        ("qcow2", "encrypt.", "encrypt.format=luks,"),
+        ("qcow2", "encrypt.", "encrypt.format=aes,"),
+        ("qcow2", "encrypt.", "encrypt.format=luks,cluster_size=4k,encrypt.cipher-alg=aes-128,"),
+        ("luks", "", ""),
+        ("luks", "", "cipher-mode=cbc,ivgen-alg=essiv,ivgen-hash-alg=sha256,"),
+    ];
+    for (maker, reader) in pairs {
+        for (format, prefix, options) in kinds {
+            _ = fs::remove_file(here.join("disk"));
+            let has_slots = !options.contains("aes,");
+            let time = if has_slots { format!(",{prefix}iter-time=10") } else { String::new() };
+            let options = format!("{options}{prefix}key-secret=a{time}");
+            good(maker, "qemu-img create", &["-q", "-f", format, "-o", &options, "disk", "4M"]);
+            let with =
+                |key: &str| format!("driver={format},file.filename=disk,{prefix}key-secret={key}");
+            let (first, second) = (with("a"), with("b"));
+            let write = ["-c", "write -P 17 1000 70000", "--image-opts", &first];
+            good(maker, "qemu-io", &write);
+            let read =
+                ["-c", "read -P 17 1000 70000", "-c", "write -P 18 3000 1", "--image-opts", &first];
+            good(reader, "qemu-io", &read);
+            if has_slots {
+                let new = format!("{prefix}state=active,{prefix}new-secret=b,{prefix}iter-time=10");
+                good(reader, "qemu-img amend", &["--image-opts", &first, "-o", &new]);
+                let gone = format!("{prefix}state=inactive,{prefix}old-secret=a");
+                good(maker, "qemu-img amend", &["--image-opts", &second, "-o", &gone]);
+                for tool in [maker, reader] {
+                    let (code, _) =
+                        do_it(tool, "qemu-io", &["-c", "length", "--image-opts", &first]);
+                    assert_ne!(code, 0, "{tool:?} still takes the first passphrase");
+                }
+                let read = [
+                    "-c",
+                    "read -P 18 3000 1",
+                    "-c",
+                    "read -P 17 3001 60000",
+                    "--image-opts",
+                    &second,
+                ];
+                good(maker, "qemu-io", &read);
+                good(reader, "qemu-io", &read);
+            }
+            if format == "qcow2" {
+                let key = if has_slots { &second } else { &first };
+                good(Tool::Reference, "qemu-img check", &["--image-opts", key]);
+                good(Tool::Ours, "qemu-img check", &["--image-opts", key]);
+            }
         }
     }
 }

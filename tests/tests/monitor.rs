@@ -18,16 +18,23 @@ pub struct Machine {
     pub child: Child,
     pub folder: PathBuf,
     reader: BufReader<UnixStream>,
-    events: Vec<Value>,
+    pub events: Vec<Value>,
 }
 
 impl Machine {
     pub fn start(name: &str, options: &[&str]) -> Self {
+        let mut command = tests::hostel();
+        command.arg("qemu-system-x86_64");
+        Self::start_command(command, name, options)
+    }
+
+    /// The same for any emulator.
+    pub fn start_command(mut command: Command, name: &str, options: &[&str]) -> Self {
         let folder = std::env::temp_dir().join(format!("q-{name}-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         let socket = folder.join("q");
-        let child = tests::hostel()
-            .args(["qemu-system-x86_64", "-nodefaults", "-display", "none", "-qmp"])
+        let mut child = command
+            .args(["-nodefaults", "-display", "none", "-qmp"])
             .arg(format!("unix:{},server=on,wait=off", socket.display()))
             .args(options)
             .stdin(Stdio::null())
@@ -35,6 +42,7 @@ impl Machine {
             .unwrap();
         let until = Instant::now() + PATIENCE;
         let stream = loop {
+            assert!(child.try_wait().unwrap().is_none(), "the emulator has ended");
             match UnixStream::connect(&socket) {
                 Ok(stream) => break stream,
                 Err(error) => assert!(Instant::now() < until, "{error}"),
@@ -56,7 +64,7 @@ impl Machine {
         serde_json::from_str(&line).unwrap()
     }
 
-    fn ask(&mut self, command: &str, arguments: &Value) -> Value {
+    pub fn ask(&mut self, command: &str, arguments: &Value) -> Value {
         let text = json!({"execute": command, "arguments": arguments}).to_string();
         self.reader.get_mut().write_all(text.as_bytes()).unwrap();
         loop {
@@ -297,4 +305,16 @@ fn the_reference_virsh_manages_a_machine_of_our_emulator() {
     _ = fs::remove_dir_all(&folder);
     let failed: Vec<_> = steps.iter().filter(|(_, good, _)| !good).collect();
     assert!(failed.is_empty(), "{failed:?}");
+}
+
+impl Machine {
+    /// Waits for any event.
+    pub fn event_any(&mut self) -> Value {
+        loop {
+            let line = self.line();
+            if line.get("event").is_some() {
+                return line;
+            }
+        }
+    }
 }

@@ -31,6 +31,8 @@ struct Entry {
     node: NodeRef,
     order: u64,
     mode: OpenMode,
+    /// It was asked for by itself; others go with the last node that stands on them.
+    owned: bool,
 }
 
 /// A node as listings show it.
@@ -61,9 +63,25 @@ impl Graph {
 
     /// The same for an image that need not have a name.
     pub fn open(&self, filename: Option<&str>, options: OpenOptions) -> Result<NodeRef> {
-        let mode = OpenMode { write: true, graph: Some(self.clone()), ..OpenMode::default() };
+        self.open_as(filename, options, &OpenMode::default())
+    }
+
+    /// The same, with what the mode says about the top node alone.
+    pub fn open_as(
+        &self,
+        filename: Option<&str>,
+        options: OpenOptions,
+        mode: &OpenMode,
+    ) -> Result<NodeRef> {
+        let mode = OpenMode { write: true, graph: Some(self.clone()), ..mode.clone() };
         let before: Vec<String> = self.state.lock().nodes.keys().cloned().collect();
         let opened = open(filename, options, &mode);
+        if let Ok(node) = &opened
+            && let Some(name) = self.name_of(node)
+            && let Some(entry) = self.state.lock().nodes.get_mut(&name)
+        {
+            entry.owned = true;
+        }
         if opened.is_err() {
             // Children that were opened for it go with it.
             self.state.lock().nodes.retain(|name, _| before.contains(name));
@@ -92,7 +110,7 @@ impl Graph {
             return Err(Error::invalid(format!("Duplicate nodes with node-name='{name}'")));
         }
         let mode = OpenMode { graph: None, ..mode.clone() };
-        state.nodes.insert(name, Entry { node: Arc::clone(node), order, mode });
+        state.nodes.insert(name, Entry { node: Arc::clone(node), order, mode, owned: false });
         Ok(())
     }
 
@@ -151,7 +169,7 @@ impl Graph {
             let orphan = state
                 .nodes
                 .iter()
-                .find(|(name, entry)| name.starts_with('#') && !used(&entry.node))
+                .find(|(_, entry)| !entry.owned && !used(&entry.node))
                 .map(|(name, _)| name.clone());
             match orphan {
                 Some(name) => drop(state.nodes.remove(&name)),

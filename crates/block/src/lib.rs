@@ -6,17 +6,20 @@
 //! between threads.
 
 pub mod bitmaps;
+pub mod dirty;
 pub mod error;
 pub mod filters;
 pub mod formats;
 pub mod graph;
 pub mod info;
+pub mod jobs;
 pub mod nbd;
 pub mod node;
 pub mod notices;
 pub mod open;
 pub mod options;
 pub mod protocols;
+pub mod root;
 pub mod secrets;
 pub mod snapshots;
 pub mod zeros;

@@ -338,6 +338,14 @@ pub trait Node: Send + Sync {
         None
     }
 
+    /// Makes writes possible that were not asked for when the image was opened, or ends that.
+    fn set_writable(&self, writable: bool) -> Result<()> {
+        if self.writable() == writable {
+            return Ok(());
+        }
+        Err(Error::unsupported("The block node cannot be made writable while it is open"))
+    }
+
     /// Whether the format has only data and nothing of its own (raw).
     fn is_transparent(&self) -> bool {
         false

@@ -9,7 +9,7 @@ use guests::library::Library;
 use guests::simplestreams::chosen;
 use guests::{Silent, seed::UserData};
 
-use crate::arguments::{Arguments, Image, Level, Sync, Verb, Wait, bytes};
+use crate::arguments::{Arguments, Image, Level, Sync, Verb, Wait};
 use crate::daemon::Connection;
 use crate::failure::{FAILED, Failure, USAGE};
 use crate::guest;

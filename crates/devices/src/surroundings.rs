@@ -183,6 +183,28 @@ impl<T: ?Sized> Registry<T> {
         self.get(&value).map(Some).ok_or(BuildError::NoSuchBackend { property, value })
     }
 
+    /// Two back ends get each other's names, with their users. False when one is not there.
+    pub fn exchange(&self, one: &str, other: &str) -> bool {
+        let mut entries = self.entries.lock();
+        if one == other || !entries.contains_key(one) || !entries.contains_key(other) {
+            return false;
+        }
+        let (Some(first), Some(second)) = (entries.remove(one), entries.remove(other)) else {
+            return false;
+        };
+        entries.insert(one.to_owned(), second);
+        entries.insert(other.to_owned(), first);
+        true
+    }
+
+    /// The name of what device `id` uses.
+    #[must_use]
+    pub fn used_by(&self, id: &str) -> Option<String> {
+        let entries = self.entries.lock();
+        let found = entries.iter().find(|(_, entry)| entry.user.as_deref() == Some(id));
+        found.map(|(name, _)| name.clone())
+    }
+
     /// Device `id` is gone: what it used is free.
     pub fn release(&self, id: &str) {
         for entry in self.entries.lock().values_mut() {

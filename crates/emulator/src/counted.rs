@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use block::info::{CheckReport, Fix};
-use block::node::{Compressing, HostRange};
-use block::snapshots::Snapshots;
+use block::node::HostRange;
+use block::root::Root;
 use block::{Extent, Node, NodeRef, Preallocation, Result, Zeroing};
 use serde_json::{Value, json};
 
@@ -78,12 +78,12 @@ impl Counters {
 
 /// A node with counters before it.
 pub struct Counted {
-    node: NodeRef,
+    node: Arc<Root>,
     counters: Arc<Counters>,
 }
 
 impl Counted {
-    pub fn new(node: NodeRef, counters: Arc<Counters>) -> Self {
+    pub fn new(node: Arc<Root>, counters: Arc<Counters>) -> Self {
         Self { node, counters }
     }
 }
@@ -140,7 +140,7 @@ impl Node for Counted {
     }
 
     fn file(&self) -> Option<NodeRef> {
-        Some(Arc::clone(&self.node))
+        Some(self.node.current())
     }
 
     fn resize(&self, size: u64, preallocation: Preallocation) -> Result<()> {
@@ -153,14 +153,6 @@ impl Node for Counted {
 
     fn check(&self, fix: Fix) -> Result<CheckReport> {
         self.node.check(fix)
-    }
-
-    fn snapshots(&self) -> Option<&dyn Snapshots> {
-        self.node.snapshots()
-    }
-
-    fn compressing(&self) -> Option<&dyn Compressing> {
-        self.node.compressing()
     }
 
     fn host_file(&self) -> Option<&File> {

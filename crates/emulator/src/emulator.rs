@@ -18,7 +18,6 @@ use crate::networks::Networks;
 use crate::options::Options;
 use crate::processors::Chosen;
 use crate::screens::Vnc;
-use crate::secrets::Secrets;
 use crate::typist::Typist;
 
 /// The name of gdb's character device.
@@ -39,7 +38,6 @@ pub struct Emulator {
     pub monitors: Arc<Monitors>,
     pub vnc: Vnc,
     pub typist: Typist,
-    pub secrets: Secrets,
     /// Where gdb may come to.
     pub debugger: Mutex<Option<Arc<Debugger>>>,
     /// A `quit` was answered: what follows is the end.

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::sync::Arc;
 
+use block::filters::throttle;
 use device::Entropy;
 use machine::KernelEntropy;
 use machine::surroundings::Backends;
@@ -12,7 +13,6 @@ use qemu_compat::system::values;
 use serde_json::{Map, Value};
 
 use crate::options::Options;
-use crate::secrets::Secrets;
 
 type Result<T> = std::result::Result<T, String>;
 
@@ -20,12 +20,7 @@ type Result<T> = std::result::Result<T, String>;
 pub const KINDS: &[&str] = &["memory-backend-ram", "rng-builtin", "rng-random", "secret"];
 
 /// Makes an object.
-pub fn add(
-    backends: &Backends,
-    secrets: &Secrets,
-    members: &Map<String, Value>,
-    options: &Options,
-) -> Result<()> {
+pub fn add(backends: &Backends, members: &Map<String, Value>, options: &Options) -> Result<()> {
     let text = |name: &str| match members.get(name) {
         Some(Value::String(text)) => Some(text.clone()),
         Some(Value::Number(number)) => Some(number.to_string()),
@@ -52,13 +47,25 @@ pub fn add(
             })?;
             insert(backends, &id, Arc::new(FileEntropy(Mutex::new(file))))
         }
+        "secret" => {
+            only(&["data", "file", "format", "keyid", "iv"])?;
+            let given = ["data", "file", "format", "keyid", "iv"];
+            let properties: Vec<_> =
+                given.iter().filter_map(|name| Some(((*name).to_owned(), text(name)?))).collect();
+            if block::secrets::get(&id).is_ok() {
+                return Err(format!(
+                    "attempt to add duplicate property '{id}' to object (type 'container')"
+                ));
+            }
+            block::secrets::define(&id, &properties).map_err(|error| error.to_string())
+        }
+        "throttle-group" => {
+            let limits = throttle_limits(members)?;
+            throttle::Group::define(&id, limits).map_err(|error| error.to_string())
+        }
         "rng-builtin" => {
             only(&[])?;
             insert(backends, &id, Arc::new(KernelEntropy))
-        }
-        "secret" => {
-            only(&["data", "file", "format"])?;
-            secrets.add(&id, text("data"), text("file"), text("format").as_deref())
         }
         // The machine's own memory; it is allocated by the board.
         "memory-backend-ram" => {
@@ -79,8 +86,8 @@ pub fn add(
 }
 
 /// Takes an object away that nobody uses.
-pub fn remove(backends: &Backends, secrets: &Secrets, id: &str) -> Result<()> {
-    if secrets.remove(id) {
+pub fn remove(backends: &Backends, id: &str) -> Result<()> {
+    if block::secrets::remove(id) {
         return Ok(());
     }
     match (backends.entropy.names().contains(&id.to_owned()), backends.entropy.user(id)) {
@@ -91,6 +98,26 @@ pub fn remove(backends: &Backends, secrets: &Secrets, id: &str) -> Result<()> {
             Ok(())
         }
     }
+}
+
+/// Limits as `x-iops-total`, or as `limits` with an object.
+fn throttle_limits(members: &Map<String, Value>) -> Result<throttle::Limits> {
+    let mut limits = throttle::Limits::default();
+    for (name, value) in members {
+        if name == "qom-type" || name == "id" {
+            continue;
+        }
+        let inner = match (name.as_str(), value) {
+            ("limits", Value::Object(inner)) => inner.clone(),
+            _ => Map::from_iter([(name.clone(), value.clone())]),
+        };
+        for (name, value) in inner {
+            let own = name.strip_prefix("x-").or(name.strip_prefix("limits.")).unwrap_or(&name);
+            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            limits.set(own, &text).map_err(|error| error.to_string())?;
+        }
+    }
+    Ok(limits)
 }
 
 fn insert(backends: &Backends, id: &str, source: Arc<dyn Entropy>) -> Result<()> {

@@ -15,7 +15,6 @@ use serde_json::{Value, json};
 
 use crate::monitor::Monitors;
 use crate::options::{Options, Place, VncOption};
-use crate::secrets::Secrets;
 
 /// The size of a screen that is not there.
 const NO_SCREEN: (u32, u32) = (640, 480);
@@ -42,12 +41,7 @@ impl Drop for Named {
 
 impl Vnc {
     /// Starts those that the command line asks for.
-    pub fn start(
-        options: &Options,
-        machine: &Machine,
-        monitors: &Arc<Monitors>,
-        secrets: &Secrets,
-    ) -> Result<Self> {
+    pub fn start(options: &Options, machine: &Machine, monitors: &Arc<Monitors>) -> Result<Self> {
         let mut servers = Vec::new();
         for (number, option) in options.vnc.iter().enumerate() {
             let Some(place) = &option.place else { continue };
@@ -61,7 +55,9 @@ impl Vnc {
             };
             let server = start(id, name, option, place, machine, monitors)?;
             if let Some(secret) = &option.password_secret {
-                let password = secrets.text(secret).map_err(|error| anyhow!(error))?;
+                let bytes = block::secrets::get(secret).map_err(|error| anyhow!("{error}"))?;
+                let password = String::from_utf8(bytes)
+                    .map_err(|_| anyhow!("Data from secret {secret} is not valid UTF-8"))?;
                 server.server.set_password(Some(&password));
             }
             servers.push(server);

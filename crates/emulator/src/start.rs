@@ -27,7 +27,6 @@ use crate::parts;
 use crate::processors::{self, Chosen};
 use crate::reactor::Reactor;
 use crate::screens::Vnc;
-use crate::secrets::Secrets;
 use crate::typist::Typist;
 
 /// The system ROM of boards without flash.
@@ -54,7 +53,6 @@ pub fn run(options: Options) -> Result<End> {
         blocks: Blocks::new(&backends),
         networks: Networks::new(&backends, Arc::clone(&passed) as _),
         monitors: Arc::default(),
-        secrets: Secrets::default(),
         passed: Arc::clone(&passed),
         characters,
         backends,
@@ -64,9 +62,8 @@ pub fn run(options: Options) -> Result<End> {
     // Of those who share a stream the first one has it at the beginning: a device.
     let monitor_streams = monitor_streams(&assembly.options, &assembly.characters)?;
     *inbox.lock() = Some(machine.requests());
-    let Assembly { options, characters, backends, blocks, networks, monitors, secrets, .. } =
-        assembly;
-    let vnc = Vnc::start(&options, &machine, &monitors, &secrets)?;
+    let Assembly { options, characters, backends, blocks, networks, monitors, .. } = assembly;
+    let vnc = Vnc::start(&options, &machine, &monitors)?;
     let emulator = Arc::new(Emulator {
         machine,
         processors,
@@ -78,7 +75,6 @@ pub fn run(options: Options) -> Result<End> {
         monitors,
         vnc,
         typist: Typist::default(),
-        secrets,
         debugger: Mutex::default(),
         quit_after_answer: Mutex::default(),
         options,
@@ -262,7 +258,6 @@ struct Assembly {
     blocks: Blocks,
     networks: Networks,
     monitors: Arc<Monitors>,
-    secrets: Secrets,
     passed: Arc<Passed>,
 }
 
@@ -271,7 +266,7 @@ impl Assembly {
         let options = &self.options;
         let mut devices: Vec<Asked> = self.card().into_iter().collect();
         for asked in &options.objects {
-            objects::add(&self.backends, &self.secrets, &asked.members, options)
+            objects::add(&self.backends, &asked.members, options)
                 .map_err(|error| about(asked, error))?;
         }
         for asked in &options.blocks {
@@ -282,6 +277,9 @@ impl Assembly {
         let mut flash = [None, None];
         for (number, asked) in options.drives.iter().enumerate() {
             let mut asked = asked.clone();
+            if options.snapshot && !asked.members.contains_key("snapshot") {
+                asked.members.insert("snapshot".to_owned(), "on".into());
+            }
             let opened = self.passed.paths(&mut asked.members);
             let opened = opened.and_then(|()| self.blocks.drive(&asked, number));
             let drive = opened.map_err(|error| about(&asked, error))?;

@@ -270,11 +270,6 @@ fn open(options: &mut OpenOptions, mode: &OpenMode) -> Result<NodeRef> {
     Ok(Arc::new(Throttle { file: open_file(options, mode)?, group }))
 }
 
-/// Puts a group before a node.
-pub fn throttled(file: NodeRef, group: Arc<Group>) -> NodeRef {
-    Arc::new(Throttle { file, group })
-}
-
 impl Node for Throttle {
     hand_on!(file);
     stand_over!(file);

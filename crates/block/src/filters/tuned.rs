@@ -212,6 +212,10 @@ impl Node for Tuned {
         self.node.host_file()
     }
 
+    fn set_writable(&self, writable: bool) -> Result<()> {
+        self.node.set_writable(writable)
+    }
+
     fn is_transparent(&self) -> bool {
         self.node.is_transparent()
     }

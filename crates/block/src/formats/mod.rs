@@ -1,6 +1,8 @@
 //! Image formats: one folder each, one row each in [`FORMATS`].
 
 mod blocks;
+#[cfg(test)]
+mod fuzz_tests;
 pub mod qcow2;
 pub mod raw;
 mod luks;

@@ -208,7 +208,7 @@ pub fn be64(bytes: &[u8], at: usize) -> u64 {
 /// Reads a table whose length an image claims: not beyond the end of the file.
 pub fn read_table(file: &dyn Node, offset: u64, bytes: u64, what: &str) -> Result<Vec<u8>> {
     let end = offset.checked_add(bytes);
-    if !end.is_some_and(|end| end <= file.size().next_multiple_of(4096)) {
+    if end.is_none_or(|end| end > file.size().next_multiple_of(4096)) {
         return Err(Error::corrupt(format!(
             "{what} at offset {offset:#x} reaches beyond the end of the file"
         )));

@@ -1,5 +1,7 @@
 //! The server's side of one connection.
 
+use std::sync::Arc;
+
 use super::{
     FLAG_FIXED_NEWSTYLE, FLAG_NO_ZEROES, MAGIC, NAME_BYTES_MAX, OPTION_BYTES_MAX, OPTION_MAGIC,
     PAYLOAD_BYTES_MAX, REPLY_MAGIC, REQUEST_MAGIC, SIMPLE_MAGIC, STATE_HOLE, STATE_ZERO,
@@ -7,6 +9,7 @@ use super::{
 };
 use crate::error::{Error, Result};
 use crate::node::{NodeRef, Zeroing, status_above};
+use crate::protocols::null;
 
 /// What is served.
 #[derive(Clone)]
@@ -50,7 +53,10 @@ const EXTENTS_MAX: usize = 4096;
 
 struct Connection<'a> {
     stream: &'a mut dyn Stream,
-    export: &'a Export,
+    /// All that a client may ask for.
+    exports: &'a dyn Fn() -> Vec<Arc<Export>>,
+    /// What it has asked for.
+    export: Arc<Export>,
     structured: bool,
     no_zeroes: bool,
     contexts: Vec<Context>,
@@ -58,8 +64,30 @@ struct Connection<'a> {
 
 /// Serves one connection until the client leaves.
 pub fn serve(stream: &mut dyn Stream, export: &Export) -> Result<()> {
-    let mut connection =
-        Connection { stream, export, structured: false, no_zeroes: false, contexts: Vec::new() };
+    let export = Arc::new(export.clone());
+    serve_any(stream, &|| vec![Arc::clone(&export)])
+}
+
+/// The same, where clients choose among several exports, which may come and go.
+pub fn serve_any(stream: &mut dyn Stream, exports: &dyn Fn() -> Vec<Arc<Export>>) -> Result<()> {
+    // Until a client asks, there is an export that nobody can have.
+    let nothing = Export {
+        name: String::new(),
+        description: None,
+        node: null::empty(),
+        writable: false,
+        shared: false,
+        bitmaps: Vec::new(),
+        allocation_depth: false,
+    };
+    let mut connection = Connection {
+        stream,
+        exports,
+        export: Arc::new(nothing),
+        structured: false,
+        no_zeroes: false,
+        contexts: Vec::new(),
+    };
     if connection.shake_hands()? {
         connection.answer_requests()?;
     }
@@ -136,12 +164,19 @@ impl Connection<'_> {
         flags
     }
 
-    fn is_export(&self, name: &[u8]) -> bool {
-        name == self.export.name.as_bytes()
+    /// Takes the export of this name. Contexts that were chosen for another one are void.
+    fn choose(&mut self, name: &[u8]) -> bool {
+        let found = (self.exports)().into_iter().find(|export| name == export.name.as_bytes());
+        let Some(found) = found else { return false };
+        if !Arc::ptr_eq(&found, &self.export) {
+            self.contexts.clear();
+            self.export = found;
+        }
+        true
     }
 
     fn export_name(&mut self, name: &[u8]) -> Result<bool> {
-        if !self.is_export(name) {
+        if !self.choose(name) {
             return Err(Error::invalid("export not found"));
         }
         let mut bytes = Vec::new();
@@ -158,11 +193,13 @@ impl Connection<'_> {
         if !data.is_empty() {
             return self.reply(opt::LIST, rep::ERR_INVALID, b"");
         }
-        let name = self.export.name.as_bytes();
-        let mut row = (name.len() as u32).to_be_bytes().to_vec();
-        row.extend(name);
-        row.extend(self.export.description.iter().flat_map(|text| text.bytes()));
-        self.reply(opt::LIST, rep::SERVER, &row)?;
+        for export in (self.exports)() {
+            let name = export.name.as_bytes();
+            let mut row = (name.len() as u32).to_be_bytes().to_vec();
+            row.extend(name);
+            row.extend(export.description.iter().flat_map(|text| text.bytes()));
+            self.reply(opt::LIST, rep::SERVER, &row)?;
+        }
         self.reply(opt::LIST, rep::ACK, &[])
     }
 
@@ -172,7 +209,7 @@ impl Connection<'_> {
             self.reply(option, rep::ERR_INVALID, b"")?;
             return Ok(false);
         };
-        if !self.is_export(name) {
+        if !self.choose(name) {
             let text = format!("export '{}' not present", String::from_utf8_lossy(name));
             self.reply(option, rep::ERR_UNKNOWN, text.as_bytes())?;
             return Ok(false);
@@ -231,7 +268,7 @@ impl Connection<'_> {
         let Some((name, queries)) = parsed else {
             return self.reply(option, rep::ERR_INVALID, b"");
         };
-        if !self.is_export(name) {
+        if !self.choose(name) {
             return self.reply(option, rep::ERR_UNKNOWN, b"export not present");
         }
         if option == opt::SET_META_CONTEXT && !self.structured {

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{OpenMode, open};
 use crate::error::{Error, Result};
+use crate::filters::tuned::DetectZeroes;
 use crate::formats;
 use crate::node::NodeRef;
 use crate::options::{CreateOptions, OpenOptions};
@@ -25,14 +26,8 @@ pub(super) fn open_over(base: NodeRef, mode: &OpenMode) -> Result<NodeRef> {
         let mut options = OpenOptions::new();
         options.set("driver", "qcow2");
         options.set("file.locking", "off");
-        let mode = OpenMode {
-            write: true,
-            unmap: true,
-            no_flush: true,
-            snapshot: false,
-            graph: None,
-            ..mode.clone()
-        };
+        let mode =
+            OpenMode { write: true, unmap: true, no_flush: true, snapshot: false, ..mode.clone() };
         open(Some(&path), options, &mode)
     });
     // It lives as long as it is open.
@@ -47,6 +42,14 @@ pub(super) fn open_with(
     options: OpenOptions,
     mode: &OpenMode,
 ) -> Result<NodeRef> {
+    // What is said about writes is for the image that takes them.
+    let mut mode = mode.clone();
+    let mut options = options;
+    if let Some(name) = options.take_text("detect-zeroes") {
+        mode.detect_zeroes = DetectZeroes::parse(&name)
+            .ok_or_else(|| Error::invalid(format!("Invalid parameter '{name}'")))?;
+    }
+    let mode = &mode;
     let below = OpenMode { write: false, snapshot: false, ..mode.for_child() };
     open_over(open(filename, options, &below)?, mode)
 }

@@ -3,9 +3,10 @@
 //! `-blockdev driver=file,filename=disk.img,node-name=disk0`
 
 use std::fs::{File, OpenOptions as FsOpenOptions};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use rustix::fs::{FallocateFlags, SeekFrom, copy_file_range};
@@ -90,7 +91,11 @@ pub struct HostFile {
     file: File,
     path: String,
     device: bool,
-    writable: bool,
+    writable: AtomicBool,
+    /// The same file, where it was opened for reading only and is written after all.
+    writer: OnceLock<File>,
+    /// The permissions that are used and refused to others.
+    locked: Mutex<(u32, u32)>,
     direct: bool,
     no_flush: bool,
     unmap: bool,
@@ -148,7 +153,9 @@ fn open(driver: &'static str, options: &mut OpenOptions, mode: &OpenMode) -> Res
         file,
         path,
         device,
-        writable: mode.write,
+        writable: AtomicBool::new(mode.write),
+        writer: OnceLock::new(),
+        locked: Mutex::new((0, 0)),
         direct: mode.direct,
         no_flush: mode.no_flush,
         unmap: mode.unmap,
@@ -290,6 +297,11 @@ impl HostFile {
         Ok(done)
     }
 
+    /// Where writes go.
+    fn out(&self) -> &File {
+        self.writer.get().unwrap_or(&self.file)
+    }
+
     /// Writes past the page cache; partial blocks are read, changed and written.
     fn write_direct(&self, data: &[u8], offset: u64) -> Result<()> {
         let _order = self.partial.lock();
@@ -309,12 +321,12 @@ impl HostFile {
                 self.read_plain(piece, start)?;
             }
             piece[skip..skip + useful].copy_from_slice(&data[done..done + useful]);
-            self.file.write_all_at(piece, start)?;
+            self.out().write_all_at(piece, start)?;
             done += useful;
         }
         // A partial last block must not lengthen the file beyond what was written.
         if !self.device && !end.is_multiple_of(DIRECT_ALIGN as u64) && end > length_before {
-            self.file.set_len(end.max(length_before))?;
+            self.out().set_len(end.max(length_before))?;
         }
         Ok(())
     }
@@ -354,7 +366,7 @@ impl HostFile {
             return Err(Error::unsupported("Operation not supported"));
         }
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        match rustix::fs::fallocate(&self.file, flags, offset, length) {
+        match rustix::fs::fallocate(self.out(), flags, offset, length) {
             Ok(()) => {
                 *self.run.lock() = None;
                 Ok(())
@@ -369,7 +381,7 @@ impl HostFile {
 
     fn zero_range(&self, offset: u64, length: u64) -> Result<()> {
         if self.can_zero_range.load(Ordering::Relaxed) {
-            match rustix::fs::fallocate(&self.file, FallocateFlags::ZERO_RANGE, offset, length) {
+            match rustix::fs::fallocate(self.out(), FallocateFlags::ZERO_RANGE, offset, length) {
                 Ok(()) => {
                     self.note_written(offset, length);
                     return Ok(());
@@ -381,7 +393,7 @@ impl HostFile {
             }
         }
         self.punch(offset, length)?;
-        rustix::fs::fallocate(&self.file, FallocateFlags::empty(), offset, length)?;
+        rustix::fs::fallocate(self.out(), FallocateFlags::empty(), offset, length)?;
         self.note_written(offset, length);
         Ok(())
     }
@@ -422,7 +434,7 @@ impl Node for HostFile {
     }
 
     fn writable(&self) -> bool {
-        self.writable
+        self.writable.load(Ordering::Acquire)
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
@@ -436,13 +448,13 @@ impl Node for HostFile {
     }
 
     fn write_at(&self, data: &[u8], offset: u64) -> Result<()> {
-        if !self.writable {
+        if !self.writable() {
             return Err(Errno::BADF.into());
         }
         if self.direct {
             self.write_direct(data, offset)?;
         } else {
-            self.file.write_all_at(data, offset)?;
+            self.out().write_all_at(data, offset)?;
         }
         self.note_written(offset, data.len() as u64);
         Ok(())
@@ -453,7 +465,7 @@ impl Node for HostFile {
         let end = offset + source.length;
         while to < end {
             let wanted = usize::try_from(end - to).unwrap_or(usize::MAX);
-            match copy_file_range(source.file, Some(&mut from), &self.file, Some(&mut to), wanted) {
+            match copy_file_range(source.file, Some(&mut from), self.out(), Some(&mut to), wanted) {
                 Ok(0) => return Err(Error::unsupported("Operation not supported")),
                 Ok(_) => {}
                 Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
@@ -479,7 +491,7 @@ impl Node for HostFile {
     }
 
     fn zero_fast(&self, offset: u64, length: u64, zeroing: Zeroing) -> Result<()> {
-        if !self.writable {
+        if !self.writable() {
             return Err(Errno::BADF.into());
         }
         if length == 0 {
@@ -494,7 +506,7 @@ impl Node for HostFile {
             self.punch(offset, length.min(file_end - offset))?;
         }
         if end > file_end && !self.device {
-            self.file.set_len(end)?;
+            self.out().set_len(end)?;
             self.note_written(offset, length);
         }
         Ok(())
@@ -515,10 +527,10 @@ impl Node for HostFile {
     }
 
     fn flush(&self) -> Result<()> {
-        if self.no_flush || !self.writable {
+        if self.no_flush || !self.writable() {
             return Ok(());
         }
-        Ok(rustix::fs::fdatasync(&self.file)?)
+        Ok(rustix::fs::fdatasync(self.out())?)
     }
 
     fn status(&self, offset: u64, length: u64) -> Result<Extent> {
@@ -556,7 +568,7 @@ impl Node for HostFile {
         if preallocation != Preallocation::Off && size < before {
             return Err(Error::unsupported("Preallocation can't be used for shrinking files"));
         }
-        grow(&self.file, before, size, preallocation)?;
+        grow(self.out(), before, size, preallocation)?;
         self.length.store(size, Ordering::Release);
         *self.run.lock() = None;
         Ok(())
@@ -582,7 +594,38 @@ impl Node for HostFile {
         if metadata && !mode.force_share {
             refused = locks::WRITE | locks::RESIZE;
         }
+        *self.locked.lock() = (used, refused);
         locks::acquire(&self.file, &self.path, used, refused)
+    }
+
+    fn set_writable(&self, writable: bool) -> Result<()> {
+        if self.writable() == writable {
+            return Ok(());
+        }
+        if writable && self.writer.get().is_none() {
+            // The name may mean another file by now; the descriptor does not.
+            let own = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+            let mut open = FsOpenOptions::new();
+            open.read(true).write(true);
+            if self.direct {
+                open.custom_flags(nix::libc::O_DIRECT);
+            }
+            let file = open.open(own).map_err(|error| {
+                Error::from(error).during(format!("Could not reopen '{}'", self.path))
+            })?;
+            _ = self.writer.set(file); // another thread may have been faster
+        }
+        let (used, refused) = *self.locked.lock();
+        if writable && self.locking && used != 0 {
+            let more = used | locks::WRITE | locks::RESIZE;
+            if let Err(error) = locks::acquire(&self.file, &self.path, more, refused) {
+                // What was locked before stays so.
+                locks::acquire(&self.file, &self.path, used, refused)?;
+                return Err(error);
+            }
+        }
+        self.writable.store(writable, Ordering::Release);
+        Ok(())
     }
 
     fn host_file(&self) -> Option<&File> {

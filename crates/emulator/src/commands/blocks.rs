@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use block::graph::Named;
+use block::open::full_backing_name;
+use block::snapshots::Snapshot;
 use block::{NodeRef, Preallocation};
 use machine::catalog::DriveControl;
 use qemu_compat::qmp::server::Refusal;
@@ -42,7 +44,7 @@ fn remove(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
 }
 
 /// What `qemu-img info` says, as far as monitors show it.
-fn image(node: &NodeRef) -> Value {
+fn image(node: &NodeRef, flat: bool) -> Value {
     let mut image = json!({"filename": node.filename(), "format": node.driver(),
         "virtual-size": node.size(), "dirty-flag": false});
     if let Some(bytes) = node.allocated_bytes() {
@@ -51,11 +53,35 @@ fn image(node: &NodeRef) -> Value {
     if let Some(bytes) = node.cluster_bytes() {
         image["cluster-size"] = bytes.into();
     }
-    if let Ok(info) = node.info()
-        && let Some(backing) = info.backing_file
-    {
-        image["backing-filename"] = backing.as_str().into();
-        image["full-backing-filename"] = backing.into();
+    let Ok(info) = node.info() else { return image };
+    image["dirty-flag"] = info.dirty.into();
+    if info.encrypted {
+        image["encrypted"] = true.into();
+    }
+    if let Some(backing) = info.backing_file {
+        let full = full_backing_name(node).ok().flatten();
+        image["full-backing-filename"] = full.unwrap_or_else(|| backing.clone()).into();
+        image["backing-filename"] = backing.into();
+        if let Some(format) = info.backing_format {
+            image["backing-filename-format"] = format.into();
+        }
+    }
+    if let Some(specific) = info.specific {
+        image["format-specific"] = json!({"type": specific.kind, "data": specific.data});
+    }
+    let snapshots = node.snapshots().map(|all| all.list()).unwrap_or_default();
+    if !snapshots.is_empty() {
+        let row = |snapshot: &Snapshot| {
+            json!({"id": snapshot.id, "name": snapshot.name,
+                "vm-state-size": snapshot.vm_state_bytes, "date-sec": snapshot.date_seconds,
+                "date-nsec": snapshot.date_nanoseconds,
+                "vm-clock-sec": snapshot.vm_clock_ns / 1_000_000_000,
+                "vm-clock-nsec": snapshot.vm_clock_ns % 1_000_000_000})
+        };
+        image["snapshots"] = snapshots.iter().map(row).collect();
+    }
+    if let Some(below) = node.backing().filter(|_| !flat) {
+        image["backing-image"] = self::image(&below, false);
     }
     image
 }
@@ -70,22 +96,57 @@ fn depth(node: &NodeRef) -> usize {
     depth
 }
 
-fn described(named: &Named) -> Value {
+/// The names of a node's children in the graph.
+fn children(emulator: &Emulator, node: &NodeRef) -> Vec<Value> {
+    let mut rows = Vec::new();
+    let below = node.backing().map(|below| ("backing", below));
+    for (name, child) in node.children().into_iter().chain(below) {
+        if let Some(node_name) = emulator.blocks.graph.name_of(&child) {
+            rows.push(json!({"node-name": node_name, "child": name}));
+        }
+    }
+    rows
+}
+
+fn described(emulator: &Emulator, named: &Named, flat: bool) -> Value {
     let Named { name, node, mode } = named;
-    let zero = ["iops_rd", "iops_wr", "iops", "bps_rd", "bps_wr", "bps"];
+    let encrypted = node.info().is_ok_and(|info| info.encrypted);
     let mut value = json!({"node-name": name, "drv": node.driver(), "ro": !node.writable(),
-        "file": node.filename(), "encrypted": false, "detect_zeroes": "off",
-        "write_threshold": 0, "backing_file_depth": depth(node), "image": image(node),
-        "active": true, "children": [],
-        "cache": {"no-flush": mode.no_flush, "direct": mode.direct, "writeback": true}});
-    for key in zero {
-        value[key] = 0.into();
+        "file": node.filename(), "encrypted": encrypted,
+        "detect_zeroes": mode.detect_zeroes.name(), "write_threshold": 0,
+        "backing_file_depth": if flat { 0 } else { depth(node) }, "image": image(node, flat),
+        "active": true, "children": children(emulator, node),
+        "cache": {"no-flush": mode.no_flush, "direct": mode.direct,
+            "writeback": !mode.write_through}});
+    if let Ok(Some(backing)) = full_backing_name(node)
+        && node.backing().is_some()
+    {
+        value["backing_file"] = backing.into();
+    }
+    let limits = emulator.blocks.roots_of(node).into_iter().find_map(|root| root.limits());
+    let wanted = limits.as_ref().map(|group| group.limits()).unwrap_or_default();
+    let words = ["iops", "iops_rd", "iops_wr", "bps", "bps_rd", "bps_wr"];
+    for (word, limit) in words.into_iter().zip(wanted.buckets) {
+        value[word] = limit.average.into();
+        if limits.is_some() {
+            value[format!("{word}_max")] = limit.maximum.into();
+        }
+    }
+    if let Some(group) = limits {
+        value["group"] = group.name().into();
+        value["iops_size"] = wanted.operation_bytes.into();
+    }
+    let bitmaps = super::bitmaps::describe(emulator, name, node);
+    if !bitmaps.is_empty() {
+        value["dirty-bitmaps"] = bitmaps.into();
     }
     value
 }
 
-fn nodes(emulator: &Arc<Emulator>, _: &Arguments) -> Answer {
-    Ok(emulator.blocks.graph.list().iter().map(described).collect())
+fn nodes(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
+    let flat = flag(arguments, "flat");
+    let list = emulator.blocks.graph.list();
+    Ok(list.iter().map(|named| described(emulator, named, flat)).collect())
 }
 
 /// A device with a drive.
@@ -100,9 +161,11 @@ fn all(emulator: &Emulator) -> Vec<Drive> {
     emulator.machine.with_parts(|parts| {
         let drive = |part: &machine::Plugged| {
             let has_drive = part.model.declared().any(|property| property.name == "drive");
+            // What it was plugged in with may have moved to another node.
+            let now = emulator.backends.drives.used_by(&part.id);
             has_drive.then(|| Drive {
                 id: part.id.clone(),
-                backend: part.properties.text("drive").map(str::to_owned),
+                backend: now.or_else(|| part.properties.text("drive").map(str::to_owned)),
                 control: part.controls.drive.clone(),
             })
         };
@@ -125,13 +188,15 @@ pub fn drives(emulator: &Arc<Emulator>, _: &Arguments) -> Answer {
             None => format!("/machine/peripheral/{}", drive.id),
             Some(_) => format!("/machine/peripheral-anon/{}", drive.id),
         };
-        let mut entry = json!({"device": "", "qdev": path, "removable": removable,
+        // The name of a `-drive`; a node has none of this kind.
+        let device = drive.backend.clone().filter(|name| emulator.blocks.graph.get(name).is_none());
+        let mut entry = json!({"device": device.unwrap_or_default(), "qdev": path, "removable": removable,
             "locked": control.is_some_and(|control| control.is_locked()), "type": "unknown"});
         if let Some(open) = control.and_then(|control| control.tray()) {
             entry["tray_open"] = open.into();
         }
         if let Some(named) = drive.backend.as_deref().and_then(|name| node_of(emulator, name)) {
-            entry["inserted"] = described(&named);
+            entry["inserted"] = described(emulator, &named, false);
             entry["io-status"] = "ok".into();
         }
         entry
@@ -183,10 +248,7 @@ fn resize(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
         .find(|drive| drive.id == name || drive.backend.as_deref() == Some(name));
     let backend = user.as_ref().and_then(|drive| drive.backend.clone());
     let backend = backend.unwrap_or_else(|| name.to_owned());
-    let node = emulator.backends.drives.get(&backend);
-    let node = node.ok_or_else(|| {
-        Refusal::new(format!("Cannot find device='{name}' nor node-name='{name}'"))
-    })?;
+    let node = emulator.blocks.node(&backend).map_err(Refusal::new)?;
     let size = arguments.get("size").and_then(Value::as_u64);
     let size = size.ok_or_else(|| Refusal::new("Parameter 'size' expects a >0 size"))?;
     node.resize(size, Preallocation::Off).map_err(refusal)?;

@@ -305,15 +305,15 @@ fn controls(emulator: &Emulator, id: &str) -> Option<Controls> {
 
 /// See its row.
 pub fn object_add(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
-    let Emulator { backends, secrets, options, .. } = &**emulator;
-    objects::add(backends, secrets, arguments, options).map_err(failed)?;
+    let Emulator { backends, options, .. } = &**emulator;
+    objects::add(backends, arguments, options).map_err(failed)?;
     Ok(json!({}))
 }
 
 /// See its row.
 pub fn object_remove(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
     let id = text(arguments, "id");
-    objects::remove(&emulator.backends, &emulator.secrets, id).map_err(failed)?;
+    objects::remove(&emulator.backends, id).map_err(failed)?;
     Ok(json!({}))
 }
 

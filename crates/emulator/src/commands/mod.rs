@@ -4,14 +4,18 @@
 pub mod hmp;
 pub mod registers;
 
+mod bitmaps;
 mod blocks;
 mod characters;
 mod descriptors;
 mod devices;
+mod exports;
 mod expression;
+mod graph;
 mod identity;
 pub use identity::uuid_text;
 mod input;
+mod jobs;
 mod run;
 pub mod schema;
 mod screen;
@@ -70,6 +74,10 @@ const FAMILIES: &[&[Command]] = &[
     identity::COMMANDS,
     run::COMMANDS,
     blocks::COMMANDS,
+    graph::COMMANDS,
+    jobs::COMMANDS,
+    bitmaps::COMMANDS,
+    exports::COMMANDS,
     characters::COMMANDS,
     devices::COMMANDS,
     descriptors::COMMANDS,

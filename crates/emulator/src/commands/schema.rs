@@ -121,6 +121,20 @@ union InputEvent (type) { type: InputEventKind } { key: InputKeyEventWrapper,
     btn: InputBtnEventWrapper, rel: InputMoveEventWrapper, abs: InputMoveEventWrapper }
 struct MouseInfo { name: str, index: int, current: bool, absolute: bool }
 enum ImageFormat { ppm, png }
+enum JobType { commit, stream, mirror, backup, create }
+enum JobStatus { undefined, created, running, paused, ready, standby, waiting, pending, aborting,
+    concluded, null }
+struct JobInfo { id: str, type: JobType, status: JobStatus, current-progress: int,
+    total-progress: int, error?: str }
+enum MirrorSyncMode { top, full, none, incremental, bitmap }
+enum BitmapSyncMode { on-success, never, always }
+enum NewImageMode { existing, absolute-paths }
+enum BlockdevOnError { report, ignore, enospc, stop, auto }
+enum MirrorCopyMode { background, write-blocking }
+struct BlockDirtyBitmapOrStr { node?: str, name: str }
+struct NbdServerOptionsLegacy { addr: SocketAddressLegacy }
+enum BlockExportType { nbd }
+struct BlockExportInfo { id: str, type: BlockExportType, node-name: str, shutting-down: bool }
 enum DisplayProtocol { vnc, spice }
 enum SetPasswordAction { keep, fail, disconnect }
 enum DisplayReloadType { vnc }
@@ -144,6 +158,15 @@ pub const EVENTS: &[(&str, &str)] = &[
     ("RESET", "{ guest: bool, reason: ShutdownCause }"),
     ("SHUTDOWN", "{ guest: bool, reason: ShutdownCause }"),
     ("BALLOON_CHANGE", "{ actual: int }"),
+    ("JOB_STATUS_CHANGE", "{ id: str, status: JobStatus }"),
+    (
+        "BLOCK_JOB_COMPLETED",
+        "{ type: JobType, device: str, len: int, offset: int, speed: int, error?: str }",
+    ),
+    ("BLOCK_JOB_CANCELLED", "{ type: JobType, device: str, len: int, offset: int, speed: int }"),
+    ("BLOCK_JOB_READY", "{ type: JobType, device: str, len: int, offset: int, speed: int }"),
+    ("BLOCK_JOB_PENDING", "{ type: JobType, id: str }"),
+    ("BLOCK_EXPORT_DELETED", "{ id: str }"),
     (
         "BLOCK_IO_ERROR",
         "{ qom-path: str, device: str, operation: str, action: str, nospace?: bool, reason: str }",

@@ -64,6 +64,8 @@ pub struct Options {
     pub networks: Vec<Asked>,
     pub blocks: Vec<Asked>,
     pub drives: Vec<Asked>,
+    /// What is written to drives goes when the machine goes.
+    pub snapshot: bool,
     pub objects: Vec<Asked>,
     /// `driver`, `property`, `value`.
     pub globals: Vec<(String, String, String)>,
@@ -126,6 +128,7 @@ impl Options {
             networks: Vec::new(),
             blocks: Vec::new(),
             drives: Vec::new(),
+            snapshot: false,
             objects: Vec::new(),
             globals: Vec::new(),
             has_no_display: false,
@@ -153,6 +156,7 @@ impl Options {
             "nodefaults" => self.nodefaults = true,
             "no-user-config" => {} // no configuration file is read in any case
             "usb" => self.usb = true,
+            "snapshot" => self.snapshot = true,
             "display" | "vga" | "vnc" | "k" => self.screen(name, value)?,
             "chardev" => self.characters.push(parsed(character::parse(value))?),
             "serial" => {

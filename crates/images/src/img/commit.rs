@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use block::NodeRef;
 use block::node::{Zeroing, status_above};
 use block::open::OpenMode;
+use block::{Error, NodeRef};
 use qemu_compat::image_tool::arguments::Typed;
 
 use super::failure::{Failure, Outcome};
@@ -36,8 +36,12 @@ pub fn run(typed: &Typed) -> Outcome {
     copied.map_err(|failure| failure.with_prefix("Block job failed: ", ""))?;
     base.flush()?;
     if !typed.has("drop") && wanted.is_none() {
-        top.make_empty().map_err(|error| fail(format!("Failed to empty {name}: {error}")))?;
-        top.flush()?;
+        match top.make_empty() {
+            Ok(()) => top.flush()?,
+            // What the format cannot do was not asked for.
+            Err(Error::Unsupported { .. }) => {}
+            Err(error) => return Err(fail(format!("Failed to empty {name}: {error}"))),
+        }
     }
     if !quiet {
         println!("Image committed.");

@@ -6,8 +6,10 @@ use std::fs;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
 
+use block::formats::raw::window;
 use block::nbd::server::Export;
 use block::open::{OpenMode, parse_cache};
+use block::options::parse_size;
 use block::{NodeRef, OpenOptions};
 use qemu_compat::image_tool::arguments::{Flag, Typed, flag, split, with_value};
 use qemu_compat::options::parse_opts;
@@ -55,19 +57,16 @@ const FLAGS: &[Flag] = &[
 ];
 
 /// What this program does not do. Saying so is better than serving something else.
-const UNSUPPORTED: [&str; 12] = [
+const UNSUPPORTED: [&str; 9] = [
     "list",
     "connect",
     "disconnect",
-    "snapshot",
     "trace",
     "tls-creds",
     "tls-authz",
     "tls-hostname",
     "selinux-label",
     "handshake-limit",
-    "detect-zeroes",
-    "offset",
 ];
 
 /// Set for the process behind `--fork`, which says on its standard output when it listens.
@@ -206,8 +205,7 @@ fn open(typed: &Typed, name: &str) -> Result<NodeRef, String> {
         let through = parse_cache(&mut mode, cache);
         match through {
             None => return Err(format!("Invalid cache mode `{cache}'")),
-            Some(true) => return Err(format!("The cache mode {cache} is not supported")),
-            Some(false) => {}
+            Some(through) => mode.write_through = through,
         }
     }
     check_aio(typed, |mode| format!("invalid aio mode `{mode}'"))?;
@@ -216,7 +214,11 @@ fn open(typed: &Typed, name: &str) -> Result<NodeRef, String> {
         Some("unmap" | "on") => mode.unmap = true,
         Some(other) => return Err(format!("Invalid discard mode `{other}'")),
     }
+    mode.snapshot = typed.has("snapshot");
     let mut options = OpenOptions::new();
+    if let Some(name) = typed.value("detect-zeroes") {
+        options.set("detect-zeroes", name);
+    }
     let file = if typed.has("image-opts") {
         if typed.has("format") {
             return Err("--image-opts and -f are mutually exclusive".into());
@@ -233,6 +235,20 @@ fn open(typed: &Typed, name: &str) -> Result<NodeRef, String> {
     };
     let node = block::open::open(file, options, &mode)
         .map_err(|error| format!("Failed to blk_new_open '{name}': {error}"))?;
+    let node = match typed.value("offset") {
+        None => node,
+        Some(text) => {
+            let offset =
+                parse_size("offset", text).map_err(|_| format!("Invalid offset '{text}'"))?;
+            if offset > node.size() {
+                return Err(format!(
+                    "Offset ({offset}) has to be smaller than the image size ({})",
+                    node.size()
+                ));
+            }
+            window(node, offset)
+        }
+    };
     let Some(snapshot) = typed.value("load-snapshot") else { return Ok(node) };
     let failed = |text: &str| format!("Failed to load snapshot: {text}");
     let snapshots = node.snapshots().ok_or_else(|| failed("the format has no snapshots"))?;

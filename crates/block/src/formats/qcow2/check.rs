@@ -84,7 +84,7 @@ pub(super) fn check(image: &Qcow2, fix: Fix) -> Result<CheckReport> {
     let mut guard = image.state.lock();
     image.drain(&mut guard);
     let state = &mut *guard;
-    if image.writable {
+    if image.writable() {
         state.meta.write_back_all()?;
     }
     state.meta.unordered = fix.errors || fix.leaks;
@@ -92,7 +92,7 @@ pub(super) fn check(image: &Qcow2, fix: Fix) -> Result<CheckReport> {
     state.meta.unordered = false;
     let report = report?;
     let clean = report.check_errors == 0 && report.corruptions == 0;
-    if clean && fix.errors && image.writable {
+    if clean && fix.errors && image.writable() {
         let bits = state.meta.header.incompatible;
         state.meta.flush()?;
         let cleared = bits & !(incompatible::DIRTY | incompatible::CORRUPT);
@@ -110,9 +110,12 @@ fn check_all(image: &Qcow2, state: &mut State, fix: Fix) -> Result<CheckReport> 
     let (references, rebuild) = count(image, state, fix, &mut report)?;
     let mut broken = rebuild;
     let mut compared = report.clone();
-    let highest = compare(&mut state.meta, &references, fix, &mut compared, &mut broken)?;
+    // What is wrong is said before anything is repaired.
+    let none = Fix::default();
+    let mut highest = compare(&mut state.meta, &references, none, &mut compared, &mut broken)?;
     if broken && fix.errors {
         let old_leaks = report.leaks;
+        report.messages.clone_from(&compared.messages);
         report.messages.push("Rebuilding refcount structure".into());
         rebuild_refcounts(image, state, &mut report)?;
         let mut quiet = CheckReport::default();
@@ -127,12 +130,20 @@ fn check_all(image: &Qcow2, state: &mut State, fix: Fix) -> Result<CheckReport> 
             &mut still,
         )?;
         report.leaks = old_leaks;
+        report.messages.append(&mut after.messages);
         // What the first comparison found is repaired by the new structure.
         let found = compared.corruptions + compared.corruptions_fixed;
         report.corruptions_fixed = report.corruptions_fixed.max(1) + found.saturating_sub(1);
         report.corruptions = 0;
         report.image_end_offset = (highest + 1) << geometry.cluster_bits;
     } else {
+        let wrong = compared.leaks > report.leaks || compared.corruptions > report.corruptions;
+        if (fix.leaks || fix.errors) && wrong {
+            // Counted anew, with what is repaired; the findings have been said.
+            let mut repaired = CheckReport { messages: compared.messages, ..report };
+            highest = compare(&mut state.meta, &references, fix, &mut repaired, &mut broken)?;
+            compared = repaired;
+        }
         report = compared;
         report.image_end_offset = (highest + 1) << geometry.cluster_bits;
         if broken && fix.leaks {
@@ -513,10 +524,22 @@ fn rebuild_refcounts(image: &Qcow2, state: &mut State, report: &mut CheckReport)
     let old_table = std::mem::take(state.meta.refcount_table()?);
     // Without the old structure, what remains is what must be counted.
     let kept_clusters = std::mem::take(&mut state.meta.header.refcount_table_clusters);
+    let old_first = state.meta.header.refcount_table_offset >> geometry.cluster_bits;
+    let mut old: Vec<u64> = (old_first..old_first + u64::from(kept_clusters)).collect();
+    let blocks = old_table.iter().map(|entry| entry & !511);
+    let sound = |place: &u64| *place != 0 && place.is_multiple_of(geometry.cluster);
+    old.extend(blocks.filter(sound).map(|place| place >> geometry.cluster_bits));
+    old.sort_unstable();
     let counted = count(image, state, Fix::default(), &mut quiet);
     state.meta.header.refcount_table_clusters = kept_clusters;
     *state.meta.refcount_table()? = old_table;
     let (references, _) = counted?;
+    // The old structure is leaked by the new one, and given back at once.
+    for cluster in old.into_iter().filter(|cluster| *cluster < references.len()) {
+        if references.get(cluster) == 0 {
+            report.messages.push(format!("Repairing cluster {cluster} refcount=1 reference=0"));
+        }
+    }
     let used = (0..references.len()).rev().find(|cluster| references.get(*cluster) > 0);
     let first = used.map_or(0, |cluster| cluster + 1);
     let block_bits = geometry.refcount_block_bits;

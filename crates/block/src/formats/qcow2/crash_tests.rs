@@ -21,6 +21,8 @@ const DISK_BYTES: u64 = 1 << 20;
 /// Loads to run; each is cut once.
 const LOADS: u64 = 400;
 const OPERATIONS_MAX: u64 = 60;
+/// One request of so many has a hiccup, in loads that have them.
+const HICCUPS_IN: u64 = 12;
 
 /// A small generator, so that a failure can be repeated from its seed.
 struct Random(u64);
@@ -47,12 +49,18 @@ struct Medium {
     unflushed: Vec<(u64, Vec<u8>)>,
     /// Requests until everything fails, if that is to happen.
     fail_after: Option<u64>,
+    /// Now and then a request fails and the next one does not: a full disk that is given room,
+    /// a cable that is plugged in again.
+    hiccups: Option<Random>,
 }
 
 struct Disk(Mutex<Medium>);
 
 impl Disk {
-    fn count_request(medium: &mut Medium) -> Result<()> {
+    fn count_request(medium: &mut Medium, errno: rustix::io::Errno) -> Result<()> {
+        if medium.hiccups.as_mut().is_some_and(|random| random.below(HICCUPS_IN) == 0) {
+            return Err(Error::Os(errno));
+        }
         match &mut medium.fail_after {
             Some(0) => Err(Error::Os(rustix::io::Errno::IO)),
             Some(left) => {
@@ -111,7 +119,7 @@ impl Node for Disk {
 
     fn write_at(&self, data: &[u8], offset: u64) -> Result<()> {
         let mut medium = self.0.lock();
-        Self::count_request(&mut medium)?;
+        Self::count_request(&mut medium, rustix::io::Errno::NOSPC)?;
         let (start, end) = (offset as usize, offset as usize + data.len());
         if end > FILE_BYTES_MAX {
             return Err(Error::Os(rustix::io::Errno::FBIG));
@@ -130,7 +138,7 @@ impl Node for Disk {
 
     fn flush(&self) -> Result<()> {
         let mut medium = self.0.lock();
-        Self::count_request(&mut medium)?;
+        Self::count_request(&mut medium, rustix::io::Errno::IO)?;
         medium.durable = medium.current.clone();
         medium.unflushed.clear();
         Ok(())
@@ -297,12 +305,19 @@ fn run_load(seed: u64) {
     if random.below(3) == 0 {
         disk.0.lock().fail_after = Some(random.below(operations * 4));
     }
+    let hiccups = random.below(3) == 0;
+    if hiccups {
+        disk.0.lock().hiccups = Some(Random(random.next() | 1));
+    }
     for number in 0..operations {
         let stamp = (number + 1) << 8 | 0xa5;
-        if one_operation(&image, &mut model, &mut random, stamp).is_err() {
-            break; // the medium failed: whoever wrote has been told
+        let done = one_operation(&image, &mut model, &mut random, stamp);
+        // The medium failed: whoever wrote has been told, and may go on if it was a hiccup.
+        if done.is_err() && !hiccups {
+            break;
         }
     }
+    disk.0.lock().hiccups = None;
     let after = disk.cut(&mut random);
     // The process is gone: what it would still write at its end does not count.
     disk.0.lock().fail_after = Some(0);

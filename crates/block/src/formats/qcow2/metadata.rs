@@ -72,6 +72,8 @@ pub struct Metadata {
     pub untouched_from: u64,
     /// Freed data gives space back to the host.
     pub discards: bool,
+    /// Refcounts were written that are not yet on the medium: tables must wait for them.
+    counted: bool,
     /// Damage was reported once.
     pub(super) corrupt_said: bool,
     /// The image is being made or repaired: no order is needed.
@@ -103,6 +105,7 @@ impl Metadata {
             new_data: false,
             untouched_from,
             discards: false,
+            counted: false,
             corrupt_said: false,
             unordered: false,
             header,
@@ -205,6 +208,7 @@ impl Metadata {
             }
             self.file.flush()?;
             self.new_data = false;
+            self.counted = false;
         }
         Ok(())
     }
@@ -232,9 +236,14 @@ impl Metadata {
     /// Hands all changes to the file, in an order that survives a crash at any point.
     pub fn write_back(&mut self) -> Result<()> {
         // A dirty image's refcounts are counted anew after a crash: they can wait.
-        let counted = !self.is_lazy()
-            && self.refcount_cache.write_back(&*self.file, "refblock_update_part")?;
-        if (counted || self.new_data) && (self.l2_cache.is_dirty() || !self.l1_dirty.is_empty()) {
+        if !self.is_lazy() && self.refcount_cache.is_dirty() {
+            // Said first: if a write or the barrier fails, the barrier is still needed next time.
+            self.counted = true;
+            self.refcount_cache.write_back(&*self.file, "refblock_update_part")?;
+        }
+        if (self.counted || self.new_data)
+            && (self.l2_cache.is_dirty() || !self.l1_dirty.is_empty())
+        {
             self.barrier()?;
         }
         self.l2_cache.write_back(&*self.file, "l2_update")?;
@@ -265,12 +274,14 @@ impl Metadata {
     }
 
     fn write_l1(&mut self) -> Result<()> {
-        for unit in std::mem::take(&mut self.l1_dirty) {
+        while let Some(unit) = self.l1_dirty.first().copied() {
             let first = unit * L1_UNIT_BYTES / 8;
             let last = (first + L1_UNIT_BYTES / 8).min(self.l1.len());
             let bytes = encode_table(&self.l1[first..last]);
             self.file.about_to("l1_update");
             self.file.write_at(&bytes, self.header.l1_offset + first as u64 * 8)?;
+            // What could not be written is tried again next time.
+            self.l1_dirty.remove(&unit);
         }
         Ok(())
     }

@@ -25,7 +25,7 @@ mod describe;
 mod crash_tests;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Condvar, Mutex, RwLock};
 use rustix::io::Errno;
@@ -68,7 +68,7 @@ pub struct Qcow2 {
     // Static configuration
     geometry: Geometry,
     compression: Compression,
-    writable: bool,
+    writable: AtomicBool,
     discard_frees: bool,
     /// For images with encrypted guest data.
     crypt: Option<Arc<crypt::Crypt>>,
@@ -113,7 +113,7 @@ impl Qcow2 {
     }
 
     fn must_be_writable(&self) -> Result<()> {
-        if self.writable { Ok(()) } else { Err(Errno::BADF.into()) }
+        if self.writable() { Ok(()) } else { Err(Errno::BADF.into()) }
     }
 
     /// Marks the image as damaged, so that nothing worse happens, and gives the error to return.
@@ -121,7 +121,7 @@ impl Qcow2 {
         crate::notices::say(&format!(
             "qcow2: Marking image as corrupt: {text}; further corruption events will be suppressed"
         ));
-        if self.writable && self.geometry.zero_flag {
+        if self.writable() && self.geometry.zero_flag {
             let bits = state.meta.header.incompatible | header::incompatible::CORRUPT;
             // The finding matters more than a failure to write it down.
             _ = state.meta.set_incompatible(bits);
@@ -132,7 +132,7 @@ impl Qcow2 {
 
 impl Drop for Qcow2 {
     fn drop(&mut self) {
-        if !self.writable {
+        if !self.writable() {
             return;
         }
         // Nobody is left who could be told of an error; a flush before would have told it.
@@ -173,7 +173,7 @@ impl Node for Qcow2 {
     }
 
     fn writable(&self) -> bool {
-        self.writable
+        self.writable.load(Ordering::Acquire)
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
@@ -213,7 +213,7 @@ impl Node for Qcow2 {
     }
 
     fn flush(&self) -> Result<()> {
-        if !self.writable {
+        if !self.writable() {
             return Ok(());
         }
         if let Some(data) = &self.data_file {
@@ -223,11 +223,11 @@ impl Node for Qcow2 {
     }
 
     fn write_back(&self) -> Result<()> {
-        if self.writable { self.state.lock().meta.write_back() } else { Ok(()) }
+        if self.writable() { self.state.lock().meta.write_back() } else { Ok(()) }
     }
 
     fn finish(&self) -> Result<()> {
-        if self.writable { self.close().and_then(|()| self.flush()) } else { Ok(()) }
+        if self.writable() { self.close().and_then(|()| self.flush()) } else { Ok(()) }
     }
 
     fn status(&self, offset: u64, length: u64) -> Result<Extent> {
@@ -324,6 +324,26 @@ impl Node for Qcow2 {
 
     fn bitmaps(&self) -> Option<&dyn Bitmaps> {
         Some(self)
+    }
+
+    fn set_writable(&self, writable: bool) -> Result<()> {
+        if self.writable() == writable {
+            return Ok(());
+        }
+        if !writable {
+            self.flush()?;
+            self.close()?;
+            self.writable.store(false, Ordering::Release);
+            return self.file.set_writable(false);
+        }
+        self.file.set_writable(true)?;
+        if let Some(data) = &self.data_file {
+            data.set_writable(true)?;
+        }
+        let mut state = self.state.lock();
+        open::begin_writing(&mut state)?;
+        self.writable.store(true, Ordering::Release);
+        Ok(())
     }
 
     fn amend(&self, options: &CreateOptions, force: bool) -> Result<()> {

@@ -1,7 +1,7 @@
 //! Opening an image: everything that its header claims is checked here.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use parking_lot::{Condvar, Mutex, RwLock};
 use rustix::io::Errno;
@@ -80,6 +80,15 @@ pub(super) fn open_image(
     Ok(image)
 }
 
+/// An image that was open for reading is going to be written.
+pub(super) fn begin_writing(state: &mut State) -> Result<()> {
+    if state.meta.header.incompatible & (incompatible::CORRUPT | incompatible::DIRTY) != 0 {
+        return Err(Error::corrupt("Image is corrupt; cannot be opened read/write"));
+    }
+    clear_autoclear(&mut state.meta)?;
+    bitmaps::start_using(state)
+}
+
 /// Puts an image together from what was read.
 fn assemble(
     file: NodeRef,
@@ -93,7 +102,7 @@ fn assemble(
     Ok(Qcow2 {
         geometry: meta.geometry,
         compression: meta.header.compression,
-        writable: mode.write,
+        writable: AtomicBool::new(mode.write),
         discard_frees: meta.discards,
         crypt: crypt.map(Arc::new),
         file,

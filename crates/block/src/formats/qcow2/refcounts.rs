@@ -147,9 +147,10 @@ impl Metadata {
         self.note_touched(offset + self.geometry.cluster);
         self.barrier()?;
         self.file.about_to("refblock_alloc_hookup");
-        self.refcount_table()?[index] = offset;
         let at = self.header.refcount_table_offset + index as u64 * 8;
         self.file.write_at(&offset.to_be_bytes(), at)?;
+        // Only what the file has counts: a block that no table knows would be lost with all it has.
+        self.refcount_table()?[index] = offset;
         if self.refcount_cache.must_write_back() {
             self.refcount_cache.write_back(&*self.file, "refblock_update_part")?;
         }
@@ -205,12 +206,13 @@ impl Metadata {
         fields[..8].copy_from_slice(&offset.to_be_bytes());
         fields[8..].copy_from_slice(&(table_clusters as u32).to_be_bytes());
         self.file.write_at(&fields, 48)?;
-        self.barrier()?;
         let (old_offset, old_clusters) =
             (self.header.refcount_table_offset, self.header.refcount_table_clusters);
         self.header.refcount_table_offset = offset;
         self.header.refcount_table_clusters = table_clusters as u32;
         self.refcount_table = Some(table);
+        // From here on the new table is the one; without the barrier the old one is only leaked.
+        self.barrier()?;
         self.free(old_offset, u64::from(old_clusters) << geometry.cluster_bits, Freed::Other);
         Ok(())
     }
@@ -409,6 +411,7 @@ impl Metadata {
     }
 
     pub(super) fn apply_frees(&mut self) -> Result<()> {
+        // In order, one by one: what fails may have been done in part, and is leaked at worst.
         for (offset, bytes, what) in std::mem::take(&mut self.pending_frees) {
             self.change_refcounts(offset, bytes, true)?;
             if what == Freed::Discarded && self.discards {

@@ -1,7 +1,7 @@
 //! Snapshots inside the image: copies of the L1 table, with one more user on every cluster.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Condvar, Mutex, RwLock};
 use rustix::io::Errno;
@@ -337,7 +337,7 @@ impl Snapshots for Qcow2 {
         self.drain(&mut guard);
         let index = Self::find_row(&guard, id).ok_or(Error::Os(Errno::NOENT))?;
         let row = guard.snapshots[index].clone();
-        if self.writable {
+        if self.writable() {
             guard.meta.write_back()?;
         }
         snapshot_l1(&guard.meta, &row)?;
@@ -350,7 +350,7 @@ impl Snapshots for Qcow2 {
         Ok(Arc::new(Self {
             geometry: self.geometry,
             compression: self.compression,
-            writable: false,
+            writable: AtomicBool::new(false),
             discard_frees: false,
             crypt: self.crypt.clone(),
             file: self.file.clone(),

@@ -3,6 +3,7 @@
 //! `-blockdev driver=raw,file.driver=file,file.filename=disk.img,offset=1M,size=1G`
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{Format, Measure};
 use crate::error::{Error, Result};
@@ -28,7 +29,7 @@ struct Raw {
     size: Option<u64>,
     /// The format was a guess: a guest must not make it look like another one.
     guessed: bool,
-    writable: bool,
+    writable: AtomicBool,
 }
 
 fn open(
@@ -55,7 +56,13 @@ fn open(
         return Err(Error::invalid("Specified size is not multiple of 512"));
     }
     let guessed = context.guessed;
-    Ok(Arc::new(Raw { file, offset, size, guessed, writable: mode.write }))
+    Ok(Arc::new(Raw { file, offset, size, guessed, writable: AtomicBool::new(mode.write) }))
+}
+
+/// What lies behind an offset of a node, as a disk of its own.
+pub fn window(file: NodeRef, offset: u64) -> NodeRef {
+    let writable = AtomicBool::new(file.writable());
+    Arc::new(Raw { file, offset, size: None, guessed: false, writable })
 }
 
 fn create(filename: &str, options: &CreateOptions, _context: &OpenContext) -> Result<()> {
@@ -103,7 +110,7 @@ impl Node for Raw {
     }
 
     fn writable(&self) -> bool {
-        self.writable && self.file.writable()
+        self.writable.load(Ordering::Acquire) && self.file.writable()
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
@@ -159,6 +166,12 @@ impl Node for Raw {
 
     fn about_to(&self, event: &'static str) {
         self.file.about_to(event);
+    }
+
+    fn set_writable(&self, writable: bool) -> Result<()> {
+        self.file.set_writable(writable)?;
+        self.writable.store(writable, Ordering::Release);
+        Ok(())
     }
 
     fn is_transparent(&self) -> bool {

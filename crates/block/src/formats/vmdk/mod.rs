@@ -266,6 +266,7 @@ impl Vmdk {
             self.read_backing(&mut bytes, offset - in_grain as u64)?;
         }
         bytes[in_grain..in_grain + piece].copy_from_slice(&data[..piece]);
+        sparse.file().about_to("write_aio");
         sparse.write_new(grain, &bytes)?;
         Ok(piece)
     }
@@ -337,7 +338,10 @@ impl Node for Vmdk {
             match run {
                 Run::Nothing => self.read_backing(piece, at)?,
                 Run::Zero => piece.fill(0),
-                Run::Plain(file, place) => file.read_at(piece, place)?,
+                Run::Plain(file, place) => {
+                    file.about_to("read_aio");
+                    file.read_at(piece, place)?;
+                }
                 Run::Packed(place) => {
                     let part = self.part_at(at).ok_or(Error::Os(Errno::IO))?;
                     let Data::Sparse(sparse) = &part.data else { return Err(Errno::IO.into()) };
@@ -365,6 +369,7 @@ impl Node for Vmdk {
             let rest = &data[done..];
             match self.run(at, rest.len() as u64)? {
                 (Run::Plain(file, place), length) => {
+                    file.about_to("write_aio");
                     file.write_at(&rest[..length as usize], place)?;
                     done += length as usize;
                 }

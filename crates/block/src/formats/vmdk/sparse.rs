@@ -93,7 +93,8 @@ impl Sparse {
         let redundant =
             if flags & FLAG_REDUNDANT != 0 { read(le64(&header, 48))? } else { Vec::new() };
         let directory = read(le64(&header, 56))?;
-        let descriptor = (le64(&header, 28) * SECTOR, le64(&header, 36) * SECTOR);
+        let descriptor =
+            (le64(&header, 28).saturating_mul(SECTOR), le64(&header, 36).saturating_mul(SECTOR));
         let next = file.size().next_multiple_of(SECTOR);
         Ok(Self {
             capacity_sectors,

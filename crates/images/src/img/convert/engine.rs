@@ -138,11 +138,19 @@ enum Ready {
 
 impl Copy<'_> {
     pub fn run(&self) -> Result<(), Failure> {
+        if self.salvage {
+            // What cannot be looked at is said before anything is copied, and again when it is.
+            let mut at = 0;
+            while at < self.sources.size() {
+                at += self.look(at)?.length;
+            }
+        }
         let queue = Mutex::new(Queue { at: 0, ticket: 0, known: None, failed: false });
         let turn = Mutex::new(Turn::default());
         let next = Condvar::new();
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let workers = self.parallel.min(cores).max(1);
+        // Warnings come in the order of the image.
+        let workers = if self.salvage { 1 } else { self.parallel.min(cores).max(1) };
         let started = Instant::now();
         std::thread::scope(|scope| {
             for _ in 0..workers {
