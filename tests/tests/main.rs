@@ -8,5 +8,8 @@ mod linux_user;
 mod screen;
 mod images;
 mod daemon;
+mod clients;
+mod friendly;
 mod launch;
+mod user;
 mod monitor;

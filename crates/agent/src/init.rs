@@ -98,8 +98,10 @@ fn load_modules() {
     for path in list.lines().filter(|line| !line.is_empty()) {
         let loaded =
             File::open(path).and_then(|file| Ok(rustix::system::finit_module(&file, c"", 0)?));
-        if let Err(error) = loaded {
-            eprintln!("init: {path}: {error}");
+        match loaded {
+            // The RAM disk's files are memory, and this one has served.
+            Ok(()) => _ = fs::remove_file(path),
+            Err(error) => eprintln!("init: {path}: {error}"),
         }
     }
 }

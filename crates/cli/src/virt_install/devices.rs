@@ -6,7 +6,7 @@ use guests::library::Kind;
 use libvirt_compat::xml::Element;
 
 use super::pairs::Pairs;
-use super::{Options, Result, Wrong};
+use super::{Maker, Options, Result, Wrong};
 use crate::daemon::Connection;
 use crate::verbs::launch::image::image_tool;
 
@@ -34,7 +34,7 @@ pub fn all(
     connection: &Connection,
     name: &str,
     seed: Option<PathBuf>,
-    is_real: bool,
+    maker: &Maker,
 ) -> Result<Element> {
     let mut devices = Element::new("devices");
     let emulator = connection.places.state.join("bin/qemu-system-x86_64");
@@ -44,7 +44,7 @@ pub fn all(
     let mut letters = Letters::default();
     for text in &options.disk {
         if text != "none" {
-            devices.push(disk(text, connection, name, &mut letters, is_real)?);
+            devices.push(disk(text, connection, name, &mut letters, maker)?);
         }
     }
     for (path, device) in
@@ -53,7 +53,7 @@ pub fn all(
         )
     {
         let path = absolute(&path);
-        if !path.exists() && is_real {
+        if !path.exists() && maker.is_real {
             return Err(Wrong(format!("'{}' does not exist", path.display())));
         }
         let target = letters.next("sata")?;
@@ -173,7 +173,7 @@ fn disk(
     connection: &Connection,
     name: &str,
     letters: &mut Letters,
-    is_real: bool,
+    maker: &Maker,
 ) -> Result<Element> {
     let mut pairs = Pairs::parse("disk", text, Some("path"))?;
     let device = pairs.take("device").unwrap_or_else(|| "disk".to_owned());
@@ -195,7 +195,7 @@ fn disk(
         _ => "qcow2".to_owned(),
     });
     if !path.exists() {
-        make(&path, &format, size.as_deref(), backing.as_deref(), text, is_real)?;
+        make(&path, &format, size.as_deref(), backing.as_deref(), text, maker)?;
     }
     let mut driver = Element::new("driver").with("name", "qemu").with("type", &format);
     for (key, attribute) in [("cache", "cache"), ("driver.cache", "cache"), ("driver.io", "io"),
@@ -235,7 +235,7 @@ fn make(
     size: Option<&str>,
     backing: Option<&str>,
     text: &str,
-    is_real: bool,
+    maker: &Maker,
 ) -> Result<()> {
     let gibibytes = size.map(|size| {
         size.parse::<f64>().ok().filter(|size| *size > 0.0 && *size < 1e6).ok_or_else(|| {
@@ -250,7 +250,7 @@ fn make(
         );
         return Err(Wrong(text));
     }
-    if !is_real {
+    if !maker.is_real {
         return Ok(());
     }
     let folder = path.parent().map(PathBuf::from).unwrap_or_default();
@@ -266,6 +266,7 @@ fn make(
     words.push(path.display().to_string());
     words.extend(gibibytes.map(|size| ((size * f64::from(1 << 30)) as u64).to_string()));
     image_tool(&words)?;
+    maker.made.borrow_mut().push(path.to_owned());
     Ok(())
 }
 
