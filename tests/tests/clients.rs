@@ -42,20 +42,72 @@ fn virsh_says_what_the_real_one_says() {
     let define = both(&["define", file]);
     assert_eq!(text(&define.0), text(&define.1), "defining twice is changing");
     for line in [
-        "list", "list --all", "list --all --name", "list --all --uuid", "list --all --title",
-        "-q list --all", "domstate d", "-q domstate d", "domstate d --reason", "domstate nobody",
-        "domstate", "dominfo d", "domuuid d", "domid d", "domname nobody", "domid 99",
-        "domblklist d", "domblklist d --details", "domiflist d", "vcpucount d", "dumpxml d",
-        "dumpxml d --inactive", "autostart d", "autostart d --disable", "destroy d", "reboot d",
-        "suspend d", "resume d", "shutdown d", "shutdown d --mode frob", "setvcpus d x",
-        "setvcpus d 0", "setmem d 100000", "start d --frob", "start d --paused=x", "start nobody",
-        "undefine nobody", "managedsave d", "save d /tmp/nothing", "restore /nonexistent",
-        "define /nonexistent", "create /nonexistent", "snapshot-list d", "snapshot-current d",
-        "snapshot-delete d nothing", "snapshot-revert d nothing", "nodeinfo", "hostname",
-        "version", "uri", "capabilities", "domcapabilities", "net-list --all", "net-info default",
-        "net-dumpxml default", "net-start default", "net-start nothing", "net-autostart default",
-        "net-dhcp-leases default", "pool-list --all", "pool-dumpxml default", "pool-start nothing",
-        "vol-list default", "vol-path nothing", "frobnicate", "-v",
+        "list",
+        "list --all",
+        "list --all --name",
+        "list --all --uuid",
+        "list --all --title",
+        "-q list --all",
+        "domstate d",
+        "-q domstate d",
+        "domstate d --reason",
+        "domstate nobody",
+        "domstate",
+        "dominfo d",
+        "domuuid d",
+        "domid d",
+        "domname nobody",
+        "domid 99",
+        "domblklist d",
+        "domblklist d --details",
+        "domiflist d",
+        "vcpucount d",
+        "dumpxml d",
+        "dumpxml d --inactive",
+        "autostart d",
+        "autostart d --disable",
+        "destroy d",
+        "reboot d",
+        "suspend d",
+        "resume d",
+        "shutdown d",
+        "shutdown d --mode frob",
+        "setvcpus d x",
+        "setvcpus d 0",
+        "setmem d 100000",
+        "start d --frob",
+        "start d --paused=x",
+        "start nobody",
+        "undefine nobody",
+        "managedsave d",
+        "save d /tmp/nothing",
+        "restore /nonexistent",
+        "define /nonexistent",
+        "create /nonexistent",
+        "snapshot-list d",
+        "snapshot-current d",
+        "snapshot-delete d nothing",
+        "snapshot-revert d nothing",
+        "nodeinfo",
+        "hostname",
+        "version",
+        "uri",
+        "capabilities",
+        "domcapabilities",
+        "net-list --all",
+        "net-info default",
+        "net-dumpxml default",
+        "net-start default",
+        "net-start nothing",
+        "net-autostart default",
+        "net-dhcp-leases default",
+        "pool-list --all",
+        "pool-dumpxml default",
+        "pool-start nothing",
+        "vol-list default",
+        "vol-path nothing",
+        "frobnicate",
+        "-v",
     ] {
         let words: Vec<&str> = line.split(' ').collect();
         let (theirs, ours) = both(&words);
@@ -77,16 +129,39 @@ fn virt_install_makes_what_its_options_say() {
     fs::write(&data, "#cloud-config\nhostname: x\n").unwrap();
     let cloud_init = format!("user-data={}", data.display());
     let xml = user.good(&with(&[
-        "--name", "v", "--memory", "512", "--vcpus", "2", "--disk", "size=1,bus=virtio,cache=none",
-        "--disk", "size=2,path=/tmp/second.qcow2,bus=sata", "--network", "user,model=e1000",
-        "--graphics", "vnc,listen=127.0.0.1", "--boot", "hd,cdrom", "--osinfo", "debian12",
-        "--cloud-init", &cloud_init, "--print-xml",
+        "--name",
+        "v",
+        "--memory",
+        "512",
+        "--vcpus",
+        "2",
+        "--disk",
+        "size=1,bus=virtio,cache=none",
+        "--disk",
+        "size=2,path=/tmp/second.qcow2,bus=sata",
+        "--network",
+        "user,model=e1000",
+        "--graphics",
+        "vnc,listen=127.0.0.1",
+        "--boot",
+        "hd,cdrom",
+        "--osinfo",
+        "debian12",
+        "--cloud-init",
+        &cloud_init,
+        "--print-xml",
     ]));
     for part in [
-        "<name>v</name>", "<memory unit='KiB'>524288</memory>", "<vcpu>2</vcpu>",
-        "<driver name='qemu' type='qcow2' cache='none'/>", "<target dev='vda' bus='virtio'/>",
-        "<target dev='sda' bus='sata'/>", "<model type='e1000'/>", "device='cdrom'",
-        "<graphics type='vnc' port='-1' autoport='yes' listen='127.0.0.1'/>", "<boot dev='cdrom'/>",
+        "<name>v</name>",
+        "<memory unit='KiB'>524288</memory>",
+        "<vcpu>2</vcpu>",
+        "<driver name='qemu' type='qcow2' cache='none'/>",
+        "<target dev='vda' bus='virtio'/>",
+        "<target dev='sda' bus='sata'/>",
+        "<model type='e1000'/>",
+        "device='cdrom'",
+        "<graphics type='vnc' port='-1' autoport='yes' listen='127.0.0.1'/>",
+        "<boot dev='cdrom'/>",
     ] {
         assert!(xml.contains(part), "{part} is not in {xml}");
     }
@@ -95,19 +170,32 @@ fn virt_install_makes_what_its_options_say() {
         (&["--name", "v", "--import"][..], "--memory is required"),
         (&["--name", "v", "--memory", "64"], "An install method must be specified"),
         (&["--memory", "64", "--import"], "A disk device must be specified"),
-        (&["--memory", "64", "--import", "--disk", "size=1,frob=2"],
-            "Unknown --disk options: ['frob']"),
-        (&["--memory", "64", "--import", "--disk", "/nonexistent.img"],
-            "Size must be specified for non existent volume"),
-        (&["--memory", "64", "--import", "--disk", "size=1", "--graphics", "spice"],
-            "'spice' is not there"),
+        (
+            &["--memory", "64", "--import", "--disk", "size=1,frob=2"],
+            "Unknown --disk options: ['frob']",
+        ),
+        (
+            &["--memory", "64", "--import", "--disk", "/nonexistent.img"],
+            "Size must be specified for non existent volume",
+        ),
+        (
+            &["--memory", "64", "--import", "--disk", "size=1", "--graphics", "spice"],
+            "'spice' is not there",
+        ),
     ] {
         let (code, errors) = user.bad(&with(words));
         assert!(code == 1 && errors.contains(said), "{words:?}: {errors}");
     }
     if has_mirror() {
         let said = user.good(&with(&[
-            "--name", "v", "--memory", "64", "--disk", "size=1", "--import", "--noautoconsole",
+            "--name",
+            "v",
+            "--memory",
+            "64",
+            "--disk",
+            "size=1",
+            "--import",
+            "--noautoconsole",
         ]));
         assert!(said.ends_with("Domain creation completed.\n"), "{said}");
         assert!(user.good(&["list"]).contains("Running"));
@@ -125,9 +213,14 @@ fn multipass_and_uvtool_are_understood() {
     }
     let user = User::new("mp");
     assert_eq!(user.good(&["multipass", "list"]), "No instances found.\n");
-    assert_eq!(user.good(&["multipass", "launch", "-vv", "-n", "a", "--mem", "200M"]), "Launched: a\n");
+    assert_eq!(
+        user.good(&["multipass", "launch", "-vv", "-n", "a", "--mem", "200M"]),
+        "Launched: a\n"
+    );
     let list = user.good(&["multipass", "list"]);
-    assert!(list.starts_with("Name                    State             IPv4             Image\na  "));
+    assert!(
+        list.starts_with("Name                    State             IPv4             Image\na  ")
+    );
     let info: String = user.good(&["multipass", "info", "a"]);
     assert!(info.contains("State:          Running\nSnapshots:      0\n"), "{info}");
     assert!(user.good(&["multipass", "info", "a", "--format", "json"]).contains("\"errors\": []"));
@@ -144,8 +237,17 @@ fn multipass_and_uvtool_are_understood() {
     // UVtool: sizes are in MiB and GiB, and a script runs once.
     let script = user.home.join("once");
     fs::write(&script, "#!/bin/sh\necho once > /root/once\n").unwrap();
-    user.good(&["uvt-kvm", "create", "--memory", "200", "--disk", "1", "--run-script-once",
-        script.to_str().unwrap(), "u"]);
+    user.good(&[
+        "uvt-kvm",
+        "create",
+        "--memory",
+        "200",
+        "--disk",
+        "1",
+        "--run-script-once",
+        script.to_str().unwrap(),
+        "u",
+    ]);
     user.good(&["uvt-kvm", "wait", "u"]);
     assert_eq!(user.good(&["uvt-kvm", "list"]), "u\n");
     assert_eq!(user.good(&["exec", "u", "cat", "/root/once"]), "once\n");

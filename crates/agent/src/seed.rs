@@ -141,7 +141,10 @@ impl Seed {
             return;
         }
         tried("hostname", rustix::system::sethostname(name.as_bytes()).map_err(Into::into));
-        tried("/etc/hostname", store("/etc/hostname", format!("{name}\n").as_bytes(), 0o644, false));
+        tried(
+            "/etc/hostname",
+            store("/etc/hostname", format!("{name}\n").as_bytes(), 0o644, false),
+        );
         let line = format!("127.0.1.1 {} {name}\n", fqdn.unwrap_or(name));
         tried("/etc/hosts", store("/etc/hosts", line.as_bytes(), 0o644, true));
     }
@@ -263,9 +266,8 @@ fn write_file(path: &str, file: &Value) -> io::Result<()> {
         other => return Err(wrong(format!("the encoding '{other}' is not known here"))),
     };
     let mode = match &file["permissions"] {
-        Value::String(text) => {
-            u32::from_str_radix(text.trim_start_matches("0o"), 8).map_err(|_| wrong("permissions"))?
-        }
+        Value::String(text) => u32::from_str_radix(text.trim_start_matches("0o"), 8)
+            .map_err(|_| wrong("permissions"))?,
         Value::Number(number) => number.as_u64().unwrap_or(0o644) as u32 & 0o7777,
         _ => 0o644,
     };
@@ -273,7 +275,8 @@ fn write_file(path: &str, file: &Value) -> io::Result<()> {
     if let Some(owner) = file["owner"].as_str() {
         let (user, group) = owner.split_once(':').unwrap_or((owner, owner));
         let user = number_in("/etc/passwd", user).ok_or_else(|| wrong(format!("user {user}")))?;
-        let group = number_in("/etc/group", group).ok_or_else(|| wrong(format!("group {group}")))?;
+        let group =
+            number_in("/etc/group", group).ok_or_else(|| wrong(format!("group {group}")))?;
         chown(path, Some(user), Some(group))?;
     }
     Ok(())

@@ -159,7 +159,10 @@ pub fn manual(what: &Man) -> Result<u8, Failure> {
     let mut pages = vec![("hostel".to_owned(), root.clone())];
     for verb in root.get_subcommands().filter(|verb| !verb.is_hide_set()) {
         let name = format!("hostel-{}", verb.get_name());
-        pages.push((name.clone(), verb.clone().name(name).display_name(format!("hostel {}", verb.get_name()))));
+        pages.push((
+            name.clone(),
+            verb.clone().name(name).display_name(format!("hostel {}", verb.get_name())),
+        ));
     }
     for (name, command) in pages {
         let mut page = Vec::new();

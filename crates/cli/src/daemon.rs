@@ -112,14 +112,16 @@ impl Connection {
     }
 
     fn over_uri(stream: UnixStream, places: Places, uri: &str) -> Result<Self, Failure> {
-        let socket = Socket { stream, decoder: FrameDecoder::default(), serial: 0, messages: VecDeque::new() };
+        let socket = Socket {
+            stream,
+            decoder: FrameDecoder::default(),
+            serial: 0,
+            messages: VecDeque::new(),
+        };
         let mut client = Client::new(socket);
-        client
-            .auth_list()
-            .and_then(|_| client.connect_open(Some(uri.to_owned()), 0))
-            .map_err(|error| {
-                Failure::new("The daemon does not let us in").because(&error).code(DAEMON)
-            })?;
+        client.auth_list().and_then(|_| client.connect_open(Some(uri.to_owned()), 0)).map_err(
+            |error| Failure::new("The daemon does not let us in").because(&error).code(DAEMON),
+        )?;
         Ok(Self { client, places })
     }
 }

@@ -26,11 +26,11 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-pub use arguments::{HIDDEN, VERBS};
 use arguments::{Arguments, Verb};
+pub use arguments::{HIDDEN, VERBS};
 use failure::Failure;
-pub use nearest::nearest;
 pub use multipass::run as run_multipass;
+pub use nearest::nearest;
 pub use uvt::run as run_uvt;
 pub use virsh::run as run_virsh;
 pub use virt_install::run as run_virt_install;

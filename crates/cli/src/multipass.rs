@@ -18,9 +18,30 @@ use crate::verbs::snapshot;
 const VERSION: &str = "1.16.1";
 /// Commands whose options are ours too; the rest is translated or answered here.
 const SAME: &[&str] = &[
-    "launch", "shell", "sh", "exec", "start", "stop", "restart", "suspend", "delete", "recover",
-    "purge", "transfer", "copy-files", "mount", "umount", "unmount", "snapshot", "restore",
-    "clone", "get", "set", "alias", "aliases", "unalias",
+    "launch",
+    "shell",
+    "sh",
+    "exec",
+    "start",
+    "stop",
+    "restart",
+    "suspend",
+    "delete",
+    "recover",
+    "purge",
+    "transfer",
+    "copy-files",
+    "mount",
+    "umount",
+    "unmount",
+    "snapshot",
+    "restore",
+    "clone",
+    "get",
+    "set",
+    "alias",
+    "aliases",
+    "unalias",
 ];
 /// Known, and not there, with the reason.
 const ABSENT: &[(&str, &str)] = &[
@@ -61,7 +82,8 @@ fn worded(what: &str) -> String {
 
 fn dispatch(command: &str, rest: &[String]) -> Result<u8, Failure> {
     let verbosity = |word: &&String| {
-        !(word.starts_with("-v") && word[1..].chars().all(|sign| sign == 'v')) && *word != "--verbose"
+        !(word.starts_with("-v") && word[1..].chars().all(|sign| sign == 'v'))
+            && *word != "--verbose"
     };
     // What belongs to a program of the instance's stays as it is.
     let end = rest.iter().position(|word| word == "--").unwrap_or(rest.len());
@@ -124,7 +146,9 @@ fn same(command: &str, words: Vec<String>) -> Result<u8, Failure> {
     let mut words = words.into_iter();
     while let Some(word) = words.next() {
         let (name, value) = match word.split_once('=') {
-            Some((name, value)) if name.starts_with("--") => (name.to_owned(), Some(value.to_owned())),
+            Some((name, value)) if name.starts_with("--") => {
+                (name.to_owned(), Some(value.to_owned()))
+            }
             _ => (word.clone(), None),
         };
         let mut taken = || value.clone().or_else(|| words.next()).unwrap_or_default();
@@ -171,7 +195,9 @@ fn format_of(words: &[String]) -> Result<String, Failure> {
             (_, Some(value)) => value.clone_into(&mut format),
             ("--format", _) => format = words.next().cloned().unwrap_or_default(),
             ("--no-ipv4", _) => {}
-            (other, _) => return Err(Failure::new(format!("Unknown option '{other}'.")).code(USAGE)),
+            (other, _) => {
+                return Err(Failure::new(format!("Unknown option '{other}'.")).code(USAGE));
+            }
         }
     }
     match ["table", "json", "csv", "yaml"].contains(&format.as_str()) {
@@ -239,7 +265,11 @@ fn list(format: String) -> Result<u8, Failure> {
         }
         "yaml" => {
             for row in &instances {
-                println!("{}:\n  - state: {}\n    ipv4:", row.machine.name(), row.machine.state.name());
+                println!(
+                    "{}:\n  - state: {}\n    ipv4:",
+                    row.machine.name(),
+                    row.machine.state.name()
+                );
                 row.addresses().iter().for_each(|address| println!("      - {address}"));
                 println!("    release: {}", row.release());
             }
@@ -269,7 +299,8 @@ fn info(words: &[String]) -> Result<u8, Failure> {
     let format = words.iter().position(|word| word == "--format");
     let value = format.and_then(|at| words.get(at + 1));
     let names: Vec<&String> = names.into_iter().filter(|name| Some(*name) != value).collect();
-    let given: Vec<String> = words.iter().filter(|word| word.starts_with("--format")).cloned().collect();
+    let given: Vec<String> =
+        words.iter().filter(|word| word.starts_with("--format")).cloned().collect();
     let format = format_of(&[given, value.into_iter().cloned().collect()].concat())?;
     let instances = instances(&names)?;
     if format == "json" {
@@ -295,8 +326,7 @@ impl Instance {
             "image_hash": "", "ipv4": self.addresses(), "mounts": {}, "load": [], "disks": {},
             "memory": {}, "snapshot_count": self.snapshots.to_string()});
         for share in self.machine.note().unwrap_or_default().shares {
-            value["mounts"][share.target] =
-                json!({"source_path": share.source.display().to_string(),
+            value["mounts"][share.target] = json!({"source_path": share.source.display().to_string(),
                     "uid_mappings": [], "gid_mappings": []});
         }
         if let Some(info) = &self.info {
@@ -335,19 +365,29 @@ impl Instance {
             ("IPv4:", or_dashes(addresses)),
             ("Release:", self.release()),
             ("Image hash:", "Not Available".to_owned()),
-            ("CPU(s):", info.map_or_else(dashes, |_| {
-                self.machine.definition.text_at("vcpu").unwrap_or_default()
-            })),
-            ("Load:", info.map_or_else(dashes, |info| {
-                info.load.map(|load| load.to_string()).join(" ")
-            })),
-            ("Disk usage:", info.map_or_else(dashes, |info| {
-                format!("{} out of {}", size(info.disk.used), size(info.disk.total))
-            })),
-            ("Memory usage:", info.map_or_else(dashes, |info| {
-                let used = info.memory.total.saturating_sub(info.memory.available);
-                format!("{} out of {}", size(used), size(info.memory.total))
-            })),
+            (
+                "CPU(s):",
+                info.map_or_else(dashes, |_| {
+                    self.machine.definition.text_at("vcpu").unwrap_or_default()
+                }),
+            ),
+            (
+                "Load:",
+                info.map_or_else(dashes, |info| info.load.map(|load| load.to_string()).join(" ")),
+            ),
+            (
+                "Disk usage:",
+                info.map_or_else(dashes, |info| {
+                    format!("{} out of {}", size(info.disk.used), size(info.disk.total))
+                }),
+            ),
+            (
+                "Memory usage:",
+                info.map_or_else(dashes, |info| {
+                    let used = info.memory.total.saturating_sub(info.memory.available);
+                    format!("{} out of {}", size(used), size(info.memory.total))
+                }),
+            ),
             ("Mounts:", or_dashes(mounts)),
         ];
         lines.iter().map(|(name, value)| format!("{name:<15} {value}\n")).collect()
@@ -365,10 +405,11 @@ fn version(format: String) -> Result<u8, Failure> {
 }
 
 fn help() -> String {
-    let mut text = "Usage: multipass [options] <command>\nCreate, control and connect to instances: \
+    let mut text =
+        "Usage: multipass [options] <command>\nCreate, control and connect to instances: \
         Multipass's commands over Hostel.\n\nOptions:\n  -h, --help     Displays help\n  \
         -v, --verbose  Accepted; what is said is the same\n\nAvailable commands:\n"
-        .to_owned();
+            .to_owned();
     let mut names = vec!["list", "info", "version", "find", "networks", "help", "wait-ready"];
     names.extend(SAME.iter().filter(|name| !["sh", "copy-files", "unmount"].contains(name)));
     names.sort_unstable();

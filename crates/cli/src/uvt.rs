@@ -200,7 +200,8 @@ fn create(what: &Create) -> Result<u8, Failure> {
         }
         None => image(&what.filters)?,
     };
-    let mut line = ["launch", &image, "--name", &what.name, "--no-wait"].map(str::to_owned).to_vec();
+    let mut line =
+        ["launch", &image, "--name", &what.name, "--no-wait"].map(str::to_owned).to_vec();
     let mut option = |name: &str, value: String| line.extend([name.to_owned(), value]);
     option("--memory", format!("{}M", what.memory));
     option("--disk", format!("{}G", what.disk));
@@ -287,9 +288,9 @@ fn image(texts: &[String]) -> Result<String, Failure> {
     }
     let products = source().products(&Cache::of_user(), true, &mut Silent)?;
     let fitting = chosen(&products, &filters(texts)?);
-    let here = fitting.iter().find_map(|product| {
-        library.find(&format!("{}-{}", product.release, product.arch))
-    });
+    let here = fitting
+        .iter()
+        .find_map(|product| library.find(&format!("{}-{}", product.release, product.arch)));
     here.map(|image| image.name).ok_or_else(|| {
         let text = format!("no images found that match filters {texts:?}.");
         Failure::new(text).hint("uvt-simplestreams-libvirt sync").code(FAILED)

@@ -13,7 +13,11 @@ const PLACES: &[&str] = &["/usr/share/seabios", "/usr/share/qemu", "/usr/share/h
 const BIOS: &str = "bios-256k.bin";
 
 /// Sees to it that there is firmware; gives the folder if it is one of ours.
-pub fn ensure(cache: &Cache, offline: bool, progress: &mut dyn Progress) -> Result<Option<PathBuf>> {
+pub fn ensure(
+    cache: &Cache,
+    offline: bool,
+    progress: &mut dyn Progress,
+) -> Result<Option<PathBuf>> {
     if PLACES.iter().any(|place| Path::new(place).join(BIOS).is_file()) {
         return Ok(None);
     }

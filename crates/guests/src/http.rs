@@ -80,9 +80,8 @@ pub fn get_file(url: &str, path: &Path, progress: &mut dyn Progress) -> Result<(
     let mut body = response.into_body().into_reader();
     let mut piece = vec![0; PIECE_BYTES];
     loop {
-        let broke = |error: std::io::Error| {
-            failed(format!("{error}; the next attempt goes on from here"))
-        };
+        let broke =
+            |error: std::io::Error| failed(format!("{error}; the next attempt goes on from here"));
         let count = body.read(&mut piece).map_err(broke)?;
         if count == 0 {
             break;

@@ -109,7 +109,8 @@ impl Image {
     }
 
     fn to_note(&self) -> Value {
-        let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name =
+            |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let boot = self.boot.as_ref().map(|boot| {
             json!({"kernel": name(&boot.kernel), "initrd": name(&boot.initrd),
                 "command-line": boot.command_line})
@@ -283,7 +284,10 @@ impl Library {
             let used = fs::metadata(note).and_then(|metadata| metadata.modified());
             let is_old = used.is_ok_and(|used| used.elapsed().unwrap_or_default() > age);
             let is_ours = image.origin.starts_with("http");
-            if is_old && is_ours && !in_use.contains(&image.file) && self.remove(&image.name).is_ok()
+            if is_old
+                && is_ours
+                && !in_use.contains(&image.file)
+                && self.remove(&image.name).is_ok()
             {
                 gone.push(image.name);
             }
@@ -312,7 +316,8 @@ pub struct Wanted {
 pub fn name_of_url(url: &str) -> String {
     let last = url.split(['?', '#']).next().unwrap_or(url).trim_end_matches('/');
     let last = last.rsplit('/').next().unwrap_or("image");
-    let good = |sign: char| if sign.is_ascii_alphanumeric() || "-_.".contains(sign) { sign } else { '-' };
+    let good =
+        |sign: char| if sign.is_ascii_alphanumeric() || "-_.".contains(sign) { sign } else { '-' };
     let name: String = last.chars().map(good).collect();
     // Two mirrors may serve different things under one name.
     format!("{}-{}", name.trim_matches(['.', '-']), &crate::debian::sum(url.as_bytes())[..8])

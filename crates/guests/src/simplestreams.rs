@@ -193,10 +193,8 @@ impl Source {
             Some(keyring) => verified(&url, &bytes, keyring)?,
             None => String::from_utf8_lossy(&bytes).into_owned(),
         };
-        let document = serde_json::from_str(&text).map_err(|error| GuestError::Format {
-            what: url.clone(),
-            reason: error.to_string(),
-        })?;
+        let document = serde_json::from_str(&text)
+            .map_err(|error| GuestError::Format { what: url.clone(), reason: error.to_string() })?;
         if is_new {
             cache.write(&name, &bytes)?;
         }
@@ -399,12 +397,27 @@ mod tests {
         let input = home.join("text");
         fs::write(&input, text).unwrap();
         if !home.join("key.gpg").exists() {
-            run(&["--batch", "--pinentry-mode", "loopback", "--passphrase", "", "--quick-gen-key",
-                "images@example.org", "rsa2048"]);
+            run(&[
+                "--batch",
+                "--pinentry-mode",
+                "loopback",
+                "--passphrase",
+                "",
+                "--quick-gen-key",
+                "images@example.org",
+                "rsa2048",
+            ]);
             fs::write(home.join("key.gpg"), run(&["--export"])).unwrap();
         }
-        run(&["--batch", "--digest-algo", "SHA512", "--clearsign", "-o", "-",
-            input.to_str().unwrap()])
+        run(&[
+            "--batch",
+            "--digest-algo",
+            "SHA512",
+            "--clearsign",
+            "-o",
+            "-",
+            input.to_str().unwrap(),
+        ])
     }
 
     #[test]

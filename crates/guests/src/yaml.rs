@@ -186,7 +186,8 @@ fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Value {
     if let Some(number) = whole {
         return number.into();
     }
-    let looks_like_number = text.starts_with(|sign: char| sign.is_ascii_digit() || "+-.".contains(sign));
+    let looks_like_number =
+        text.starts_with(|sign: char| sign.is_ascii_digit() || "+-.".contains(sign));
     let number = looks_like_number.then(|| text.parse::<f64>().ok().and_then(Number::from_f64));
     number.flatten().map_or_else(|| text.into(), Value::Number)
 }

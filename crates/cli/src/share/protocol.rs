@@ -76,8 +76,7 @@ impl<'a> Request<'a> {
         let (head, body) = bytes.split_at_checked(HEAD_BYTES)?;
         let mut head = Self { operation: 0, unique: 0, node: 0, body: head };
         head.skip(4).ok()?;
-        let (operation, unique, node) =
-            (head.u32().ok()?, head.u64().ok()?, head.u64().ok()?);
+        let (operation, unique, node) = (head.u32().ok()?, head.u64().ok()?, head.u64().ok()?);
         Some(Self { operation, unique, node, body })
     }
 

@@ -60,8 +60,7 @@ impl Server {
     pub fn new(folder: &Path, options: Options) -> io::Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = fs::openat(CWD, folder, flags, Mode::empty())?;
-        let own =
-            (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         let (nodes, handles) = (Nodes::new(), HashMap::new());
         Ok(Self { root, options, own, nodes, handles, next_handle: 1 })
     }
@@ -105,10 +104,9 @@ impl Server {
             }
             operation::SETATTR => self.set_attributes(request),
             operation::READLINK => self.read_link(request),
-            operation::SYMLINK
-            | operation::MKNOD
-            | operation::MKDIR
-            | operation::LINK => self.make(operation, request),
+            operation::SYMLINK | operation::MKNOD | operation::MKDIR | operation::LINK => {
+                self.make(operation, request)
+            }
             operation::UNLINK => self.unlink(request, AtFlags::empty()),
             operation::RMDIR => self.unlink(request, AtFlags::REMOVEDIR),
             operation::RENAME | operation::RENAME2 => {

@@ -16,8 +16,15 @@ const LIFECYCLE: i32 = 0;
 const LIFECYCLE_MESSAGE: u32 = 318;
 /// What has happened, by its number.
 const KINDS: &[&str] = &[
-    "defined", "undefined", "started", "suspended", "resumed", "stopped", "shutting down",
-    "suspended by itself", "crashed",
+    "defined",
+    "undefined",
+    "started",
+    "suspended",
+    "resumed",
+    "stopped",
+    "shutting down",
+    "suspended by itself",
+    "crashed",
 ];
 
 /// `hostel events`.

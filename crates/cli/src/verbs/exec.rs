@@ -5,8 +5,8 @@ use std::io::{self, Read, Write};
 use std::thread;
 use std::time::Duration;
 
-use clap::Parser;
 use agent::{Exec as Program, Exit, FrameKind, Request};
+use clap::Parser;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGWINCH};
 use signal_hook::iterator::Signals;
 
@@ -75,7 +75,8 @@ pub fn shell(what: &Shell) -> Result<u8, Failure> {
 
 /// The machine that is there for whoever names none.
 fn make_primary(connection: &mut Connection, name: &str) -> Result<Machine, Failure> {
-    let Verb::Launch(what) = Arguments::parse_from(["hostel", "launch", "--name", name]).verb else {
+    let Verb::Launch(what) = Arguments::parse_from(["hostel", "launch", "--name", name]).verb
+    else {
         unreachable!("the words say launch");
     };
     let mut line = Line::new();

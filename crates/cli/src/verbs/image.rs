@@ -110,7 +110,9 @@ fn pull(what: &Pull) -> Result<u8, Failure> {
 fn build(what: &Pull) -> Result<u8, Failure> {
     if what.image != "spark" {
         let failure = Failure::new(format!("The image '{}' is not built here", what.image));
-        return Err(failure.hint("'spark' is; others are fetched by 'hostel image pull'").code(USAGE));
+        return Err(failure
+            .hint("'spark' is; others are fetched by 'hostel image pull'")
+            .code(USAGE));
     }
     let mut line = Line::new();
     let image = spark::image(&Cache::of_user(), what.offline, &mut line)?;
@@ -127,7 +129,8 @@ fn in_use(connection: &mut Connection) -> Result<Vec<(String, PathBuf)>, Failure
         let library = library();
         let base = library.find(&note.image).map(|image| image.file);
         let medium = machine.definition.child("devices").into_iter().flat_map(|d| d.all("disk"));
-        let media = medium.filter_map(|disk| disk.attribute_at("source", "file").map(PathBuf::from));
+        let media =
+            medium.filter_map(|disk| disk.attribute_at("source", "file").map(PathBuf::from));
         files.extend(base.into_iter().chain(media).map(|file| (machine.name().to_owned(), file)));
     }
     Ok(files)

@@ -35,7 +35,8 @@ pub fn mount(what: &Mount) -> Result<u8, Failure> {
         share.read_only = what.read_only;
         let note = machine.note().unwrap_or_default();
         if note.shares.iter().any(|known| known.target == share.target) {
-            let failure = Failure::new(format!("Something is mounted at '{}' already", share.target));
+            let failure =
+                Failure::new(format!("Something is mounted at '{}' already", share.target));
             let hint = format!("'hostel umount {name}:{}' takes it out", share.target);
             return Err(failure.hint(hint).code(USAGE));
         }
@@ -45,8 +46,7 @@ pub fn mount(what: &Mount) -> Result<u8, Failure> {
             _ => Ok(()), // at its next start
         };
         if let Err(failure) = mounted {
-            connection
-                .change_note(&machine, |note| note.shares.retain(|known| *known != share))?;
+            connection.change_note(&machine, |note| note.shares.retain(|known| *known != share))?;
             return Err(failure);
         }
     }
@@ -63,8 +63,10 @@ pub fn umount(what: &Umount) -> Result<u8, Failure> {
         };
         let machine = connection.machine(name)?;
         let shares = machine.note().unwrap_or_default().shares;
-        let chosen: Vec<Share> =
-            shares.into_iter().filter(|share| path.is_none_or(|path| path == share.target)).collect();
+        let chosen: Vec<Share> = shares
+            .into_iter()
+            .filter(|share| path.is_none_or(|path| path == share.target))
+            .collect();
         if let (true, Some(path)) = (chosen.is_empty(), path) {
             return Err(Failure::new(format!("Nothing is mounted at '{path}'")).code(USAGE));
         }
@@ -169,7 +171,8 @@ pub fn serve(what: &ShareFolder) -> Result<u8, Failure> {
     println!("mounted");
     _ = rustix::process::setsid();
     let guest_user = if note.user.is_some() { FIRST_USER } else { 0 };
-    let options = share::Options { read_only: share.read_only, guest_user, guest_group: guest_user };
+    let options =
+        share::Options { read_only: share.read_only, guest_user, guest_group: guest_user };
     // Whoever started us does not listen any more.
     let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null");
     if let Ok(null) = null {

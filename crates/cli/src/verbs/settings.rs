@@ -43,7 +43,8 @@ pub fn get(what: &Get) -> Result<u8, Failure> {
     }
     let key = what.key.as_deref().unwrap_or_default();
     if KEYS.iter().any(|(known, _)| *known == key) {
-        let fallback = if key == "client.primary-name" { settings::primary() } else { String::new() };
+        let fallback =
+            if key == "client.primary-name" { settings::primary() } else { String::new() };
         println!("{}", settings::get(key).unwrap_or(fallback));
         return Ok(0);
     }
@@ -77,9 +78,10 @@ fn own_disk(machine: &Machine) -> Result<std::path::PathBuf, Failure> {
 
 /// `hostel set`.
 pub fn set(what: &Set) -> Result<u8, Failure> {
-    let (key, value) = what.pair.split_once('=').ok_or_else(|| {
-        Failure::new(format!("'{}' is no KEY=VALUE", what.pair)).code(USAGE)
-    })?;
+    let (key, value) = what
+        .pair
+        .split_once('=')
+        .ok_or_else(|| Failure::new(format!("'{}' is no KEY=VALUE", what.pair)).code(USAGE))?;
     if KEYS.iter().any(|(known, _)| *known == key) {
         if key == "client.primary-name" && !value.is_empty() {
             crate::names::check(value)?;
@@ -94,7 +96,9 @@ pub fn set(what: &Set) -> Result<u8, Failure> {
         let on = match value {
             "true" | "yes" | "on" | "1" => 1,
             "false" | "no" | "off" | "0" => 0,
-            other => return Err(Failure::new(format!("'{other}' is not true or false")).code(USAGE)),
+            other => {
+                return Err(Failure::new(format!("'{other}' is not true or false")).code(USAGE));
+            }
         };
         connection.client.domain_set_autostart(machine.domain, on)?;
         return Ok(0);
@@ -109,9 +113,10 @@ pub fn set(what: &Set) -> Result<u8, Failure> {
     let mut definition = machine.definition.clone();
     match member {
         "cpus" => {
-            let cpus: u32 = value.parse().ok().filter(|cpus| (1..=254).contains(cpus)).ok_or_else(
-                || Failure::new(format!("'{value}' is no number of processors")).code(USAGE),
-            )?;
+            let cpus: u32 =
+                value.parse().ok().filter(|cpus| (1..=254).contains(cpus)).ok_or_else(|| {
+                    Failure::new(format!("'{value}' is no number of processors")).code(USAGE)
+                })?;
             definition.ensure("vcpu").set_text(cpus);
         }
         _ => {

@@ -94,10 +94,12 @@ fn take(
         document.push(Element::with_text("description", comment));
     }
     let domain = machine.domain.clone();
-    connection.client.domain_snapshot_create_xml(domain, document.to_xml(), 0).map_err(|error| {
-        Failure::new(format!("The snapshot of '{}' cannot be taken", machine.name()))
-            .because(&error)
-    })?;
+    connection.client.domain_snapshot_create_xml(domain, document.to_xml(), 0).map_err(
+        |error| {
+            Failure::new(format!("The snapshot of '{}' cannot be taken", machine.name()))
+                .because(&error)
+        },
+    )?;
     Ok(name)
 }
 
@@ -107,19 +109,16 @@ pub fn split(text: &str) -> Option<(&str, &str)> {
 }
 
 /// A snapshot by its name.
-fn find(
-    connection: &mut Connection,
-    machine: &Machine,
-    name: &str,
-) -> Result<Described, Failure> {
+fn find(connection: &mut Connection, machine: &Machine, name: &str) -> Result<Described, Failure> {
     let mut known = all(connection, machine)?;
     let Some(at) = known.iter().position(|snapshot| snapshot.name == name) else {
         let what = format!("'{}' has no snapshot '{name}'", machine.name());
         let near = nearest(name, known.iter().map(|snapshot| snapshot.name.as_str()));
         return Err(match near {
             Some(near) => Failure::new(what).hint(format!("did you mean '{near}'?")),
-            None => Failure::new(what)
-                .hint(format!("'hostel snapshots {}' lists them", machine.name())),
+            None => {
+                Failure::new(what).hint(format!("'hostel snapshots {}' lists them", machine.name()))
+            }
         });
     };
     Ok(known.swap_remove(at))
@@ -187,7 +186,9 @@ pub fn list(what: &Snapshots) -> Result<u8, Failure> {
     let mut connection = Connection::open()?;
     let machines = match what.names.is_empty() {
         true => connection.machines()?,
-        false => what.names.iter().map(|name| connection.machine(name)).collect::<Result<_, _>>()?,
+        false => {
+            what.names.iter().map(|name| connection.machine(name)).collect::<Result<_, _>>()?
+        }
     };
     let mut rows = Vec::new();
     for machine in machines {

@@ -25,8 +25,10 @@ pub fn run(what: &One) -> Result<u8, Failure> {
     let port = graphics.and_then(|graphics| graphics.attribute("port")?.parse::<u16>().ok());
     let Some(port) = port else {
         let failure = Failure::new(format!("'{name}' has no screen"));
-        let hint = format!("'hostel shell {name}' opens a shell, 'hostel logs {name}' shows what \
-            it prints; 'virt-install --graphics vnc' makes machines with one");
+        let hint = format!(
+            "'hostel shell {name}' opens a shell, 'hostel logs {name}' shows what \
+            it prints; 'virt-install --graphics vnc' makes machines with one"
+        );
         return Err(failure.hint(hint));
     };
     for viewer in VIEWERS {
@@ -41,7 +43,7 @@ pub fn run(what: &One) -> Result<u8, Failure> {
         }
     }
     let failure = Failure::new("There is no viewer on this host");
-    let hint = format!("install one of {}; the screen is at 127.0.0.1:{port} (VNC)",
-        VIEWERS.join(", "));
+    let hint =
+        format!("install one of {}; the screen is at 127.0.0.1:{port} (VNC)", VIEWERS.join(", "));
     Err(failure.hint(hint))
 }

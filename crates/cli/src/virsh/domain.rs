@@ -10,54 +10,216 @@ use super::{Command, Outcome, Shell, Trouble, doing, table};
 use crate::arguments::bytes;
 
 pub const COMMANDS: &[Command] = &[
-    Command { name: "attach-device", syntax: "<domain> <file> [--persistent] [--config] [--live] [--current]", summary: "attach device from an XML file", run: |shell, given| device(shell, given, true) },
-    Command { name: "autostart", syntax: "<domain> [--disable]", summary: "autostart a domain", run: autostart },
-    Command { name: "create", syntax: "<file> [--paused] [--autodestroy]", summary: "create a domain from an XML file", run: create },
-    Command { name: "define", syntax: "<file> [--validate]", summary: "define (but don't start) a domain from an XML file", run: define },
-    Command { name: "destroy", syntax: "<domain> [--graceful]", summary: "destroy (stop) a domain", run: destroy },
-    Command { name: "detach-device", syntax: "<domain> <file> [--persistent] [--config] [--live] [--current]", summary: "detach device from an XML file", run: |shell, given| device(shell, given, false) },
-    Command { name: "domblkinfo", syntax: "<domain> <device>", summary: "domain block device size information", run: block_info },
-    Command { name: "domblklist", syntax: "<domain> [--inactive] [--details]", summary: "list all domain blocks", run: block_list },
-    Command { name: "domid", syntax: "<domain>", summary: "convert a domain name or UUID to domain id", run: |shell, given| {
-        let id = shell.domain(given)?.id;
-        Ok(if id < 0 { "-\n".to_owned() } else { format!("{id}\n") })
-    } },
-    Command { name: "domiflist", syntax: "<domain> [--inactive]", summary: "list all domain virtual interfaces", run: interface_list },
+    Command {
+        name: "attach-device",
+        syntax: "<domain> <file> [--persistent] [--config] [--live] [--current]",
+        summary: "attach device from an XML file",
+        run: |shell, given| device(shell, given, true),
+    },
+    Command {
+        name: "autostart",
+        syntax: "<domain> [--disable]",
+        summary: "autostart a domain",
+        run: autostart,
+    },
+    Command {
+        name: "create",
+        syntax: "<file> [--paused] [--autodestroy]",
+        summary: "create a domain from an XML file",
+        run: create,
+    },
+    Command {
+        name: "define",
+        syntax: "<file> [--validate]",
+        summary: "define (but don't start) a domain from an XML file",
+        run: define,
+    },
+    Command {
+        name: "destroy",
+        syntax: "<domain> [--graceful]",
+        summary: "destroy (stop) a domain",
+        run: destroy,
+    },
+    Command {
+        name: "detach-device",
+        syntax: "<domain> <file> [--persistent] [--config] [--live] [--current]",
+        summary: "detach device from an XML file",
+        run: |shell, given| device(shell, given, false),
+    },
+    Command {
+        name: "domblkinfo",
+        syntax: "<domain> <device>",
+        summary: "domain block device size information",
+        run: block_info,
+    },
+    Command {
+        name: "domblklist",
+        syntax: "<domain> [--inactive] [--details]",
+        summary: "list all domain blocks",
+        run: block_list,
+    },
+    Command {
+        name: "domid",
+        syntax: "<domain>",
+        summary: "convert a domain name or UUID to domain id",
+        run: |shell, given| {
+            let id = shell.domain(given)?.id;
+            Ok(if id < 0 { "-\n".to_owned() } else { format!("{id}\n") })
+        },
+    },
+    Command {
+        name: "domiflist",
+        syntax: "<domain> [--inactive]",
+        summary: "list all domain virtual interfaces",
+        run: interface_list,
+    },
     Command { name: "dominfo", syntax: "<domain>", summary: "domain information", run: info },
-    Command { name: "dommemstat", syntax: "<domain>", summary: "get memory statistics for a domain", run: memory_statistics },
-    Command { name: "domname", syntax: "<domain>", summary: "convert a domain id or UUID to domain name", run: |shell, given| {
-        Ok(format!("{}\n", shell.domain(given)?.name))
-    } },
-    Command { name: "domrename", syntax: "<domain> <new-name>", summary: "rename a domain", run: rename },
-    Command { name: "domstate", syntax: "<domain> [--reason]", summary: "domain state", run: state },
-    Command { name: "domuuid", syntax: "<domain>", summary: "convert a domain name or id to domain UUID", run: |shell, given| {
-        Ok(format!("{}\n", shell.domain(given)?.uuid))
-    } },
-    Command { name: "dumpxml", syntax: "<domain> [--inactive] [--security-info]", summary: "domain information in XML", run: dump },
-    Command { name: "list", syntax: "[--inactive] [--all] [--uuid] [--name] [--id] [--state-running] [--state-paused] [--state-shutoff] [--title]", summary: "list domains", run: list },
-    Command { name: "managedsave", syntax: "<domain> [--running] [--paused]", summary: "managed save of a domain state", run: managed_save },
-    Command { name: "qemu-monitor-command", syntax: "<domain> <cmd> [--hmp] [--pretty]", summary: "QEMU Monitor Command", run: monitor },
-    Command { name: "reboot", syntax: "<domain>", summary: "reboot a domain", run: |shell, given| {
-        simple(shell, given, "reboot", "is being rebooted", |client, domain| client.domain_reboot(domain, 0))
-    } },
-    Command { name: "reset", syntax: "<domain>", summary: "reset a domain", run: |shell, given| {
-        simple(shell, given, "reset", "was reset", |client, domain| client.domain_reset(domain, 0))
-    } },
-    Command { name: "restore", syntax: "<file>", summary: "restore a domain from a saved state in a file", run: restore },
-    Command { name: "resume", syntax: "<domain>", summary: "resume a domain", run: |shell, given| {
-        simple(shell, given, "resume", "resumed", |client, domain| client.domain_resume(domain))
-    } },
-    Command { name: "save", syntax: "<domain> <file>", summary: "save a domain state to a file", run: save },
-    Command { name: "setmaxmem", syntax: "<domain> <size> [--config] [--live] [--current]", summary: "change maximum memory limit", run: set_max_memory },
-    Command { name: "setmem", syntax: "<domain> <size> [--config] [--live] [--current]", summary: "change memory allocation", run: set_memory },
-    Command { name: "setvcpus", syntax: "<domain> <count> [--maximum] [--config] [--live] [--current]", summary: "change number of virtual CPUs", run: set_cpus },
-    Command { name: "shutdown", syntax: "<domain> [--mode <string>]", summary: "gracefully shutdown a domain", run: shutdown },
-    Command { name: "start", syntax: "<domain> [--paused] [--force-boot] [--autodestroy]", summary: "start a (previously defined) inactive domain", run: start },
-    Command { name: "suspend", syntax: "<domain>", summary: "suspend a domain", run: |shell, given| {
-        simple(shell, given, "suspend", "suspended", |client, domain| client.domain_suspend(domain))
-    } },
-    Command { name: "undefine", syntax: "<domain> [--managed-save] [--snapshots-metadata] [--nvram] [--keep-nvram]", summary: "undefine a domain", run: undefine },
-    Command { name: "vcpucount", syntax: "<domain>", summary: "domain vcpu counts", run: cpu_count },
+    Command {
+        name: "dommemstat",
+        syntax: "<domain>",
+        summary: "get memory statistics for a domain",
+        run: memory_statistics,
+    },
+    Command {
+        name: "domname",
+        syntax: "<domain>",
+        summary: "convert a domain id or UUID to domain name",
+        run: |shell, given| Ok(format!("{}\n", shell.domain(given)?.name)),
+    },
+    Command {
+        name: "domrename",
+        syntax: "<domain> <new-name>",
+        summary: "rename a domain",
+        run: rename,
+    },
+    Command {
+        name: "domstate",
+        syntax: "<domain> [--reason]",
+        summary: "domain state",
+        run: state,
+    },
+    Command {
+        name: "domuuid",
+        syntax: "<domain>",
+        summary: "convert a domain name or id to domain UUID",
+        run: |shell, given| Ok(format!("{}\n", shell.domain(given)?.uuid)),
+    },
+    Command {
+        name: "dumpxml",
+        syntax: "<domain> [--inactive] [--security-info]",
+        summary: "domain information in XML",
+        run: dump,
+    },
+    Command {
+        name: "list",
+        syntax: "[--inactive] [--all] [--uuid] [--name] [--id] [--state-running] [--state-paused] [--state-shutoff] [--title]",
+        summary: "list domains",
+        run: list,
+    },
+    Command {
+        name: "managedsave",
+        syntax: "<domain> [--running] [--paused]",
+        summary: "managed save of a domain state",
+        run: managed_save,
+    },
+    Command {
+        name: "qemu-monitor-command",
+        syntax: "<domain> <cmd> [--hmp] [--pretty]",
+        summary: "QEMU Monitor Command",
+        run: monitor,
+    },
+    Command {
+        name: "reboot",
+        syntax: "<domain>",
+        summary: "reboot a domain",
+        run: |shell, given| {
+            simple(shell, given, "reboot", "is being rebooted", |client, domain| {
+                client.domain_reboot(domain, 0)
+            })
+        },
+    },
+    Command {
+        name: "reset",
+        syntax: "<domain>",
+        summary: "reset a domain",
+        run: |shell, given| {
+            simple(shell, given, "reset", "was reset", |client, domain| {
+                client.domain_reset(domain, 0)
+            })
+        },
+    },
+    Command {
+        name: "restore",
+        syntax: "<file>",
+        summary: "restore a domain from a saved state in a file",
+        run: restore,
+    },
+    Command {
+        name: "resume",
+        syntax: "<domain>",
+        summary: "resume a domain",
+        run: |shell, given| {
+            simple(shell, given, "resume", "resumed", |client, domain| client.domain_resume(domain))
+        },
+    },
+    Command {
+        name: "save",
+        syntax: "<domain> <file>",
+        summary: "save a domain state to a file",
+        run: save,
+    },
+    Command {
+        name: "setmaxmem",
+        syntax: "<domain> <size> [--config] [--live] [--current]",
+        summary: "change maximum memory limit",
+        run: set_max_memory,
+    },
+    Command {
+        name: "setmem",
+        syntax: "<domain> <size> [--config] [--live] [--current]",
+        summary: "change memory allocation",
+        run: set_memory,
+    },
+    Command {
+        name: "setvcpus",
+        syntax: "<domain> <count> [--maximum] [--config] [--live] [--current]",
+        summary: "change number of virtual CPUs",
+        run: set_cpus,
+    },
+    Command {
+        name: "shutdown",
+        syntax: "<domain> [--mode <string>]",
+        summary: "gracefully shutdown a domain",
+        run: shutdown,
+    },
+    Command {
+        name: "start",
+        syntax: "<domain> [--paused] [--force-boot] [--autodestroy]",
+        summary: "start a (previously defined) inactive domain",
+        run: start,
+    },
+    Command {
+        name: "suspend",
+        syntax: "<domain>",
+        summary: "suspend a domain",
+        run: |shell, given| {
+            simple(shell, given, "suspend", "suspended", |client, domain| {
+                client.domain_suspend(domain)
+            })
+        },
+    },
+    Command {
+        name: "undefine",
+        syntax: "<domain> [--managed-save] [--snapshots-metadata] [--nvram] [--keep-nvram]",
+        summary: "undefine a domain",
+        run: undefine,
+    },
+    Command {
+        name: "vcpucount",
+        syntax: "<domain>",
+        summary: "domain vcpu counts",
+        run: cpu_count,
+    },
 ];
 
 type Client = libvirt_compat::rpc::client::Client<crate::daemon::Socket>;
@@ -171,7 +333,13 @@ fn rename(shell: &mut Shell, given: &Given) -> Outcome {
 /// A state's name; of those that exist by number.
 pub fn state_name(state: i32) -> &'static str {
     const NAMES: &[&str] = &[
-        "no state", "running", "idle", "paused", "in shutdown", "shut off", "crashed",
+        "no state",
+        "running",
+        "idle",
+        "paused",
+        "in shutdown",
+        "shut off",
+        "crashed",
         "pmsuspended",
     ];
     usize::try_from(state).ok().and_then(|state| NAMES.get(state).copied()).unwrap_or("no state")
@@ -179,13 +347,45 @@ pub fn state_name(state: i32) -> &'static str {
 
 fn reason_name(state: i32, reason: i32) -> &'static str {
     let names: &[&str] = match state {
-        1 => &["unknown", "booted", "migrated", "restored", "from snapshot", "unpaused",
-            "migration canceled", "save canceled", "event wakeup", "crashed", "post-copy"],
-        3 => &["unknown", "user", "migrating", "saving", "dumping", "I/O error", "watchdog",
-            "from snapshot", "shutting down", "creating snapshot", "crashed", "starting up"],
+        1 => &[
+            "unknown",
+            "booted",
+            "migrated",
+            "restored",
+            "from snapshot",
+            "unpaused",
+            "migration canceled",
+            "save canceled",
+            "event wakeup",
+            "crashed",
+            "post-copy",
+        ],
+        3 => &[
+            "unknown",
+            "user",
+            "migrating",
+            "saving",
+            "dumping",
+            "I/O error",
+            "watchdog",
+            "from snapshot",
+            "shutting down",
+            "creating snapshot",
+            "crashed",
+            "starting up",
+        ],
         4 => &["unknown", "user"],
-        5 => &["unknown", "shutdown", "destroyed", "crashed", "migrated", "saved", "failed",
-            "from snapshot", "daemon"],
+        5 => &[
+            "unknown",
+            "shutdown",
+            "destroyed",
+            "crashed",
+            "migrated",
+            "saved",
+            "failed",
+            "from snapshot",
+            "daemon",
+        ],
         6 => &["unknown", "panicked"],
         _ => &["unknown"],
     };
@@ -214,8 +414,7 @@ fn list(shell: &mut Shell, given: &Given) -> Outcome {
     if given.has("all") {
         flags = 3;
     }
-    flags |=
-        given.bits(&[("state-running", 16), ("state-paused", 32), ("state-shutoff", 64)]);
+    flags |= given.bits(&[("state-running", 16), ("state-paused", 32), ("state-shutoff", 64)]);
     if flags & 64 != 0 {
         flags |= 2;
     }
@@ -331,9 +530,8 @@ fn interface_list(shell: &mut Shell, given: &Given) -> Outcome {
     let mut rows = Vec::new();
     for card in document.child("devices").into_iter().flat_map(|devices| devices.all("interface")) {
         let source = card.child("source");
-        let source = ["network", "bridge", "dev", "name"]
-            .iter()
-            .find_map(|name| source?.attribute(name));
+        let source =
+            ["network", "bridge", "dev", "name"].iter().find_map(|name| source?.attribute(name));
         let text = |path: &str, name: &str| card.attribute_at(path, name).unwrap_or("-").to_owned();
         rows.push(vec![
             text("target", "dev"),
@@ -352,15 +550,25 @@ fn block_info(shell: &mut Shell, given: &Given) -> Outcome {
     let device = given.text("device").unwrap_or_default().to_owned();
     let sizes = shell.connection.client.domain_get_block_info(domain, device, 0)?;
     // On the wire: allocation, capacity, physical.
-    let lines =
-        [("Capacity:", sizes.1), ("Allocation:", sizes.0), ("Physical:", sizes.2)];
+    let lines = [("Capacity:", sizes.1), ("Allocation:", sizes.0), ("Physical:", sizes.2)];
     Ok(lines.iter().map(|(name, value)| format!("{name:<15} {value}\n")).collect())
 }
 
 fn memory_statistics(shell: &mut Shell, given: &Given) -> Outcome {
     const TAGS: &[&str] = &[
-        "swap_in", "swap_out", "major_fault", "minor_fault", "unused", "available", "actual",
-        "rss", "usable", "last_update", "disk_caches", "hugetlb_pgalloc", "hugetlb_pgfail",
+        "swap_in",
+        "swap_out",
+        "major_fault",
+        "minor_fault",
+        "unused",
+        "available",
+        "actual",
+        "rss",
+        "usable",
+        "last_update",
+        "disk_caches",
+        "hugetlb_pgalloc",
+        "hugetlb_pgfail",
     ];
     let domain = shell.domain(given)?;
     let name = domain.name.clone();
@@ -403,7 +611,9 @@ fn affected(given: &Given) -> u32 {
 fn kibibytes(given: &Given) -> Result<u64, Trouble> {
     let text = given.text("size").unwrap_or_default();
     let wrong = || {
-        Trouble::new(format!("Scaled numeric value '{text}' for <size> option is malformed or out of range"))
+        Trouble::new(format!(
+            "Scaled numeric value '{text}' for <size> option is malformed or out of range"
+        ))
     };
     if let Ok(number) = text.parse::<u64>() {
         return Ok(number);
@@ -437,7 +647,9 @@ fn set_cpus(shell: &mut Shell, given: &Given) -> Outcome {
     let domain = shell.domain(given)?;
     let text = given.text("count").unwrap_or_default();
     let count: u32 = text.parse().map_err(|_| {
-        Trouble::new(format!("Numeric value '{text}' for <count> option is malformed or out of range"))
+        Trouble::new(format!(
+            "Numeric value '{text}' for <count> option is malformed or out of range"
+        ))
     })?;
     if count == 0 {
         return Err(Trouble::new("Can't set 0 processors for a VM"));

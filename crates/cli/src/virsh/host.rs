@@ -7,24 +7,42 @@ use super::{Command, Outcome, Shell, doing};
 pub const LIBRARY_VERSION: &str = "9.0.0";
 
 pub const COMMANDS: &[Command] = &[
-    Command { name: "capabilities", syntax: "", summary: "capabilities", run: |shell, _| {
-        Ok(shell.connection.client.connect_get_capabilities()? + "\n")
-    } },
-    Command { name: "domcapabilities", syntax: "", summary: "domain capabilities", run: |shell, _| {
-        let client = &mut shell.connection.client;
-        Ok(client.connect_get_domain_capabilities(None, None, None, None, 0)? + "\n")
-    } },
-    Command { name: "hostname", syntax: "", summary: "print the hypervisor hostname", run: |shell, _| {
-        let name = shell.connection.client.connect_get_hostname();
-        Ok(format!("{}\n", doing("failed to get hypervisor hostname", name)?))
-    } },
+    Command {
+        name: "capabilities",
+        syntax: "",
+        summary: "capabilities",
+        run: |shell, _| Ok(shell.connection.client.connect_get_capabilities()? + "\n"),
+    },
+    Command {
+        name: "domcapabilities",
+        syntax: "",
+        summary: "domain capabilities",
+        run: |shell, _| {
+            let client = &mut shell.connection.client;
+            Ok(client.connect_get_domain_capabilities(None, None, None, None, 0)? + "\n")
+        },
+    },
+    Command {
+        name: "hostname",
+        syntax: "",
+        summary: "print the hypervisor hostname",
+        run: |shell, _| {
+            let name = shell.connection.client.connect_get_hostname();
+            Ok(format!("{}\n", doing("failed to get hypervisor hostname", name)?))
+        },
+    },
     Command { name: "nodeinfo", syntax: "", summary: "node information", run: node_info },
-    Command { name: "uri", syntax: "", summary: "print the hypervisor canonical URI", run: |shell, _| {
-        if shell.uri.contains("?socket=") {
-            return Ok(format!("{}\n", shell.uri)); // which is what leads there
-        }
-        Ok(format!("{}\n", shell.connection.client.connect_get_uri()?))
-    } },
+    Command {
+        name: "uri",
+        syntax: "",
+        summary: "print the hypervisor canonical URI",
+        run: |shell, _| {
+            if shell.uri.contains("?socket=") {
+                return Ok(format!("{}\n", shell.uri)); // which is what leads there
+            }
+            Ok(format!("{}\n", shell.connection.client.connect_get_uri()?))
+        },
+    },
     Command { name: "version", syntax: "", summary: "show version", run: version },
 ];
 

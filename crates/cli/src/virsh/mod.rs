@@ -169,8 +169,8 @@ fn perform(words: &[String]) -> Result<ExitCode, String> {
     if rest.iter().any(|word| word == "--help") {
         return help_of(Some(name));
     }
-    let given = Given::parse(command.name, command.syntax, rest)
-        .map_err(|SyntaxError(message)| message)?;
+    let given =
+        Given::parse(command.name, command.syntax, rest).map_err(|SyntaxError(message)| message)?;
     let connection = Connection::of_uri(options.uri.as_deref()).map_err(|failure| {
         let mut text = "failed to connect to the hypervisor".to_owned();
         text.push_str(&format!("\nerror: {}", failure.what));
@@ -206,11 +206,12 @@ fn find(name: &str) -> Option<&'static Command> {
 }
 
 fn help() -> String {
-    let mut text = "\nvirsh [options]... [<command_string>]\nvirsh [options]... <command> [args...]\n\n  \
+    let mut text =
+        "\nvirsh [options]... [<command_string>]\nvirsh [options]... <command> [args...]\n\n  \
          options:\n    -c | --connect=URI      hypervisor connection URI\n    \
          -h | --help             this help\n    -q | --quiet            quiet mode\n    \
          -v                      short version\n\n  commands (non interactive mode):\n"
-        .to_owned();
+            .to_owned();
     for (family, commands) in FAMILIES {
         text.push_str(&format!("\n {family}:\n"));
         for command in *commands {

@@ -9,25 +9,79 @@ use super::syntax::Given;
 use super::{Command, Outcome, Shell, Trouble, doing, table};
 
 pub const COMMANDS: &[Command] = &[
-    Command { name: "net-autostart", syntax: "<network> [--disable]", summary: "autostart a network", run: autostart },
-    Command { name: "net-create", syntax: "<file>", summary: "create a network from an XML file", run: create },
-    Command { name: "net-define", syntax: "<file>", summary: "define an inactive persistent virtual network or modify an existing persistent one from an XML file", run: define },
-    Command { name: "net-destroy", syntax: "<network>", summary: "destroy (stop) a network", run: |shell, given| {
-        simple(shell, given, "destroy", "destroyed", |client, network| client.network_destroy(network))
-    } },
-    Command { name: "net-dhcp-leases", syntax: "<network> [<mac>]", summary: "print lease info for a given network", run: leases },
-    Command { name: "net-dumpxml", syntax: "<network> [--inactive]", summary: "network information in XML", run: dump },
+    Command {
+        name: "net-autostart",
+        syntax: "<network> [--disable]",
+        summary: "autostart a network",
+        run: autostart,
+    },
+    Command {
+        name: "net-create",
+        syntax: "<file>",
+        summary: "create a network from an XML file",
+        run: create,
+    },
+    Command {
+        name: "net-define",
+        syntax: "<file>",
+        summary: "define an inactive persistent virtual network or modify an existing persistent one from an XML file",
+        run: define,
+    },
+    Command {
+        name: "net-destroy",
+        syntax: "<network>",
+        summary: "destroy (stop) a network",
+        run: |shell, given| {
+            simple(shell, given, "destroy", "destroyed", |client, network| {
+                client.network_destroy(network)
+            })
+        },
+    },
+    Command {
+        name: "net-dhcp-leases",
+        syntax: "<network> [<mac>]",
+        summary: "print lease info for a given network",
+        run: leases,
+    },
+    Command {
+        name: "net-dumpxml",
+        syntax: "<network> [--inactive]",
+        summary: "network information in XML",
+        run: dump,
+    },
     Command { name: "net-info", syntax: "<network>", summary: "network information", run: info },
-    Command { name: "net-list", syntax: "[--inactive] [--all] [--name]", summary: "list networks", run: list },
-    Command { name: "net-start", syntax: "<network>", summary: "start a (previously defined) inactive network", run: |shell, given| {
-        simple(shell, given, "start", "started", |client, network| client.network_create(network))
-    } },
-    Command { name: "net-undefine", syntax: "<network>", summary: "undefine a persistent network", run: |shell, given| {
-        simple(shell, given, "undefine", "has been undefined", |client, network| client.network_undefine(network))
-    } },
-    Command { name: "net-uuid", syntax: "<network>", summary: "convert a network name to network UUID", run: |shell, given| {
-        Ok(format!("{}\n", find(shell, given)?.uuid))
-    } },
+    Command {
+        name: "net-list",
+        syntax: "[--inactive] [--all] [--name]",
+        summary: "list networks",
+        run: list,
+    },
+    Command {
+        name: "net-start",
+        syntax: "<network>",
+        summary: "start a (previously defined) inactive network",
+        run: |shell, given| {
+            simple(shell, given, "start", "started", |client, network| {
+                client.network_create(network)
+            })
+        },
+    },
+    Command {
+        name: "net-undefine",
+        syntax: "<network>",
+        summary: "undefine a persistent network",
+        run: |shell, given| {
+            simple(shell, given, "undefine", "has been undefined", |client, network| {
+                client.network_undefine(network)
+            })
+        },
+    },
+    Command {
+        name: "net-uuid",
+        syntax: "<network>",
+        summary: "convert a network name to network UUID",
+        run: |shell, given| Ok(format!("{}\n", find(shell, given)?.uuid)),
+    },
 ];
 
 type Client = libvirt_compat::rpc::client::Client<crate::daemon::Socket>;

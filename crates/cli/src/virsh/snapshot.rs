@@ -7,19 +7,57 @@ use super::syntax::Given;
 use super::{Command, Outcome, Shell, Trouble, table};
 
 pub const COMMANDS: &[Command] = &[
-    Command { name: "snapshot-create-as", syntax: "<domain> [<name>] [<description>] [--print-xml] [--no-metadata] [--halt] [--disk-only] [--atomic] [--live]", summary: "Create a snapshot from a set of args", run: create_as },
-    Command { name: "snapshot-current", syntax: "<domain> [--name]", summary: "Get or set the current snapshot", run: current },
-    Command { name: "snapshot-delete", syntax: "<domain> [<snapshotname>] [--current] [--children] [--children-only] [--metadata]", summary: "Delete a domain snapshot", run: delete },
-    Command { name: "snapshot-dumpxml", syntax: "<domain> <snapshotname>", summary: "Dump XML for a domain snapshot", run: |shell, given| {
-        let snapshot = find(shell, given)?;
-        Ok(shell.connection.client.domain_snapshot_get_xml_desc(snapshot, 0)?)
-    } },
-    Command { name: "snapshot-list", syntax: "<domain> [--name] [--parent]", summary: "List snapshots for a domain", run: list },
-    Command { name: "snapshot-parent", syntax: "<domain> [<snapshotname>] [--current]", summary: "Get the name of the parent of a snapshot", run: |shell, given| {
-        let snapshot = find(shell, given)?;
-        Ok(format!("{}\n", shell.connection.client.domain_snapshot_get_parent(snapshot, 0)?.name))
-    } },
-    Command { name: "snapshot-revert", syntax: "<domain> [<snapshotname>] [--current] [--running] [--paused] [--force]", summary: "Revert a domain to a snapshot", run: revert },
+    Command {
+        name: "snapshot-create-as",
+        syntax: "<domain> [<name>] [<description>] [--print-xml] [--no-metadata] [--halt] [--disk-only] [--atomic] [--live]",
+        summary: "Create a snapshot from a set of args",
+        run: create_as,
+    },
+    Command {
+        name: "snapshot-current",
+        syntax: "<domain> [--name]",
+        summary: "Get or set the current snapshot",
+        run: current,
+    },
+    Command {
+        name: "snapshot-delete",
+        syntax: "<domain> [<snapshotname>] [--current] [--children] [--children-only] [--metadata]",
+        summary: "Delete a domain snapshot",
+        run: delete,
+    },
+    Command {
+        name: "snapshot-dumpxml",
+        syntax: "<domain> <snapshotname>",
+        summary: "Dump XML for a domain snapshot",
+        run: |shell, given| {
+            let snapshot = find(shell, given)?;
+            Ok(shell.connection.client.domain_snapshot_get_xml_desc(snapshot, 0)?)
+        },
+    },
+    Command {
+        name: "snapshot-list",
+        syntax: "<domain> [--name] [--parent]",
+        summary: "List snapshots for a domain",
+        run: list,
+    },
+    Command {
+        name: "snapshot-parent",
+        syntax: "<domain> [<snapshotname>] [--current]",
+        summary: "Get the name of the parent of a snapshot",
+        run: |shell, given| {
+            let snapshot = find(shell, given)?;
+            Ok(format!(
+                "{}\n",
+                shell.connection.client.domain_snapshot_get_parent(snapshot, 0)?.name
+            ))
+        },
+    },
+    Command {
+        name: "snapshot-revert",
+        syntax: "<domain> [<snapshotname>] [--current] [--running] [--paused] [--force]",
+        summary: "Revert a domain to a snapshot",
+        run: revert,
+    },
 ];
 
 fn find(shell: &mut Shell, given: &Given) -> Result<Snapshot, Trouble> {
@@ -28,9 +66,9 @@ fn find(shell: &mut Shell, given: &Given) -> Result<Snapshot, Trouble> {
     if given.has("current") {
         return Ok(client.domain_snapshot_current(domain, 0)?);
     }
-    let name = given.text("snapshotname").ok_or_else(|| {
-        Trouble::new("--snapshotname or --current is required")
-    })?;
+    let name = given
+        .text("snapshotname")
+        .ok_or_else(|| Trouble::new("--snapshotname or --current is required"))?;
     Ok(client.domain_snapshot_lookup_by_name(domain, name.to_owned(), 0)?)
 }
 
@@ -103,11 +141,8 @@ fn list(shell: &mut Shell, given: &Given) -> Outcome {
         let text = client.domain_snapshot_get_xml_desc(snapshot, 0)?;
         let document = parse(&text, "(domain_snapshot)")?;
         let seconds = document.text_at("creationTime").and_then(|text| text.parse().ok());
-        let mut row = vec![
-            name,
-            moment(seconds.unwrap_or(0)),
-            document.text_at("state").unwrap_or_default(),
-        ];
+        let mut row =
+            vec![name, moment(seconds.unwrap_or(0)), document.text_at("state").unwrap_or_default()];
         if given.has("parent") {
             row.push(document.text_at("parent/name").unwrap_or_default());
         }

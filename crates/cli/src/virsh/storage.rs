@@ -11,39 +11,114 @@ use super::{Command, Outcome, Shell, Trouble, doing, table};
 use crate::arguments::bytes;
 
 pub const COMMANDS: &[Command] = &[
-    Command { name: "pool-autostart", syntax: "<pool> [--disable]", summary: "autostart a pool", run: autostart },
-    Command { name: "pool-build", syntax: "<pool>", summary: "build a pool", run: |shell, given| {
-        simple(shell, given, "build", "built", |client, pool| client.storage_pool_build(pool, 0))
-    } },
-    Command { name: "pool-define", syntax: "<file>", summary: "define an inactive persistent storage pool or modify an existing persistent one from an XML file", run: define },
-    Command { name: "pool-destroy", syntax: "<pool>", summary: "destroy (stop) a pool", run: |shell, given| {
-        simple(shell, given, "destroy", "destroyed", |client, pool| client.storage_pool_destroy(pool))
-    } },
-    Command { name: "pool-dumpxml", syntax: "<pool>", summary: "pool information in XML", run: |shell, given| {
-        let pool = pool(shell, given)?;
-        Ok(shell.connection.client.storage_pool_get_xml_desc(pool, 0)?)
-    } },
-    Command { name: "pool-list", syntax: "[--inactive] [--all] [--name]", summary: "list pools", run: list },
-    Command { name: "pool-refresh", syntax: "<pool>", summary: "refresh a pool", run: |shell, given| {
-        simple(shell, given, "refresh", "refreshed", |client, pool| client.storage_pool_refresh(pool, 0))
-    } },
-    Command { name: "pool-start", syntax: "<pool>", summary: "start a (previously defined) inactive pool", run: |shell, given| {
-        simple(shell, given, "start", "started", |client, pool| client.storage_pool_create(pool, 0))
-    } },
-    Command { name: "pool-undefine", syntax: "<pool>", summary: "undefine an inactive pool", run: |shell, given| {
-        simple(shell, given, "undefine", "has been undefined", |client, pool| client.storage_pool_undefine(pool))
-    } },
-    Command { name: "vol-create-as", syntax: "<pool> <name> <capacity> [--format <string>]", summary: "create a volume from a set of args", run: create_volume },
-    Command { name: "vol-delete", syntax: "<vol> [--pool <string>]", summary: "delete a vol", run: delete_volume },
-    Command { name: "vol-dumpxml", syntax: "<vol> [--pool <string>]", summary: "vol information in XML", run: |shell, given| {
-        let volume = volume(shell, given)?;
-        Ok(shell.connection.client.storage_vol_get_xml_desc(volume, 0)?)
-    } },
+    Command {
+        name: "pool-autostart",
+        syntax: "<pool> [--disable]",
+        summary: "autostart a pool",
+        run: autostart,
+    },
+    Command {
+        name: "pool-build",
+        syntax: "<pool>",
+        summary: "build a pool",
+        run: |shell, given| {
+            simple(shell, given, "build", "built", |client, pool| {
+                client.storage_pool_build(pool, 0)
+            })
+        },
+    },
+    Command {
+        name: "pool-define",
+        syntax: "<file>",
+        summary: "define an inactive persistent storage pool or modify an existing persistent one from an XML file",
+        run: define,
+    },
+    Command {
+        name: "pool-destroy",
+        syntax: "<pool>",
+        summary: "destroy (stop) a pool",
+        run: |shell, given| {
+            simple(shell, given, "destroy", "destroyed", |client, pool| {
+                client.storage_pool_destroy(pool)
+            })
+        },
+    },
+    Command {
+        name: "pool-dumpxml",
+        syntax: "<pool>",
+        summary: "pool information in XML",
+        run: |shell, given| {
+            let pool = pool(shell, given)?;
+            Ok(shell.connection.client.storage_pool_get_xml_desc(pool, 0)?)
+        },
+    },
+    Command {
+        name: "pool-list",
+        syntax: "[--inactive] [--all] [--name]",
+        summary: "list pools",
+        run: list,
+    },
+    Command {
+        name: "pool-refresh",
+        syntax: "<pool>",
+        summary: "refresh a pool",
+        run: |shell, given| {
+            simple(shell, given, "refresh", "refreshed", |client, pool| {
+                client.storage_pool_refresh(pool, 0)
+            })
+        },
+    },
+    Command {
+        name: "pool-start",
+        syntax: "<pool>",
+        summary: "start a (previously defined) inactive pool",
+        run: |shell, given| {
+            simple(shell, given, "start", "started", |client, pool| {
+                client.storage_pool_create(pool, 0)
+            })
+        },
+    },
+    Command {
+        name: "pool-undefine",
+        syntax: "<pool>",
+        summary: "undefine an inactive pool",
+        run: |shell, given| {
+            simple(shell, given, "undefine", "has been undefined", |client, pool| {
+                client.storage_pool_undefine(pool)
+            })
+        },
+    },
+    Command {
+        name: "vol-create-as",
+        syntax: "<pool> <name> <capacity> [--format <string>]",
+        summary: "create a volume from a set of args",
+        run: create_volume,
+    },
+    Command {
+        name: "vol-delete",
+        syntax: "<vol> [--pool <string>]",
+        summary: "delete a vol",
+        run: delete_volume,
+    },
+    Command {
+        name: "vol-dumpxml",
+        syntax: "<vol> [--pool <string>]",
+        summary: "vol information in XML",
+        run: |shell, given| {
+            let volume = volume(shell, given)?;
+            Ok(shell.connection.client.storage_vol_get_xml_desc(volume, 0)?)
+        },
+    },
     Command { name: "vol-list", syntax: "<pool>", summary: "list vols", run: volumes },
-    Command { name: "vol-path", syntax: "<vol> [--pool <string>]", summary: "returns the volume path for a given volume name or key", run: |shell, given| {
-        let volume = volume(shell, given)?;
-        Ok(format!("{}\n", shell.connection.client.storage_vol_get_path(volume)?))
-    } },
+    Command {
+        name: "vol-path",
+        syntax: "<vol> [--pool <string>]",
+        summary: "returns the volume path for a given volume name or key",
+        run: |shell, given| {
+            let volume = volume(shell, given)?;
+            Ok(format!("{}\n", shell.connection.client.storage_vol_get_path(volume)?))
+        },
+    },
 ];
 
 type Client = libvirt_compat::rpc::client::Client<crate::daemon::Socket>;

@@ -20,7 +20,9 @@ enum Kind {
     /// Only by its name.
     Option,
     /// By its place, too.
-    Place { is_needed: bool },
+    Place {
+        is_needed: bool,
+    },
 }
 
 /// The parts of a synopsis. `[--name <x>]` is an option, `[<name>]` and `<name>` are places.

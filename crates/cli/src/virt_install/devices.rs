@@ -47,10 +47,11 @@ pub fn all(
             devices.push(disk(text, connection, name, &mut letters, maker)?);
         }
     }
-    for (path, device) in
-        options.cdrom.iter().map(|path| (PathBuf::from(path), "cdrom")).chain(
-            seed.map(|path| (path, "cdrom")),
-        )
+    for (path, device) in options
+        .cdrom
+        .iter()
+        .map(|path| (PathBuf::from(path), "cdrom"))
+        .chain(seed.map(|path| (path, "cdrom")))
     {
         let path = absolute(&path);
         if !path.exists() && maker.is_real {
@@ -124,12 +125,7 @@ pub fn all(
 }
 
 /// An element whose attributes are the group's keys.
-fn simple(
-    name: &'static str,
-    text: &str,
-    first: Option<&str>,
-    keys: &[&str],
-) -> Result<Element> {
+fn simple(name: &'static str, text: &str, first: Option<&str>, keys: &[&str]) -> Result<Element> {
     let mut pairs = Pairs::parse(name, text, first)?;
     let mut element = Element::new(name);
     for key in keys {
@@ -198,9 +194,14 @@ fn disk(
         make(&path, &format, size.as_deref(), backing.as_deref(), text, maker)?;
     }
     let mut driver = Element::new("driver").with("name", "qemu").with("type", &format);
-    for (key, attribute) in [("cache", "cache"), ("driver.cache", "cache"), ("driver.io", "io"),
-        ("io", "io"), ("driver.discard", "discard"), ("discard", "discard")]
-    {
+    for (key, attribute) in [
+        ("cache", "cache"),
+        ("driver.cache", "cache"),
+        ("driver.io", "io"),
+        ("io", "io"),
+        ("driver.discard", "discard"),
+        ("discard", "discard"),
+    ] {
         if let Some(value) = pairs.take(key) {
             driver.set(attribute, value);
         }
@@ -238,9 +239,10 @@ fn make(
     maker: &Maker,
 ) -> Result<()> {
     let gibibytes = size.map(|size| {
-        size.parse::<f64>().ok().filter(|size| *size > 0.0 && *size < 1e6).ok_or_else(|| {
-            Wrong(format!("Error: --disk {text}: '{size}' is no size in GiB"))
-        })
+        size.parse::<f64>()
+            .ok()
+            .filter(|size| *size > 0.0 && *size < 1e6)
+            .ok_or_else(|| Wrong(format!("Error: --disk {text}: '{size}' is no size in GiB")))
     });
     let gibibytes = gibibytes.transpose()?;
     if gibibytes.is_none() && backing.is_none() {
@@ -341,9 +343,13 @@ fn character(name: &'static str, text: &str) -> Result<Element> {
         element.push(source);
     }
     let mut target = Element::new("target");
-    for (key, attribute) in [("target_type", "type"), ("target.type", "type"), ("name", "name"),
-        ("target.name", "name"), ("target.port", "port")]
-    {
+    for (key, attribute) in [
+        ("target_type", "type"),
+        ("target.type", "type"),
+        ("name", "name"),
+        ("target.name", "name"),
+        ("target.port", "port"),
+    ] {
         if let Some(value) = pairs.take(key) {
             target.set(attribute, value);
         }
@@ -367,9 +373,12 @@ fn graphics(text: &str) -> Result<Element> {
     if port.is_none() {
         element.set("autoport", "yes");
     }
-    for (key, attribute) in
-        [("listen", "listen"), ("websocket", "websocket"), ("password", "passwd"), ("passwd", "passwd")]
-    {
+    for (key, attribute) in [
+        ("listen", "listen"),
+        ("websocket", "websocket"),
+        ("password", "passwd"),
+        ("passwd", "passwd"),
+    ] {
         if let Some(value) = pairs.take(key) {
             element.set(attribute, value);
         }

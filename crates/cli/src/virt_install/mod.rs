@@ -13,8 +13,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use guests::cache::Cache;
 use guests::Silent;
+use guests::cache::Cache;
 use guests::seed::{Layout, Seed, UserData};
 use libvirt_compat::xml::Element;
 
@@ -25,10 +25,14 @@ use crate::verbs::launch::provision::random_word;
 use pairs::Pairs;
 
 #[derive(Parser)]
-#[command(name = "virt-install", version = "4.1.0", about = "Create a new virtual machine",
+#[command(
+    name = "virt-install",
+    version = "4.1.0",
+    about = "Create a new virtual machine",
     after_help = "Examples:\n  virt-install --name web --memory 1024 --disk disk.qcow2 --import \
         --osinfo generic\n  virt-install --name new --memory 2048 --disk size=10 --cdrom a.iso\n  \
-        virt-install --name web --import --disk d.qcow2 --cloud-init user-data=u.yaml --print-xml")]
+        virt-install --name web --import --disk d.qcow2 --cloud-init user-data=u.yaml --print-xml"
+)]
 struct Options {
     #[arg(long)]
     connect: Option<String>,
@@ -316,7 +320,10 @@ fn definition(
         domain.push(cpu(text)?);
     }
     domain.push(Element::with_text("on_poweroff", "destroy"));
-    domain.push(Element::with_text("on_reboot", if options.noreboot { "destroy" } else { "restart" }));
+    domain.push(Element::with_text(
+        "on_reboot",
+        if options.noreboot { "destroy" } else { "restart" },
+    ));
     domain.push(Element::with_text("on_crash", "destroy"));
     let seed = match &options.cloud_init {
         Some(text) => seed(text, connection, name, maker)?,
@@ -410,12 +417,7 @@ fn system(options: &Options) -> Result<Element> {
 }
 
 /// The seed's file.
-fn seed(
-    text: &str,
-    connection: &Connection,
-    name: &str,
-    maker: &Maker,
-) -> Result<Option<PathBuf>> {
+fn seed(text: &str, connection: &Connection, name: &str, maker: &Maker) -> Result<Option<PathBuf>> {
     let mut pairs = Pairs::parse("cloud-init", text, None)?;
     let read = |path: String| {
         fs::read_to_string(&path).map_err(|error| Wrong(format!("--cloud-init {path}: {error}")))
@@ -423,7 +425,8 @@ fn seed(
     let user_data = pairs.take("user-data").map(read).transpose()?;
     let mut user_data = user_data
         .map(|text| {
-            UserData::parse(&text).map_err(|error| Wrong(format!("--cloud-init user-data: {error}")))
+            UserData::parse(&text)
+                .map_err(|error| Wrong(format!("--cloud-init user-data: {error}")))
         })
         .transpose()?;
     let network = pairs.take("network-config").map(read).transpose()?;
@@ -458,7 +461,7 @@ fn seed(
         authorized_keys: keys,
         ..Seed::default()
     };
-    let path = connection.places.state.join("seeds").join(format!("{name}-{}.iso", random_word()));
+    let path = connection.places.state.join("seeds").join(format!("{name}.seed.iso"));
     if maker.is_real {
         let image = seed.image(Layout::NoCloud).map_err(|error| Wrong(error.to_string()))?;
         let folder = path.parent().map(PathBuf::from).unwrap_or_default();

@@ -7,5 +7,5 @@ mod sources;
 
 pub use archive::{Archive, Listed, sum};
 pub use package::Package;
-pub use sources::Mirror;
 pub use signature::verified;
+pub use sources::Mirror;

@@ -120,11 +120,7 @@ impl Iso {
                 );
             }
             for number in 0..folders.len() {
-                put(
-                    &mut image,
-                    plan.folder(tree, number),
-                    &plan.records(&folders, tree, number),
-                );
+                put(&mut image, plan.folder(tree, number), &plan.records(&folders, tree, number));
             }
         }
         for (number, data) in files.iter().enumerate() {
@@ -153,8 +149,7 @@ fn lay_out<'a>(root: &'a Node, folders: &mut Vec<Folder<'a>>, files: &mut Vec<&'
                 }
                 None => {
                     nodes.push(node);
-                    let folder =
-                        Folder { parent: number, name: name.clone(), entries: Vec::new() };
+                    let folder = Folder { parent: number, name: name.clone(), entries: Vec::new() };
                     folders.push(folder);
                     (Place::Folder(nodes.len() - 1), 0)
                 }
@@ -245,7 +240,8 @@ impl Plan {
         bytes[148..152].copy_from_slice(&big(self.path_table(tree, true)));
         let (at, length) = self.folders[tree as usize][0];
         bytes[156..190].copy_from_slice(&record(&[0], at, length, true, &[]));
-        for (from, to) in [(190, 318), (318, 446), (446, 574), (574, 702), (702, 739), (739, 776), (776, 813)]
+        for (from, to) in
+            [(190, 318), (318, 446), (446, 574), (574, 702), (702, 739), (739, 776), (776, 813)]
         {
             text(&mut bytes[from..to], "");
         }
@@ -280,12 +276,7 @@ impl Plan {
     }
 
     /// The contents of a folder: itself, its parent, the rest by name.
-    fn records(
-        &self,
-        folders: &[Folder<'_>],
-        tree: Tree,
-        number: usize,
-    ) -> Vec<u8> {
+    fn records(&self, folders: &[Folder<'_>], tree: Tree, number: usize) -> Vec<u8> {
         let folder = &folders[number];
         let place = |number: usize| self.folders[tree as usize][number];
         let mut bytes = Vec::new();
@@ -455,7 +446,8 @@ pub fn files(image: &[u8]) -> Option<Vec<(String, Vec<u8>)>> {
     let descriptor = image.get((SYSTEM_SECTORS + 1) * SECTOR_BYTES..)?.get(..SECTOR_BYTES)?;
     let is_joliet = descriptor.starts_with(b"\x02CD001") && &descriptor[88..91] == b"%/E";
     let mut files = Vec::new();
-    let mut pending = vec![(String::new(), is_joliet.then(|| extent(image, &descriptor[156..]))??, 0)];
+    let mut pending =
+        vec![(String::new(), is_joliet.then(|| extent(image, &descriptor[156..]))??, 0)];
     while let Some((path, mut records, depth)) = pending.pop() {
         while let Some(length) = records.first().map(|length| usize::from(*length)) {
             if length == 0 {
@@ -476,7 +468,9 @@ pub fn files(image: &[u8]) -> Option<Vec<(String, Vec<u8>)>> {
             let name = name.strip_suffix(";1").unwrap_or(&name);
             let data = extent(image, record)?;
             match record[25] & 2 != 0 {
-                true if depth < DEPTH_MAX => pending.push((format!("{path}{name}/"), data, depth + 1)),
+                true if depth < DEPTH_MAX => {
+                    pending.push((format!("{path}{name}/"), data, depth + 1))
+                }
                 true => return None,
                 false => files.push((format!("{path}{name}"), data.to_vec())),
             }

@@ -73,15 +73,25 @@ impl Layout {
 }
 
 /// The words by which cloud-init knows a part that is no cloud-config.
-const OTHER_KINDS: &[&str] =
-    &["#!", "#include", "#cloud-boothook", "#part-handler", "#upstart-job", "## template:",
-      "#cloud-config-archive", "#cloud-config-jsonp", "Content-Type: multipart/", "MIME-Version:"];
+const OTHER_KINDS: &[&str] = &[
+    "#!",
+    "#include",
+    "#cloud-boothook",
+    "#part-handler",
+    "#upstart-job",
+    "## template:",
+    "#cloud-config-archive",
+    "#cloud-config-jsonp",
+    "Content-Type: multipart/",
+    "MIME-Version:",
+];
 
 impl UserData {
     /// Looks at user data: a cloud-config is read through, so that mistakes come to light here and
     /// not in the guest.
     pub fn parse(text: &str) -> std::result::Result<Self, YamlError> {
-        let wrong = |line: usize, reason: &str| YamlError { line, column: 1, reason: reason.into() };
+        let wrong =
+            |line: usize, reason: &str| YamlError { line, column: 1, reason: reason.into() };
         if OTHER_KINDS.iter().any(|kind| text.starts_with(kind)) {
             return Ok(Self { text: text.to_owned(), config: None });
         }
@@ -216,8 +226,19 @@ fn changed(data: &[u8], hostname: &str, instance_id: &str) -> Vec<u8> {
 
 /// What `spark` does of a cloud-config; the rest needs a distribution.
 pub const SPARK_KEYS: &[&str] = &[
-    "bootcmd", "chpasswd", "final_message", "fqdn", "groups", "hostname", "manage_etc_hosts",
-    "password", "preserve_hostname", "runcmd", "ssh_authorized_keys", "timezone", "users",
+    "bootcmd",
+    "chpasswd",
+    "final_message",
+    "fqdn",
+    "groups",
+    "hostname",
+    "manage_etc_hosts",
+    "password",
+    "preserve_hostname",
+    "runcmd",
+    "ssh_authorized_keys",
+    "timezone",
+    "users",
     "write_files",
 ];
 

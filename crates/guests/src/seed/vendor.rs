@@ -58,9 +58,8 @@ pub fn data(seed: &Seed) -> String {
     if !seed.with_agent {
         return config;
     }
-    let mut text = format!(
-        "Content-Type: multipart/mixed; boundary=\"{BOUNDARY}\"\nMIME-Version: 1.0\n\n"
-    );
+    let mut text =
+        format!("Content-Type: multipart/mixed; boundary=\"{BOUNDARY}\"\nMIME-Version: 1.0\n\n");
     for (kind, part) in [("cloud-config", config.as_str()), ("cloud-boothook", AGENT_SCRIPT)] {
         text.push_str(&format!(
             "--{BOUNDARY}\nMIME-Version: 1.0\nContent-Type: text/{kind}; charset=\"utf-8\"\n\n{part}\n"
@@ -84,8 +83,7 @@ fn config(seed: &Seed) -> Value {
     }
     if let Some(key) = &seed.host_key {
         config["ssh_deletekeys"] = true.into();
-        config["ssh_keys"] =
-            json!({"ed25519_private": key.private, "ed25519_public": key.public});
+        config["ssh_keys"] = json!({"ed25519_private": key.private, "ed25519_public": key.public});
     }
     config
 }

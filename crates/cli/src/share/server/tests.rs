@@ -101,7 +101,10 @@ fn files_are_read_written_and_renamed() {
     let body = [&longs(&[deep])[..], b"new\0moved\0"].concat();
     share.ask(operation::RENAME, ROOT, &body).unwrap();
     let attributes = share.ask(operation::GETATTR, node, &longs(&[0, 0])).unwrap();
-    assert_eq!(number(&attributes, 16), host::metadata(share.folder.join("in/deep/moved")).unwrap().ino());
+    assert_eq!(
+        number(&attributes, 16),
+        host::metadata(share.folder.join("in/deep/moved")).unwrap().ino()
+    );
     share.ask(operation::UNLINK, deep, b"moved\0").unwrap();
     assert!(share.ask(operation::GETATTR, node, &longs(&[0, 0])).is_err());
 }

@@ -87,8 +87,8 @@ impl Plan<'_> {
     fn devices(&self, state: &Path) -> Element {
         let log = state.join("logs").join(format!("{}-console.log", self.stem));
         let emulator = state.join("bin/qemu-system-x86_64");
-        let mut devices = Element::new("devices")
-            .with_child(Element::with_text("emulator", emulator.display()));
+        let mut devices =
+            Element::new("devices").with_child(Element::with_text("emulator", emulator.display()));
         self.disks(&mut devices);
         devices.push(Element::new("controller").with("type", "usb").with("model", "none"));
         if self.has_network {

@@ -105,12 +105,7 @@ fn of_image(
 }
 
 /// A file of the user's own: machines lie over it where it is.
-fn of_file(
-    cache: &Cache,
-    path: &Path,
-    what: &Launch,
-    line: &mut Line,
-) -> Result<Chosen, Failure> {
+fn of_file(cache: &Cache, path: &Path, what: &Launch, line: &mut Line) -> Result<Chosen, Failure> {
     let failed = |error: &dyn std::error::Error| {
         Failure::new(format!("The image '{}' cannot be used", path.display())).because(error)
     };
@@ -151,8 +146,7 @@ pub fn by_address(
         }
         _ => {}
     }
-    let wanted =
-        Wanted { name, url: address.to_owned(), sha256: sum, ..Wanted::default() };
+    let wanted = Wanted { name, url: address.to_owned(), sha256: sum, ..Wanted::default() };
     Ok(library.fetch(&wanted, line)?)
 }
 
@@ -181,7 +175,8 @@ pub fn by_name(
     let wanted = name.strip_prefix("ubuntu:").or_else(|| name.strip_prefix("release:"));
     let wanted = wanted.unwrap_or(if name == "ubuntu" { "lts" } else { name });
     let is_number = wanted.len() == 5 && wanted.as_bytes()[2] == b'.';
-    let asks = UBUNTU.contains(&wanted) || is_number || settings::get("local.image.mirror").is_some();
+    let asks =
+        UBUNTU.contains(&wanted) || is_number || settings::get("local.image.mirror").is_some();
     let source = source();
     let known = source.products(cache, offline || !asks, line);
     let products = match known {
@@ -189,7 +184,8 @@ pub fn by_name(
         Err(error) if asks => return Err(error.into()),
         Err(_) => Vec::new(),
     };
-    let found = products.iter().find(|product| product.arch == "amd64" && product.is_called(wanted));
+    let found =
+        products.iter().find(|product| product.arch == "amd64" && product.is_called(wanted));
     if let Some(product) = found {
         if offline {
             return Err(Failure::new(format!("The image '{name}' was never fetched"))
@@ -239,9 +235,9 @@ pub fn virtual_size(file: &Path) -> Result<u64, Failure> {
     let words = ["info", "--output", "json"].map(str::to_owned);
     let said = image_tool(&[&words[..], &[file.display().to_string()]].concat())?;
     let info: Value = serde_json::from_str(&said).unwrap_or_default();
-    info["virtual-size"].as_u64().ok_or_else(|| {
-        Failure::new(format!("The image {} does not tell its size", file.display()))
-    })
+    info["virtual-size"]
+        .as_u64()
+        .ok_or_else(|| Failure::new(format!("The image {} does not tell its size", file.display())))
 }
 
 /// Takes the snapshots out of a disk that was copied.

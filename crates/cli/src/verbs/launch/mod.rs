@@ -61,7 +61,8 @@ pub fn name(connection: &mut Connection, wanted: Option<&str>) -> Result<String,
     let Some(name) = wanted else { return Ok(names::made_up(&taken)) };
     names::check(name)?;
     if taken.iter().any(|known| known == name) {
-        let hint = format!("'hostel info {name}' shows it; a deleted one is there until 'hostel purge'");
+        let hint =
+            format!("'hostel info {name}' shows it; a deleted one is there until 'hostel purge'");
         let failure = Failure::new(format!("There is a machine '{name}' already"));
         return Err(failure.hint(hint).code(USAGE));
     }
@@ -88,8 +89,7 @@ pub fn create(
     for (host, _) in &what.ports {
         verbs::port::check_free(*host)?;
     }
-    let shares: Result<_, _> =
-        what.mounts.iter().map(|text| verbs::mount::share(text)).collect();
+    let shares: Result<_, _> = what.mounts.iter().map(|text| verbs::mount::share(text)).collect();
     let shares = shares?;
     let network = what.networks.last().copied().unwrap_or(Network::User);
     if network == Network::None && !what.ports.is_empty() {

@@ -121,9 +121,7 @@ fn user_data(from: &str) -> Result<UserData, Failure> {
 }
 
 fn network(from: &str) -> Result<serde_json::Value, Failure> {
-    let wrong = || {
-        Failure::new(format!("The network configuration '{from}' is wrong")).code(USAGE)
-    };
+    let wrong = || Failure::new(format!("The network configuration '{from}' is wrong")).code(USAGE);
     let value = yaml::parse(&text(from)?).map_err(|error| wrong().because(&error))?;
     // Netplan's files have one more level.
     let inner = value.get("network").unwrap_or(&value).clone();
@@ -146,9 +144,8 @@ fn public_key(path: &str) -> Result<String, Failure> {
 
 fn refuse_what_spark_lacks(what: &Launch, data: Option<&UserData>) -> Result<(), Failure> {
     let config = data.and_then(|data| data.config.as_ref());
-    let unknown = config.and_then(|config| {
-        config.keys().find(|key| !SPARK_KEYS.contains(&key.as_str())).cloned()
-    });
+    let unknown = config
+        .and_then(|config| config.keys().find(|key| !SPARK_KEYS.contains(&key.as_str())).cloned());
     let unknown = match (&what.network_config, what.packages.is_empty()) {
         (Some(_), _) => Some("network-config".to_owned()),
         (None, false) => Some("packages".to_owned()),
