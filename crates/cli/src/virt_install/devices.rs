@@ -42,55 +42,21 @@ pub fn all(
         devices.push(Element::with_text("emulator", emulator.display()));
     }
     let mut letters = Letters::default();
-    for text in &options.disk {
-        if text != "none" {
-            devices.push(disk(text, connection, name, &mut letters, maker)?);
-        }
+    for text in options.disk.iter().filter(|text| *text != "none") {
+        devices.push(disk(text, connection, name, &mut letters, maker)?);
     }
-    for (path, device) in options
-        .cdrom
-        .iter()
-        .map(|path| (PathBuf::from(path), "cdrom"))
-        .chain(seed.map(|path| (path, "cdrom")))
-    {
-        let path = absolute(&path);
-        if !path.exists() && maker.is_real {
-            return Err(Wrong(format!("'{}' does not exist", path.display())));
-        }
-        let target = letters.next("sata")?;
-        devices.push(
-            Element::new("disk")
-                .with("type", "file")
-                .with("device", device)
-                .with_child(Element::new("driver").with("name", "qemu").with("type", "raw"))
-                .with_child(Element::new("source").with("file", path.display()))
-                .with_child(Element::new("target").with("dev", target).with("bus", "sata"))
-                .with_child(Element::new("readonly")),
-        );
+    for path in options.cdrom.iter().map(PathBuf::from).chain(seed) {
+        devices.push(medium(&absolute(&path), &mut letters, maker)?);
     }
     for text in &options.controller {
         devices.push(simple("controller", text, Some("type"), &["type", "model", "index"])?);
     }
-    let networks = match options.network.is_empty() {
-        true => vec!["user".to_owned()],
-        false => options.network.clone(),
-    };
+    let networks = or_default(&options.network, "user");
     for text in networks.iter().filter(|text| *text != "none") {
         devices.push(network(text)?);
     }
     consoles(options, &mut devices)?;
-    for text in options.graphics.iter().filter(|text| *text != "none") {
-        devices.push(graphics(text)?);
-    }
-    let has_screen = devices.child("graphics").is_some();
-    let video = match (options.video.is_empty(), has_screen) {
-        (true, true) => vec!["vga".to_owned()],
-        _ => options.video.clone(),
-    };
-    for text in video.iter().filter(|text| *text != "none") {
-        let model = simple("model", text, Some("type"), &["type", "vram", "heads"])?;
-        devices.push(Element::new("video").with_child(model));
-    }
+    screens(options, &mut devices)?;
     for (group, list, first, keys) in [
         ("input", &options.input, "type", &["type", "bus"][..]),
         ("sound", &options.sound, "model", &["model"]),
@@ -103,25 +69,60 @@ pub fn all(
             devices.push(simple(group, text, Some(first), keys)?);
         }
     }
-    if options.rng.is_empty() {
-        devices.push(rng("/dev/urandom")?);
-    }
-    for text in options.rng.iter().filter(|text| *text != "none") {
+    let rngs = or_default(&options.rng, "/dev/urandom");
+    for text in rngs.iter().filter(|text| *text != "none") {
         devices.push(rng(text)?);
     }
     for text in &options.vsock {
-        let mut pairs = Pairs::parse("vsock", text, Some("model"))?;
-        let mut cid = Element::new("cid");
-        for (key, name) in [("auto_cid", "auto"), ("cid.auto", "auto"), ("cid", "address")] {
-            if let Some(value) = pairs.take(key) {
-                cid.set(name, value);
-            }
-        }
-        let model = pairs.take("model").unwrap_or_else(|| "virtio".to_owned());
-        pairs.finish()?;
-        devices.push(Element::new("vsock").with("model", model).with_child(cid));
+        devices.push(vsock(text)?);
     }
     Ok(devices)
+}
+
+fn or_default(given: &[String], default: &str) -> Vec<String> {
+    if given.is_empty() { vec![default.to_owned()] } else { given.to_vec() }
+}
+
+/// Something in a drive that cannot write.
+fn medium(path: &Path, letters: &mut Letters, maker: &Maker) -> Result<Element> {
+    if !path.exists() && maker.is_real {
+        return Err(Wrong(format!("'{}' does not exist", path.display())));
+    }
+    let target = letters.next("sata")?;
+    Ok(Element::new("disk")
+        .with("type", "file")
+        .with("device", "cdrom")
+        .with_child(Element::new("driver").with("name", "qemu").with("type", "raw"))
+        .with_child(Element::new("source").with("file", path.display()))
+        .with_child(Element::new("target").with("dev", target).with("bus", "sata"))
+        .with_child(Element::new("readonly")))
+}
+
+/// Screens, and a card for them.
+fn screens(options: &Options, devices: &mut Element) -> Result<()> {
+    for text in options.graphics.iter().filter(|text| *text != "none") {
+        devices.push(graphics(text)?);
+    }
+    let has_screen = devices.child("graphics").is_some();
+    let video = or_default(&options.video, if has_screen { "vga" } else { "none" });
+    for text in video.iter().filter(|text| *text != "none") {
+        let model = simple("model", text, Some("type"), &["type", "vram", "heads"])?;
+        devices.push(Element::new("video").with_child(model));
+    }
+    Ok(())
+}
+
+fn vsock(text: &str) -> Result<Element> {
+    let mut pairs = Pairs::parse("vsock", text, Some("model"))?;
+    let mut cid = Element::new("cid");
+    for (key, name) in [("auto_cid", "auto"), ("cid.auto", "auto"), ("cid", "address")] {
+        if let Some(value) = pairs.take(key) {
+            cid.set(name, value);
+        }
+    }
+    let model = pairs.take("model").unwrap_or_else(|| "virtio".to_owned());
+    pairs.finish()?;
+    Ok(Element::new("vsock").with("model", model).with_child(cid))
 }
 
 /// An element whose attributes are the group's keys.

@@ -244,7 +244,7 @@ pub fn virtual_size(file: &Path) -> Result<u64, Failure> {
 pub fn forget_snapshots(file: &Path) -> Result<(), Failure> {
     let path = file.display().to_string();
     let words = ["info", "--output", "json"].map(str::to_owned);
-    let said = image_tool(&[&words[..], &[path.clone()]].concat())?;
+    let said = image_tool(&[&words[..], std::slice::from_ref(&path)].concat())?;
     let info: Value = serde_json::from_str(&said).unwrap_or_default();
     for snapshot in info["snapshots"].as_array().into_iter().flatten() {
         let name = snapshot["name"].as_str().unwrap_or_default().to_owned();
