@@ -84,7 +84,8 @@ pub fn stop(what: &Stop) -> Result<u8, Failure> {
     Ok(0)
 }
 
-fn stop_machine(
+/// Has a machine go off.
+pub fn stop_machine(
     connection: &mut Connection,
     machine: &Machine,
     force: bool,
@@ -241,7 +242,7 @@ fn sweep(connection: &mut Connection) -> Result<(), Failure> {
 }
 
 /// The machine and its own disk are gone for good.
-fn forget(connection: &mut Connection, machine: &Machine) -> Result<(), Failure> {
+pub fn forget(connection: &mut Connection, machine: &Machine) -> Result<(), Failure> {
     /// With its snapshots, which lie in its disk, and what else the daemon keeps of it.
     const SNAPSHOTS_AND_SAVED_STATE: u32 = 1 | 2;
     let note = machine.note();
