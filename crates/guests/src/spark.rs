@@ -30,6 +30,9 @@ const MODULES: &[&str] = &[
     "nls_utf8",
 ];
 
+/// Modules by their names.
+pub(crate) type Modules = BTreeMap<String, Vec<u8>>;
+
 /// What a machine boots.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
@@ -77,7 +80,7 @@ pub(crate) fn kernel(archive: &Archive, progress: &mut dyn Progress) -> Result<L
 }
 
 /// A RAM disk that loads what a disk needs, mounts it, and leaves the rest to the system on it.
-pub(crate) fn root_mounter(modules: &BTreeMap<String, Vec<u8>>) -> std::io::Result<Vec<u8>> {
+pub(crate) fn root_mounter(modules: &Modules) -> std::io::Result<Vec<u8>> {
     let mut archive = Cpio::default();
     for folder in ["dev", "proc", "sys", "run", "tmp", "root", "etc", "lib", "lib/modules"] {
         archive.folder(folder);
@@ -96,9 +99,9 @@ pub(crate) fn root_mounter(modules: &BTreeMap<String, Vec<u8>>) -> std::io::Resu
 }
 
 /// The kernel of its package, and the modules that a guest of ours may need.
-pub(crate) fn kernel_parts(package: &Package) -> Result<(Vec<u8>, BTreeMap<String, Vec<u8>>)> {
+pub(crate) fn kernel_parts(package: &Package) -> Result<(Vec<u8>, Modules)> {
     let mut image = None;
-    let mut modules: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+    let mut modules = Modules::new();
     let is_module = |path: &str| path.ends_with(".ko") || path.ends_with(".ko.xz");
     let wanted = |path: &str| path.starts_with("boot/vmlinuz-") || is_useful_module(path);
     package.files(wanted, |path, bytes| {
@@ -218,8 +221,8 @@ fn dependencies(module: &[u8]) -> Vec<String> {
 }
 
 /// Modules in the order in which they can be loaded. What is not there is built into the kernel.
-fn ordered(modules: &BTreeMap<String, Vec<u8>>) -> Vec<String> {
-    fn visit(name: &str, modules: &BTreeMap<String, Vec<u8>>, order: &mut Vec<String>, depth: u32) {
+fn ordered(modules: &Modules) -> Vec<String> {
+    fn visit(name: &str, modules: &Modules, order: &mut Vec<String>, depth: u32) {
         let known = order.iter().any(|done| done == name);
         let Some(module) = modules.get(name).filter(|_| !known && depth < 20) else { return };
         for needed in dependencies(module) {
@@ -286,7 +289,7 @@ esac
 ";
 
 /// The file system.
-fn contents(modules: &BTreeMap<String, Vec<u8>>, busybox: &[u8]) -> Vec<u8> {
+fn contents(modules: &Modules, busybox: &[u8]) -> Vec<u8> {
     let mut archive = Cpio::default();
     for folder in [
         "bin",
@@ -347,7 +350,7 @@ mod tests {
     #[test]
     fn modules_come_after_what_they_need() {
         let module = |depends: &str| format!("\0license=GPL\0depends={depends}\0x").into_bytes();
-        let modules: BTreeMap<String, Vec<u8>> = [
+        let modules: Modules = [
             ("virtio_net", "virtio,net-failover"),
             ("net_failover", "failover"),
             ("failover", ""),

@@ -116,8 +116,7 @@ fn build(what: &Pull) -> Result<u8, Failure> {
     if let Some(suite) = debian_image::suite(&what.image) {
         let mut line = Line::new();
         let cache = Cache::of_user();
-        let image =
-            debian_image::image(&cache, suite, what.offline, &mut Workshop::default(), &mut line)?;
+        let image = debian_image::image(&cache, suite, what.offline, &mut Workshop, &mut line)?;
         drop(line);
         println!("{} {}", image.name, image.release);
         return Ok(0);

@@ -1,6 +1,5 @@
 //! The archive for the second stage, and its script.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
@@ -20,7 +19,7 @@ pub struct Stage {
     /// Its release, as it names the folder of its modules.
     pub kernel_release: String,
     /// The modules that mount a root.
-    pub modules: BTreeMap<String, Vec<u8>>,
+    pub modules: spark::Modules,
 }
 
 fn failed(error: &std::io::Error) -> GuestError {
@@ -229,6 +228,7 @@ rm -f etc/ssh/ssh_host_*
 cat >etc/cloud/cloud.cfg.d/50-hostel.cfg <<EOF
 datasource_list: [NoCloud, ConfigDrive, None]
 apt_preserve_sources_list: true
+locale: false
 EOF
 cat >etc/systemd/system/hostel-agent.service <<EOF
 [Unit]
@@ -261,3 +261,25 @@ for place in run dev/pts dev sys proc ''; do umount $root/$place; done
 sync
 echo 'The system is complete'
 "#;
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn files_go_below_usr_and_the_script_is_sound() {
+        for (path, target) in
+            [("./bin/sh", "usr/bin/sh"), ("lib/x/y", "usr/lib/x/y"), ("etc/a", "etc/a")]
+        {
+            assert_eq!(merged(Path::new(path)), Path::new(target));
+        }
+        let (kernel, kernel_release) = (Vec::new(), "6.1-cloud".to_owned());
+        let stage = Stage { kernel, kernel_release, modules: spark::Modules::new() };
+        let script = script("bookworm", "http://mirror/debian", &stage);
+        let run = Command::new("sh").args(["-n", "-c", &script]).output().unwrap();
+        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+        assert!(script.contains("url=http://mirror/debian\nrelease=6.1-cloud\n"));
+    }
+}

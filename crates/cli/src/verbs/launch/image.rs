@@ -15,7 +15,7 @@ use crate::failure::{Failure, USAGE};
 use crate::nearest::nearest;
 use crate::progress::Line;
 use crate::settings;
-use crate::verbs::launch::workshop;
+use crate::verbs::launch::workshop::Workshop;
 
 /// Ubuntu's words for its releases, for which its catalogue is asked.
 const UBUNTU: &[&str] = &["ubuntu", "lts", "noble", "jammy", "focal", "plucky", "questing"];
@@ -70,8 +70,7 @@ pub fn choose(what: &Launch, line: &mut Line) -> Result<Chosen, Failure> {
         });
     }
     let image = if let Some(suite) = debian_image::suite(&what.image) {
-        let mut workshop = workshop::Workshop::default();
-        debian_image::image(&cache, suite, what.offline, &mut workshop, line)?
+        debian_image::image(&cache, suite, what.offline, &mut Workshop, line)?
     } else if path.contains('/') || Path::new(path).is_file() {
         if what.image.starts_with("http://") || what.image.starts_with("https://") {
             by_address(&library, &what.image, what.offline, line)?

@@ -26,8 +26,7 @@ const BOOT_PATIENCE: Duration = Duration::from_secs(120);
 /// What an image looks like from inside before it is grown.
 const IMAGE_BYTES: u64 = 4 << 30;
 
-/// The machine, when there is one.
-#[derive(Default)]
+/// Makes such machines.
 pub struct Workshop;
 
 fn told(failure: Failure) -> GuestError {
@@ -114,7 +113,7 @@ fn perform(
                 let text = String::from_utf8_lossy(&frame.payload).into_owned();
                 if let Some(line) = text.lines().rfind(|line| !line.trim().is_empty()) {
                     line.trim().clone_into(&mut last);
-                    progress.step(&format!("In the machine: {:.60}", last));
+                    progress.step(&format!("In the machine: {last:.60}"));
                 }
             }
             FrameKind::Exit => {
