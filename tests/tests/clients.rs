@@ -1,5 +1,4 @@
 //! Our own `virsh`, `virt-install`, `multipass` and `uvt-kvm`, beside the programs they stand for.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed, wherever it is")]
 
 use std::fs;
 use std::process::{Command, Output, Stdio};

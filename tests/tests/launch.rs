@@ -1,5 +1,4 @@
 //! `hostel launch` and the verbs around it: the first minutes of a newcomer, without any privilege.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed, wherever it is")]
 
 use std::fs;
 use std::io::{Read, Write};
