@@ -1,81 +1,12 @@
 //! `hostel launch` and the verbs around it: the first minutes of a newcomer, without any privilege.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed, wherever it is")]
 
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// A user with a home of its own, and the daemon that is started for it.
-struct User {
-    home: PathBuf,
-}
-
-impl User {
-    fn new(name: &str) -> Self {
-        // Paths of sockets are short.
-        let home = std::env::temp_dir().join(format!("h-{name}-{}", std::process::id()));
-        fs::create_dir_all(&home).unwrap();
-        Self { home }
-    }
-
-    fn command(&self, words: &[&str]) -> Command {
-        let mut command = tests::hostel();
-        command.args(words).env("HOME", &self.home).env_remove("XDG_RUNTIME_DIR");
-        command.env_remove("XDG_STATE_HOME").env_remove("XDG_CACHE_HOME");
-        command
-    }
-
-    fn run(&self, words: &[&str]) -> Output {
-        self.command(words).stdin(Stdio::null()).output().expect("hostel starts")
-    }
-
-    /// Runs what must succeed: its standard output.
-    fn good(&self, words: &[&str]) -> String {
-        let output = self.run(words);
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{words:?}: {errors}");
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    }
-
-    /// Runs what must fail: the exit code, and what it says.
-    fn bad(&self, words: &[&str]) -> (i32, String) {
-        let output = self.run(words);
-        assert!(!output.status.success(), "{words:?}");
-        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-        (output.status.code().unwrap_or(-1), errors)
-    }
-}
-
-impl Drop for User {
-    fn drop(&mut self) {
-        _ = self.run(&["delete", "--all", "--purge"]);
-        // The daemon was started with this home, and no other process was.
-        for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-            let Ok(environment) = fs::read(entry.path().join("environ")) else { continue };
-            let mark = format!("HOME={}\0", self.home.display());
-            let is_ours = environment.windows(mark.len()).any(|window| window == mark.as_bytes());
-            if let (true, Some(number)) = (is_ours, entry.file_name().to_str()) {
-                _ = Command::new("kill").arg(number).status();
-            }
-        }
-        _ = fs::remove_dir_all(&self.home);
-    }
-}
-
-/// A port that nobody has now.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-fn has_mirror() -> bool {
-    let lists = fs::read_dir("/etc/apt/sources.list.d").into_iter().flatten().flatten();
-    let texts = lists.filter_map(|entry| fs::read_to_string(entry.path()).ok());
-    let list = fs::read_to_string("/etc/apt/sources.list").unwrap_or_default();
-    texts.chain([list]).any(|text| text.contains("/debian"))
-}
+use crate::user::{User, free_port, has_mirror};
 
 #[test]
 fn the_first_minutes_of_a_newcomer() {

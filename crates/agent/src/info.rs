@@ -44,9 +44,10 @@ pub fn collect() -> Info {
     }
     // cloud-init leaves this behind when all is done. As the first process we know ourselves; where
     // there is neither, nothing is left to do.
-    let cloud_init = Path::new("/var/lib/cloud");
+    let has_cloud_init = Path::new("/usr/bin/cloud-init").exists();
+    let is_finished = Path::new("/var/lib/cloud/instance/boot-finished").exists();
     let is_first = std::process::id() == 1;
-    if !is_first && (!cloud_init.exists() || cloud_init.join("instance/boot-finished").exists()) {
+    if !is_first && (!has_cloud_init || is_finished) {
         reached("provisioned");
     }
     let mut problems = PROBLEMS.lock().clone();

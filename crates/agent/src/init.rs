@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -30,6 +31,13 @@ pub fn run() {
     let word = |name: &str| words.split_whitespace().find_map(|word| word.strip_prefix(name));
     if let Some(name) = word("hostname=") {
         _ = rustix::system::sethostname(name.as_bytes());
+    }
+    if let Some(disk) = word("hostel.root=") {
+        let error = hand_over(disk);
+        eprintln!("init: {disk}: {error}");
+        loop {
+            thread::park();
+        }
     }
     if let Some(disk) = word("hostel.disk=") {
         match keep_on(disk) {
@@ -80,6 +88,28 @@ fn keep_on(disk: &str) -> io::Result<()> {
     std::env::set_current_dir("/")
 }
 
+/// Leaves everything to the first process of the system on a disk; comes back only with an error.
+fn hand_over(disk: &str) -> io::Error {
+    const ROOT: &str = "/root";
+    let moved = || -> io::Result<()> {
+        await_device(disk)?;
+        mount(disk, ROOT, "ext4", MountFlags::empty(), None)?;
+        for target in ["/tmp", "/run", "/dev/pts", "/dev", "/sys", "/proc"] {
+            _ = rustix::mount::unmount(target, rustix::mount::UnmountFlags::DETACH);
+        }
+        // The system's first process mounts its own; a console it needs before.
+        mount("devtmpfs", format!("{ROOT}/dev").as_str(), "devtmpfs", MountFlags::empty(), None)?;
+        std::env::set_current_dir(ROOT)?;
+        rustix::mount::mount_move(".", "/")?;
+        rustix::process::chroot(".")?;
+        std::env::set_current_dir("/")
+    };
+    match moved() {
+        Ok(()) => Command::new("/sbin/init").env("PATH", crate::exec::PATH).exec(),
+        Err(error) => error,
+    }
+}
+
 /// Drivers find their devices a little after they were loaded.
 pub fn await_device(path: &str) -> io::Result<()> {
     const PATIENCE: Duration = Duration::from_secs(5);
@@ -98,8 +128,10 @@ fn load_modules() {
     for path in list.lines().filter(|line| !line.is_empty()) {
         let loaded =
             File::open(path).and_then(|file| Ok(rustix::system::finit_module(&file, c"", 0)?));
-        if let Err(error) = loaded {
-            eprintln!("init: {path}: {error}");
+        match loaded {
+            // The RAM disk's files are memory, and this one has served.
+            Ok(()) => _ = fs::remove_file(path),
+            Err(error) => eprintln!("init: {path}: {error}"),
         }
     }
 }

@@ -290,7 +290,7 @@ pub struct Snapshot {
     /// The machine
     pub name: String,
     /// The snapshot's name [default: snapshot and a number]
-    #[arg(short, long = "name", value_name = "NAME")]
+    #[arg(short = 'n', long = "name", value_name = "NAME")]
     pub snapshot: Option<String>,
     /// Why it was made
     #[arg(short = 'm', long, alias = "message", short_alias = 'c')]

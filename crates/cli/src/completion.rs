@@ -139,7 +139,7 @@ fn values(argument: &Arg, machines: &dyn Fn() -> Vec<String>) -> Vec<String> {
         return shown.map(|value| value.get_name().to_owned()).collect();
     }
     match argument.get_id().as_str() {
-        "name" | "names" if !argument.get_long().is_some_and(|long| long == "name") => machines(),
+        "name" | "names" if argument.get_long().is_none_or(|long| long != "name") => machines(),
         "targets" | "paths" | "definition" => {
             machines().into_iter().map(|name| format!("{name}:")).collect()
         }

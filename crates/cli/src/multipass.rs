@@ -97,9 +97,9 @@ fn dispatch(command: &str, rest: &[String]) -> Result<u8, Failure> {
         "list" | "ls" if words.iter().any(|word| word == "--snapshots") => {
             ours("snapshots", &without(&words, "--snapshots"))
         }
-        "list" | "ls" => list(format_of(&words)?),
+        "list" | "ls" => list(&format_of(&words)?),
         "info" => info(&words),
-        "version" => version(format_of(&words)?),
+        "version" => version(&format_of(&words)?),
         "find" => ours("find", &without(&words, "--force-update")),
         "networks" => ours("networks", &words),
         "help" | "--help" | "-h" => {
@@ -243,7 +243,7 @@ impl Instance {
     }
 }
 
-fn list(format: String) -> Result<u8, Failure> {
+fn list(format: &str) -> Result<u8, Failure> {
     let instances = instances(&[])?;
     let rows: Vec<Value> = instances
         .iter()
@@ -252,7 +252,7 @@ fn list(format: String) -> Result<u8, Failure> {
                 "release": instance.release(), "state": instance.machine.state.name()})
         })
         .collect();
-    match format.as_str() {
+    match format {
         "json" => println!("{:#}", json!({"list": rows})),
         "csv" => {
             println!("Name,State,IPv4,IPv6,Release,AllIPv4");
@@ -394,8 +394,8 @@ impl Instance {
     }
 }
 
-fn version(format: String) -> Result<u8, Failure> {
-    match format.as_str() {
+fn version(format: &str) -> Result<u8, Failure> {
+    match format {
         "json" => println!("{:#}", json!({"multipass": VERSION, "multipassd": VERSION})),
         "yaml" => println!("multipass: {VERSION}\nmultipassd: {VERSION}"),
         "csv" => println!("Multipass,Multipassd\n{VERSION},{VERSION}"),

@@ -215,7 +215,7 @@ fn create(what: &Create) -> Result<u8, Failure> {
     let Verb::Launch(mut what_to_launch) = ours(&line)? else {
         unreachable!("the words say launch");
     };
-    let data = user_data(what)?;
+    let data = user_data(what, image != "spark")?;
     let file = data.as_deref().map(temporary).transpose()?;
     what_to_launch.cloud_init = file.as_ref().map(|file| file.display().to_string());
     let launched = launch::run(&what_to_launch);
@@ -236,7 +236,7 @@ fn temporary(text: &str) -> Result<std::path::PathBuf, Failure> {
 }
 
 /// User data as it was given, or ours for passwords and scripts.
-fn user_data(what: &Create) -> Result<Option<String>, Failure> {
+fn user_data(what: &Create, has_ssh: bool) -> Result<Option<String>, Failure> {
     let read = |path: &str| {
         std::fs::read_to_string(path)
             .map_err(|error| Failure::new(format!("'{path}' cannot be read")).because(&error))
@@ -261,7 +261,9 @@ fn user_data(what: &Create) -> Result<Option<String>, Failure> {
     if let Some(password) = &what.password {
         config["password"] = password.as_str().into();
         config["chpasswd"] = serde_json::json!({"expire": false});
-        config["ssh_pwauth"] = true.into();
+        if has_ssh {
+            config["ssh_pwauth"] = true.into();
+        }
     }
     let mut commands = Vec::new();
     let mut files = Vec::new();
@@ -328,6 +330,7 @@ fn streams(command: StreamsCommand) -> Result<u8, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arguments::bytes;
 
     #[test]
     fn uvtools_lines_are_understood() {

@@ -9,7 +9,7 @@ use crate::debian::{Archive, Mirror};
 use crate::{GuestError, Progress, Result};
 
 /// Where distributions put it.
-const PLACES: &[&str] = &["/usr/share/seabios", "/usr/share/qemu", "/usr/share/hostel"];
+const PLACES: &[&str] = &["/usr/share/seabios", "/usr/share/hostel"];
 const BIOS: &str = "bios-256k.bin";
 
 /// Sees to it that there is firmware; gives the folder if it is one of ours.

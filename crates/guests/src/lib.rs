@@ -3,6 +3,7 @@
 pub mod cache;
 pub mod cpio;
 pub mod debian;
+pub mod debian_image;
 pub mod disk;
 pub mod firmware;
 pub mod keys;
@@ -85,6 +86,12 @@ pub enum GuestError {
     NoImage {
         /// Which.
         name: String,
+    },
+    /// A machine that was to build an image has failed.
+    #[error("The machine that sets the image up has failed: {reason}")]
+    Build {
+        /// Why.
+        reason: String,
     },
     /// A file that is not what it should be.
     #[error("{what} cannot be read: {reason}")]

@@ -55,8 +55,7 @@ impl Kind {
         match &mark {
             b"QFI\xfb" => return Ok(Self::Qcow2),
             b"KDMV" | b"cone" | b"vhdx" => {
-                let hint = "convert it: hostel qemu-img convert -O qcow2 FILE NEW.qcow2";
-                return Err(broken(hint));
+                return Err(broken("its format cannot be launched; convert it to qcow2 first"));
             }
             _ => {}
         }
@@ -393,7 +392,7 @@ mod tests {
         let image = library.import("web", &file, &mut Silent).unwrap();
         assert_eq!((image.kind, image.sha256.len()), (Kind::Qcow2, 64));
         assert_eq!(library.find(&image.sha256[..8]), Some(image.clone()));
-        assert_eq!(library.images(), [image.clone()]);
+        assert_eq!(library.images(), std::slice::from_ref(&image));
         // A new one does not pull the old one from under its machines.
         library.import("web", &file, &mut Silent).unwrap();
         assert_eq!(library.images().len(), 2);

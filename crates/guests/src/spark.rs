@@ -9,7 +9,7 @@ use liblzma::read::XzDecoder;
 
 use crate::cache::Cache;
 use crate::cpio::Archive as Cpio;
-use crate::debian::{Archive, Listed, Mirror, sum};
+use crate::debian::{Archive, Listed, Mirror, Package, sum};
 use crate::{AGENT, GuestError, Progress, Result};
 
 /// Counted up when the recipe changes, so that what was made before is made again.
@@ -30,6 +30,9 @@ const MODULES: &[&str] = &[
     "nls_utf8",
 ];
 
+/// Modules by their names.
+pub(crate) type Modules = BTreeMap<String, Vec<u8>>;
+
 /// What a machine boots.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
@@ -44,8 +47,10 @@ pub struct Image {
 }
 
 /// What the kernel is told. `no_timer_check`: a busy host delays the timer's interrupts, which the
-/// kernel would take for broken hardware.
-const COMMAND_LINE: &str = "console=ttyS0 quiet panic=-1 reboot=t no_timer_check";
+/// kernel would take for broken hardware. Pages go back to the host in pieces of 64 KiB, not of 2 MiB
+/// only, for a small guest has few large ones.
+const COMMAND_LINE: &str = "console=ttyS0 quiet panic=-1 reboot=t no_timer_check \
+    page_reporting.page_reporting_order=4";
 
 /// The image, from the cache or made from packages.
 pub fn image(cache: &Cache, offline: bool, progress: &mut dyn Progress) -> Result<Image> {
@@ -53,9 +58,15 @@ pub fn image(cache: &Cache, offline: bool, progress: &mut dyn Progress) -> Resul
         return Ok(image);
     }
     let archive = Archive::new(Mirror::of_host()?, cache.clone(), "amd64", offline);
-    let wanted = ["linux-image-cloud-amd64", "busybox-static"];
-    let listed = archive.find(&wanted, progress)?;
-    // The first one is only a name for the present version.
+    let busybox = archive.find(&["busybox-static"], progress)?.remove(0);
+    let kernel = kernel(&archive, progress)?;
+    make(cache, &archive, &kernel, &busybox, progress)
+}
+
+/// The package of the present kernel for clouds.
+pub(crate) fn kernel(archive: &Archive, progress: &mut dyn Progress) -> Result<Listed> {
+    // It is only a name for the present version.
+    let listed = archive.find(&["linux-image-cloud-amd64"], progress)?;
     let kernel_name = listed[0]
         .depends
         .split([',', '|'])
@@ -65,8 +76,49 @@ pub fn image(cache: &Cache, offline: bool, progress: &mut dyn Progress) -> Resul
             what: listed[0].name.clone(),
             reason: "it depends on no kernel".to_owned(),
         })?;
-    let kernel = archive.find(&[kernel_name], progress)?.remove(0);
-    make(cache, &archive, &kernel, &listed[1], progress)
+    Ok(archive.find(&[kernel_name], progress)?.remove(0))
+}
+
+/// A RAM disk that loads what a disk needs, mounts it, and leaves the rest to the system on it.
+pub(crate) fn root_mounter(modules: &Modules) -> std::io::Result<Vec<u8>> {
+    let mut archive = Cpio::default();
+    for folder in ["dev", "proc", "sys", "run", "tmp", "root", "etc", "lib", "lib/modules"] {
+        archive.folder(folder);
+    }
+    archive.device("dev/console", (5, 1));
+    archive.device("dev/null", (1, 3));
+    archive.file("init", 0o755, AGENT);
+    let mut list = String::new();
+    for name in ordered(modules) {
+        let path = format!("lib/modules/{name}.ko");
+        archive.file(&path, 0o644, &modules[&name]);
+        list.push_str(&format!("/{path}\n"));
+    }
+    archive.file("etc/modules", 0o644, list.as_bytes());
+    zstd::encode_all(archive.finish().as_slice(), 3)
+}
+
+/// The kernel of its package, and the modules that a guest of ours may need.
+pub(crate) fn kernel_parts(package: &Package) -> Result<(Vec<u8>, Modules)> {
+    let mut image = None;
+    let mut modules = Modules::new();
+    let is_module = |path: &str| path.ends_with(".ko") || path.ends_with(".ko.xz");
+    let wanted = |path: &str| path.starts_with("boot/vmlinuz-") || is_useful_module(path);
+    package.files(wanted, |path, bytes| {
+        if !is_module(path) {
+            image = Some(bytes);
+            return Ok(());
+        }
+        let file = path.rsplit('/').next().unwrap_or(path);
+        let name = file.split(".ko").next().unwrap_or(file).replace('-', "_");
+        modules.insert(name, unpacked(path, bytes)?);
+        Ok(())
+    })?;
+    let image = image.ok_or_else(|| GuestError::Format {
+        what: "The kernel's package".to_owned(),
+        reason: "it holds no kernel".to_owned(),
+    })?;
+    Ok((image, modules))
 }
 
 /// The name of the note that says what was made last.
@@ -99,25 +151,11 @@ fn make(
     let kernel_package = archive.package(kernel, progress)?;
     let busybox_package = archive.package(busybox, progress)?;
     progress.step("Assembling the image");
-    let mut image = None;
-    let mut modules: BTreeMap<String, Vec<u8>> = BTreeMap::new();
-    let is_module = |path: &str| path.ends_with(".ko") || path.ends_with(".ko.xz");
-    let wanted = |path: &str| path.starts_with("boot/vmlinuz-") || is_useful_module(path);
-    kernel_package.files(wanted, |path, bytes| {
-        if !is_module(path) {
-            image = Some(bytes);
-            return Ok(());
-        }
-        let file = path.rsplit('/').next().unwrap_or(path);
-        let name = file.split(".ko").next().unwrap_or(file).replace('-', "_");
-        modules.insert(name, unpacked(path, bytes)?);
-        Ok(())
-    })?;
+    let (image, modules) = kernel_parts(&kernel_package)?;
     let missing = |what: &str| GuestError::Format {
         what: format!("The package {}", kernel.name),
         reason: format!("it holds no {what}"),
     };
-    let image = image.ok_or_else(|| missing("kernel"))?;
     let mut shell = None;
     busybox_package.files(
         |path| path.ends_with("bin/busybox"),
@@ -183,8 +221,8 @@ fn dependencies(module: &[u8]) -> Vec<String> {
 }
 
 /// Modules in the order in which they can be loaded. What is not there is built into the kernel.
-fn ordered(modules: &BTreeMap<String, Vec<u8>>) -> Vec<String> {
-    fn visit(name: &str, modules: &BTreeMap<String, Vec<u8>>, order: &mut Vec<String>, depth: u32) {
+fn ordered(modules: &Modules) -> Vec<String> {
+    fn visit(name: &str, modules: &Modules, order: &mut Vec<String>, depth: u32) {
         let known = order.iter().any(|done| done == name);
         let Some(module) = modules.get(name).filter(|_| !known && depth < 20) else { return };
         for needed in dependencies(module) {
@@ -251,7 +289,7 @@ esac
 ";
 
 /// The file system.
-fn contents(modules: &BTreeMap<String, Vec<u8>>, busybox: &[u8]) -> Vec<u8> {
+fn contents(modules: &Modules, busybox: &[u8]) -> Vec<u8> {
     let mut archive = Cpio::default();
     for folder in [
         "bin",
@@ -312,7 +350,7 @@ mod tests {
     #[test]
     fn modules_come_after_what_they_need() {
         let module = |depends: &str| format!("\0license=GPL\0depends={depends}\0x").into_bytes();
-        let modules: BTreeMap<String, Vec<u8>> = [
+        let modules: Modules = [
             ("virtio_net", "virtio,net-failover"),
             ("net_failover", "failover"),
             ("failover", ""),

@@ -83,6 +83,27 @@ fn make_primary(connection: &mut Connection, name: &str) -> Result<Machine, Fail
     launch::create(connection, &what, &mut line)
 }
 
+/// Whether the machine's own user is there yet: cloud-init makes it late in the first boot, and until
+/// then root is who can be had.
+fn has_user(connection: &Connection, machine: &Machine, user: &str) -> bool {
+    let socket = machine.socket(connection);
+    let info = guest::quick_info(&socket, PATIENCE);
+    if info.is_some_and(|info| info.levels.iter().any(|level| level == "provisioned")) {
+        return true;
+    }
+    let asks = Program { words: vec!["id".to_owned(), user.to_owned()], ..Program::default() };
+    let Ok(mut session) = Session::open(&socket, &Request::Exec(asks), PATIENCE) else {
+        return true;
+    };
+    while let Ok(Some(frame)) = session.read() {
+        if frame.kind == FrameKind::Exit {
+            let exit = serde_json::from_slice::<Exit>(&frame.payload);
+            return exit.is_ok_and(|exit| exit.code == 0);
+        }
+    }
+    true
+}
+
 fn session(
     connection: &mut Connection,
     machine: &Machine,
@@ -106,7 +127,8 @@ fn session(
         mount::mount_all(connection, machine)?;
     }
     if program.user.is_none() {
-        program.user = machine.note().and_then(|note| note.user);
+        let user = machine.note().and_then(|note| note.user);
+        program.user = user.filter(|user| has_user(connection, machine, user));
     }
     if terminal::is_interactive() {
         program.terminal = terminal::size();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use guests::cache::Cache;
 use guests::library::{Image, Library};
 use guests::simplestreams::{Filter, Product, chosen};
-use guests::{Progress, spark};
+use guests::{Progress, debian_image, spark};
 use serde_json::{Map, Value, json};
 
 use crate::arguments::{self, Find, Images, Import, Pull, Remove, Sync};
@@ -15,9 +15,14 @@ use crate::failure::{Failure, USAGE};
 use crate::output::List;
 use crate::progress::Line;
 use crate::verbs::launch::image::{by_address, by_name, source};
+use crate::verbs::launch::workshop::Workshop;
 
 /// What can always be launched, and what it is.
-const BUILT_HERE: &[(&str, &str)] = &[("spark", "Debian's kernel and busybox: a shell in seconds")];
+const BUILT_HERE: &[(&str, &str)] = &[
+    ("spark", "Debian's kernel and busybox: a shell in seconds"),
+    ("debian-12", "Debian 12 with systemd and cloud-init; building it takes minutes, once"),
+    ("debian-13", "Debian 13, the same way"),
+];
 
 /// `hostel image`.
 pub fn run(what: &arguments::Image) -> Result<u8, Failure> {
@@ -93,7 +98,7 @@ fn local(format: arguments::Format) -> Result<u8, Failure> {
 fn pull(what: &Pull) -> Result<u8, Failure> {
     let mut line = Line::new();
     let cache = Cache::of_user();
-    if what.image == "spark" {
+    if what.image == "spark" || debian_image::suite(&what.image).is_some() {
         return build(what);
     }
     let library = Library::of_cache(&cache);
@@ -108,10 +113,18 @@ fn pull(what: &Pull) -> Result<u8, Failure> {
 }
 
 fn build(what: &Pull) -> Result<u8, Failure> {
+    if let Some(suite) = debian_image::suite(&what.image) {
+        let mut line = Line::new();
+        let cache = Cache::of_user();
+        let image = debian_image::image(&cache, suite, what.offline, &mut Workshop, &mut line)?;
+        drop(line);
+        println!("{} {}", image.name, image.release);
+        return Ok(0);
+    }
     if what.image != "spark" {
         let failure = Failure::new(format!("The image '{}' is not built here", what.image));
         return Err(failure
-            .hint("'spark' is; others are fetched by 'hostel image pull'")
+            .hint("'spark' and 'debian' are; others are fetched by 'hostel image pull'")
             .code(USAGE));
     }
     let mut line = Line::new();

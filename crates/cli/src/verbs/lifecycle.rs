@@ -1,6 +1,7 @@
 //! From start to purge.
 
 use std::fs;
+use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -83,7 +84,8 @@ pub fn stop(what: &Stop) -> Result<u8, Failure> {
     Ok(0)
 }
 
-fn stop_machine(
+/// Has a machine go off.
+pub fn stop_machine(
     connection: &mut Connection,
     machine: &Machine,
     force: bool,
@@ -172,12 +174,16 @@ pub fn delete(what: &Delete) -> Result<u8, Failure> {
     for machine in machines {
         if matches!(machine.state, State::Running | State::Suspended) {
             connection.client.domain_destroy(machine.domain.clone())?;
+        } else if machine.state == State::Stopped {
+            // It may be about to start, for somebody who is gone; then this waits for it.
+            _ = connection.client.domain_destroy(machine.domain.clone());
         }
         match what.purge {
             true => forget(&mut connection, &machine)?,
             false => connection.change_note(&machine, |note| note.deleted = true)?,
         }
     }
+    sweep(&mut connection)?;
     Ok(0)
 }
 
@@ -205,11 +211,38 @@ pub fn purge() -> Result<u8, Failure> {
             forget(&mut connection, &machine)?;
         }
     }
+    sweep(&mut connection)?;
     Ok(0)
 }
 
+/// Takes away disks and seeds of ours that belong to nobody: whoever made them was killed. A machine
+/// is defined before its files are made, so that none of these is about to be somebody's.
+fn sweep(connection: &mut Connection) -> Result<(), Failure> {
+    let owned: Vec<PathBuf> = connection
+        .machines()?
+        .iter()
+        .filter_map(Machine::note)
+        .flat_map(|note| note.disk.into_iter().chain(note.seed))
+        .collect();
+    for (folder, extension) in [("disks", ".qcow2"), ("seeds", ".iso")] {
+        let folder = connection.places.state.join(folder);
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let stem = name.strip_suffix(extension).and_then(|stem| stem.rsplit_once('-'));
+            // As launch names them; others may keep files here too.
+            let is_ours = stem.is_some_and(|(_, word)| {
+                word.len() == 12 && word.bytes().all(|digit| digit.is_ascii_hexdigit())
+            });
+            if is_ours && !owned.contains(&entry.path()) {
+                _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+    Ok(())
+}
+
 /// The machine and its own disk are gone for good.
-fn forget(connection: &mut Connection, machine: &Machine) -> Result<(), Failure> {
+pub fn forget(connection: &mut Connection, machine: &Machine) -> Result<(), Failure> {
     /// With its snapshots, which lie in its disk, and what else the daemon keeps of it.
     const SNAPSHOTS_AND_SAVED_STATE: u32 = 1 | 2;
     let note = machine.note();

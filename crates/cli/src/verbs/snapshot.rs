@@ -135,12 +135,10 @@ pub fn restore(what: &Restore) -> Result<u8, Failure> {
     let found = find(&mut connection, &machine, snapshot)?;
     must_stand(&machine, "restore")?;
     if !what.destructive {
-        match wants_to_keep(name)? {
-            true => {
-                let kept = take(&mut connection, &machine, None, Some("before a restore"))?;
-                println!("Snapshot taken: {name}.{kept}");
-            }
-            false => {}
+        let keeps = wants_to_keep(name)?;
+        if keeps {
+            let kept = take(&mut connection, &machine, None, Some("before a restore"))?;
+            println!("Snapshot taken: {name}.{kept}");
         }
     }
     connection.client.domain_revert_to_snapshot(found.handle, 0).map_err(|error| {

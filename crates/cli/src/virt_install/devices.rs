@@ -6,7 +6,7 @@ use guests::library::Kind;
 use libvirt_compat::xml::Element;
 
 use super::pairs::Pairs;
-use super::{Options, Result, Wrong};
+use super::{Maker, Options, Result, Wrong};
 use crate::daemon::Connection;
 use crate::verbs::launch::image::image_tool;
 
@@ -34,7 +34,7 @@ pub fn all(
     connection: &Connection,
     name: &str,
     seed: Option<PathBuf>,
-    is_real: bool,
+    maker: &Maker,
 ) -> Result<Element> {
     let mut devices = Element::new("devices");
     let emulator = connection.places.state.join("bin/qemu-system-x86_64");
@@ -42,55 +42,21 @@ pub fn all(
         devices.push(Element::with_text("emulator", emulator.display()));
     }
     let mut letters = Letters::default();
-    for text in &options.disk {
-        if text != "none" {
-            devices.push(disk(text, connection, name, &mut letters, is_real)?);
-        }
+    for text in options.disk.iter().filter(|text| *text != "none") {
+        devices.push(disk(text, connection, name, &mut letters, maker)?);
     }
-    for (path, device) in options
-        .cdrom
-        .iter()
-        .map(|path| (PathBuf::from(path), "cdrom"))
-        .chain(seed.map(|path| (path, "cdrom")))
-    {
-        let path = absolute(&path);
-        if !path.exists() && is_real {
-            return Err(Wrong(format!("'{}' does not exist", path.display())));
-        }
-        let target = letters.next("sata")?;
-        devices.push(
-            Element::new("disk")
-                .with("type", "file")
-                .with("device", device)
-                .with_child(Element::new("driver").with("name", "qemu").with("type", "raw"))
-                .with_child(Element::new("source").with("file", path.display()))
-                .with_child(Element::new("target").with("dev", target).with("bus", "sata"))
-                .with_child(Element::new("readonly")),
-        );
+    for path in options.cdrom.iter().map(PathBuf::from).chain(seed) {
+        devices.push(medium(&absolute(&path), &mut letters, maker)?);
     }
     for text in &options.controller {
         devices.push(simple("controller", text, Some("type"), &["type", "model", "index"])?);
     }
-    let networks = match options.network.is_empty() {
-        true => vec!["user".to_owned()],
-        false => options.network.clone(),
-    };
+    let networks = or_default(&options.network, "user");
     for text in networks.iter().filter(|text| *text != "none") {
         devices.push(network(text)?);
     }
     consoles(options, &mut devices)?;
-    for text in options.graphics.iter().filter(|text| *text != "none") {
-        devices.push(graphics(text)?);
-    }
-    let has_screen = devices.child("graphics").is_some();
-    let video = match (options.video.is_empty(), has_screen) {
-        (true, true) => vec!["vga".to_owned()],
-        _ => options.video.clone(),
-    };
-    for text in video.iter().filter(|text| *text != "none") {
-        let model = simple("model", text, Some("type"), &["type", "vram", "heads"])?;
-        devices.push(Element::new("video").with_child(model));
-    }
+    screens(options, &mut devices)?;
     for (group, list, first, keys) in [
         ("input", &options.input, "type", &["type", "bus"][..]),
         ("sound", &options.sound, "model", &["model"]),
@@ -103,25 +69,60 @@ pub fn all(
             devices.push(simple(group, text, Some(first), keys)?);
         }
     }
-    if options.rng.is_empty() {
-        devices.push(rng("/dev/urandom")?);
-    }
-    for text in options.rng.iter().filter(|text| *text != "none") {
+    let rngs = or_default(&options.rng, "/dev/urandom");
+    for text in rngs.iter().filter(|text| *text != "none") {
         devices.push(rng(text)?);
     }
     for text in &options.vsock {
-        let mut pairs = Pairs::parse("vsock", text, Some("model"))?;
-        let mut cid = Element::new("cid");
-        for (key, name) in [("auto_cid", "auto"), ("cid.auto", "auto"), ("cid", "address")] {
-            if let Some(value) = pairs.take(key) {
-                cid.set(name, value);
-            }
-        }
-        let model = pairs.take("model").unwrap_or_else(|| "virtio".to_owned());
-        pairs.finish()?;
-        devices.push(Element::new("vsock").with("model", model).with_child(cid));
+        devices.push(vsock(text)?);
     }
     Ok(devices)
+}
+
+fn or_default(given: &[String], default: &str) -> Vec<String> {
+    if given.is_empty() { vec![default.to_owned()] } else { given.to_vec() }
+}
+
+/// Something in a drive that cannot write.
+fn medium(path: &Path, letters: &mut Letters, maker: &Maker) -> Result<Element> {
+    if !path.exists() && maker.is_real {
+        return Err(Wrong(format!("'{}' does not exist", path.display())));
+    }
+    let target = letters.next("sata")?;
+    Ok(Element::new("disk")
+        .with("type", "file")
+        .with("device", "cdrom")
+        .with_child(Element::new("driver").with("name", "qemu").with("type", "raw"))
+        .with_child(Element::new("source").with("file", path.display()))
+        .with_child(Element::new("target").with("dev", target).with("bus", "sata"))
+        .with_child(Element::new("readonly")))
+}
+
+/// Screens, and a card for them.
+fn screens(options: &Options, devices: &mut Element) -> Result<()> {
+    for text in options.graphics.iter().filter(|text| *text != "none") {
+        devices.push(graphics(text)?);
+    }
+    let has_screen = devices.child("graphics").is_some();
+    let video = or_default(&options.video, if has_screen { "vga" } else { "none" });
+    for text in video.iter().filter(|text| *text != "none") {
+        let model = simple("model", text, Some("type"), &["type", "vram", "heads"])?;
+        devices.push(Element::new("video").with_child(model));
+    }
+    Ok(())
+}
+
+fn vsock(text: &str) -> Result<Element> {
+    let mut pairs = Pairs::parse("vsock", text, Some("model"))?;
+    let mut cid = Element::new("cid");
+    for (key, name) in [("auto_cid", "auto"), ("cid.auto", "auto"), ("cid", "address")] {
+        if let Some(value) = pairs.take(key) {
+            cid.set(name, value);
+        }
+    }
+    let model = pairs.take("model").unwrap_or_else(|| "virtio".to_owned());
+    pairs.finish()?;
+    Ok(Element::new("vsock").with("model", model).with_child(cid))
 }
 
 /// An element whose attributes are the group's keys.
@@ -169,7 +170,7 @@ fn disk(
     connection: &Connection,
     name: &str,
     letters: &mut Letters,
-    is_real: bool,
+    maker: &Maker,
 ) -> Result<Element> {
     let mut pairs = Pairs::parse("disk", text, Some("path"))?;
     let device = pairs.take("device").unwrap_or_else(|| "disk".to_owned());
@@ -191,7 +192,7 @@ fn disk(
         _ => "qcow2".to_owned(),
     });
     if !path.exists() {
-        make(&path, &format, size.as_deref(), backing.as_deref(), text, is_real)?;
+        make(&path, &format, size.as_deref(), backing.as_deref(), text, maker)?;
     }
     let mut driver = Element::new("driver").with("name", "qemu").with("type", &format);
     for (key, attribute) in [
@@ -236,7 +237,7 @@ fn make(
     size: Option<&str>,
     backing: Option<&str>,
     text: &str,
-    is_real: bool,
+    maker: &Maker,
 ) -> Result<()> {
     let gibibytes = size.map(|size| {
         size.parse::<f64>()
@@ -252,7 +253,7 @@ fn make(
         );
         return Err(Wrong(text));
     }
-    if !is_real {
+    if !maker.is_real {
         return Ok(());
     }
     let folder = path.parent().map(PathBuf::from).unwrap_or_default();
@@ -268,6 +269,7 @@ fn make(
     words.push(path.display().to_string());
     words.extend(gibibytes.map(|size| ((size * f64::from(1 << 30)) as u64).to_string()));
     image_tool(&words)?;
+    maker.made.borrow_mut().push(path.to_owned());
     Ok(())
 }
 

@@ -6,11 +6,15 @@
 mod devices;
 mod pairs;
 
+use std::cell::RefCell;
 use std::ffi::OsString;
 use std::fs;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
+use guests::Silent;
+use guests::cache::Cache;
 use guests::seed::{Layout, Seed, UserData};
 use libvirt_compat::xml::Element;
 
@@ -171,6 +175,10 @@ fn install(options: &Options) -> Result<()> {
             --import, --boot hd|cdrom|...)";
         return Err(Wrong(text.to_owned()));
     }
+    if options.autoconsole.as_deref().is_some_and(|console| console != "none") {
+        let text = "--autoconsole: no console is opened here; 'virt-viewer' and 'virsh' do it";
+        return Err(Wrong(text.to_owned()));
+    }
     if options.memory.is_none() {
         return Err(Wrong("--memory is required".to_owned()));
     }
@@ -179,6 +187,23 @@ fn install(options: &Options) -> Result<()> {
     }
     // Nothing is made for a document that is only looked at.
     let is_real = options.print_xml.is_none() && !options.dry_run;
+    let maker = Maker { is_real, made: RefCell::default() };
+    let done = create(options, &maker);
+    if done.is_err() {
+        for path in maker.made.borrow().iter() {
+            _ = fs::remove_file(path);
+        }
+    }
+    done
+}
+
+/// Whether files are made, and which were.
+struct Maker {
+    is_real: bool,
+    made: RefCell<Vec<PathBuf>>,
+}
+
+fn create(options: &Options, maker: &Maker) -> Result<()> {
     let mut connection = Connection::of_uri(options.connect.as_deref())?;
     let name = match &options.name {
         Some(name) => name.clone(),
@@ -188,7 +213,7 @@ fn install(options: &Options) -> Result<()> {
     if is_taken {
         return Err(Wrong(format!("Guest name '{name}' is already in use.")));
     }
-    let definition = definition(options, &connection, &name, is_real)?;
+    let definition = definition(options, &connection, &name, maker)?;
     if options.print_xml.is_some() {
         print!("{}", definition.to_xml());
         return Ok(());
@@ -201,6 +226,10 @@ fn install(options: &Options) -> Result<()> {
     if options.dry_run {
         say("Dry run completed successfully");
         return Ok(());
+    }
+    if definition.at("os/kernel").is_none() {
+        // Without a network it may still be installed where the emulator looks.
+        _ = guests::firmware::ensure(&Cache::of_user(), false, &mut Silent);
     }
     say("\nStarting install...\nCreating domain...");
     let text = definition.to_xml();
@@ -249,7 +278,7 @@ fn definition(
     options: &Options,
     connection: &Connection,
     name: &str,
-    is_real: bool,
+    maker: &Maker,
 ) -> Result<Element> {
     let memory = options.memory.as_deref().unwrap_or_default();
     let mut memory = Pairs::parse("memory", memory, Some("memory"))?;
@@ -297,10 +326,10 @@ fn definition(
     ));
     domain.push(Element::with_text("on_crash", "destroy"));
     let seed = match &options.cloud_init {
-        Some(text) => seed(text, connection, name, is_real)?,
+        Some(text) => seed(text, connection, name, maker)?,
         None => None,
     };
-    domain.push(devices::all(options, connection, name, seed, is_real)?);
+    domain.push(devices::all(options, connection, name, seed, maker)?);
     Ok(domain)
 }
 
@@ -388,12 +417,7 @@ fn system(options: &Options) -> Result<Element> {
 }
 
 /// The seed's file.
-fn seed(
-    text: &str,
-    connection: &Connection,
-    name: &str,
-    is_real: bool,
-) -> Result<Option<std::path::PathBuf>> {
+fn seed(text: &str, connection: &Connection, name: &str, maker: &Maker) -> Result<Option<PathBuf>> {
     let mut pairs = Pairs::parse("cloud-init", text, None)?;
     let read = |path: String| {
         fs::read_to_string(&path).map_err(|error| Wrong(format!("--cloud-init {path}: {error}")))
@@ -437,13 +461,14 @@ fn seed(
         authorized_keys: keys,
         ..Seed::default()
     };
-    let path = connection.places.state.join("seeds").join(format!("{name}-{}.iso", random_word()));
-    if is_real {
+    let path = connection.places.state.join("seeds").join(format!("{name}.seed.iso"));
+    if maker.is_real {
         let image = seed.image(Layout::NoCloud).map_err(|error| Wrong(error.to_string()))?;
-        let folder = path.parent().map(std::path::PathBuf::from).unwrap_or_default();
+        let folder = path.parent().map(PathBuf::from).unwrap_or_default();
         fs::create_dir_all(folder)
             .and_then(|()| crate::ssh::write_private(&path, &image))
             .map_err(|error| Wrong(format!("{}: {error}", path.display())))?;
+        maker.made.borrow_mut().push(path.clone());
     }
     Ok(Some(path))
 }

@@ -109,7 +109,11 @@ pub fn load(world: &Arc<World>) {
     for directory in folders(&place.runtime.join("domains")) {
         let path = directory.join("status.xml");
         if !path.exists() {
-            // A start that failed leaves nothing worth keeping.
+            // A start that failed, or in whose middle the daemon was killed, leaves nothing worth
+            // keeping; its emulator would hold the disk.
+            if let Some(uuid) = directory.file_name().and_then(|name| name.to_str()) {
+                world.driver.put_down(uuid);
+            }
             _ = fs::remove_dir_all(&directory);
             continue;
         }

@@ -80,6 +80,8 @@ pub trait Driver: Send + Sync {
     fn adopt(&self, _status: &Element, _reporter: Reporter) -> Result<Adopted> {
         Err(Error::bare(Code::NoSupport))
     }
+    /// Ends what an earlier daemon had begun to start when it was killed: nobody knows of it.
+    fn put_down(&self, _uuid: &str) {}
     /// Works on a snapshot inside the images of a domain that is off.
     fn snapshot_offline(&self, _domain: &Element, _name: &str, _what: Offline) -> Result<()> {
         Err(unsupported("virDomainSnapshotCreateXML"))

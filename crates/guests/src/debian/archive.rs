@@ -9,6 +9,7 @@ use liblzma::read::XzDecoder;
 use sha2::{Digest, Sha256};
 
 use super::package::Package;
+use super::resolve::Index;
 use super::signature;
 use super::sources::Mirror;
 use crate::cache::Cache;
@@ -72,6 +73,20 @@ impl Archive {
             })
         };
         wanted.iter().enumerate().map(missing).collect()
+    }
+
+    /// Every Debian's packages, these, and all that they depend on but for those of `without`.
+    pub fn closure(
+        &self,
+        wanted: &[&str],
+        without: &[&str],
+        progress: &mut dyn Progress,
+    ) -> Result<Vec<Listed>> {
+        let text = self.index(progress)?;
+        let index = Index::new(&text, &self.mirror.suite);
+        let mut names = index.required();
+        names.extend(wanted);
+        index.closure(&names, without)
     }
 
     /// A package's contents.
@@ -160,7 +175,7 @@ fn announced(release: &str, file: &str) -> Option<String> {
     })
 }
 
-fn listed(paragraph: &str) -> Option<Listed> {
+pub(super) fn listed(paragraph: &str) -> Option<Listed> {
     let field = |name: &str| {
         let line = paragraph.lines().find(|line| line.starts_with(name))?;
         Some(line[name.len()..].trim().to_owned())

@@ -2,6 +2,7 @@
 
 mod archive;
 mod package;
+mod resolve;
 mod signature;
 mod sources;
 

@@ -1,6 +1,6 @@
 //! A package's file: an `ar` archive with a `tar` of contents in it.
 
-use std::io::Read;
+use std::io::{self, Read};
 
 use liblzma::read::XzDecoder;
 
@@ -59,31 +59,42 @@ impl Package {
         wanted: impl Fn(&str) -> bool,
         mut take: impl FnMut(&str, Vec<u8>) -> Result<()>,
     ) -> Result<()> {
-        let (name, packed) = self.member("data.tar")?;
-        let contents: Box<dyn Read + '_> = match name.trim_end_matches('/') {
-            "data.tar" => Box::new(packed),
-            "data.tar.xz" => Box::new(XzDecoder::new(packed)),
-            "data.tar.gz" => Box::new(flate2::read::GzDecoder::new(packed)),
-            "data.tar.zst" => Box::new(
-                zstd::Decoder::new(packed).map_err(|error| self.broken(error.to_string()))?,
-            ),
-            other => return Err(self.broken(format!("{other} is packed in an unknown way"))),
-        };
-        let mut archive = tar::Archive::new(contents.take(CONTENTS_BYTES_MAX));
-        let entries = archive.entries().map_err(|error| self.broken(error.to_string()))?;
-        for entry in entries {
-            let mut entry = entry.map_err(|error| self.broken(error.to_string()))?;
+        self.entries("data.tar", |entry| {
             let path = entry.path().map_err(|error| self.broken(error.to_string()))?;
             let path = path.to_string_lossy().trim_start_matches("./").to_owned();
             if !entry.header().entry_type().is_file() || !wanted(&path) {
-                continue;
+                return Ok(());
             }
             if entry.size() > FILE_BYTES_MAX {
                 return Err(self.broken(format!("{path} has {} bytes", entry.size())));
             }
             let mut bytes = Vec::with_capacity(entry.size() as usize);
             entry.read_to_end(&mut bytes).map_err(|error| self.broken(error.to_string()))?;
-            take(&path, bytes)?;
+            take(&path, bytes)
+        })
+    }
+
+    /// Calls `take` with each entry of a part: `data.tar` or `control.tar`.
+    pub fn entries(
+        &self,
+        part: &str,
+        mut take: impl FnMut(&mut tar::Entry<'_, io::Take<Box<dyn Read + '_>>>) -> Result<()>,
+    ) -> Result<()> {
+        let (name, packed) = self.member(part)?;
+        let contents: Box<dyn Read + '_> =
+            match name.trim_end_matches('/').strip_prefix(part).unwrap_or(name) {
+                "" => Box::new(packed),
+                ".xz" => Box::new(XzDecoder::new(packed)),
+                ".gz" => Box::new(flate2::read::GzDecoder::new(packed)),
+                ".zst" => Box::new(
+                    zstd::Decoder::new(packed).map_err(|error| self.broken(error.to_string()))?,
+                ),
+                other => return Err(self.broken(format!("{other} is packed in an unknown way"))),
+            };
+        let mut archive = tar::Archive::new(contents.take(CONTENTS_BYTES_MAX));
+        let entries = archive.entries().map_err(|error| self.broken(error.to_string()))?;
+        for entry in entries {
+            take(&mut entry.map_err(|error| self.broken(error.to_string()))?)?;
         }
         Ok(())
     }

@@ -469,7 +469,7 @@ pub fn files(image: &[u8]) -> Option<Vec<(String, Vec<u8>)>> {
             let data = extent(image, record)?;
             match record[25] & 2 != 0 {
                 true if depth < DEPTH_MAX => {
-                    pending.push((format!("{path}{name}/"), data, depth + 1))
+                    pending.push((format!("{path}{name}/"), data, depth + 1));
                 }
                 true => return None,
                 false => files.push((format!("{path}{name}"), data.to_vec())),

@@ -20,7 +20,8 @@ pub struct Seed {
     pub hostname: String,
     /// The user's own words; nothing if there are none.
     pub user_data: Option<UserData>,
-    /// Network configuration, version 1 or 2, as the user gave it.
+    /// Network configuration, version 1 or 2, as the user gave it. A config drive has no place for
+    /// it: its own form says less.
     pub network: Option<Value>,
     /// Who can log in besides the image's own default user.
     pub user: Option<String>,
@@ -151,11 +152,6 @@ impl Seed {
                 files.push((below("meta_data.json"), text(&meta)));
                 files.push((below("user_data"), user_data.into()));
                 files.push((below("vendor_data.json"), text(&json!({"cloud-init": vendor}))));
-                if let Some(network) = &self.network {
-                    // Not OpenStack's own form, which says less: cloud-init reads this one from
-                    // its configuration.
-                    files.push(("hostel-network.json".to_owned(), text(network)));
-                }
             }
         }
         if self.with_agent {

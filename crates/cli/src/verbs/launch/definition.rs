@@ -24,6 +24,16 @@ fn source(attribute: &str, value: &dyn std::fmt::Display) -> Element {
     Element::new("source").with(attribute, value)
 }
 
+/// A drive with a file in it.
+pub fn drive(device: &str, format: &str, file: &Path, (target, bus): (&str, &str)) -> Element {
+    Element::new("disk")
+        .with("type", "file")
+        .with("device", device)
+        .with_child(Element::new("driver").with("name", "qemu").with("type", format))
+        .with_child(source("file", &file.display()))
+        .with_child(Element::new("target").with("dev", target).with("bus", bus))
+}
+
 impl Plan<'_> {
     /// The whole document.
     pub fn definition(&self, state: &Path) -> Element {
@@ -64,14 +74,6 @@ impl Plan<'_> {
     }
 
     fn disks(&self, devices: &mut Element) {
-        let drive = |device: &str, format: &str, file: &Path, (target, bus): (&str, &str)| {
-            Element::new("disk")
-                .with("type", "file")
-                .with("device", device)
-                .with_child(Element::new("driver").with("name", "qemu").with("type", format))
-                .with_child(source("file", &file.display()))
-                .with_child(Element::new("target").with("dev", target).with("bus", bus))
-        };
         let own = self.note.disk.as_deref().unwrap_or(Path::new(""));
         devices.push(drive("disk", "qcow2", own, ("vda", "virtio")));
         if let Some(seed) = &self.note.seed {

@@ -7,7 +7,7 @@ use std::process::Command;
 use guests::cache::Cache;
 use guests::library::{Boot, Image, Kind, Library, Wanted, name_of_url};
 use guests::simplestreams::Source;
-use guests::{Progress, disk, firmware, spark};
+use guests::{Progress, debian_image, disk, firmware, spark};
 use serde_json::Value;
 
 use crate::arguments::Launch;
@@ -15,6 +15,7 @@ use crate::failure::{Failure, USAGE};
 use crate::nearest::nearest;
 use crate::progress::Line;
 use crate::settings;
+use crate::verbs::launch::workshop::Workshop;
 
 /// Ubuntu's words for its releases, for which its catalogue is asked.
 const UBUNTU: &[&str] = &["ubuntu", "lts", "noble", "jammy", "focal", "plucky", "questing"];
@@ -68,7 +69,9 @@ pub fn choose(what: &Launch, line: &mut Line) -> Result<Chosen, Failure> {
             has_cloud_init: false,
         });
     }
-    let image = if path.contains('/') || Path::new(path).is_file() {
+    let image = if let Some(suite) = debian_image::suite(&what.image) {
+        debian_image::image(&cache, suite, what.offline, &mut Workshop, line)?
+    } else if path.contains('/') || Path::new(path).is_file() {
         if what.image.starts_with("http://") || what.image.starts_with("https://") {
             by_address(&library, &what.image, what.offline, line)?
         } else {
@@ -194,7 +197,7 @@ pub fn by_name(
         return Ok(library.fetch(&product.wanted(), line)?);
     }
     let images = library.images();
-    let mut names: Vec<&str> = vec!["spark"];
+    let mut names: Vec<&str> = vec!["spark", "debian", "debian-12", "debian-13"];
     names.extend(images.iter().map(|image| image.name.as_str()));
     names.extend(products.iter().map(|product| product.release.as_str()));
     names.extend(UBUNTU);
@@ -244,7 +247,7 @@ pub fn virtual_size(file: &Path) -> Result<u64, Failure> {
 pub fn forget_snapshots(file: &Path) -> Result<(), Failure> {
     let path = file.display().to_string();
     let words = ["info", "--output", "json"].map(str::to_owned);
-    let said = image_tool(&[&words[..], &[path.clone()]].concat())?;
+    let said = image_tool(&[&words[..], std::slice::from_ref(&path)].concat())?;
     let info: Value = serde_json::from_str(&said).unwrap_or_default();
     for snapshot in info["snapshots"].as_array().into_iter().flatten() {
         let name = snapshot["name"].as_str().unwrap_or_default().to_owned();

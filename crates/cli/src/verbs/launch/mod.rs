@@ -3,6 +3,7 @@
 mod definition;
 pub mod image;
 pub mod provision;
+pub mod workshop;
 
 use std::fs;
 use std::path::PathBuf;

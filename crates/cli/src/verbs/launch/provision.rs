@@ -25,6 +25,10 @@ pub fn plan(
     places: &Places,
 ) -> Result<Option<Seed>, Failure> {
     let user_data = what.cloud_init.as_deref().map(user_data).transpose()?;
+    if what.network_config.is_some() && what.seed == Some(SeedLayout::ConfigDrive) {
+        let failure = Failure::new("A config drive has no place for --network-config");
+        return Err(failure.hint("'--seed nocloud' has").code(USAGE));
+    }
     let network = what.network_config.as_deref().map(network).transpose()?;
     let asked = user_data.is_some()
         || network.is_some()

@@ -392,6 +392,21 @@ pub fn adopt(status: &Element, reporter: Reporter) -> Result<Adopted> {
     Ok(Adopted { machine, state })
 }
 
+/// Ends the emulators of a domain that no daemon knows to run.
+pub fn put_down(uuid: &str) {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    for process in processes {
+        let pid = process.file_name().to_str().and_then(|name| name.parse().ok());
+        let Some(pid) = pid.and_then(Pid::from_raw) else { continue };
+        let line = fs::read(process.path().join("cmdline")).unwrap_or_default();
+        let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
+        let is_it = words.windows(2).any(|pair| pair == [&b"-uuid"[..], uuid.as_bytes()]);
+        if is_it {
+            _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+    }
+}
+
 /// The 14th, 15th and 39th field of `/proc/PID/stat`: user ticks, system ticks, CPU.
 fn task_times(path: &str) -> Option<(u64, u64, i32)> {
     let text = fs::read_to_string(path).ok()?;

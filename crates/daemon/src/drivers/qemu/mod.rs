@@ -164,6 +164,10 @@ impl Driver for QemuDriver {
         machine::adopt(status, reporter)
     }
 
+    fn put_down(&self, uuid: &str) {
+        machine::put_down(uuid);
+    }
+
     fn snapshot_offline(&self, domain: &Element, name: &str, what: Offline) -> Result<()> {
         let action = match what {
             Offline::Create => "-c",
