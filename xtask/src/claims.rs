@@ -29,6 +29,26 @@ pub const CLAIMS: &[Claim] = &[
         test: "launch::a_shell_is_a_terminal_of_its_own",
     },
     Claim {
+        what: "Mounts, forwards, snapshots, clones, all the first ten minutes in a terminal",
+        test: "friendly::the_first_ten_minutes_on_a_terminal",
+    },
+    Claim {
+        what: "Cloud-init's configurations are obeyed, wrong ones told by line and column",
+        test: "friendly::wrong_configurations_are_told_by_line_and_column",
+    },
+    Claim {
+        what: "Whatever is killed during a launch, `list` and `delete` can clear what is left",
+        test: "friendly::whatever_is_killed_nothing_is_left_that_cannot_be_cleared",
+    },
+    Claim {
+        what: "Our own `virsh` says what libvirt's says",
+        test: "clients::virsh_says_what_the_real_one_says",
+    },
+    Claim {
+        what: "The command lines of multipass and UVtool are understood",
+        test: "clients::multipass_and_uvtool_are_understood",
+    },
+    Claim {
         what: "libvirt's virsh manages a machine of our emulator through our daemon",
         test: "monitor::the_reference_virsh_manages_a_machine_of_our_emulator",
     },
@@ -51,6 +71,14 @@ pub const CLAIMS: &[Claim] = &[
     Claim {
         what: "Four virtual CPUs run in parallel on the translator",
         test: "machine::four_cpus_work_in_parallel",
+    },
+    Claim {
+        what: "gdb debugs a booted kernel, and sees what it sees with the reference",
+        test: "pc::debugger::gdb_sees_the_same_as_with_the_reference",
+    },
+    Claim {
+        what: "Guests read the reference's processor models, features and topologies",
+        test: "pc::processors::guests_read_the_models_and_topologies_of_the_reference",
     },
     Claim {
         what: "SeaBIOS and small guests run on KVM, interrupts and resets included",
@@ -85,8 +113,20 @@ pub const CLAIMS: &[Claim] = &[
         test: "linux_user::architectures::gdb_sees_a_program_of_each_architecture",
     },
     Claim {
-        what: "Foreign programs start by name, through `hostel binfmt`",
+        what: "Foreign programs start by name, in chroots too, through `hostel binfmt`",
         test: "linux_user::binfmt::foreign_programs_start_by_name",
+    },
+    Claim {
+        what: "gcc, node, a Go and a Rust program of another architecture run",
+        test: "linux_user::programs::programs_of_other_languages_run",
+    },
+    Claim {
+        what: "Python of another architecture passes its own tests",
+        test: "linux_user::programs::python_of_arm64_passes_its_own_tests",
+    },
+    Claim {
+        what: "Floating point inside guests is what a software implementation says",
+        test: "linux_user::floats::floats_of_aarch64_are_what_the_standard_says",
     },
     Claim {
         what: "AArch64 instructions, integer to vectors, agree with the reference on random sequences",
@@ -95,6 +135,10 @@ pub const CLAIMS: &[Claim] = &[
     Claim {
         what: "AArch64 Linux programs behave as under the reference",
         test: "linux_user::an_aarch64_program_behaves_as_under_the_reference",
+    },
+    Claim {
+        what: "RISC-V instructions, floats and atomics included, agree with the reference",
+        test: "riscv::floats_are_those_of_the_reference",
     },
     Claim {
         what: "RISC-V Linux programs behave as under the reference",
@@ -107,6 +151,18 @@ pub const CLAIMS: &[Claim] = &[
     Claim {
         what: "qemu-img's texts and exit codes are those of QEMU's",
         test: "images::texts_and_codes_are_those_of_the_reference",
+    },
+    Claim {
+        what: "QEMU's own image tests pass with our tools",
+        test: "iotests::qcow2_as_qemu_tests_it",
+    },
+    Claim {
+        what: "A killed writer loses nothing that was flushed",
+        test: "killed::qcow2_survives",
+    },
+    Claim {
+        what: "Block jobs copy, merge and back up disks of running machines",
+        test: "block_jobs::a_disk_moves_while_it_is_written",
     },
     Claim {
         what: "libvirt's virsh prints the same with our daemon as with libvirtd",

@@ -35,7 +35,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("qemu_compat", &["spec"]),
     ("libvirt_compat", &[]),
     // products
-    ("emulator", &["machine", "device", "block", "net", "display", "qemu_compat", "spec", "linux", "gdb"]),
+    (
+        "emulator",
+        &["machine", "device", "block", "net", "display", "qemu_compat", "spec", "linux", "gdb"],
+    ),
     ("images", &["block", "qemu_compat", "linux"]),
     ("daemon", &["libvirt_compat", "qemu_compat", "spec", "block", "net", "linux"]),
     ("agent", &[]),
