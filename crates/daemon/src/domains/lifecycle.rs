@@ -257,13 +257,14 @@ pub fn finish(world: &World, domain: &Arc<Domain>, run: u64, reason: i32, detail
         if state.live.as_ref().map(|live| live.run) != Some(run) {
             return;
         }
+        // While it counts as running: the next run makes the same folder.
+        persist::remove_status(world, domain);
         state.live = None;
         state.id = -1;
         state.updated = false;
         state.state = (state::SHUTOFF, reason);
         state.definition.is_none()
     };
-    persist::remove_status(world, domain);
     if transient {
         world.domains.forget(domain);
     }
