@@ -78,11 +78,11 @@ pub enum Verb {
     #[command(after_help = "Examples:\n  hostel info web\n  hostel info --format json")]
     Info(Info),
     /// Start machines
-    Start(Names),
+    Start(Boot),
     /// Stop machines
     Stop(Stop),
     /// Restart machines
-    Restart(Names),
+    Restart(Boot),
     /// Hold machines where they are
     Suspend(Names),
     /// Let held machines go on
@@ -268,6 +268,9 @@ pub enum Network {
 pub struct Shell {
     /// The machine [default: primary]
     pub name: Option<String>,
+    /// How long to wait for one that starts, in seconds
+    #[arg(long, default_value = BOOT_SECONDS, value_parser = seconds)]
+    pub timeout: Duration,
 }
 
 #[derive(Args)]
@@ -565,6 +568,22 @@ pub struct Names {
     /// All of them
     #[arg(long)]
     pub all: bool,
+}
+
+/// How long a machine that was there before may take to come up.
+pub const BOOT_SECONDS: &str = "120";
+
+/// The same as a time.
+pub const BOOT_PATIENCE: Duration = Duration::from_secs(120);
+
+#[derive(Args)]
+pub struct Boot {
+    /// Which
+    #[command(flatten)]
+    pub which: Names,
+    /// How long to wait for each, in seconds
+    #[arg(long, default_value = BOOT_SECONDS, value_parser = seconds)]
+    pub timeout: Duration,
 }
 
 #[derive(Args)]

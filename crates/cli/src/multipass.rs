@@ -159,9 +159,15 @@ fn same(command: &str, words: Vec<String>) -> Result<u8, Failure> {
                 return Err(failure.code(FAILED));
             }
             ("exec", "-n") => translated.push("--no-map-working-directory".to_owned()),
-            // Owners are mapped by themselves, and there is one kind.
-            ("mount", "-u" | "--uid-map" | "-g" | "--gid-map" | "-t" | "--type") => _ = taken(),
-            ("start" | "restart" | "shell", "--timeout") => _ = taken(),
+            // Both kinds come to the same here.
+            ("mount", "-t" | "--type") => _ = taken(),
+            ("mount", "-u" | "--uid-map" | "-g" | "--gid-map") => {
+                let text = format!("'{name}' is not there: who mounts a folder owns it inside");
+                return Err(Failure::new(text));
+            }
+            ("start" | "restart" | "shell", "--timeout") => {
+                translated.extend([name, taken()]);
+            }
             ("stop", "-t" | "--time" | "-c" | "--cancel") => {
                 return Err(Failure::new("delayed shutdowns are not there"));
             }

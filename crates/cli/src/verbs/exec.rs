@@ -10,7 +10,7 @@ use clap::Parser;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGWINCH};
 use signal_hook::iterator::Signals;
 
-use crate::arguments::{Arguments, Exec, Level, Shell, Verb};
+use crate::arguments::{Arguments, BOOT_PATIENCE, Exec, Level, Shell, Verb};
 use crate::daemon::Connection;
 use crate::failure::{Failure, USAGE};
 use crate::guest::{self, Session};
@@ -22,8 +22,7 @@ use crate::verbs::{launch, lifecycle, mount};
 
 /// How long the agent may take to accept.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long a machine may take to boot for a shell.
-const BOOT_PATIENCE: Duration = Duration::from_secs(120);
+/// The most that is read at once.
 const PIECE_BYTES: usize = 64 << 10;
 
 /// `hostel exec`.
@@ -48,7 +47,7 @@ pub fn run(what: &Exec) -> Result<u8, Failure> {
     if program.folder.is_none() && !what.no_map_working_directory {
         program.folder = mapped_folder(&machine);
     }
-    session(&mut connection, &machine, program)
+    session(&mut connection, &machine, program, BOOT_PATIENCE)
 }
 
 /// Where this process stands, if that is mounted in the machine.
@@ -70,7 +69,7 @@ pub fn shell(what: &Shell) -> Result<u8, Failure> {
         Err(failure) => return Err(failure),
     };
     let folder = mapped_folder(&machine);
-    session(&mut connection, &machine, Program { folder, ..Program::default() })
+    session(&mut connection, &machine, Program { folder, ..Program::default() }, what.timeout)
 }
 
 /// The machine that is there for whoever names none.
@@ -108,6 +107,7 @@ fn session(
     connection: &mut Connection,
     machine: &Machine,
     mut program: Program,
+    patience: Duration,
 ) -> Result<u8, Failure> {
     let name = machine.name();
     match machine.state {
@@ -121,7 +121,7 @@ fn session(
     {
         let mut line = Line::new();
         guests::Progress::step(&mut line, "Waiting for the machine");
-        launch::await_level(connection, machine, Level::Booted, BOOT_PATIENCE, &mut line)?;
+        launch::await_level(connection, machine, Level::Booted, patience, &mut line)?;
     }
     if machine.state == State::Stopped {
         mount::mount_all(connection, machine)?;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use agent::Request;
 use libvirt_compat::xml::Element;
 
-use crate::arguments::{Delete, Names, Rename, Stop, Wait};
+use crate::arguments::{Boot, Delete, Level, Names, Rename, Stop, Wait};
 use crate::daemon::Connection;
 use crate::failure::{Failure, TIMEOUT};
 use crate::machine::{Machine, State};
@@ -18,7 +18,6 @@ use crate::{guest, names};
 
 /// How long a guest may take to go off by itself.
 const OFF_PATIENCE: Duration = Duration::from_secs(60);
-const BOOT_PATIENCE: Duration = Duration::from_secs(120);
 
 /// The machines that were named, or all that are not deleted.
 fn chosen(
@@ -58,21 +57,29 @@ pub fn start_unless_running(connection: &mut Connection, machine: &Machine) -> R
 }
 
 /// `hostel start`.
-pub fn start(what: &Names) -> Result<u8, Failure> {
+pub fn start(what: &Boot) -> Result<u8, Failure> {
     let mut connection = Connection::open()?;
-    for machine in chosen(&mut connection, &what.names, what.all)? {
+    for machine in chosen(&mut connection, &what.which.names, what.which.all)? {
         match machine.state {
             State::Running => continue,
             State::Suspended => connection.client.domain_resume(machine.domain.clone())?,
             _ => start_machine(&mut connection, &machine)?,
         }
-        let mut line = Line::new();
-        guests::Progress::step(&mut line, &format!("Starting {}", machine.name()));
-        let level = crate::arguments::Level::Booted;
-        launch::await_level(&connection, &machine, level, BOOT_PATIENCE, &mut line)?;
-        mount::mount_all(&mut connection, &machine)?;
+        await_start(&mut connection, &machine, what.timeout)?;
     }
     Ok(0)
+}
+
+/// Waits until a machine that was started can be used, and has what is mounted in it.
+fn await_start(
+    connection: &mut Connection,
+    machine: &Machine,
+    patience: Duration,
+) -> Result<(), Failure> {
+    let mut line = Line::new();
+    guests::Progress::step(&mut line, &format!("Starting {}", machine.name()));
+    launch::await_level(connection, machine, Level::Booted, patience, &mut line)?;
+    mount::mount_all(connection, machine)
 }
 
 /// `hostel stop`.
@@ -122,16 +129,12 @@ pub fn stop_machine(
 }
 
 /// `hostel restart`.
-pub fn restart(what: &Names) -> Result<u8, Failure> {
+pub fn restart(what: &Boot) -> Result<u8, Failure> {
     let mut connection = Connection::open()?;
-    for machine in chosen(&mut connection, &what.names, what.all)? {
+    for machine in chosen(&mut connection, &what.which.names, what.which.all)? {
         stop_machine(&mut connection, &machine, false)?;
         start_machine(&mut connection, &machine)?;
-        let mut line = Line::new();
-        guests::Progress::step(&mut line, &format!("Starting {}", machine.name()));
-        let level = crate::arguments::Level::Booted;
-        launch::await_level(&connection, &machine, level, BOOT_PATIENCE, &mut line)?;
-        mount::mount_all(&mut connection, &machine)?;
+        await_start(&mut connection, &machine, what.timeout)?;
     }
     Ok(0)
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use agent::{FrameKind, Request};
 
-use crate::arguments::{Level, Proxy};
+use crate::arguments::{BOOT_PATIENCE, Level, Proxy};
 use crate::daemon::Connection;
 use crate::failure::Failure;
 use crate::guest::{self, Session};
@@ -16,7 +16,6 @@ use crate::progress::Line;
 use crate::verbs::{launch, lifecycle};
 
 const PATIENCE: Duration = Duration::from_secs(10);
-const BOOT_PATIENCE: Duration = Duration::from_secs(120);
 const PIECE_BYTES: usize = 64 << 10;
 
 /// `hostel proxy`.
