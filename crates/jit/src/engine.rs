@@ -354,7 +354,7 @@ impl<F: FrontEnd> Engine<F> {
         let variants = [key.key.mode & !F::VARIANT, key.key.mode | F::VARIANT];
         let mode_tags = variants.map(|mode| translator.mode_tag(mode));
         self.lift(translator, key, fetch, insns_max, keep);
-        let hot = translator.blocks.contains_key(&key);
+        let hot = self.options.second_tier.filter(|_| translator.blocks.contains_key(&key));
         let Translator { ir, compiler, used, sites, faults, borrows, list, .. } = translator;
         // What could not be fetched may be there the next time.
         let keep = keep && !ir.ops().iter().any(is_fetch_fault);
@@ -376,11 +376,11 @@ impl<F: FrontEnd> Engine<F> {
             first_site,
             mode_tags,
             variant: key.key.mode & F::VARIANT != 0,
-            counter: (keep && !hot && self.options.second_tier.is_some()).then_some(list.len()),
+            counter: self.options.second_tier.filter(|_| keep && hot.is_none()).map(|_| list.len()),
         };
-        let output = match self.options.second_tier {
-            Some(tier) if hot => tier.compile(ir, compiler, &target),
-            _ => compiler.compile(ir, &target),
+        let output = match hot {
+            Some(tier) => tier.compile(ir, compiler, &target),
+            None => compiler.compile(ir, &target),
         };
         self.code.write(*used, output.code);
         let books = Books { sites, faults, borrows };

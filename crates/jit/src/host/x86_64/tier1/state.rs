@@ -76,8 +76,7 @@ impl Job<'_> {
                 // Other values may alias the old contents only if they are equal: it is unchanged.
                 return;
             }
-            // Lock what the value is made of, so that moving aliases out does not disturb it.
-            self.detach_except(register, value);
+            self.detach(false, register);
             if op.ty == Type::Flags {
                 self.flags_to_gpr(op.b, register);
             } else {
@@ -97,11 +96,6 @@ impl Job<'_> {
         let source = self.gpr(op.b);
         self.detach(false, register);
         self.put_part(op.ty.bytes() as u8, register, inside as u8, source);
-    }
-
-    /// `detach` for a put of `value`, whose operands may alias the register.
-    fn detach_except(&mut self, register: Gpr, _value: u32) {
-        self.detach(false, register);
     }
 
     /// Replaces some low or inner bytes of a pinned register.
