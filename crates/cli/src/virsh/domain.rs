@@ -6,7 +6,7 @@ use libvirt_compat::rpc::types::Domain;
 use libvirt_compat::xml;
 
 use super::syntax::Given;
-use super::{Command, Outcome, Shell, Trouble, doing, table};
+use super::{Command, Outcome, Shell, Trouble, autostart, doing, table};
 use crate::arguments::bytes;
 
 pub const COMMANDS: &[Command] = &[
@@ -20,7 +20,7 @@ pub const COMMANDS: &[Command] = &[
         name: "autostart",
         syntax: "<domain> [--disable]",
         summary: "autostart a domain",
-        run: autostart,
+        run: autostart::<Domain>,
     },
     Command {
         name: "create",
@@ -133,7 +133,7 @@ pub const COMMANDS: &[Command] = &[
         syntax: "<domain>",
         summary: "reboot a domain",
         run: |shell, given| {
-            simple(shell, given, "reboot", "is being rebooted", |client, domain| {
+            shell.act::<Domain>(given, "reboot", "is being rebooted", |client, domain| {
                 client.domain_reboot(domain, 0)
             })
         },
@@ -143,7 +143,7 @@ pub const COMMANDS: &[Command] = &[
         syntax: "<domain>",
         summary: "reset a domain",
         run: |shell, given| {
-            simple(shell, given, "reset", "was reset", |client, domain| {
+            shell.act::<Domain>(given, "reset", "was reset", |client, domain| {
                 client.domain_reset(domain, 0)
             })
         },
@@ -159,7 +159,9 @@ pub const COMMANDS: &[Command] = &[
         syntax: "<domain>",
         summary: "resume a domain",
         run: |shell, given| {
-            simple(shell, given, "resume", "resumed", |client, domain| client.domain_resume(domain))
+            shell.act::<Domain>(given, "resume", "resumed", |client, domain| {
+                client.domain_resume(domain)
+            })
         },
     },
     Command {
@@ -203,7 +205,7 @@ pub const COMMANDS: &[Command] = &[
         syntax: "<domain>",
         summary: "suspend a domain",
         run: |shell, given| {
-            simple(shell, given, "suspend", "suspended", |client, domain| {
+            shell.act::<Domain>(given, "suspend", "suspended", |client, domain| {
                 client.domain_suspend(domain)
             })
         },
@@ -222,25 +224,9 @@ pub const COMMANDS: &[Command] = &[
     },
 ];
 
-type Client = libvirt_compat::rpc::client::Client<crate::daemon::Socket>;
-
-/// Something that is done to a domain, and said.
-fn simple(
-    shell: &mut Shell,
-    given: &Given,
-    verb: &str,
-    done: &str,
-    act: impl FnOnce(&mut Client, Domain) -> libvirt_compat::Result<()>,
-) -> Outcome {
-    let domain = shell.domain(given)?;
-    let name = domain.name.clone();
-    doing(format!("Failed to {verb} domain '{name}'"), act(&mut shell.connection.client, domain))?;
-    shell.extra(format!("Domain '{name}' {done}\n"))
-}
-
 fn destroy(shell: &mut Shell, given: &Given) -> Outcome {
     let flags = given.bits(&[("graceful", 1)]);
-    simple(shell, given, "destroy", "destroyed", |client, domain| match flags {
+    shell.act::<Domain>(given, "destroy", "destroyed", |client, domain| match flags {
         0 => client.domain_destroy(domain),
         flags => client.domain_destroy_flags(domain, flags),
     })
@@ -259,7 +245,7 @@ fn shutdown(shell: &mut Shell, given: &Given) -> Outcome {
             return Err(Trouble::new(text));
         }
     };
-    simple(shell, given, "shutdown", "is being shutdown", |client, domain| match mode {
+    shell.act::<Domain>(given, "shutdown", "is being shutdown", |client, domain| match mode {
         0 => client.domain_shutdown(domain),
         mode => client.domain_shutdown_flags(domain, mode),
     })
@@ -307,20 +293,10 @@ fn undefine(shell: &mut Shell, given: &Given) -> Outcome {
         ("nvram", 4),
         ("keep-nvram", 8),
     ]);
-    simple(shell, given, "undefine", "has been undefined", |client, domain| match flags {
+    shell.act::<Domain>(given, "undefine", "has been undefined", |client, domain| match flags {
         0 => client.domain_undefine(domain),
         flags => client.domain_undefine_flags(domain, flags),
     })
-}
-
-fn autostart(shell: &mut Shell, given: &Given) -> Outcome {
-    let domain = shell.domain(given)?;
-    let name = domain.name.clone();
-    let on = !given.has("disable");
-    let (verb, done) = if on { ("mark", "marked") } else { ("unmark", "unmarked") };
-    let set = shell.connection.client.domain_set_autostart(domain, i32::from(on));
-    doing(format!("Failed to {verb} domain '{name}' as autostarted"), set)?;
-    shell.extra(format!("Domain '{name}' {done} as autostarted\n"))
 }
 
 fn rename(shell: &mut Shell, given: &Given) -> Outcome {

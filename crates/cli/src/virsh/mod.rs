@@ -69,6 +69,53 @@ const FAMILIES: &[(&str, &[Command])] = &[
     ("Storage", storage::COMMANDS),
 ];
 
+type Client = libvirt_compat::rpc::client::Client<crate::daemon::Socket>;
+
+/// Something with a name that commands act on, and how messages call it.
+trait Thing: Sized {
+    const KIND: &'static str;
+    /// What stands around its name.
+    const QUOTE: &'static str;
+    /// How a message begins that its autostart could not be set.
+    const FAILED: &'static str;
+
+    /// The one that a command names.
+    fn find(shell: &mut Shell, given: &Given) -> Result<Self, Trouble>;
+
+    fn name(&self) -> &str;
+
+    fn set_autostart(self, client: &mut Client, on: i32) -> libvirt_compat::Result<()>;
+
+    /// In a sentence: `domain 'web'`.
+    fn called(&self) -> String {
+        let (kind, quote) = (Self::KIND.to_lowercase(), Self::QUOTE);
+        format!("{kind} {quote}{}{quote}", self.name())
+    }
+
+    /// In front of one.
+    fn called_first(&self) -> String {
+        format!("{} {quote}{}{quote}", Self::KIND, self.name(), quote = Self::QUOTE)
+    }
+}
+
+impl Thing for Domain {
+    const KIND: &'static str = "Domain";
+    const QUOTE: &'static str = "'";
+    const FAILED: &'static str = "Failed";
+
+    fn find(shell: &mut Shell, given: &Given) -> Result<Self, Trouble> {
+        shell.domain(given)
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn set_autostart(self, client: &mut Client, on: i32) -> libvirt_compat::Result<()> {
+        client.domain_set_autostart(self, on)
+    }
+}
+
 /// A connection and how to print.
 struct Shell {
     connection: Connection,
@@ -80,6 +127,20 @@ impl Shell {
     /// A message that scripts do not want.
     fn extra(&self, text: String) -> Outcome {
         Ok(if self.is_quiet { String::new() } else { text })
+    }
+
+    /// Something that is done to what the command names, and said.
+    fn act<T: Thing>(
+        &mut self,
+        given: &Given,
+        verb: &str,
+        done: &str,
+        act: impl FnOnce(&mut Client, T) -> libvirt_compat::Result<()>,
+    ) -> Outcome {
+        let thing = T::find(self, given)?;
+        let (called, first) = (thing.called(), thing.called_first());
+        doing(format!("Failed to {verb} {called}"), act(&mut self.connection.client, thing))?;
+        self.extra(format!("{first} {done}\n"))
     }
 
     /// A domain by its name, UUID or number.
@@ -99,6 +160,17 @@ impl Shell {
         let found = client.domain_lookup_by_name(word.clone());
         found.map_err(|_| Trouble::new(format!("failed to get domain '{word}'")))
     }
+}
+
+/// The commands that set autostart, or clear it.
+fn autostart<T: Thing>(shell: &mut Shell, given: &Given) -> Outcome {
+    let thing = T::find(shell, given)?;
+    let (called, first) = (thing.called(), thing.called_first());
+    let on = !given.has("disable");
+    let (verb, done) = if on { ("mark", "marked") } else { ("unmark", "unmarked") };
+    let set = thing.set_autostart(&mut shell.connection.client, i32::from(on));
+    doing(format!("{} to {verb} {called} as autostarted", T::FAILED), set)?;
+    shell.extra(format!("{first} {done} as autostarted\n"))
 }
 
 /// What stands in front of a command.

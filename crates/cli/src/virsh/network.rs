@@ -6,14 +6,14 @@ use libvirt_compat::Uuid;
 use libvirt_compat::rpc::types::Network;
 
 use super::syntax::Given;
-use super::{Command, Outcome, Shell, Trouble, doing, table};
+use super::{Client, Command, Outcome, Shell, Thing, Trouble, autostart, doing, table};
 
 pub const COMMANDS: &[Command] = &[
     Command {
         name: "net-autostart",
         syntax: "<network> [--disable]",
         summary: "autostart a network",
-        run: autostart,
+        run: autostart::<Network>,
     },
     Command {
         name: "net-create",
@@ -32,7 +32,7 @@ pub const COMMANDS: &[Command] = &[
         syntax: "<network>",
         summary: "destroy (stop) a network",
         run: |shell, given| {
-            simple(shell, given, "destroy", "destroyed", |client, network| {
+            shell.act::<Network>(given, "destroy", "destroyed", |client, network| {
                 client.network_destroy(network)
             })
         },
@@ -61,7 +61,7 @@ pub const COMMANDS: &[Command] = &[
         syntax: "<network>",
         summary: "start a (previously defined) inactive network",
         run: |shell, given| {
-            simple(shell, given, "start", "started", |client, network| {
+            shell.act::<Network>(given, "start", "started", |client, network| {
                 client.network_create(network)
             })
         },
@@ -71,7 +71,7 @@ pub const COMMANDS: &[Command] = &[
         syntax: "<network>",
         summary: "undefine a persistent network",
         run: |shell, given| {
-            simple(shell, given, "undefine", "has been undefined", |client, network| {
+            shell.act::<Network>(given, "undefine", "has been undefined", |client, network| {
                 client.network_undefine(network)
             })
         },
@@ -84,7 +84,23 @@ pub const COMMANDS: &[Command] = &[
     },
 ];
 
-type Client = libvirt_compat::rpc::client::Client<crate::daemon::Socket>;
+impl Thing for Network {
+    const KIND: &'static str = "Network";
+    const QUOTE: &'static str = "";
+    const FAILED: &'static str = "failed";
+
+    fn find(shell: &mut Shell, given: &Given) -> Result<Self, Trouble> {
+        find(shell, given)
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn set_autostart(self, client: &mut Client, on: i32) -> libvirt_compat::Result<()> {
+        client.network_set_autostart(self, on)
+    }
+}
 
 fn find(shell: &mut Shell, given: &Given) -> Result<Network, Trouble> {
     let word = given.text("network").unwrap_or_default().to_owned();
@@ -98,29 +114,6 @@ fn find(shell: &mut Shell, given: &Given) -> Result<Network, Trouble> {
     found.map_err(|error| {
         Trouble(vec![format!("failed to get network '{word}'"), error.to_string()])
     })
-}
-
-fn simple(
-    shell: &mut Shell,
-    given: &Given,
-    verb: &str,
-    done: &str,
-    act: impl FnOnce(&mut Client, Network) -> libvirt_compat::Result<()>,
-) -> Outcome {
-    let network = find(shell, given)?;
-    let name = network.name.clone();
-    doing(format!("Failed to {verb} network {name}"), act(&mut shell.connection.client, network))?;
-    shell.extra(format!("Network {name} {done}\n"))
-}
-
-fn autostart(shell: &mut Shell, given: &Given) -> Outcome {
-    let network = find(shell, given)?;
-    let name = network.name.clone();
-    let on = !given.has("disable");
-    let (verb, done) = if on { ("mark", "marked") } else { ("unmark", "unmarked") };
-    let set = shell.connection.client.network_set_autostart(network, i32::from(on));
-    doing(format!("failed to {verb} network {name} as autostarted"), set)?;
-    shell.extra(format!("Network {name} {done} as autostarted\n"))
 }
 
 fn read(given: &Given) -> Result<(String, String), Trouble> {

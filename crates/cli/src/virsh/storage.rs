@@ -7,7 +7,7 @@ use libvirt_compat::rpc::types::{StoragePool, StorageVol};
 use libvirt_compat::xml::Element;
 
 use super::syntax::Given;
-use super::{Command, Outcome, Shell, Trouble, doing, table};
+use super::{Client, Command, Outcome, Shell, Thing, Trouble, autostart, doing, table};
 use crate::arguments::bytes;
 
 pub const COMMANDS: &[Command] = &[
@@ -15,14 +15,14 @@ pub const COMMANDS: &[Command] = &[
         name: "pool-autostart",
         syntax: "<pool> [--disable]",
         summary: "autostart a pool",
-        run: autostart,
+        run: autostart::<StoragePool>,
     },
     Command {
         name: "pool-build",
         syntax: "<pool>",
         summary: "build a pool",
         run: |shell, given| {
-            simple(shell, given, "build", "built", |client, pool| {
+            shell.act::<StoragePool>(given, "build", "built", |client, pool| {
                 client.storage_pool_build(pool, 0)
             })
         },
@@ -38,7 +38,7 @@ pub const COMMANDS: &[Command] = &[
         syntax: "<pool>",
         summary: "destroy (stop) a pool",
         run: |shell, given| {
-            simple(shell, given, "destroy", "destroyed", |client, pool| {
+            shell.act::<StoragePool>(given, "destroy", "destroyed", |client, pool| {
                 client.storage_pool_destroy(pool)
             })
         },
@@ -63,7 +63,7 @@ pub const COMMANDS: &[Command] = &[
         syntax: "<pool>",
         summary: "refresh a pool",
         run: |shell, given| {
-            simple(shell, given, "refresh", "refreshed", |client, pool| {
+            shell.act::<StoragePool>(given, "refresh", "refreshed", |client, pool| {
                 client.storage_pool_refresh(pool, 0)
             })
         },
@@ -73,7 +73,7 @@ pub const COMMANDS: &[Command] = &[
         syntax: "<pool>",
         summary: "start a (previously defined) inactive pool",
         run: |shell, given| {
-            simple(shell, given, "start", "started", |client, pool| {
+            shell.act::<StoragePool>(given, "start", "started", |client, pool| {
                 client.storage_pool_create(pool, 0)
             })
         },
@@ -83,7 +83,7 @@ pub const COMMANDS: &[Command] = &[
         syntax: "<pool>",
         summary: "undefine an inactive pool",
         run: |shell, given| {
-            simple(shell, given, "undefine", "has been undefined", |client, pool| {
+            shell.act::<StoragePool>(given, "undefine", "has been undefined", |client, pool| {
                 client.storage_pool_undefine(pool)
             })
         },
@@ -121,7 +121,23 @@ pub const COMMANDS: &[Command] = &[
     },
 ];
 
-type Client = libvirt_compat::rpc::client::Client<crate::daemon::Socket>;
+impl Thing for StoragePool {
+    const KIND: &'static str = "Pool";
+    const QUOTE: &'static str = "";
+    const FAILED: &'static str = "failed";
+
+    fn find(shell: &mut Shell, given: &Given) -> Result<Self, Trouble> {
+        pool(shell, given)
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn set_autostart(self, client: &mut Client, on: i32) -> libvirt_compat::Result<()> {
+        client.storage_pool_set_autostart(self, on)
+    }
+}
 
 fn pool(shell: &mut Shell, given: &Given) -> Result<StoragePool, Trouble> {
     let word = given.text("pool").unwrap_or_default().to_owned();
@@ -148,29 +164,6 @@ fn volume(shell: &mut Shell, given: &Given) -> Result<StorageVol, Trouble> {
     }
     let found = client.storage_vol_lookup_by_path(word.clone());
     doing(format!("failed to get vol '{word}', specifying --pool might help"), found)
-}
-
-fn simple(
-    shell: &mut Shell,
-    given: &Given,
-    verb: &str,
-    done: &str,
-    act: impl FnOnce(&mut Client, StoragePool) -> libvirt_compat::Result<()>,
-) -> Outcome {
-    let pool = pool(shell, given)?;
-    let name = pool.name.clone();
-    doing(format!("Failed to {verb} pool {name}"), act(&mut shell.connection.client, pool))?;
-    shell.extra(format!("Pool {name} {done}\n"))
-}
-
-fn autostart(shell: &mut Shell, given: &Given) -> Outcome {
-    let pool = pool(shell, given)?;
-    let name = pool.name.clone();
-    let on = !given.has("disable");
-    let (verb, done) = if on { ("mark", "marked") } else { ("unmark", "unmarked") };
-    let set = shell.connection.client.storage_pool_set_autostart(pool, i32::from(on));
-    doing(format!("failed to {verb} pool {name} as autostarted"), set)?;
-    shell.extra(format!("Pool {name} {done} as autostarted\n"))
 }
 
 fn define(shell: &mut Shell, given: &Given) -> Outcome {
