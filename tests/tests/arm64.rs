@@ -6,6 +6,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use crate::instructions::{Random, Segment, write_program};
+
 /// Where the program lies, and its parts.
 const BASE: u64 = 0x40_0000;
 const CODE: u64 = BASE + 0x1000;
@@ -219,22 +221,7 @@ const CLASSES: &[Class] = &[
     },
 ];
 
-/// A generator of numbers, always the same ones.
-struct Random(u64);
-
 impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
-    }
-
     /// Bits, or numbers at the edges of the formats.
     fn word(&mut self) -> u64 {
         const DOUBLES: [u64; 10] = [
@@ -354,8 +341,8 @@ mod frame {
     pub const MRS_FPSR: u32 = 0xd53b_4420;
 }
 
-/// The program: sets a SIGILL handler that skips the instruction, then runs every case.
-fn program(words: &[u32]) -> Vec<u8> {
+/// The program and its input: sets a SIGILL handler that skips the instruction, then runs every case.
+fn program(words: &[u32]) -> (Vec<u8>, Vec<u8>) {
     use frame::*;
     let mut load = Vec::new();
     load.extend((0..32).map(|n| ldr_q(n, IN, 256 + 16 * n)));
@@ -407,8 +394,7 @@ fn program(words: &[u32]) -> Vec<u8> {
     code.extend([0xd280_0020, 0xd280_0808, SVC, 0xd280_0000, 0xd280_0bc8, SVC]);
     let mut bytes: Vec<u8> = code.iter().flat_map(|word| word.to_le_bytes()).collect();
     bytes.resize(bytes.len().next_multiple_of(8), 0);
-    let actions = action.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>();
-    elf(&bytes, words.len(), &actions)
+    (bytes, input(words.len(), &action))
 }
 
 /// An FPCR: all zeroes, or any rounding with or without default NaNs.
@@ -419,35 +405,9 @@ fn control(random: &mut Random) -> u64 {
     }
 }
 
-/// A static ELF file of three segments: code, input, zeroes.
-fn elf(code: &[u8], cases: usize, action: &[u8]) -> Vec<u8> {
-    let input_at = (0x1000 + code.len()).next_multiple_of(0x1000);
-    let input_bytes = cases * SET + action.len();
-    let mut file = b"\x7fELF\x02\x01\x01".to_vec();
-    file.resize(16, 0);
-    let mut put = |value: u64, bytes: usize| file.extend(&value.to_le_bytes()[..bytes]);
-    for (value, bytes) in [(2, 2), (183, 2), (1, 4), (CODE, 8), (64, 8), (0, 8), (0, 4)] {
-        put(value, bytes);
-    }
-    for value in [64, 56, 4, 0, 0, 0] {
-        put(value, 2);
-    }
-    let segments = [
-        (5, 0x1000, CODE, code.len() as u64, code.len() as u64),
-        (6, input_at as u64, INPUT, input_bytes as u64, input_bytes as u64),
-        (6, 0, OUTPUT, 0, (cases * SET) as u64),
-        (6, 0, SCRATCH, 0, SCRATCH_BYTES),
-    ];
-    for (flags, offset, address, in_file, in_memory) in segments {
-        put(1, 4);
-        put(flags, 4);
-        for value in [offset, address, address, in_file, in_memory, 0x1000] {
-            put(value, 8);
-        }
-    }
-    file.resize(0x1000, 0);
-    file.extend(code);
-    file.resize(input_at, 0);
+/// The sets of registers that go in, and the action behind them.
+fn input(cases: usize, action: &[u64]) -> Vec<u8> {
+    let mut file = Vec::new();
     let mut random = Random(cases as u64);
     for _ in 0..cases {
         let start = file.len();
@@ -467,7 +427,7 @@ fn elf(code: &[u8], cases: usize, action: &[u8]) -> Vec<u8> {
             file.extend(random.word().to_le_bytes());
         }
     }
-    file.extend(action);
+    file.extend(action.iter().flat_map(|word| word.to_le_bytes()));
     file
 }
 
@@ -508,8 +468,16 @@ fn run_class(class: &Class, reference: &Path) {
         .collect();
     let folder = tests::scratch(&format!("arm64-{}", class.name.replace(' ', "-")));
     let file = folder.join("program");
-    fs::write(&file, program(&words)).expect("the program can be written");
-    make_executable(&file);
+    let (code, input) = program(&words);
+    let part = |flags, address, contents, bytes| Segment { flags, address, contents, bytes };
+    let parts = [
+        part(5, CODE, &code[..], code.len()),
+        part(6, INPUT, &input, input.len()),
+        part(6, OUTPUT, &[], CASES * SET),
+        part(6, SCRATCH, &[], SCRATCH_BYTES as usize),
+    ];
+    const AARCH64: u64 = 183;
+    write_program(&file, AARCH64, 0, &parts);
     let peers = class.cpus.iter().map(|cpu| {
         let run = Command::new(reference).args(["-cpu", cpu]).arg(&file).output();
         let mut output = run.expect("the reference starts").stdout;
@@ -536,11 +504,6 @@ fn run_class(class: &Class, reference: &Path) {
     }
     assert!(count == 0, "{}: {count} of {CASES} differ\n{wrong}", class.name);
     fs::remove_dir_all(folder).expect("the folder is ours");
-}
-
-fn make_executable(file: &Path) {
-    use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(file, fs::Permissions::from_mode(0o755)).expect("it is our file");
 }
 
 fn check(name: &str) {

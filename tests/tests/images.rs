@@ -58,10 +58,11 @@ fn have_reference() -> bool {
     tests::program("qemu-img").is_some() && tests::program("qemu-io").is_some()
 }
 
-struct Random(u64);
+/// A generator of numbers, always the same ones.
+pub struct Random(pub u64);
 
 impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
+    pub fn below(&mut self, limit: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;

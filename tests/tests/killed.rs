@@ -9,20 +9,11 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::images::Random;
+
 const DISK_BYTES: u64 = 16 << 20;
 const UNIT: u64 = 4096;
 const KILLS: u64 = 12;
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
-}
 
 /// What each unit may hold.
 struct Model {

@@ -3,6 +3,7 @@
 mod executable;
 mod machine;
 mod accelerators;
+mod instructions;
 mod arm64;
 mod linux_user;
 mod riscv;

@@ -5,6 +5,8 @@
 use std::fs;
 use std::process::Command;
 
+use crate::instructions::{Random, Segment, write_program};
+
 /// Where the program lies, and its parts.
 const BASE: u64 = 0x40_0000;
 const CODE: u64 = BASE + 0x1000;
@@ -214,23 +216,9 @@ const CLASSES: &[Class] = &[
     },
 ];
 
-struct Random(u64);
-
 impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
-    }
-
     /// Bits, numbers at edges, and floating-point numbers of both widths.
-    fn word(&mut self) -> u64 {
+    fn operand(&mut self) -> u64 {
         const EDGES: [u64; 8] =
             [0, 1, u64::MAX, 1 << 63, i64::MAX as u64, 1 << 31, u32::MAX as u64, 1 << 63 | 1];
         let edge = EDGES[self.below(8) as usize];
@@ -433,51 +421,21 @@ fn program(words: &[(u32, bool)]) -> (Vec<u8>, Vec<u64>) {
     (code.iter().flat_map(|word| word.to_le_bytes()).collect(), places)
 }
 
-/// A static ELF file of four segments: code, input, output, memory.
-fn elf(code: &[u8], places: &[u64], random: &mut Random) -> Vec<u8> {
-    let sets = places.len();
-    let input_at = (0x1000 + code.len()).next_multiple_of(0x1000);
-    let scratch_at = (input_at + sets * SET).next_multiple_of(0x1000);
-    let mut file = b"\x7fELF\x02\x01\x01".to_vec();
-    file.resize(16, 0);
-    let mut put = |value: u64, bytes: usize| file.extend(&value.to_le_bytes()[..bytes]);
-    for (value, bytes) in [(2, 2), (243, 2), (1, 4), (CODE, 8), (64, 8), (0, 8), (5, 4)] {
-        put(value, bytes);
-    }
-    for value in [64, 56, 4, 0, 0, 0] {
-        put(value, 2);
-    }
-    let (code_bytes, input_bytes) = (code.len() as u64, (sets * SET) as u64);
-    let segments = [
-        (5, 0x1000, CODE, code_bytes, code_bytes),
-        (6, input_at as u64, INPUT, input_bytes, input_bytes),
-        (6, 0, OUTPUT, 0, input_bytes),
-        (6, scratch_at as u64, SCRATCH, 2 * SCRATCH_BYTES, 2 * SCRATCH_BYTES),
-    ];
-    for (flags, offset, address, in_file, in_memory) in segments {
-        put(1, 4);
-        put(flags, 4);
-        for value in [offset, address, address, in_file, in_memory, 0x1000] {
-            put(value, 8);
-        }
-    }
-    file.resize(0x1000, 0);
-    file.extend(code);
-    file.resize(input_at, 0);
+/// The sets of registers that go in: each case's place is one of them.
+fn input(places: &[u64], random: &mut Random) -> Vec<u8> {
+    let mut input = Vec::new();
     for place in places {
         for n in 0..SET / 8 {
             let value = match n {
                 TARGET_WORD => *place,
                 CONTROL_WORD => random.below(32) | random.below(5) << 5,
                 FLOATS_WORD.. if random.below(3) > 0 => random.float(),
-                _ => random.word(),
+                _ => random.operand(),
             };
-            file.extend(value.to_le_bytes());
+            input.extend(value.to_le_bytes());
         }
     }
-    file.resize(scratch_at, 0);
-    (0..SCRATCH_BYTES / 4).for_each(|_| file.extend(random.word().to_le_bytes()));
-    file
+    input
 }
 
 /// What a set of registers says, for messages.
@@ -512,8 +470,17 @@ fn check(name: &str) {
     let (code, places) = program(&words);
     let folder = tests::scratch(&format!("riscv-{name}"));
     let file = folder.join("program");
-    fs::write(&file, elf(&code, &places, &mut random)).expect("the program can be written");
-    make_executable(&file);
+    let input = input(&places, &mut random);
+    let words_of = |_| random.operand().to_le_bytes();
+    let memory: Vec<u8> = (0..SCRATCH_BYTES / 4).flat_map(words_of).collect();
+    let parts = [(5, CODE, &code[..]), (6, INPUT, &input), (6, OUTPUT, &[]), (6, SCRATCH, &memory)];
+    let parts = parts.map(|(flags, address, contents)| {
+        let bytes = if contents.is_empty() { input.len() } else { contents.len() };
+        Segment { flags, address, contents, bytes }
+    });
+    const RISCV: u64 = 243;
+    const DOUBLE_FLOATS_COMPRESSED: u64 = 5;
+    write_program(&file, RISCV, DOUBLE_FLOATS_COMPRESSED, &parts);
     let theirs = Command::new(reference).args(["-cpu", "max"]).arg(&file).output();
     let theirs = theirs.expect("the reference starts").stdout;
     let bytes = CASES * SET + 2 * SCRATCH_BYTES as usize;
@@ -529,11 +496,6 @@ fn check(name: &str) {
     assert!(wrong.is_empty(), "{name}: {} of {CASES} differ\n{}", wrong.len(), first.join("\n"));
     assert!(ours.stdout == theirs, "{name}: memory differs");
     fs::remove_dir_all(folder).expect("the folder is ours");
-}
-
-fn make_executable(file: &std::path::Path) {
-    use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(file, fs::Permissions::from_mode(0o755)).expect("it is our file");
 }
 
 #[test]
