@@ -1,11 +1,10 @@
 //! The backward pass: what is live, what is dead, what is computed where it is used, and where
 //! results are going.
 
-use isa::ir::{Code, FlagKind, Op, Reg, Type, Value};
+use isa::ir::{Code, FlagKind, Op, Type, Value};
 
 use super::super::map::NONE;
-use super::registers::Home;
-use super::{Fact, Job, Lazy, is_clean, is_exit};
+use super::{Job, Lazy, class, is_exit};
 
 /// What the backward pass knows of relaxed cells, flags values and faults behind the present
 /// operation.
@@ -63,164 +62,6 @@ impl Wishes {
     }
 }
 
-impl Fact {
-    /// Of an operation whose users are not known yet.
-    fn new(index: u32, op: &Op) -> Self {
-        Self {
-            canon: index,
-            put_at: u32::MAX,
-            last: 0,
-            home: Home::None,
-            uses: 0,
-            hint: NONE,
-            place: NONE,
-            dead: false,
-            lazy: Lazy::No,
-            is_flags: op.code == Code::Flags || op.ty == Type::Flags,
-            uses_flags: false,
-        }
-    }
-}
-
-/// The forward part.
-impl Job<'_> {
-    /// How lazy an operation may be that has one use.
-    fn laziness(&self, op: &Op) -> Lazy {
-        let lazy = match op.code {
-            Code::Const | Code::Pair | Code::Compare | Code::Condition => true,
-            Code::Add => op.ty == Type::I64 && self.immediate(op.b, Type::I64).is_some(),
-            Code::Lea => op.ty == Type::I64,
-            Code::FCompare => op.aux != 0,
-            _ => false,
-        };
-        if lazy { Lazy::Yes } else { Lazy::No }
-    }
-
-    /// What can be said of each value by what is before it, and how often it is used: views, writes to
-    /// pinned registers that are overwritten before anyone can look, and who is lazy.
-    fn survey(&mut self) {
-        let ops = self.ops;
-        let mut last_put = [u32::MAX; 16];
-        self.c.values.reserve(ops.len());
-        for (index, op) in (0..).zip(ops) {
-            let mut fact = Fact::new(index, op);
-            self.c.wide |= is_wide(op);
-            match op.code {
-                Code::Trunc | Code::ZExt | Code::ZeroUpper => fact.canon = self.behind(index, op),
-                Code::Get | Code::Put => self.note_put(index, op, &mut last_put),
-                Code::Exit | Code::ExitIf => {
-                    self.c.loops |= op.immediate() == self.start;
-                    last_put = [u32::MAX; 16];
-                }
-                code if code.info().faults || is_exit(code) => last_put = [u32::MAX; 16],
-                _ => fact.lazy = self.laziness(op),
-            }
-            self.c.values.push(fact);
-            for operand in op.operands() {
-                self.note_use(index, operand);
-            }
-        }
-    }
-
-    /// The value that this one only looks at.
-    fn behind(&self, index: u32, op: &Op) -> u32 {
-        let base = self.c.values[op.a.index()].canon;
-        let free = match op.code {
-            Code::Trunc => true,
-            Code::ZExt => {
-                let source = self.ty(op.a);
-                let base_op = &self.ops[base as usize];
-                source == Type::Bool && self.ty(Value(base)) == Type::Bool
-                    || source == Type::I32 && is_clean(base_op)
-                    || base_op.code == Code::Load
-                        && !isa::ir::Mem(base_op.aux).is_signed()
-                        && isa::ir::Mem(base_op.aux).bytes() <= source.bytes()
-                        && base_op.ty.is_integer()
-            }
-            // Instructions with VEX have cleared what is above their result.
-            _ => op.ty == Type::V256 && self.is_clear_above(base),
-        };
-        if free { base } else { index }
-    }
-
-    fn note_put(&mut self, index: u32, op: &Op, last_put: &mut [u32; 16]) {
-        if let Some(register) = self.t.map.gpr(op.a.0) {
-            let whole = op.code == Code::Put && op.ty.bytes() == 8;
-            let register = usize::from(register) & 15;
-            let before = last_put[register];
-            last_put[register] = if whole { index } else { u32::MAX };
-            if whole && before != u32::MAX {
-                self.forget_put(before);
-            }
-        }
-        let relaxed = |reg: &Reg| u32::from(reg.offset) == op.a.0;
-        if op.code == Code::Put && !self.t.relaxed.iter().any(relaxed) {
-            let value = self.c.values[op.b.index()].canon as usize;
-            let first = &mut self.c.values[value].put_at;
-            *first = (*first).min(index);
-        }
-    }
-
-    /// A put is dead: its value has one use less.
-    fn forget_put(&mut self, put: u32) {
-        self.c.values[put as usize].dead = true;
-        let value = self.ops[put as usize].b;
-        let base = self.c.values[value.index()].canon;
-        if self.c.values[base as usize].put_at == put {
-            self.c.values[base as usize].put_at = u32::MAX;
-        }
-        for index in [value.0, base].into_iter().take(1 + usize::from(base != value.0)) {
-            let fact = &mut self.c.values[index as usize];
-            fact.uses -= 1;
-            if fact.uses <= 1 && fact.lazy == Lazy::Shared {
-                fact.lazy = Lazy::Yes;
-            }
-        }
-    }
-
-    fn note_use(&mut self, index: u32, operand: Value) {
-        let base = self.count_use(index, operand.0);
-        if base != operand.0 {
-            self.count_use(index, base);
-        }
-        let flags = self.c.values[operand.index()].is_flags;
-        self.c.values[index as usize].uses_flags |= flags;
-    }
-
-    /// Gives the value behind it.
-    fn count_use(&mut self, index: u32, value: u32) -> u32 {
-        let fact = &mut self.c.values[value as usize];
-        fact.uses += 1;
-        if fact.lazy == Lazy::Yes {
-            match self.ops[value as usize].code {
-                Code::Const | Code::Pair | Code::Add => {}
-                // Its sticky bits must not come later than the next fault: its user is next.
-                Code::FCompare if index != value + 1 => fact.lazy = Lazy::No,
-                _ if fact.uses > 1 => fact.lazy = Lazy::Shared,
-                _ => {}
-            }
-        }
-        fact.canon
-    }
-
-    /// Whether this vector's register has zeros above its 128 bits.
-    fn is_clear_above(&self, index: u32) -> bool {
-        let op = &self.ops[index as usize];
-        op.ty == Type::V128
-            && matches!(
-                op.code,
-                Code::Lanes
-                    | Code::Load
-                    | Code::Const
-                    | Code::ZeroUpper
-                    | Code::SetScalar
-                    | Code::LanePut
-                    | Code::Splat
-                    | Code::HighHalf
-            )
-    }
-}
-
 /// The backward part.
 impl Job<'_> {
     /// What is live, what is dead, where results are going.
@@ -236,13 +77,20 @@ impl Job<'_> {
             renewed: self.renews_relaxed(),
         };
         for (index, op) in (0..ops.len() as u32).zip(ops).rev() {
-            let info = op.code.info();
+            let class = class::of(op);
             let fact = self.c.values[index as usize];
-            self.note_relaxed_use(op, fact.uses_flags, &mut relaxed);
+            if class & class::PURE == 0 {
+                self.note_relaxed_use(op, fact.uses_flags, &mut relaxed);
+            } else {
+                relaxed.used |= fact.uses_flags;
+            }
+            if op.code == Code::InsnStart {
+                continue;
+            }
             let live = match op.code {
                 _ if fact.dead => false,
                 Code::Put => self.put_is_live(op, &mut relaxed, &mut wishes),
-                _ => fact.last != 0 || has_effect(op),
+                _ => fact.last != 0 || class & class::PURE == 0 && has_effect(op),
             };
             if !live || fact.canon != index {
                 self.c.values[index as usize].dead = true;
@@ -253,18 +101,20 @@ impl Job<'_> {
                 let hint = if granted { fact.hint & 15 } else { NONE };
                 self.c.values[index as usize].hint = hint;
             }
-            if info.faults || is_exit(op.code) {
-                wishes.forget_all(index);
-            }
-            self.relaxed_at(index, op, &mut relaxed);
-            match op.code {
-                Code::Get => self.unwish_state(op, &mut wishes),
-                Code::Put => {
-                    self.unwish_state(op, &mut wishes);
-                    self.wish(index, op, &mut wishes);
+            if class & class::PURE == 0 {
+                if class & (class::FAULTS | class::EXIT) != 0 {
+                    wishes.forget_all(index);
                 }
-                Code::ClearUppers => wishes.forget_all(index),
-                _ => {}
+                self.relaxed_at(index, op, &mut relaxed);
+                match op.code {
+                    Code::Get => self.unwish_state(op, &mut wishes),
+                    Code::Put => {
+                        self.unwish_state(op, &mut wishes);
+                        self.wish(index, op, &mut wishes);
+                    }
+                    Code::ClearUppers => wishes.forget_all(index),
+                    _ => {}
+                }
             }
             if fact.lazy == Lazy::Yes {
                 if op.code != Code::FCompare || fact.last != 0 {
@@ -273,8 +123,10 @@ impl Job<'_> {
                 // Its user is dead, its sticky bits are not.
                 self.c.values[index as usize].lazy = Lazy::No;
             }
-            for operand in op.operands() {
-                self.mark(operand, index, &mut wishes);
+            for operand in class::operands(op, class) {
+                if operand.is_some() {
+                    self.mark(operand, index, &mut wishes);
+                }
             }
         }
     }
@@ -293,8 +145,10 @@ impl Job<'_> {
             wishes.forget(register);
         }
         if lazy {
-            for operand in op.operands() {
-                self.mark(operand, at, wishes);
+            for operand in class::operands(op, class::of(op)) {
+                if operand.is_some() {
+                    self.mark(operand, at, wishes);
+                }
             }
         }
     }
@@ -443,15 +297,6 @@ impl Job<'_> {
             }
             _ => {}
         }
-    }
-}
-
-/// Makes or takes upper halves. To widen a value and to put it is no more than 128-bit instructions
-/// do anyway.
-fn is_wide(op: &Op) -> bool {
-    match op.ty {
-        Type::V256 => !matches!(op.code, Code::ZeroUpper | Code::Put),
-        _ => op.code == Code::Variant,
     }
 }
 

@@ -7,6 +7,7 @@
 //! will be put into, when nothing between looks at the old contents), the instruction is emitted,
 //! and what died is released.
 
+mod class;
 mod flags;
 mod float;
 mod flow;
@@ -17,6 +18,7 @@ mod packed;
 mod registers;
 mod repeat;
 mod state;
+mod survey;
 mod vector;
 
 use isa::ir::{Code, Ir, Op, Reg, Type, Value};
@@ -234,7 +236,6 @@ impl Compiler {
     fn prepare(&mut self, target: &Target<'_>) {
         self.asm.begin(target.base);
         self.values.clear();
-        self.loops = false;
         self.gprs.reset(target.map.scratch_mask);
         self.xmms.reset(0xf000);
         self.sunk.clear();
@@ -431,7 +432,7 @@ impl Job<'_> {
     }
 }
 
-fn is_exit(code: Code) -> bool {
+const fn is_exit(code: Code) -> bool {
     matches!(
         code,
         Code::ExitIf
