@@ -275,38 +275,3 @@ fn floats_of_aarch64_are_what_the_standard_says() {
 fn floats_of_riscv64_are_what_the_standard_says() {
     floats_of("riscv64", "riscv64-linux-gnu-gcc");
 }
-
-/// A line of `x87.c`: what was done to what, the result as exponent and significand in one number,
-/// and its sign with the status.
-fn x87_line(line: &str) -> (&str, i128, (u64, u64)) {
-    let words: Vec<&str> = line.split(' ').collect();
-    let asked = &line[..line.len() - words[5..].join(" ").len()];
-    let hex = |word: &str| u64::from_str_radix(word, 16).expect("it is hexadecimal");
-    let (top, significand, status) = (hex(words[5]), hex(words[6]), hex(words[7]));
-    (asked, i128::from(top & 0x7fff) << 64 | i128::from(significand), (top >> 15, status))
-}
-
-#[test]
-fn functions_of_the_x87_are_those_of_this_processor_to_the_last_bit() {
-    let Some(compiler) = tests::program("gcc") else { tests::skip!("no gcc on this machine") };
-    let folder = folder("x87");
-    let (source, program) = (folder.join("x87.c"), folder.join("x87"));
-    fs::write(&source, include_str!("x87.c")).expect("the source can be written");
-    let built = Command::new(compiler).args(["-w", "-o"]).args([&program, &source]).status();
-    assert!(built.expect("the compiler starts").success());
-    let native = Command::new(&program).output().expect("it runs natively").stdout;
-    let ours = tests::hostel().arg("qemu-x86_64").arg(&program).output().expect("it starts").stdout;
-    let [native, ours] = [native, ours].map(|text| String::from_utf8(text).expect("it is text"));
-    let lines: Vec<_> = native.lines().zip(ours.lines()).collect();
-    assert!(lines.len() > 2000 && native.lines().count() == ours.lines().count());
-    let mut same = 0;
-    for &(native, ours) in &lines {
-        let ((asked, expected, signs), (_, found, found_signs)) =
-            (x87_line(native), x87_line(ours));
-        // No processor rounds all of them right.
-        assert!((expected - found).abs() <= 1 && signs == found_signs, "{asked}: {native} {ours}");
-        same += usize::from(expected == found);
-    }
-    assert!(same * 10 > lines.len() * 9, "only {same} of {} are the same", lines.len());
-    fs::remove_dir_all(folder).expect("the folder is ours");
-}

@@ -1,5 +1,7 @@
 //! From bytes to IR: the block loop, operands, and what all chapters share.
 
+use std::mem;
+
 use iced_x86::{Decoder, DecoderError, DecoderOptions, Instruction, OpKind, Register};
 
 use super::X86;
@@ -79,6 +81,8 @@ pub struct Lift<'a> {
     pub wide_vectors: bool,
     /// The instruction has VEX: results clear what is above them.
     pub vex: bool,
+    /// The instruction has an MMX register.
+    pub mmx: bool,
     /// `Mode::upper_halves` as it is here.
     pub upper_halves: bool,
     /// The instruction's linear address.
@@ -129,6 +133,7 @@ fn lift_window(at: &mut At, mode: &Mode, front_end: &X86, window: &mut Window<'_
         host,
         wide_vectors,
         vex: false,
+        mmx: false,
         upper_halves: at.upper_halves,
         pc: at.pc,
         next: at.pc,
@@ -151,6 +156,9 @@ fn lift_window(at: &mut At, mode: &Mode, front_end: &X86, window: &mut Window<'_
         lift.next = pc.wrapping_add(lift.insn.len() as u64);
         (lift.vex, lift.rsp_bias) = (false, 0);
         chapters::lift(&mut lift);
+        if mem::take(&mut lift.mmx) {
+            lift.enter_mmx();
+        }
         let next = lift.next;
         if !lift.ir.ended() {
             if mode.single_step || mode.shadow {
