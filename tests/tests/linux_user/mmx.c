@@ -1,4 +1,4 @@
-/* What instructions with MMX registers give: a line for each, of its name, operands and result. */
+/* What instructions with MMX registers give, and an old one besides: a line for each, of its name, operands and result. */
 #include <stdint.h>
 #include <stdio.h>
 
@@ -109,6 +109,14 @@ int main(void) {
                          : "=m"(r) : "m"(a), "m"(b), "D"(place), "r"(number) : "memory");
         say("maskmovq", a, b, place[0], r);
     }
+#ifdef __i386__
+    ROUNDS {
+        uint16_t a = random64(), b = random64(), old = a;
+        uint8_t zero;
+        __asm__ volatile("arpl %2, %0; setz %1" : "+m"(a), "=qm"(zero) : "r"(b) : "cc");
+        say("arpl", old, b, a, zero);
+    }
+#endif
     /* Any of them makes all registers valid. */
     struct {
         uint32_t control, status, tags, rest[4];

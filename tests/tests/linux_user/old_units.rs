@@ -20,7 +20,8 @@ fn natively_and_as_guest(name: &str, source: &str) -> Vec<[String; 2]> {
         let native = Command::new(&program).output().expect("it runs natively");
         let ours = tests::hostel().arg(applet).arg(&program).output().expect("hostel starts");
         let text = |bytes| String::from_utf8(bytes).expect("it is text");
-        assert!(native.status.success() && ours.status.success(), "{applet}: {ours:?}");
+        let complaint = text(ours.stderr);
+        assert!(native.status.success() && ours.status.success(), "{applet}: {complaint}");
         found.push([text(native.stdout), text(ours.stdout)]);
     }
     fs::remove_dir_all(folder).expect("the folder is ours");
