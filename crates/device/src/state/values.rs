@@ -45,6 +45,12 @@ impl<'a> Reader<'a> {
         Ok(length)
     }
 
+    /// All that is left.
+    #[must_use]
+    pub fn rest(self) -> &'a [u8] {
+        self.0
+    }
+
     /// Nothing may be left.
     pub fn finish(self) -> Result<(), StateError> {
         if self.0.is_empty() { Ok(()) } else { Err(StateError::of(Reason::Long)) }
