@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use accel::jit::Entry;
 use accel::{Board, DebugStop, Processors};
-use device::{
-    Clock, Device, DeviceEvent, EventSink, HostClock, Inputs, Io, Screens, Timers, ones,
-};
+use device::{Clock, Device, DeviceEvent, EventSink, HostClock, Inputs, Io, Screens, Timers, ones};
 use devices::catalog::{BusKind, Category, OfferedBus};
 use devices::cfi01::Flash;
 use devices::fw_cfg::{FwCfg, Source};
@@ -175,6 +173,12 @@ impl Machine {
     #[must_use]
     pub fn inputs(&self) -> Arc<Inputs> {
         Arc::clone(&self.parts.lock().surroundings().inputs)
+    }
+
+    /// How long the guest has run.
+    #[must_use]
+    pub fn clock_ns(&self) -> u64 {
+        self.clock.now_ns()
     }
 
     /// Guest memory, as the processors see it.

@@ -144,16 +144,18 @@ pub struct Saving<'a> {
 }
 
 impl<'a> Saving<'a> {
-    /// Begins. Fails at once where a device cannot be saved.
+    /// Begins. Fails at once where a device cannot be saved. `runs`: the guest runs, or would if it
+    /// was not being saved.
     pub fn begin(
         machine: &'a Machine,
         into: &'a mut dyn Write,
         progress: &'a Progress,
+        runs: bool,
     ) -> Result<Self, StreamError> {
         machine.find_blockers()?;
         let mut writer = Writer::new(into).map_err(StreamError::Write)?;
         let description = machine.describe();
-        writer.frame(Kind::Machine, &description.to_bytes()).map_err(StreamError::Write)?;
+        writer.frame(Kind::Machine, &description.to_bytes(runs)).map_err(StreamError::Write)?;
         Ok(Self { machine, writer, sent: Vec::new(), progress })
     }
 
@@ -200,20 +202,25 @@ impl<'a> Saving<'a> {
 }
 
 impl Machine {
-    /// Saves the machine, whose guest stands. Bytes that were written.
-    pub fn save(&self, into: &mut dyn Write, progress: &Progress) -> Result<u64, StreamError> {
-        Saving::begin(self, into, progress)?.finish()
+    /// Saves the machine, whose guest stands; `runs`: it ran until just now. Bytes that were written.
+    pub fn save(
+        &self,
+        into: &mut dyn Write,
+        progress: &Progress,
+        runs: bool,
+    ) -> Result<u64, StreamError> {
+        Saving::begin(self, into, progress, runs)?.finish()
     }
 
     /// Loads a state; the guest stands, and goes on from there once it is resumed. A machine that
-    /// could not be loaded is as after power-on.
-    pub fn load(&self, from: &mut dyn Read) -> Result<(), StreamError> {
+    /// could not be loaded is as after power-on. Whether the guest ran when it was saved.
+    pub fn load(&self, from: &mut dyn Read) -> Result<bool, StreamError> {
         let mut reader = Reader::new(from)?;
         let blocks = self.memory_blocks()?;
         let (Kind::Machine, description) = reader.frame()? else {
             return Err(StreamError::Damaged);
         };
-        self.describe().check(&description)?;
+        let runs = self.describe().check(&description)?;
         let loaded = self.while_standing(|| {
             let mut sections = Vec::new();
             loop {
@@ -229,6 +236,6 @@ impl Machine {
         if loaded.is_err() {
             self.reset();
         }
-        loaded
+        loaded.map(|()| runs)
     }
 }

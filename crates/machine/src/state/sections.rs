@@ -13,6 +13,8 @@ use crate::board::Machine;
 
 /// The layout of what the board itself saves.
 const BOARD_VERSION: u32 = 1;
+/// Whether the guest ran.
+const RUNS: &str = "runs";
 /// The name of main memory.
 const MAIN_MEMORY: &str = "ram";
 
@@ -46,15 +48,18 @@ impl Section {
 pub struct Description(Vec<(&'static str, String)>);
 
 impl Description {
-    pub fn to_bytes(&self) -> Vec<u8> {
+    pub fn to_bytes(&self, runs: bool) -> Vec<u8> {
         let mut bytes = Vec::new();
+        put_field(&mut bytes, RUNS, &runs);
         self.0.iter().for_each(|(name, value)| put_field(&mut bytes, name, value));
         bytes
     }
 
-    /// Whether a saved machine is this one.
-    pub fn check(&self, saved: &[u8]) -> Result<(), StreamError> {
+    /// Fails where a saved machine is another one. Whether it ran.
+    pub fn check(&self, saved: &[u8]) -> Result<bool, StreamError> {
         let mut group = Group::parse(saved)?;
+        let mut runs = false;
+        group.take(RUNS, &mut runs)?;
         for (what, own) in &self.0 {
             let mut saved = String::new();
             group.take(what, &mut saved)?;
@@ -62,7 +67,8 @@ impl Description {
                 return Err(StreamError::OtherMachine { what, saved, own: own.clone() });
             }
         }
-        Ok(group.finish()?)
+        group.finish()?;
+        Ok(runs)
     }
 }
 

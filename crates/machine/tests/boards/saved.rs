@@ -32,9 +32,12 @@ fn saved(rig: Rig, counted: &str) -> Vec<u8> {
     let serial = std::sync::Arc::clone(&rig.serial);
     rig.run(|machine, _| {
         let counted = serial.wait_for(counted);
-        assert!(matches!(machine.save(&mut Vec::new(), &Progress::default()), Err(StreamError::Runs)));
+        assert!(matches!(
+            machine.save(&mut Vec::new(), &Progress::default(), true),
+            Err(StreamError::Runs)
+        ));
         machine.control().stop(RunState::Paused);
-        machine.save(&mut state, &Progress::default()).expect("the machine can be saved");
+        machine.save(&mut state, &Progress::default(), true).expect("the machine can be saved");
         counted
     });
     state
@@ -49,7 +52,7 @@ fn moves(board: BoardKind, processors: usize) {
     let serial = std::sync::Arc::clone(&second.serial);
     let (_, console, _) = second.run(|machine, has_ended| {
         machine.control().stop(RunState::Paused);
-        machine.load(&mut &state[..]).expect("the machine can be loaded");
+        assert!(machine.load(&mut &state[..]).expect("the machine can be loaded"));
         machine.control().resume();
         let done = serial.wait_for("LINES");
         (0..200).any(|_| {
