@@ -111,6 +111,7 @@ pub fn save(emulator: &Emulator, tag: &str, chosen: Option<(&str, &[String])>) -
         }
         // The snapshot has it; the disk as it is now needs it no more.
         _ = keeper.node.zero_at(offset, bytes.next_multiple_of(1 << 16), block::Zeroing::Unmap);
+        settle(&disks);
         Ok(())
     })
 }
@@ -151,13 +152,26 @@ pub fn load(emulator: &Emulator, tag: &str, chosen: Option<(&str, &[String])>) -
             used: 0,
         };
         let loaded = emulator.machine.load(&mut source);
+        settle(&disks);
         loaded.map(|_| ()).map_err(|error| format!("Error loading VM state: {}", whole(&error)))
     })
 }
 
 /// Removes a snapshot wherever it is.
 pub fn delete(emulator: &Emulator, tag: &str, names: Option<&[String]>) -> Result<()> {
-    disks(emulator, names)?.iter().try_for_each(|disk| disk.delete(tag))
+    let disks = disks(emulator, names)?;
+    disks.iter().try_for_each(|disk| disk.delete(tag))?;
+    settle(&disks);
+    Ok(())
+}
+
+/// What was given up becomes free in the images: that is done by the flush after the one that says
+/// that nobody needs it any more.
+fn settle(disks: &[Disk]) {
+    for disk in disks {
+        // Whatever fails here costs space at most.
+        _ = disk.node.flush().and_then(|()| disk.node.flush());
+    }
 }
 
 /// The snapshots that all disks have, as the one with the machine's state tells them.

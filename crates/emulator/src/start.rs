@@ -114,7 +114,6 @@ fn run_to_the_end(emulator: &Arc<Emulator>, reactor: &Arc<Reactor>) -> Result<En
         let all = rustix::mm::MlockAllFlags::CURRENT | rustix::mm::MlockAllFlags::FUTURE;
         rustix::mm::mlockall(all).context("locking memory failed")?;
     }
-    let events = reactor.start()?;
     if emulator.options.run.daemonize {
         crate::daemonize::ready()?;
     }
@@ -131,6 +130,8 @@ fn run_to_the_end(emulator: &Arc<Emulator>, reactor: &Arc<Reactor>) -> Result<En
             emulator.machine.control().resume();
         }
     }
+    // Monitors are heard from now on: nothing is asked of a machine that is not yet what it is to be.
+    let events = reactor.start()?;
     let end = emulator.machine.run();
     if let Some(debugger) = emulator.debugger.lock().take() {
         debugger.end(if let End::Exit(code) = end { code } else { 0 });
