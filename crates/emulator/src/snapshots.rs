@@ -9,7 +9,7 @@ use block::snapshots::{Snapshot, Snapshots};
 use machine::{Progress, RunState};
 
 use crate::emulator::Emulator;
-use crate::migration::whole;
+use crate::migration::{about_state, whole};
 
 type Result<T> = std::result::Result<T, String>;
 
@@ -153,7 +153,9 @@ pub fn load(emulator: &Emulator, tag: &str, chosen: Option<(&str, &[String])>) -
         };
         let loaded = emulator.machine.load(&mut source);
         settle(&disks);
-        loaded.map(|_| ()).map_err(|error| format!("Error loading VM state: {}", whole(&error)))
+        loaded
+            .map(|_| ())
+            .map_err(|error| format!("Error loading VM state: {}", about_state(&error)))
     })
 }
 

@@ -70,10 +70,7 @@ impl Machine {
         check(&config)?;
         let requests = Requests::new();
         let clock = Arc::new(HostClock::new());
-        let timers = Timers::new({
-            let requests = Arc::clone(&requests);
-            move || requests.wake()
-        });
+        let timers = waking(&requests);
         let processors = Arc::new(Processors::new(config.processors));
         let (memory, ports, dma) = address_spaces();
         let (ram, sizes) = add_ram(&[&memory, &dma], &config)?;
@@ -341,6 +338,12 @@ impl Machine {
             self.processors.reset();
         });
     }
+}
+
+/// Timers that end the main loop's sleep.
+fn waking(requests: &Arc<Requests>) -> Arc<Timers> {
+    let requests = Arc::clone(requests);
+    Timers::new(move || requests.wake())
 }
 
 /// Tells firmware from what to boot.

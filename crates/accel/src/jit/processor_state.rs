@@ -6,8 +6,11 @@ use crate::saved::{SavedError, SavedProcessor, field};
 
 const SEGMENTS: [&str; 8] = ["es", "cs", "ss", "ds", "fs", "gs", "ldt", "task"];
 
+/// A word of a state.
+type Word = fn(&mut State) -> &mut u64;
+
 /// Single words by their names.
-const WORDS: &[(&str, fn(&mut State) -> &mut u64)] = &[
+const WORDS: &[(&str, Word)] = &[
     ("pc", |state| &mut state.pc),
     ("flags", |state| &mut state.flags),
     ("eflags", |state| &mut state.eflags),

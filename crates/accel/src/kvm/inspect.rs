@@ -22,8 +22,8 @@ fn segment(segment: &kvm_segment) -> SegmentRegister {
     }
 }
 
-fn system(error: KvmError) -> SavedError {
-    let source = std::error::Error::source(&error).map(|source| format!(": {source}"));
+fn system(error: &KvmError) -> SavedError {
+    let source = std::error::Error::source(error).map(|source| format!(": {source}"));
     SavedError::System { text: format!("{error}{}", source.unwrap_or_default()) }
 }
 
@@ -98,13 +98,13 @@ impl Inspect for Look<'_> {
     }
 
     fn save(&mut self) -> Result<SavedProcessor, SavedError> {
-        State::of(self.0, self.1).map(|state| state.to_words()).map_err(system)
+        State::of(self.0, self.1).map(|state| state.to_words()).map_err(|error| system(&error))
     }
 
     fn load(&mut self, saved: &SavedProcessor) -> Result<(), SavedError> {
-        let mut state = State::of(self.0, self.1).map_err(system)?;
+        let mut state = State::of(self.0, self.1).map_err(|error| system(&error))?;
         state.fill(saved)?;
-        state.put(self.0).map_err(system)
+        state.put(self.0).map_err(|error| system(&error))
     }
 }
 

@@ -66,10 +66,13 @@ impl<'a> Group<'a> {
     }
 }
 
+/// Blocks of memory with their names.
+pub type NamedMemory = Vec<(String, Arc<Ram>)>;
+
 /// The fields of a device, which are collected or filled in.
 pub struct Fields<'a> {
     direction: Direction<'a>,
-    memory: Vec<(String, Arc<Ram>)>,
+    memory: NamedMemory,
 }
 
 enum Direction<'a> {
@@ -145,7 +148,7 @@ impl<'a> Fields<'a> {
     }
 
     /// What was collected: the fields and the device's memory.
-    pub fn finish(self) -> Result<(Vec<u8>, Vec<(String, Arc<Ram>)>), StateError> {
+    pub fn finish(self) -> Result<(Vec<u8>, NamedMemory), StateError> {
         match self.direction {
             Direction::Save(bytes) => Ok((bytes, self.memory)),
             Direction::Load(group) => group.finish().map(|()| (Vec::new(), self.memory)),

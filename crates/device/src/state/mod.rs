@@ -13,7 +13,7 @@ mod tests;
 
 use std::fmt;
 
-pub use fields::{Fields, Group, put_field};
+pub use fields::{Fields, Group, NamedMemory, put_field};
 pub use values::{LENGTH_MAX, Reader, Value};
 
 /// Why a state cannot be saved or loaded.

@@ -8,7 +8,7 @@ use std::time::Instant;
 use machine::{Request, RunState};
 
 use super::channel::Address;
-use super::{State, Status, whole};
+use super::{State, Status, about_state};
 use crate::emulator::Emulator;
 
 /// What is read at once.
@@ -76,7 +76,7 @@ impl Emulator {
         let source = address.source(&*self.passed).map_err(|error| error.to_string())?;
         self.enter(Status::Active, None);
         let mut source = BufReader::with_capacity(BUFFER_BYTES, source);
-        self.machine.load(&mut source).map_err(|error| whole(&error))
+        self.machine.load(&mut source).map_err(|error| about_state(&error))
     }
 
     /// `runs`: the guest ran when its state was saved.

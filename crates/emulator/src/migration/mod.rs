@@ -188,6 +188,19 @@ pub fn whole(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// How QEMU's streams begin.
+const QEMU_MAGIC: [u8; 4] = *b"QEVM";
+
+/// What was wrong with a state, told so that people know what to do.
+pub fn about_state(error: &machine::StreamError) -> String {
+    match error {
+        machine::StreamError::Foreign { head } if head.starts_with(&QEMU_MAGIC) => {
+            format!("{}, but one of QEMU, which only QEMU can load", whole(error))
+        }
+        other => whole(other),
+    }
+}
+
 /// Whether a machine can be moved, in QEMU's words.
 pub fn find_blockers(machine: &Machine) -> Result<(), String> {
     machine.find_blockers().map_err(|error| whole(&error))

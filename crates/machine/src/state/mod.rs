@@ -59,11 +59,11 @@ pub enum StreamError {
     /// The source has ended.
     #[error("The state is cut off")]
     CutOff,
-    /// Somebody else's.
-    #[error("This is no state of a machine of Hostel{}", if *.qemu { ", but one of QEMU, which only QEMU can load" } else { "" })]
+    /// Somebody else's, which begins like this.
+    #[error("This is no state of a machine of Hostel")]
     Foreign {
-        /// It begins as QEMU's do.
-        qemu: bool,
+        /// Its first bytes.
+        head: [u8; 8],
     },
     /// Of a later time.
     #[error("The state has version {version}, which is not known here")]

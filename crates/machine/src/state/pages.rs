@@ -261,7 +261,7 @@ mod tests {
     #[test]
     fn pages_arrive_and_what_repeats_costs_little() {
         let (from, to) = (block(1024), block(1024));
-        let noise: Vec<u8> = (0..PAGE).map(|at| (at * at >> 3) as u8).collect();
+        let noise: Vec<u8> = (0..PAGE).map(|at| ((at * at) >> 3) as u8).collect();
         for page in [3, 500, 501, 900] {
             assert!(from.write(page * PAGE_SIZE, &noise));
         }

@@ -230,7 +230,7 @@ impl Queue {
     pub(super) fn saved(&self) -> Option<Position> {
         let state = self.state.lock();
         let mut position = state.ring.as_ref()?.saved();
-        position.taken = state.taken.iter().copied().collect();
+        position.taken = state.taken.clone();
         Some(position)
     }
 
