@@ -3,6 +3,8 @@
 
 use memory::AddressSpace;
 
+use crate::saved::{SavedError, SavedProcessor};
+
 /// A segment register with what its descriptor said.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SegmentRegister {
@@ -311,6 +313,10 @@ pub trait Inspect {
     fn registers(&mut self) -> Registers;
     /// Sets them: selectors and descriptor tables stay what they are.
     fn set_registers(&mut self, registers: &Registers);
+    /// Everything that it knows, to go on with elsewhere.
+    fn save(&mut self) -> Result<SavedProcessor, SavedError>;
+    /// Goes on with this. After an error it is to be reset.
+    fn load(&mut self, saved: &SavedProcessor) -> Result<(), SavedError>;
 }
 
 /// Why a vCPU stopped of itself.

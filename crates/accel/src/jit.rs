@@ -1,5 +1,7 @@
 //! The translator as an accelerator, for x86 machines.
 
+mod processor_state;
+
 use std::io;
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
@@ -14,6 +16,7 @@ use parking_lot::Mutex;
 use crate::board_bus::{self, BoardBus};
 use crate::inspect::{DebugStop, Inspect, Registers, SegmentRegister};
 use crate::processor::Next;
+use crate::saved::{SavedError, SavedProcessor, field};
 use crate::{Board, Chipset, Identity, Processor, Processors};
 
 /// Tells the engine of changes to the memory map.
@@ -403,7 +406,29 @@ impl Inspect for VcpuThread {
             self.vcpu.flush_tlb(None, None);
         }
     }
+
+    fn save(&mut self) -> Result<SavedProcessor, SavedError> {
+        let mut saved = processor_state::save(self.vcpu.state());
+        saved.insert("mxcsr".to_owned(), vec![self.vcpu.fp_control().into()]);
+        saved.insert("waits".to_owned(), vec![self.waits.into()]);
+        Ok(saved)
+    }
+
+    fn load(&mut self, saved: &SavedProcessor) -> Result<(), SavedError> {
+        let mut state = *self.vcpu.state();
+        processor_state::load(&mut state, saved)?;
+        let [mxcsr] = field(saved, "mxcsr")?;
+        let [waits] = field(saved, "waits")?;
+        *self.vcpu.state_mut() = state;
+        self.vcpu.set_fp_control(mxcsr as u32 & MXCSR_BITS);
+        self.vcpu.flush_tlb(None, None);
+        self.waits = waits != 0;
+        Ok(())
+    }
 }
+
+/// The bits that a processor lets a program set.
+const MXCSR_BITS: u32 = 0xffff;
 
 /// No more kicks come while one instruction is executed.
 const KICKS_MAX: usize = 8;

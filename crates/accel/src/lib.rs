@@ -11,6 +11,7 @@ pub mod kvm;
 
 mod board_bus;
 mod processor;
+mod saved;
 
 use std::sync::Arc;
 
@@ -19,7 +20,8 @@ use memory::AddressSpace;
 pub use ::jit::Options as TranslatorOptions;
 pub use identity::{Identity, Topology};
 pub use inspect::{DebugStop, Inspect, Pace, Registers, SegmentRegister};
-pub use processor::{Processor, Processors};
+pub use processor::{Pending, Processor, Processors};
+pub use saved::{SavedError, SavedProcessor};
 
 /// What an accelerator must know of the machine.
 pub struct Board {

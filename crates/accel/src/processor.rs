@@ -45,6 +45,19 @@ pub struct Processor {
     kick: Mutex<Option<Box<dyn Fn() + Send>>>,
 }
 
+/// What a vCPU was told and has not done yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pending {
+    /// INIT.
+    pub init: bool,
+    /// The start-up message's page.
+    pub start: Option<u8>,
+    /// A non-maskable interrupt.
+    pub nmi: bool,
+    /// A reset.
+    pub reset: bool,
+}
+
 /// What a vCPU thread does next.
 pub(crate) enum Next {
     /// Look for interrupts and run.
@@ -120,6 +133,21 @@ impl Processor {
     /// A start-up message.
     pub fn start(&self, page: u8) {
         self.order(|orders| orders.start = Some(page));
+    }
+
+    /// What it was told and has not done yet.
+    #[must_use]
+    pub fn pending(&self) -> Pending {
+        let Orders { init, start, nmi, reset, .. } = *self.orders.lock();
+        Pending { init, start, nmi, reset }
+    }
+
+    /// It was told this, and nothing else.
+    pub fn set_pending(&self, pending: Pending) {
+        let Pending { init, start, nmi, reset } = pending;
+        self.order(|orders| {
+            (orders.init, orders.start, orders.nmi, orders.reset) = (init, start, nmi, reset);
+        });
     }
 
     /// Does something with the vCPU's registers on its own thread, and waits for it. `None`: the

@@ -50,6 +50,13 @@ impl HostClock {
         self.state.lock().running_since.is_some()
     }
 
+    /// Moves the time to this point, of a machine whose state comes from elsewhere.
+    pub fn set_ns(&self, now_ns: u64) {
+        let mut state = self.state.lock();
+        state.base_ns = now_ns;
+        state.running_since = state.running_since.map(|_| Instant::now());
+    }
+
     /// Holds the time.
     pub fn pause(&self) {
         let mut state = self.state.lock();

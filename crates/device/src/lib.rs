@@ -5,6 +5,7 @@
 //! ([`Clock`], [`Timer`]). This crate holds what adapters are made of.
 
 pub mod pci;
+pub mod state;
 
 mod blob;
 mod clock;
@@ -28,6 +29,7 @@ pub use memory::{Io, ones};
 pub use power::{NoPower, Power};
 pub use property::{DefaultValue, Properties, Property, PropertyKind, PropertyValue};
 pub use screen::{Cursor, Picture, Rectangle, SIDE_MAX, Screen, Screens};
+pub use state::{Fields, StateError};
 pub use stream::{NullStream, Stream, StreamEvent, StreamPeer};
 pub use timer::{Expired, Timer, Timers};
 
@@ -40,5 +42,14 @@ pub trait Device: Send + Sync {
     /// and begins nothing new. Called with no vCPU running.
     fn set_running(&self, running: bool) {
         _ = running;
+    }
+
+    /// Saves what the device knows, or loads it. Called while the machine stands still, after
+    /// [`Device::set_running`] with false; a loaded device arms its timers anew and leaves its
+    /// interrupt lines alone, for those who hear them are loaded, too. PCI's registers are saved by
+    /// the bus. A device that does not know how blocks saving.
+    fn transfer(&self, fields: &mut Fields<'_>) -> Result<(), StateError> {
+        _ = fields;
+        Err(StateError::unsupported())
     }
 }

@@ -87,6 +87,8 @@ pub struct Model {
     pub offers: Option<BusKind>,
     /// Declarations, shared ones first.
     pub properties: &'static [&'static [Property]],
+    /// The layout of its saved state: a state of a later version is refused.
+    pub state_version: u32,
     /// The constructor.
     pub build: fn(&Request<'_>) -> Result<Built, BuildError>,
 }

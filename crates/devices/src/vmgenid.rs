@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use device::{Device, Property, PropertyKind};
+use device::{Device, Fields, Property, PropertyKind, StateError};
 
 use crate::catalog::{BuildError, Built, BusKind, Category, Model, Request, declare};
 
@@ -16,6 +16,11 @@ struct Generation;
 
 impl Device for Generation {
     fn reset(&self) {}
+
+    fn transfer(&self, fields: &mut Fields<'_>) -> Result<(), StateError> {
+        _ = fields; // there is nothing to know
+        Ok(())
+    }
 }
 
 /// A number from its usual form; `auto` draws one.
@@ -66,6 +71,7 @@ pub const MODELS: &[Model] = &[Model {
     bus: BusKind::Board,
     offers: None,
     properties: &[PROPERTIES],
+    state_version: 1,
     build,
 }];
 

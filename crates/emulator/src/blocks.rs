@@ -31,6 +31,8 @@ pub struct Blocks {
     pub bitmaps: Mutex<BTreeMap<String, Vec<Bitmap>>>,
     /// Work beside the machine.
     pub jobs: Jobs,
+    /// Names of flash chips' images.
+    flash: Mutex<Vec<String>>,
     /// What is served to others.
     pub exports: Exports,
 }
@@ -59,6 +61,7 @@ impl Blocks {
             roots: Mutex::default(),
             bitmaps: Mutex::default(),
             jobs: Jobs::default(),
+            flash: Mutex::default(),
             exports: Exports::default(),
         }
     }
@@ -92,6 +95,17 @@ impl Blocks {
             self.counters.lock().insert(name.to_owned(), counters);
         }
         is_new
+    }
+
+    /// Names of drives that a guest can write to: those of devices and flash chips.
+    pub fn written(&self) -> Vec<String> {
+        let mut names = self.backends.drives.names();
+        let flash = self.flash.lock().clone();
+        names.retain(|name| {
+            let used = self.backends.drives.user(name).is_some() || flash.contains(name);
+            used && self.node(name).is_ok_and(|node| node.writable())
+        });
+        names
     }
 
     /// What the user of a node or drive has done.
@@ -208,6 +222,9 @@ impl Blocks {
         }
         if let Some(root) = self.roots.lock().get(&id) {
             root.limit(group);
+        }
+        if interface == "pflash" {
+            self.flash.lock().push(id.clone());
         }
         let flash = (interface == "pflash").then(|| node.clone()).flatten();
         let device = device(&interface, &media, node.is_some().then_some(id), serial, &index)?;

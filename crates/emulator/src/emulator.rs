@@ -13,6 +13,7 @@ use crate::blocks::Blocks;
 use crate::character::Characters;
 use crate::debugger::Debugger;
 use crate::descriptors::Passed;
+use crate::migration::Migration;
 use crate::monitor::Monitors;
 use crate::networks::Networks;
 use crate::options::Options;
@@ -40,6 +41,8 @@ pub struct Emulator {
     pub typist: Typist,
     /// Where gdb may come to.
     pub debugger: Mutex<Option<Arc<Debugger>>>,
+    /// Moves of the machine's state.
+    pub migration: Migration,
     /// A `quit` was answered: what follows is the end.
     pub quit_after_answer: Mutex<bool>,
 }
@@ -103,6 +106,11 @@ impl Emulator {
             RunState::IoError => "io-error",
             RunState::InternalError => "internal-error",
             RunState::Debug => "debug",
+            RunState::InMigrate => "inmigrate",
+            RunState::FinishMigrate => "finish-migrate",
+            RunState::PostMigrate => "postmigrate",
+            RunState::SaveVm => "save-vm",
+            RunState::RestoreVm => "restore-vm",
         }
     }
 

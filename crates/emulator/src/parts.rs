@@ -251,6 +251,7 @@ mod tests {
         bus: BusKind::Board,
         offers: None,
         properties: &[PROPERTIES],
+        state_version: 1,
         build: |_| Err(BuildError::NoBus),
     };
 

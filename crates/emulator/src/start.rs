@@ -19,6 +19,7 @@ use crate::character::Characters;
 use crate::descriptors::Passed;
 use crate::emulator::{DeviceEvents, Emulator, connect_streams};
 use crate::firmware::Folders;
+use crate::migration::Migration;
 use crate::monitor::{HmpMonitor, Monitors, QmpMonitor};
 use crate::networks::Networks;
 use crate::objects;
@@ -76,6 +77,7 @@ pub fn run(options: Options) -> Result<End> {
         vnc,
         typist: Typist::default(),
         debugger: Mutex::default(),
+        migration: Migration::default(),
         quit_after_answer: Mutex::default(),
         options,
     });
@@ -112,14 +114,24 @@ fn run_to_the_end(emulator: &Arc<Emulator>, reactor: &Arc<Reactor>) -> Result<En
         let all = rustix::mm::MlockAllFlags::CURRENT | rustix::mm::MlockAllFlags::FUTURE;
         rustix::mm::mlockall(all).context("locking memory failed")?;
     }
-    let events = reactor.start()?;
     if emulator.options.run.daemonize {
         crate::daemonize::ready()?;
     }
     crate::sandbox::apply(&emulator.options.run.sandbox)?;
-    if !emulator.options.run.paused {
-        emulator.machine.control().resume();
+    let run = &emulator.options.run;
+    if let Some(uri) = &run.incoming {
+        let expected = emulator.expect(uri, !run.paused);
+        expected.map_err(|error| anyhow!("-incoming {uri}: {error}"))?;
+    } else {
+        if let Some(tag) = &run.snapshot {
+            crate::snapshots::load(emulator, tag, None).map_err(|error| anyhow!("{error}"))?;
+        }
+        if !run.paused {
+            emulator.machine.control().resume();
+        }
     }
+    // Monitors are heard from now on: nothing is asked of a machine that is not yet what it is to be.
+    let events = reactor.start()?;
     let end = emulator.machine.run();
     if let Some(debugger) = emulator.debugger.lock().take() {
         debugger.end(if let End::Exit(code) = end { code } else { 0 });
@@ -134,7 +146,6 @@ fn run_to_the_end(emulator: &Arc<Emulator>, reactor: &Arc<Reactor>) -> Result<En
 fn refuse_unbuilt(options: &Options) -> Result<()> {
     let run = &options.run;
     let asked = [
-        ("-incoming", run.incoming.is_some()),
         ("-run-with user", run.user.is_some()),
         ("-run-with chroot", run.chroot.is_some()),
         ("-D", run.log_file.is_some()),

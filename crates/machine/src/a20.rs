@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use device::IrqSink;
+use device::{Device, Fields, IrqSink, StateError};
 use memory::{AddressSpace, Owner, Ram, Region, RegionId};
 use parking_lot::Mutex;
 
@@ -25,6 +25,18 @@ impl A20Gate {
         let region = Region::new("a20-wrapped", MIB, REACH, Owner::Ram(Arc::clone(ram)));
         let wrapped = memory.add(region.with_priority(10).with_enabled(false));
         Arc::new(Self { memory: Arc::clone(memory), wrapped, open: Mutex::new(true) })
+    }
+}
+
+impl Device for A20Gate {
+    /// Whoever drives its line resets it.
+    fn reset(&self) {}
+
+    fn transfer(&self, fields: &mut Fields<'_>) -> Result<(), StateError> {
+        let mut open = *self.open.lock();
+        fields.item("open", &mut open)?;
+        self.set_level(0, open);
+        Ok(())
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use accel::jit::{Entry, JitMachine};
 use accel::kvm::{Interrupts, KvmMachine, Message};
 use accel::{Board, Chipset, DebugStop, Processors};
-use device::{Clock, HostClock};
+use device::{Clock, Fields, HostClock, StateError};
 use devices::lapic::{self, Apics, OutsideApics};
 use parking_lot::Mutex;
 
@@ -63,6 +63,17 @@ impl Vcpus {
         if let Self::Kvm(machine) = self {
             machine.set_running(running);
         }
+    }
+
+    /// Saves or loads the clock that guests read from the accelerator, where it has one.
+    pub fn transfer_clock(&self, fields: &mut Fields<'_>) -> Result<(), StateError> {
+        let Self::Kvm(machine) = self else { return Ok(()) };
+        let mut clock_ns = machine.clock_ns();
+        fields.item("accelerator_ns", &mut clock_ns)?;
+        if let Some(clock_ns) = clock_ns.filter(|_| fields.is_loading()) {
+            machine.set_clock_ns(clock_ns);
+        }
+        Ok(())
     }
 
     /// Waits until all threads have ended.

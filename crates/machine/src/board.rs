@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use accel::jit::Entry;
 use accel::{Board, DebugStop, Processors};
-use device::{
-    Clock, Device, DeviceEvent, EventSink, HostClock, Inputs, Io, IrqLine, Screens, Timers, ones,
-};
+use device::{Clock, Device, DeviceEvent, EventSink, HostClock, Inputs, Io, Screens, Timers, ones};
 use devices::catalog::{BusKind, Category, OfferedBus};
 use devices::cfi01::Flash;
 use devices::fw_cfg::{FwCfg, Source};
@@ -30,6 +28,7 @@ use crate::run_state::{
     Actions, Cause, MachineEvent, PanicAction, PanicOutcome, RunControl, RunState,
 };
 use crate::smbios::{self, SystemTables};
+use crate::state::StreamError;
 
 /// What a program says that has failed.
 const EXIT_FAILURE: u8 = 1;
@@ -38,16 +37,19 @@ const FOUR_GIB: u64 = 1 << 32;
 /// A machine, standing still until [`Machine::run`].
 pub struct Machine {
     requests: Arc<Requests>,
-    clock: Arc<HostClock>,
+    pub(crate) clock: Arc<HostClock>,
     timers: Arc<Timers>,
-    chips: Chips,
+    /// Held while timers ring, and while the state is saved or loaded: those who save stand.
+    rings: Mutex<()>,
+    pub(crate) chips: Chips,
+    pub(crate) ram: Arc<Ram>,
     pub(crate) pci: Arc<HostBridge>,
     /// The name of its root bus.
     pub(crate) root_bus: &'static str,
     pub(crate) ports: Arc<AddressSpace>,
-    fw_cfg: Arc<FwCfg>,
-    flash: Vec<Arc<Flash>>,
-    parts: Arc<Mutex<Parts>>,
+    pub(crate) fw_cfg: Arc<FwCfg>,
+    pub(crate) flash: Vec<Arc<Flash>>,
+    pub(crate) parts: Arc<Mutex<Parts>>,
     memory: Arc<AddressSpace>,
     /// What the machine starts itself, where there is no firmware.
     direct: Option<Kernel>,
@@ -56,7 +58,7 @@ pub struct Machine {
     system_tables: SystemTables,
     sizes: (u64, u64),
     processors: Arc<Processors>,
-    vcpus: Vcpus,
+    pub(crate) vcpus: Vcpus,
     control: Arc<RunControl>,
     events: Arc<dyn EventSink>,
     stop: Arc<Mutex<Option<(usize, DebugStop)>>>,
@@ -68,10 +70,7 @@ impl Machine {
         check(&config)?;
         let requests = Requests::new();
         let clock = Arc::new(HostClock::new());
-        let timers = Timers::new({
-            let requests = Arc::clone(&requests);
-            move || requests.wake()
-        });
+        let timers = waking(&requests);
         let processors = Arc::new(Processors::new(config.processors));
         let (memory, ports, dma) = address_spaces();
         let (ram, sizes) = add_ram(&[&memory, &dma], &config)?;
@@ -80,7 +79,7 @@ impl Machine {
         let flash = firmware::map_flash(&memory, &config.boot.flash)?;
         let rom = rom.or_else(|| flash.first().map(|flash| flash.contents()));
         let inputs = Arc::new(Inputs::default());
-        let a20 = IrqLine::new(A20Gate::new(&memory, &ram), 0);
+        let a20 = A20Gate::new(&memory, &ram);
         let chips = Chips::new(&config, &requests, &clock, &timers, &processors, &inputs, a20);
         chips.map(&memory, &ports);
         ports.add(Region::new("post", 0x80, 1, Owner::Io(Arc::new(PostCode))));
@@ -115,7 +114,9 @@ impl Machine {
             requests,
             clock,
             timers,
+            rings: Mutex::new(()),
             chips,
+            ram,
             pci,
             root_bus: config.board.root_bus(),
             ports,
@@ -171,6 +172,12 @@ impl Machine {
         Arc::clone(&self.parts.lock().surroundings().inputs)
     }
 
+    /// How long the guest has run.
+    #[must_use]
+    pub fn clock_ns(&self) -> u64 {
+        self.clock.now_ns()
+    }
+
     /// Guest memory, as the processors see it.
     #[must_use]
     pub fn memory(&self) -> Arc<AddressSpace> {
@@ -222,7 +229,10 @@ impl Machine {
     pub fn run(&self) -> End {
         let end = loop {
             let now_ns = self.clock.now_ns();
-            self.timers.run(now_ns);
+            {
+                let _rings = self.rings.lock();
+                self.timers.run(now_ns);
+            }
             // While the clock stands, no timer comes nearer.
             let next_ns = self.timers.next_ns().filter(|_| self.clock.is_running());
             let sleep = next_ns.map(|next_ns| Duration::from_nanos(next_ns.saturating_sub(now_ns)));
@@ -290,8 +300,29 @@ impl Machine {
         None
     }
 
+    /// Does something while neither the guest nor a timer moves. Fails while the guest runs.
+    pub(crate) fn while_standing<T>(
+        &self,
+        action: impl FnOnce() -> Result<T, StreamError>,
+    ) -> Result<T, StreamError> {
+        if self.control.state() == RunState::Running {
+            return Err(StreamError::Runs);
+        }
+        let _rings = self.rings.lock();
+        self.control.while_stopped(|| {
+            // A machine that never ran has devices that were never told to stand.
+            self.parts.lock().set_running(false);
+            action()
+        })
+    }
+
+    /// Memory has changed behind the processors' back.
+    pub(crate) fn forget_translations(&self) {
+        self.vcpus.invalidate_all();
+    }
+
     /// Everything as after power-on; firmware, or the kernel, starts anew.
-    fn reset(&self) {
+    pub(crate) fn reset(&self) {
         self.control.while_stopped(|| {
             self.chips.reset();
             self.pci.reset();
@@ -307,6 +338,12 @@ impl Machine {
             self.processors.reset();
         });
     }
+}
+
+/// Timers that end the main loop's sleep.
+fn waking(requests: &Arc<Requests>) -> Arc<Timers> {
+    let requests = Arc::clone(requests);
+    Timers::new(move || requests.wake())
 }
 
 /// Tells firmware from what to boot.

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use accel::Processors;
 use device::pci::MsiSink;
-use device::{Clock, Device, HostClock, Inputs, Io, IrqLine, IrqSink, Power, Timers};
+use device::{
+    Clock, Device, Fields, HostClock, Inputs, Io, IrqLine, IrqSink, Power, StateError, Timers,
+};
 use devices::acpi_pm::AcpiPm;
 use devices::hpet::{self, Hpet, LegacyGate};
 use devices::i8042::I8042;
@@ -17,6 +19,7 @@ use devices::pci::OldLines;
 use memory::{AddressSpace, Owner, Region};
 use parking_lot::Mutex;
 
+use crate::a20::A20Gate;
 use crate::config::{BoardKind, Config};
 use crate::main_loop::Requests;
 use crate::resets::{Port92, ResetControl};
@@ -39,6 +42,8 @@ pub struct Chips {
     pub lines: Arc<IsaLines>,
     pub reset_control: Arc<ResetControl>,
     port92: Arc<Port92>,
+    port61: Arc<Port61>,
+    a20: Arc<A20Gate>,
     pub i8042: Option<Arc<I8042>>,
     hpet: Option<Arc<Hpet>>,
 }
@@ -64,6 +69,15 @@ impl IsaLines {
         // The timer is on input 2 of the I/O APIC, as the tables say.
         let input = if line == 0 { 2 } else { line };
         self.ioapic.set_level(input, device || (pci && self.pci_reaches_ioapic));
+    }
+}
+
+impl Device for IsaLines {
+    /// Whoever asserts a line takes it back.
+    fn reset(&self) {}
+
+    fn transfer(&self, fields: &mut Fields<'_>) -> Result<(), StateError> {
+        fields.locked("asserted", &self.state)
     }
 }
 
@@ -134,7 +148,7 @@ impl Chips {
         timers: &Arc<Timers>,
         processors: &Processors,
         inputs: &Inputs,
-        a20: IrqLine,
+        gate: Arc<A20Gate>,
     ) -> Self {
         let clock: Arc<dyn Clock> = Arc::clone(host_clock) as _;
         let cpus = processors.all().iter().map(|processor| {
@@ -153,19 +167,23 @@ impl Chips {
         });
         let irq = |pin| IrqLine::new(Arc::clone(&lines) as Arc<dyn IrqSink>, pin);
         let power: Arc<dyn Power> = Arc::clone(requests) as _;
-        let gate = LegacyGate::new(Arc::clone(&lines) as Arc<dyn IrqSink>);
-        let old = |pin| IrqLine::new(Arc::clone(&gate) as Arc<dyn IrqSink>, pin);
+        let a20 = IrqLine::new(Arc::clone(&gate) as Arc<dyn IrqSink>, 0);
+        let legacy = LegacyGate::new(Arc::clone(&lines) as Arc<dyn IrqSink>);
+        let old = |pin| IrqLine::new(Arc::clone(&legacy) as Arc<dyn IrqSink>, pin);
         let routes = match config.board {
             BoardKind::Pc => HPET_ROUTES_OLD,
             BoardKind::Q35 => HPET_ROUTES,
         };
         let hpet = config.hpet.then(|| {
             let inputs = Arc::clone(&ioapic) as Arc<dyn IrqSink>;
-            Hpet::new(Arc::clone(&clock), timers, Arc::clone(&gate), inputs, routes)
+            Hpet::new(Arc::clone(&clock), timers, Arc::clone(&legacy), inputs, routes)
         });
+        let pit = Pit::new(Arc::clone(&clock), timers, old(0));
         Self {
             hpet,
-            pit: Pit::new(Arc::clone(&clock), timers, old(0)),
+            port61: Arc::new(Port61::new(&pit)),
+            a20: gate,
+            pit,
             cmos: Cmos::new(Arc::clone(&clock), timers, old(8), config.clock_offset_s),
             i8042: config
                 .i8042
@@ -199,7 +217,7 @@ impl Chips {
         add("pic2", 0xa0, 2, Arc::new(PicPorts::new(&self.pic, 1)));
         add("elcr", 0x4d0, 2, Arc::new(Elcr::new(&self.pic)));
         add("pit", 0x40, 4, Arc::clone(&self.pit) as _);
-        add("port61", 0x61, 1, Arc::new(Port61::new(&self.pit)));
+        add("port61", 0x61, 1, Arc::clone(&self.port61) as _);
         add("rtc", 0x70, 2, Arc::clone(&self.cmos) as _);
         add("port92", 0x92, 1, Arc::clone(&self.port92) as _);
         if let Some(i8042) = &self.i8042 {
@@ -209,6 +227,27 @@ impl Chips {
                 ports.add(Region::new(name, start, 1, owner).with_offset(offset));
             }
         }
+    }
+
+    /// Chips that are saved, those before whom others assert their lines last.
+    pub fn saved(&self) -> Vec<(&'static str, Arc<dyn Device>)> {
+        let mut chips: Vec<(_, Arc<dyn Device>)> = vec![
+            ("reset-control", Arc::clone(&self.reset_control) as _),
+            ("port92", Arc::clone(&self.port92) as _),
+            ("a20", Arc::clone(&self.a20) as _),
+            ("port61", Arc::clone(&self.port61) as _),
+            ("rtc", Arc::clone(&self.cmos) as _),
+            ("pit", Arc::clone(&self.pit) as _),
+            ("acpi-pm", Arc::clone(&self.pm) as _),
+        ];
+        chips.extend(self.i8042.iter().map(|chip| ("i8042", Arc::clone(chip) as _)));
+        chips.extend(self.hpet.iter().map(|chip| ("hpet", Arc::clone(chip) as _)));
+        chips.extend([
+            ("isa-lines", Arc::clone(&self.lines) as Arc<dyn Device>),
+            ("pic", Arc::clone(&self.pic) as _),
+            ("ioapic", Arc::clone(&self.ioapic) as _),
+        ]);
+        chips
     }
 
     /// All as after power-on.

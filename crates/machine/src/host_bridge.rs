@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use device::pci::{Address, Bus, MsiSink, PciFunction, Root};
-use device::{Device, IrqLine, IrqSink};
+use device::{Device, Fields, IrqLine, IrqSink, StateError};
 use devices::acpi_pm::Apm;
 use devices::pci::{ConfigPorts, OldLines, Pam, PirqRouter};
 use devices::{i440fx, ich9, piix, q35};
@@ -95,6 +95,26 @@ impl HostBridge {
     /// What all its buses share.
     pub fn root(&self) -> &Arc<Root> {
         &self.root
+    }
+
+    /// The board's own functions, which are no parts.
+    pub fn own_functions(&self) -> Vec<(&'static str, Arc<dyn PciFunction>)> {
+        match &self.south {
+            South::Piix { host, isa, power } => vec![
+                ("i440fx", Arc::clone(host) as _),
+                ("piix3", Arc::clone(isa) as _),
+                ("piix4-pm", Arc::clone(power) as _),
+            ],
+            South::Ich9 { host, lpc } => {
+                vec![("mch", Arc::clone(host) as _), ("ich9-lpc", Arc::clone(lpc) as _)]
+            }
+        }
+    }
+
+    /// Saves or loads what is no function.
+    pub fn transfer(&self, fields: &mut Fields<'_>) -> Result<(), StateError> {
+        self.config_ports.transfer(fields)?;
+        self.apm.transfer(fields)
     }
 
     /// All as after power-on.

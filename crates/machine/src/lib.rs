@@ -18,6 +18,7 @@ mod parts;
 mod resets;
 mod run_state;
 mod smbios;
+mod state;
 mod survey;
 
 pub use accel::identity::{self, Identity, Topology};
@@ -46,4 +47,5 @@ pub use smbios::{
     Bios, Board as SmbiosBoard, Chassis, MemoryDevice, OnboardDevice, PortConnector,
     Processor as SmbiosProcessor, Smbios, System,
 };
+pub use state::{MAGIC, Progress, Saving, StreamError};
 pub use survey::{PciBar, PciBridge, PciDevice};

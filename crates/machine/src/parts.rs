@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use device::Device;
 use device::pci::{Address, Bus, Connection, spec};
+use device::{Device, Fields, StateError};
 use device::{Properties, PropertyValue};
 use devices::catalog::{
     self, Attachment, Built, BusKind, Controls, Model, OfferedBus, PciPlace, Request,
@@ -12,6 +12,7 @@ use devices::surroundings::Surroundings;
 use memory::{AddressSpace, Owner, Region, RegionId};
 
 use crate::config::{MachineError, Part, PartError};
+use crate::state::transfer_function;
 
 /// A device that was plugged in.
 pub struct Plugged {
@@ -265,6 +266,22 @@ impl Plugged {
         match &self.attachment {
             Attachment::Pci(function) => Some(function.connection()),
             _ => None,
+        }
+    }
+
+    /// Saves or loads it: the registers of PCI, then its own.
+    pub(crate) fn transfer(&self, fields: &mut Fields<'_>) -> Result<(), StateError> {
+        let mut model = self.model.name.to_owned();
+        fields.item("model", &mut model)?;
+        if model != self.model.name {
+            return Err(StateError::bad(format!(
+                "it is of a {model}, and here is a {}",
+                self.model.name
+            )));
+        }
+        match &self.attachment {
+            Attachment::Pci(function) => transfer_function(&**function, fields),
+            _ => self.device.transfer(fields),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use device::{Device, Io, IrqLine, ones};
+use device::{Device, Fields, Io, IrqLine, StateError, ones};
 use parking_lot::Mutex;
 
 use crate::main_loop::{Request, Requests};
@@ -25,6 +25,10 @@ impl ResetControl {
 impl Device for ResetControl {
     fn reset(&self) {
         *self.value.lock() = 0;
+    }
+
+    fn transfer(&self, fields: &mut Fields<'_>) -> Result<(), StateError> {
+        fields.locked("value", &self.value)
     }
 }
 
@@ -64,6 +68,10 @@ impl Device for Port92 {
     fn reset(&self) {
         *self.value.lock() = A20;
         self.a20.set_level(true);
+    }
+
+    fn transfer(&self, fields: &mut Fields<'_>) -> Result<(), StateError> {
+        fields.locked("value", &self.value)
     }
 }
 

@@ -27,6 +27,16 @@ pub enum RunState {
     InternalError,
     /// A vCPU has stopped for the debugger.
     Debug,
+    /// It waits for its state to come.
+    InMigrate,
+    /// The last of its state leaves.
+    FinishMigrate,
+    /// Its state has left; somebody else may have gone on with it.
+    PostMigrate,
+    /// Its state is saved into an image.
+    SaveVm,
+    /// Its state is loaded from an image.
+    RestoreVm,
 }
 
 /// Why a machine resets or goes off.

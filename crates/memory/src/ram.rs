@@ -5,11 +5,12 @@
 // guest memory is ever made.
 #![expect(unsafe_code)]
 
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
-use rustix::fs::{self, FallocateFlags, MemfdFlags};
+use rustix::fs::{self, FallocateFlags, MemfdFlags, SeekFrom};
 use rustix::io::Errno;
 use rustix::mm::{self, Advice, MapFlags, ProtFlags};
 
@@ -160,6 +161,20 @@ impl Ram {
         released
     }
 
+    /// The next part from `offset` on that was ever touched, in whole pages; all else reads as zeros
+    /// and takes no memory. None: there is no more.
+    #[must_use]
+    pub fn touched(&self, offset: u64) -> Option<Range<u64>> {
+        if offset >= self.len() {
+            return None;
+        }
+        // Nobody else uses the file's own position.
+        let seek = |to| fs::seek(&self.file, to).ok();
+        let start = seek(SeekFrom::Data(offset))?.max(offset) / PAGE_SIZE * PAGE_SIZE;
+        let end = seek(SeekFrom::Hole(start)).unwrap_or(self.len()).next_multiple_of(PAGE_SIZE);
+        Some(start..end.min(self.len()))
+    }
+
     /// Reads 1, 2, 4 or 8 bytes, little-endian; whole when aligned. Outside reads as ones.
     #[must_use]
     pub fn read_value(&self, offset: u64, size: u8) -> u64 {
@@ -289,6 +304,19 @@ mod tests {
         {
             assert!(!ram.release(offset, bytes), "{offset} {bytes}");
         }
+    }
+
+    #[test]
+    fn untouched_parts_are_skipped() {
+        let ram = Ram::new("test", 4096 * PAGE_SIZE).unwrap();
+        assert_eq!(ram.touched(0), None);
+        ram.write_value(2048 * PAGE_SIZE + 5, 1, 1);
+        let part = ram.touched(0).unwrap();
+        // The host may have taken a huge page.
+        assert!(part.contains(&(2048 * PAGE_SIZE)) && part.end - part.start <= 512 * PAGE_SIZE);
+        assert_eq!(ram.touched(part.end), None);
+        assert_eq!(ram.touched(part.end - 1).unwrap().end, part.end);
+        assert_eq!(ram.touched(u64::MAX), None);
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod debugger;
 mod network;
 mod people;
 mod processors;
+mod saved;
 mod time;
 
 use std::path::PathBuf;

@@ -17,6 +17,16 @@ impl GuestClock {
         Self { exists: kvm.check_extension(Cap::AdjustClock), stopped_ns: Mutex::new(None) }
     }
 
+    /// What it shows while it stands; none where there is none, or while it runs.
+    pub fn stopped_ns(&self) -> Option<u64> {
+        *self.stopped_ns.lock()
+    }
+
+    /// Goes on from here.
+    pub fn set_stopped_ns(&self, clock_ns: u64) {
+        *self.stopped_ns.lock() = Some(clock_ns);
+    }
+
     /// Stops it, or lets it go on where it was.
     pub fn set_running(&self, vm: &VmFd, running: bool) {
         if !self.exists {

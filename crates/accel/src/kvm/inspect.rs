@@ -3,10 +3,13 @@
 use kvm_bindings::{kvm_fpu, kvm_segment};
 use kvm_ioctls::VcpuFd;
 
+use super::KvmError;
+use super::state::{Registers as KnownRegisters, State};
 use crate::inspect::{Inspect, Registers, SegmentRegister};
+use crate::saved::{SavedError, SavedProcessor};
 
 /// Looks at a vCPU that stands.
-pub struct Look<'a>(pub &'a VcpuFd);
+pub struct Look<'a>(pub &'a VcpuFd, pub &'a KnownRegisters);
 
 fn segment(segment: &kvm_segment) -> SegmentRegister {
     let kvm_segment { type_, s, dpl, present, avl, l, db, g, .. } = *segment;
@@ -17,6 +20,11 @@ fn segment(segment: &kvm_segment) -> SegmentRegister {
         limit: segment.limit,
         attributes: bits.iter().map(|&(value, shift)| u32::from(value) << shift).sum(),
     }
+}
+
+fn system(error: &KvmError) -> SavedError {
+    let source = std::error::Error::source(error).map(|source| format!(": {source}"));
+    SavedError::System { text: format!("{error}{}", source.unwrap_or_default()) }
 }
 
 /// What a call gives, or nothing known.
@@ -87,6 +95,16 @@ impl Inspect for Look<'_> {
         (general.rip, general.rflags) = (registers.rip, registers.rflags);
         // A vCPU that stands takes its own registers back.
         _ = self.0.set_regs(&general);
+    }
+
+    fn save(&mut self) -> Result<SavedProcessor, SavedError> {
+        State::of(self.0, self.1).map(|state| state.to_words()).map_err(|error| system(&error))
+    }
+
+    fn load(&mut self, saved: &SavedProcessor) -> Result<(), SavedError> {
+        let mut state = State::of(self.0, self.1).map_err(|error| system(&error))?;
+        state.fill(saved)?;
+        state.put(self.0).map_err(|error| system(&error))
     }
 }
 

@@ -202,6 +202,17 @@ impl KvmMachine {
         &self.interrupts
     }
 
+    /// What the guest's clock shows while it stands.
+    #[must_use]
+    pub fn clock_ns(&self) -> Option<u64> {
+        self.clock.stopped_ns()
+    }
+
+    /// The guest's clock goes on from here.
+    pub fn set_clock_ns(&self, clock_ns: u64) {
+        self.clock.set_stopped_ns(clock_ns);
+    }
+
     /// The machine goes on, or stands still: so does the clock that guests read from KVM.
     pub fn set_running(&self, running: bool) {
         self.clock.set_running(&self.fd, running);

@@ -11,6 +11,7 @@ use kvm_ioctls::{Cap, Kvm, VcpuFd};
 
 use super::{KvmError, failed};
 use crate::jit::Entry;
+use crate::saved::{SavedError, SavedProcessor};
 
 const CR0_PG_ET_PE: u64 = 1 << 31 | 1 << 4 | 1;
 const CR4_PAE: u64 = 1 << 5;
@@ -111,6 +112,50 @@ impl State {
         self.general.rsi = entry.parameters;
     }
 
+    /// All of it as words, by name.
+    pub fn to_words(&self) -> SavedProcessor {
+        let mut saved = SavedProcessor::new();
+        let mut put = |name: &str, words: Vec<u64>| _ = saved.insert(name.to_owned(), words);
+        put("general", words_of(&self.general));
+        put("system", words_of(&self.system));
+        put("extended", words_of(&self.extended.region));
+        if let Some(control) = &self.extended_control {
+            put("extended_control", words_of(control));
+        }
+        if let Some(debug) = &self.debug {
+            put("debug", words_of(debug));
+        }
+        put("msrs", self.msrs.iter().flat_map(|msr| [msr.index.into(), msr.data]).collect());
+        put("local_apic", words_of(&self.local_apic));
+        put("activity", words_of(&self.activity));
+        put("events", words_of(&self.events));
+        saved
+    }
+
+    /// Fills in what was saved; what this host has beyond stays as it is.
+    pub fn fill(&mut self, saved: &SavedProcessor) -> Result<(), SavedError> {
+        fill(&mut self.general, saved, "general")?;
+        fill(&mut self.system, saved, "system")?;
+        fill(&mut self.extended.region, saved, "extended")?;
+        if let Some(control) = &mut self.extended_control {
+            fill(control, saved, "extended_control")?;
+        }
+        if let Some(debug) = &mut self.debug {
+            fill(debug, saved, "debug")?;
+        }
+        fill(&mut self.local_apic, saved, "local_apic")?;
+        fill(&mut self.activity, saved, "activity")?;
+        fill(&mut self.events, saved, "events")?;
+        let msrs = saved.get("msrs").ok_or(SavedError::Missing { name: "msrs" })?;
+        let entry = |[index, data]: &[u64; 2]| kvm_msr_entry {
+            index: *index as u32,
+            data: *data,
+            ..Default::default()
+        };
+        self.msrs = msrs.as_chunks().0.iter().take(MSRS_MAX * 8).map(entry).collect();
+        Ok(())
+    }
+
     /// Puts it back. The order matters: the base of the local APIC is among the system registers
     /// and decides what its registers mean; its timer's deadline is an MSR.
     pub fn put(&self, vcpu: &VcpuFd) -> Result<(), KvmError> {
@@ -131,6 +176,54 @@ impl State {
         write_msrs(vcpu, &self.msrs);
         vcpu.set_vcpu_events(&self.events).map_err(failed(what))
     }
+}
+
+/// What the kernel's structures are made of: numbers, of which every value is one.
+trait Plain {}
+
+impl Plain for kvm_regs {}
+impl Plain for kvm_sregs {}
+impl Plain for [u32; 1024] {}
+impl Plain for kvm_xcrs {}
+impl Plain for kvm_debugregs {}
+impl Plain for kvm_lapic_state {}
+impl Plain for kvm_mp_state {}
+impl Plain for kvm_vcpu_events {}
+
+/// A structure's bytes as words; the last one is filled up with zeros.
+fn words_of<T: Plain>(value: &T) -> Vec<u64> {
+    let mut words = vec![0_u64; size_of::<T>().div_ceil(8)];
+    // SAFETY: the words have room for the structure, whose bytes the kernel has filled in.
+    unsafe {
+        std::ptr::copy_nonoverlapping(
+            std::ptr::from_ref(value).cast::<u8>(),
+            words.as_mut_ptr().cast::<u8>(),
+            size_of::<T>(),
+        );
+    }
+    words
+}
+
+/// The other way round.
+fn fill<T: Plain>(
+    value: &mut T,
+    saved: &SavedProcessor,
+    name: &'static str,
+) -> Result<(), SavedError> {
+    let words = saved.get(name).ok_or(SavedError::Missing { name })?;
+    let expected = size_of::<T>().div_ceil(8);
+    if words.len() != expected {
+        return Err(SavedError::Length { name, found: words.len(), expected });
+    }
+    // SAFETY: there are as many bytes, and the structure takes any.
+    unsafe {
+        std::ptr::copy_nonoverlapping(
+            words.as_ptr().cast::<u8>(),
+            std::ptr::from_mut(value).cast::<u8>(),
+            size_of::<T>(),
+        );
+    }
+    Ok(())
 }
 
 /// Reads what can be read: the kernel lists registers that this vCPU's features do not have.

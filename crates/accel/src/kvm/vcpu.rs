@@ -31,6 +31,8 @@ pub struct Vcpu {
     processor: Arc<Processor>,
     /// As after power-on.
     initial: State,
+    /// Which registers there are.
+    registers: Registers,
     /// It has ended in a way that only a reset leads out of.
     dead: bool,
 }
@@ -60,7 +62,14 @@ impl Vcpu {
             ports: Arc::clone(&board.ports),
             chipset: Arc::clone(&board.chipset),
         };
-        Ok(Self { fd, bus, processor: Arc::clone(processor), initial, dead: false })
+        Ok(Self {
+            fd,
+            bus,
+            processor: Arc::clone(processor),
+            initial,
+            registers: registers.clone(),
+            dead: false,
+        })
     }
 
     pub fn run(mut self) {
@@ -82,7 +91,7 @@ impl Vcpu {
                     }
                 }
                 Next::Nmi => _ = self.fd.nmi(),
-                Next::Look(look) => look(&mut Look(&self.fd)),
+                Next::Look(look) => look(&mut Look(&self.fd, &self.registers)),
                 // Nobody steps here: the debugger is for the translator.
                 Next::Step => self.bus.chipset.stopped(number, DebugStop::Stepped),
                 // The local APICs in the kernel see to these.

@@ -9,7 +9,7 @@ use serde_json::Map;
 use crate::arguments::{Restore, Snapshot, Snapshots};
 use crate::daemon::Connection;
 use crate::failure::{Failure, USAGE};
-use crate::machine::{Machine, State};
+use crate::machine::Machine;
 use crate::nearest::nearest;
 use crate::output::List;
 
@@ -42,21 +42,10 @@ pub fn all(connection: &mut Connection, machine: &Machine) -> Result<Vec<Describ
     Ok(list)
 }
 
-/// Only a disk that nobody writes to can be kept.
-fn must_stand(machine: &Machine, verb: &str) -> Result<(), Failure> {
-    if machine.state == State::Stopped {
-        return Ok(());
-    }
-    let name = machine.name();
-    let failure = Failure::new(format!("'{name}' runs, and its memory cannot be kept yet"));
-    Err(failure.hint(format!("'hostel stop {name}', then 'hostel {verb}' again")))
-}
-
 /// `hostel snapshot`.
 pub fn make(what: &Snapshot) -> Result<u8, Failure> {
     let mut connection = Connection::open()?;
     let machine = connection.machine(&what.name)?;
-    must_stand(&machine, "snapshot")?;
     let name = take(&mut connection, &machine, what.snapshot.as_deref(), what.comment.as_deref())?;
     println!("Snapshot taken: {}.{name}", what.name);
     Ok(0)
@@ -133,7 +122,6 @@ pub fn restore(what: &Restore) -> Result<u8, Failure> {
     let mut connection = Connection::open()?;
     let machine = connection.machine(name)?;
     let found = find(&mut connection, &machine, snapshot)?;
-    must_stand(&machine, "restore")?;
     if !what.destructive {
         let keeps = wants_to_keep(name)?;
         if keeps {
@@ -174,7 +162,6 @@ fn wants_to_keep(name: &str) -> Result<bool, Failure> {
 pub fn remove(connection: &mut Connection, name: &str, snapshot: &str) -> Result<(), Failure> {
     let machine = connection.any_machine(name)?;
     let found = find(connection, &machine, snapshot)?;
-    must_stand(&machine, "delete")?;
     connection.client.domain_snapshot_delete(found.handle, 0)?;
     Ok(())
 }

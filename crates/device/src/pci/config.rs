@@ -221,6 +221,27 @@ impl ConfigSpace {
         self.read(at, 4)
     }
 
+    /// All bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Sets all bytes to saved ones. False, and nothing changed: they are not those of this device.
+    pub fn restore(&mut self, bytes: &[u8]) -> bool {
+        // Who it is, and what kind of device: no register changes that.
+        let fixed = [spec::VENDOR..spec::COMMAND, spec::REVISION..spec::REVISION + 4];
+        let same = |range: std::ops::Range<u16>| {
+            let range = usize::from(range.start)..usize::from(range.end);
+            bytes.get(range.clone()) == self.bytes.get(range)
+        };
+        let fits = bytes.len() == self.bytes.len() && fixed.into_iter().all(same);
+        if fits {
+            self.bytes.copy_from_slice(bytes);
+        }
+        fits
+    }
+
     /// Everything as after power-on.
     pub fn reset(&mut self) {
         self.bytes.copy_from_slice(&self.initial);

@@ -12,6 +12,7 @@ use super::config::{BarKind, BarRegister, ConfigSpace};
 use super::layout::{BarLayout, Fixed, Layout, Piece};
 use super::msi::{Msi, Msix};
 use super::spec;
+use crate::{Fields, StateError};
 
 /// Registers of functions lie below RAM, so that a guest cannot cover its own memory by accident.
 const BAR_PRIORITY: i32 = -10;
@@ -231,6 +232,27 @@ impl Connection {
         state.wanted = false;
         self.refresh(&mut state);
         *self.place.write() = None;
+    }
+
+    /// Saves or loads the registers and the level of the pin. Loading maps what they say and drives
+    /// the pin.
+    pub fn transfer(&self, fields: &mut Fields<'_>) -> Result<(), StateError> {
+        let mut state = self.state.lock();
+        let mut bytes = state.config.bytes().to_vec();
+        let mut wanted = state.wanted;
+        fields.item("config", &mut bytes)?;
+        fields.item("pin", &mut wanted)?;
+        if let Some(msix) = &self.msix {
+            fields.locked("msix", msix)?;
+        }
+        if fields.is_loading() {
+            if !state.config.restore(&bytes) {
+                return Err(StateError::bad("it is of another device").within("config"));
+            }
+            state.wanted = wanted;
+            self.refresh(&mut state);
+        }
+        Ok(())
     }
 
     /// Registers as after power-on; nothing is mapped, no interrupt.

@@ -57,7 +57,7 @@ impl Msi {
     /// The message of a vector; none while it is masked, which leaves it pending.
     pub fn notify(self, config: &mut ConfigSpace, vector: u16) -> Option<Message> {
         let control = config.half(self.at + 2);
-        let count = 1 << (control >> 4 & 7).min(control >> 1 & 7);
+        let count = 1 << (control >> 4 & 7).min(control >> 1 & 7).min(5);
         let vector = vector % count;
         if self.masking {
             let bit = 1 << vector;
@@ -90,12 +90,14 @@ impl Msi {
 #[derive(Clone, Debug)]
 pub(super) struct Msix {
     at: u16,
-    table: Vec<u8>,
-    pending: Vec<u64>,
+    table: Box<[u8]>,
+    pending: Box<[u64]>,
     /// The control register, as last written.
     enabled: bool,
     masked: bool,
 }
+
+crate::saved!(Msix { table, pending });
 
 impl Msix {
     /// Adds the capability. Table and pending bits lie at these offsets of a BAR.
@@ -113,8 +115,8 @@ impl Msix {
         let at = config.add_capability(spec::CAPABILITY_MSIX, at, &body, &[0, 0xc0]);
         let mut msix = Self {
             at,
-            table: vec![0; usize::from(vectors) * ENTRY_BYTES],
-            pending: vec![0; usize::from(vectors).div_ceil(64)],
+            table: vec![0; usize::from(vectors) * ENTRY_BYTES].into(),
+            pending: vec![0; usize::from(vectors).div_ceil(64)].into(),
             enabled: false,
             masked: false,
         };

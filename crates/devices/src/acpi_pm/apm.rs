@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use device::{Device, Io, ones};
+use device::{Device, Fields, Io, StateError, ones};
 use parking_lot::Mutex;
 
 use super::AcpiPm;
@@ -35,6 +35,10 @@ impl Apm {
 impl Device for Apm {
     fn reset(&self) {
         *self.values.lock() = [0; 2];
+    }
+
+    fn transfer(&self, fields: &mut Fields<'_>) -> Result<(), StateError> {
+        fields.locked("values", &self.values)
     }
 }
 

@@ -25,6 +25,8 @@ pub struct Chip {
     gpe_enable: u64,
 }
 
+device::saved!(Chip { status, enable, control, gpe_status, gpe_enable });
+
 impl Chip {
     /// The level of the system control interrupt.
     #[must_use]

@@ -7,7 +7,7 @@ mod chip;
 
 use std::sync::Arc;
 
-use device::{Clock, Device, Io, IrqLine, Power, ones};
+use device::{Clock, Device, Fields, Io, IrqLine, Power, StateError, ones};
 use parking_lot::Mutex;
 
 pub use apm::{Apm, Commands};
@@ -70,6 +70,10 @@ impl AcpiPm {
 impl Device for AcpiPm {
     fn reset(&self) {
         self.change(|chip| *chip = Chip::default());
+    }
+
+    fn transfer(&self, fields: &mut Fields<'_>) -> Result<(), StateError> {
+        fields.locked("chip", &self.chip)
     }
 }
 

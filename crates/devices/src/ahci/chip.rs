@@ -61,6 +61,21 @@ pub struct Port {
     present: Option<u32>,
 }
 
+device::saved!(Port {
+    list,
+    received,
+    status,
+    enable,
+    command,
+    task,
+    signature,
+    link,
+    control,
+    error,
+    active,
+    issued,
+});
+
 /// What a write asks of the controller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
@@ -77,6 +92,8 @@ pub struct Chip {
     /// The ports.
     pub ports: [Port; PORTS],
 }
+
+device::saved!(Chip { control, ports });
 
 impl Chip {
     /// As after power-on, with the same drives.

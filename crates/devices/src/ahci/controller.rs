@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use device::pci::{BarKind, Connection, Identity, Layout, PciFunction};
-use device::{Device, Io};
+use device::{Device, Fields, Io, StateError};
 use memory::{FlatView, Owner};
 use parking_lot::{Condvar, Mutex};
 
@@ -433,6 +433,10 @@ impl Device for Ahci {
             self.shared.changed.wait(&mut state);
         }
     }
+
+    fn transfer(&self, fields: &mut Fields<'_>) -> Result<(), StateError> {
+        fields.item("chip", &mut self.shared.state.lock().chip)
+    }
 }
 
 impl PciFunction for Ahci {
@@ -459,5 +463,6 @@ pub const MODELS: &[Model] = &[Model {
     bus: BusKind::Pci,
     offers: Some(BusKind::Ata),
     properties: &[],
+    state_version: 1,
     build,
 }];

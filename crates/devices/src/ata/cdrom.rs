@@ -11,6 +11,8 @@ use super::{Action, CD_BLOCK, ERROR_ABORT, TaskFile};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sense(pub u8, pub u8, pub u8);
 
+device::saved!(Sense { 0, 1, 2 });
+
 impl Sense {
     const NONE: Self = Self(0, 0, 0);
     const NO_MEDIUM: Self = Self(2, 0x3a, 0);
@@ -57,6 +59,8 @@ pub struct Cdrom {
     locked: bool,
     open: bool,
 }
+
+device::saved!(Cdrom { sense, changed, event, locked, open });
 
 impl Cdrom {
     /// A drive with this medium, or none.

@@ -37,6 +37,11 @@ pub struct Disk {
     write_cache: bool,
 }
 
+device::saved!(Disk {
+    multiple,
+    write_cache,
+} check |disk: &Disk| disk.multiple <= MULTIPLE_MAX);
+
 impl Disk {
     /// A disk with these contents.
     #[must_use]

@@ -47,6 +47,8 @@ pub struct TaskFile {
     pub device: u8,
 }
 
+device::saved!(TaskFile { command, features, lba, count, device });
+
 /// What a command asks of the controller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use device::{DefaultValue, Device, DeviceEvent, EventSink, Property, PropertyKind};
+use device::{
+    DefaultValue, Device, DeviceEvent, EventSink, Fields, Property, PropertyKind, StateError,
+};
 use parking_lot::Mutex;
 
 use super::channel::Shared;
@@ -24,6 +26,13 @@ struct Plugged {
 impl Device for Plugged {
     fn reset(&self) {
         self.drive.lock().reset();
+    }
+
+    fn transfer(&self, fields: &mut Fields<'_>) -> Result<(), StateError> {
+        match &mut *self.drive.lock() {
+            Drive::Disk(disk) => fields.item("disk", disk),
+            Drive::Cdrom(cdrom) => fields.item("cdrom", cdrom),
+        }
     }
 }
 
@@ -159,6 +168,7 @@ pub const MODELS: &[Model] = &[
         bus: BusKind::Ata,
         offers: None,
         properties: &[COMMON],
+        state_version: 1,
         build: |request| build(request, true),
     },
     Model {
@@ -168,6 +178,7 @@ pub const MODELS: &[Model] = &[
         bus: BusKind::Ata,
         offers: None,
         properties: &[COMMON, DISK],
+        state_version: 1,
         build: |request| build(request, false),
     },
 ];

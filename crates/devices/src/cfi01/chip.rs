@@ -1,5 +1,8 @@
 //! The command state machine: pure.
 
+use device::StateError;
+use device::state::{Reader, Value};
+
 /// What is erased at once.
 pub const BLOCK_BYTES: u64 = 4096;
 /// What a buffered write takes at most.
@@ -32,6 +35,43 @@ enum Mode {
     Lock,
 }
 
+impl Value for Mode {
+    fn save(&self, into: &mut Vec<u8>) {
+        let (number, missing) = match self {
+            Self::Array => (0_u8, 0),
+            Self::Status => (1, 0),
+            Self::Identity => (2, 0),
+            Self::Query => (3, 0),
+            Self::Program => (4, 0),
+            Self::Erase => (5, 0),
+            Self::Count => (6, 0),
+            Self::Fill(missing) => (7, *missing),
+            Self::Confirm => (8, 0),
+            Self::Lock => (9, 0),
+        };
+        (number, missing).save(into);
+    }
+
+    fn load(&mut self, from: &mut Reader<'_>) -> Result<(), StateError> {
+        let mut saved = (0_u8, 0_usize);
+        saved.load(from)?;
+        *self = match saved {
+            (0, _) => Self::Array,
+            (1, _) => Self::Status,
+            (2, _) => Self::Identity,
+            (3, _) => Self::Query,
+            (4, _) => Self::Program,
+            (5, _) => Self::Erase,
+            (6, _) => Self::Count,
+            (7, missing @ 0..=BUFFER_BYTES) => Self::Fill(missing),
+            (8, _) => Self::Confirm,
+            (9, _) => Self::Lock,
+            _ => return Err(StateError::bad("a flash chip has no such mode")),
+        };
+        Ok(())
+    }
+}
+
 /// What a write does to the contents.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
@@ -52,6 +92,12 @@ pub struct Chip {
     buffer: Vec<(u64, u8)>,
     blocks: u64,
 }
+
+device::saved!(Chip {
+    mode,
+    status,
+    buffer,
+} check |chip: &Chip| chip.buffer.len() <= BUFFER_BYTES);
 
 impl Chip {
     /// A chip of so many bytes.

@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use block::Node;
-use device::{Device, Io};
+use device::{Device, Fields, Io, StateError};
 use memory::{AddressSpace, Owner, Ram, RamError, Region, RegionId};
 use parking_lot::Mutex;
 
@@ -161,6 +161,32 @@ impl Device for Flash {
                 }
             });
         }
+    }
+}
+
+impl Flash {
+    /// Saves or loads the chip with its contents; what a node keeps of them is written when the
+    /// guest next shows them.
+    pub fn transfer(self: &Arc<Self>, fields: &mut Fields<'_>) -> Result<(), StateError> {
+        let mut state = self.state.lock();
+        let State { chip, dirty, .. } = &mut *state;
+        fields.item("chip", chip)?;
+        fields.item("dirty", dirty)?;
+        let fits = dirty.is_none_or(|(start, end)| start <= end && end <= self.contents.len());
+        if !fits {
+            *dirty = None;
+        }
+        fields.check(fits, "dirty")?;
+        if self.node.writable() {
+            fields.memory("contents", &self.contents);
+        }
+        if fields.is_loading() {
+            if self.node.writable() {
+                *dirty = Some((0, self.contents.len()));
+            }
+            self.show(&mut state);
+        }
+        Ok(())
     }
 }
 

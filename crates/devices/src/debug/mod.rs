@@ -5,7 +5,9 @@
 
 use std::sync::Arc;
 
-use device::{DefaultValue, Device, Io, Power, Property, PropertyKind, Stream, ones};
+use device::{
+    DefaultValue, Device, Fields, Io, Power, Property, PropertyKind, StateError, Stream, ones,
+};
 
 use crate::catalog::{BuildError, Built, BusKind, Category, Isa, Model, Request, declare};
 
@@ -36,6 +38,11 @@ impl Io for DebugConsole {
 
 impl Device for DebugConsole {
     fn reset(&self) {}
+
+    fn transfer(&self, fields: &mut Fields<'_>) -> Result<(), StateError> {
+        _ = fields; // there is nothing to know
+        Ok(())
+    }
 }
 
 /// Ends the machine with an exit code of the guest's choice: `value * 2 + 1`, so never 0.
@@ -61,6 +68,11 @@ impl Io for DebugExit {
 
 impl Device for DebugExit {
     fn reset(&self) {}
+
+    fn transfer(&self, fields: &mut Fields<'_>) -> Result<(), StateError> {
+        _ = fields; // there is nothing to know
+        Ok(())
+    }
 }
 
 /// The first port, and how many.
@@ -106,6 +118,7 @@ pub const MODELS: &[Model] = &[
         bus: BusKind::Isa,
         offers: None,
         properties: &[CONSOLE],
+        state_version: 1,
         build: build_console,
     },
     Model {
@@ -115,6 +128,7 @@ pub const MODELS: &[Model] = &[
         bus: BusKind::Isa,
         offers: None,
         properties: &[EXIT],
+        state_version: 1,
         build: build_exit,
     },
 ];

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use ::net::{Backend, Card, Offload};
 use device::pci::{BarKind, Connection, Identity, Layout, PciFunction};
-use device::{Device, Io, Property, PropertyKind};
+use device::{Device, Fields, Io, Property, PropertyKind, StateError};
 use memory::Owner;
 use parking_lot::Mutex;
 
@@ -220,6 +220,14 @@ impl Device for E1000 {
             drop(self.shared.sending.lock());
         }
     }
+
+    fn transfer(&self, fields: &mut Fields<'_>) -> Result<(), StateError> {
+        let mut state = self.shared.state.lock();
+        let State { chip, window, waits, .. } = &mut *state;
+        fields.item("chip", chip)?;
+        fields.item("window", window)?;
+        fields.item("waits", waits)
+    }
 }
 
 impl PciFunction for E1000 {
@@ -280,5 +288,6 @@ pub const MODELS: &[Model] = &[Model {
     bus: BusKind::Pci,
     offers: None,
     properties: &[PROPERTIES],
+    state_version: 1,
     build,
 }];

@@ -33,6 +33,8 @@ struct Ring {
     tail: u32,
 }
 
+device::saved!(Ring { base, bytes, head, tail });
+
 impl Ring {
     fn count(&self) -> u32 {
         self.bytes / DESCRIPTOR as u32
@@ -72,6 +74,8 @@ struct Assembly {
     broken: bool,
 }
 
+device::saved!(Assembly { bytes, is_cut, sums, broken });
+
 /// The chip.
 pub struct Chip {
     control: u32,
@@ -96,6 +100,28 @@ pub struct Chip {
     assembly: Assembly,
     mac: [u8; 6],
 }
+
+device::saved!(Chip {
+    control,
+    eeprom,
+    eeprom_read,
+    phy,
+    phy_command,
+    causes,
+    mask,
+    receive_control,
+    transmit_control,
+    receive,
+    transmit,
+    kept,
+    multicast,
+    vlans,
+    addresses,
+    counted,
+    context,
+    cut_context,
+    assembly,
+});
 
 impl Chip {
     pub fn new(mac: [u8; 6], link: bool) -> Self {

@@ -27,6 +27,8 @@ pub struct Eeprom {
     out: Option<u32>,
 }
 
+device::saved!(Eeprom { words, wires, shifted, count, out });
+
 impl Eeprom {
     /// With the card's address.
     pub fn new(mac: [u8; 6]) -> Self {

@@ -20,6 +20,8 @@ pub struct Context {
     pub is_ip4: bool,
 }
 
+device::saved!(Context { ip, transport, header_bytes, segment_bytes, is_tcp, is_ip4 });
+
 /// Where a checksum is and over what.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sum {
@@ -30,6 +32,8 @@ pub struct Sum {
     /// The last byte; 0 for the frame's end.
     pub last: usize,
 }
+
+device::saved!(Sum { start, place, last });
 
 /// The sum in ones' complement, carried on from `sum`.
 fn add(mut sum: u32, bytes: &[u8]) -> u32 {

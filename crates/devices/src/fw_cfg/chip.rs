@@ -72,6 +72,18 @@ impl Chip {
         self.at = 0;
     }
 
+    /// What is selected, and the place in it.
+    #[must_use]
+    pub fn place(&self) -> (u16, u64) {
+        (self.key, self.at)
+    }
+
+    /// Selects an item, from this place on.
+    pub fn set_place(&mut self, files: &Files, (key, at): (u16, u64)) {
+        self.select(files, key);
+        self.at = at;
+    }
+
     fn part(&self, start: u64, most: u64) -> Vec<u8> {
         let mut bytes = vec![0; self.bytes.len().saturating_sub(start).min(most) as usize];
         if self.bytes.read(start, &mut bytes).is_err() {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use device::Blob;
+use device::{Blob, Fields, StateError};
 
 /// Numbers of items that have had them from the beginning.
 pub mod key {
@@ -178,6 +178,21 @@ impl Files {
     /// Whether firmware may write the item.
     pub(super) fn is_writable(&self, key: u16) -> bool {
         matches!(self.source(key), Some(Source::Written(..)))
+    }
+
+    /// Saves or loads what firmware has written, and those who are told of it hear it again.
+    pub(super) fn transfer(&mut self, fields: &mut Fields<'_>) -> Result<(), StateError> {
+        for (name, source) in &mut self.names {
+            let Source::Written(bytes, told) = source else { continue };
+            let mut loaded = bytes.clone();
+            fields.item(name, &mut loaded)?;
+            fields.check(loaded.len() == bytes.len(), name)?;
+            if fields.is_loading() && loaded != *bytes {
+                *bytes = loaded;
+                told(bytes);
+            }
+        }
+        Ok(())
     }
 
     /// Firmware has written into the item.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use device::{Device, Io, ones};
+use device::{Device, Fields, Io, StateError, ones};
 use memory::AddressSpace;
 use parking_lot::Mutex;
 
@@ -79,6 +79,18 @@ impl Device for FwCfg {
     fn reset(&self) {
         let mut state = self.state.lock();
         (state.chip, state.dma_high) = (Chip::default(), 0);
+    }
+
+    fn transfer(&self, fields: &mut Fields<'_>) -> Result<(), StateError> {
+        let State { chip, files, dma_high } = &mut *self.state.lock();
+        let mut place = chip.place();
+        fields.item("place", &mut place)?;
+        fields.item("dma_high", dma_high)?;
+        files.transfer(fields)?;
+        if fields.is_loading() {
+            chip.set_place(files, place);
+        }
+        Ok(())
     }
 }
 

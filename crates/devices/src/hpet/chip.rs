@@ -31,6 +31,8 @@ struct Comparator {
     seen: u64,
 }
 
+device::saved!(Comparator { config, value, period, seen });
+
 /// The registers.
 #[derive(Clone, Debug)]
 pub struct Chip {
@@ -43,6 +45,8 @@ pub struct Chip {
     /// I/O APIC inputs that can be chosen.
     routes: u32,
 }
+
+device::saved!(Chip { config, status, counter, since_ns, timers });
 
 /// A comparator's interrupt: the input (in legacy mode of timers 0 and 1: none), and whether it
 /// is an edge.

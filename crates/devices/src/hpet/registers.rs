@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
-use device::{Clock, Device, Expired, Io, IrqSink, Timer, Timers, ones};
+use device::{Clock, Device, Expired, Fields, Io, IrqSink, StateError, Timer, Timers, ones};
 use parking_lot::Mutex;
 
 use super::chip::{Chip, TIMERS};
@@ -48,11 +48,14 @@ pub struct Hpet {
     state: Mutex<State>,
 }
 
+#[derive(Clone)]
 struct State {
     chip: Chip,
     /// The I/O APIC input that each comparator holds up.
     held: [Option<u32>; TIMERS],
 }
+
+device::saved!(State { chip, held });
 
 impl Hpet {
     /// A timer whose comparators can be routed to these inputs (a bit each) of the I/O APIC.
@@ -109,6 +112,15 @@ impl Expired for Hpet {
 impl Device for Hpet {
     fn reset(&self) {
         self.access(|chip, _| *chip = Chip::new(self.routes));
+    }
+
+    fn transfer(&self, fields: &mut Fields<'_>) -> Result<(), StateError> {
+        fields.locked("state", &self.state)?;
+        let (chip, now_ns) = (&self.state.lock().chip, self.clock.now_ns());
+        // The gate's lines are those of the interrupt controllers, which are loaded, too.
+        self.gate.closed.store(chip.replaces_old(), Ordering::Release);
+        self.timer.arm(chip.next_ns(now_ns));
+        Ok(())
     }
 }
 

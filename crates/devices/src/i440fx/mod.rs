@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use device::Device;
 use device::pci::{Connection, Identity, Layout, PciFunction, PinRouter};
+use device::{Device, Fields, StateError};
 
 use crate::pci::{INTEL, Pam, SUBSYSTEM};
 
@@ -53,6 +53,13 @@ impl Device for I440fx {
     fn reset(&self) {
         self.connection.reset();
         self.apply();
+    }
+
+    fn transfer(&self, fields: &mut Fields<'_>) -> Result<(), StateError> {
+        if fields.is_loading() {
+            self.apply();
+        }
+        Ok(())
     }
 }
 

@@ -29,11 +29,13 @@ pub enum Effect {
 }
 
 /// The byte that waits for the system, and from whom.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Output {
     byte: u8,
     mouse: bool,
 }
+
+device::saved!(Output { byte, mouse });
 
 /// The controller.
 #[derive(Clone, Debug)]
@@ -51,6 +53,8 @@ pub struct Chip {
     was_command: bool,
     released: bool,
 }
+
+device::saved!(Chip { keyboard, mouse, mode, port, output, last, waits, was_command, released });
 
 impl Default for Chip {
     fn default() -> Self {

@@ -3,7 +3,8 @@
 use std::sync::{Arc, Weak};
 
 use device::{
-    Axis, Button, Device, InputDevice, InputEvent, InputKinds, Inputs, Io, IrqLine, Power, ones,
+    Axis, Button, Device, Fields, InputDevice, InputEvent, InputKinds, Inputs, Io, IrqLine, Power,
+    StateError, ones,
 };
 use parking_lot::Mutex;
 
@@ -69,6 +70,10 @@ impl I8042 {
 impl Device for I8042 {
     fn reset(&self) {
         self.access(|chip| *chip = Chip::default());
+    }
+
+    fn transfer(&self, fields: &mut Fields<'_>) -> Result<(), StateError> {
+        fields.locked("chip", &self.chip)
     }
 }
 

@@ -26,6 +26,21 @@ pub struct Channel {
     status: Option<u8>,
 }
 
+device::saved!(Channel {
+    mode,
+    access,
+    bcd,
+    reload,
+    start_ns,
+    loaded,
+    gate,
+    low_written,
+    low_read,
+    latched,
+    latched_low_read,
+    status,
+} check |channel: &Channel| channel.mode <= 5 && (1..=0x10000).contains(&channel.reload));
+
 /// How a count passes through the 8-bit port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Access {
@@ -33,6 +48,8 @@ enum Access {
     High,
     LowThenHigh,
 }
+
+device::saved_enum!(Access { Low = 0, High = 1, LowThenHigh = 2 });
 
 impl Channel {
     /// A counter after power-on. Channels 0 and 1 have their gate tied high.

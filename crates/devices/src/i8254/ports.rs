@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Weak};
 
-use device::{Clock, Device, Expired, Io, IrqLine, Timer, Timers, ones};
+use device::{Clock, Device, Expired, Fields, Io, IrqLine, StateError, Timer, Timers, ones};
 use parking_lot::Mutex;
 
 use super::chip::Channel;
@@ -61,6 +61,12 @@ impl Device for Pit {
     fn reset(&self) {
         self.access(|channels, _| *channels = after_reset());
     }
+
+    fn transfer(&self, fields: &mut Fields<'_>) -> Result<(), StateError> {
+        fields.locked("channels", &self.channels)?;
+        self.timer.arm(self.channels.lock()[0].next_rise_ns(self.clock.now_ns()));
+        Ok(())
+    }
 }
 
 impl Io for Pit {
@@ -107,6 +113,16 @@ impl Port61 {
     #[must_use]
     pub fn new(pit: &Arc<Pit>) -> Self {
         Self { pit: Arc::clone(pit), speaker: Mutex::new(false) }
+    }
+}
+
+impl Device for Port61 {
+    fn reset(&self) {
+        *self.speaker.lock() = false;
+    }
+
+    fn transfer(&self, fields: &mut Fields<'_>) -> Result<(), StateError> {
+        fields.locked("speaker", &self.speaker)
     }
 }
 

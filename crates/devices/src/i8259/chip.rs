@@ -30,6 +30,25 @@ pub struct Chip {
     reads_isr: bool,
 }
 
+device::saved!(Chip {
+    irr,
+    isr,
+    imr,
+    lines,
+    level_triggered,
+    vector_base,
+    top,
+    awaited,
+    needs_icw4,
+    single,
+    auto_eoi,
+    rotate_on_auto_eoi,
+    fully_nested,
+    special_mask,
+    polled,
+    reads_isr,
+} check |chip: &Chip| chip.top < 8);
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Awaited {
     #[default]
@@ -38,6 +57,8 @@ enum Awaited {
     Icw3,
     Icw4,
 }
+
+device::saved_enum!(Awaited { Nothing = 0, Icw2 = 1, Icw3 = 2, Icw4 = 3 });
 
 impl Chip {
     /// A line changes. Level-triggered inputs follow it, others latch its rising edge.

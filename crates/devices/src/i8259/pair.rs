@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use device::{Device, Io, IrqLine, IrqSink, ones};
+use device::{Device, Fields, Io, IrqLine, IrqSink, StateError, ones};
 use parking_lot::Mutex;
 
 use super::chip::Chip;
@@ -69,6 +69,10 @@ impl IrqSink for Pair {
 impl Device for Pair {
     fn reset(&self) {
         self.access(|chips| *chips = Default::default());
+    }
+
+    fn transfer(&self, fields: &mut Fields<'_>) -> Result<(), StateError> {
+        fields.locked("chips", &self.chips)
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use device::Device;
 use device::pci::{Connection, Identity, Layout, PciFunction};
+use device::{Device, Fields, StateError};
 use memory::AddressSpace;
 
 use super::registers::{BYTES, ChipsetRegisters, SmiPorts};
@@ -109,6 +109,14 @@ impl Device for Lpc {
         self.connection.reset();
         self.chipset.reset();
         self.apply();
+    }
+
+    fn transfer(&self, fields: &mut Fields<'_>) -> Result<(), StateError> {
+        self.chipset.transfer(fields)?;
+        if fields.is_loading() {
+            self.apply();
+        }
+        Ok(())
     }
 }
 

@@ -1,6 +1,6 @@
 //! Registers behind the base addresses of the LPC bridge that are not ACPI's fixed ones.
 
-use device::{Io, ones};
+use device::{Fields, Io, StateError, ones};
 use parking_lot::Mutex;
 
 /// SMI_EN and SMI_STS at offset 0x30 of the power management ports.
@@ -45,6 +45,13 @@ impl ChipsetRegisters {
     /// As after power-on.
     pub fn reset(&self) {
         *self.0.lock() = Self::default().0.into_inner();
+    }
+}
+
+impl ChipsetRegisters {
+    /// Saves or loads them.
+    pub fn transfer(&self, fields: &mut Fields<'_>) -> Result<(), StateError> {
+        fields.item("chipset", &mut **self.0.lock())
     }
 }
 

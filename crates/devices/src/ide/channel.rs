@@ -1,5 +1,7 @@
 //! One cable with two drives: task file, data port, interrupt.
 
+use device::StateError;
+use device::state::{Reader, Value};
 use memory::FlatView;
 
 use super::dma::BusMaster;
@@ -51,6 +53,62 @@ enum Flow {
     Dma(Pending),
 }
 
+/// Every kind of flow by its number: place, count, block, bytes and task, as far as it has them.
+type SavedFlow = (u8, (u64, u32, u32), Vec<u8>, TaskFile);
+
+impl Value for Flow {
+    fn save(&self, into: &mut Vec<u8>) {
+        let none = || (Vec::new(), TaskFile::default());
+        let plain = |number, at, count, block| {
+            let (bytes, task) = none();
+            (number, (at, count, block), bytes, task)
+        };
+        let saved: SavedFlow = match self {
+            Self::Idle => plain(0, 0, 0, 0),
+            Self::Read { lba, left, block } => plain(1, *lba, *left, *block),
+            Self::Write { lba, left, block } => plain(2, *lba, *left, *block),
+            Self::Last => plain(3, 0, 0, 0),
+            Self::Take(task) => (4, (0, 0, 0), Vec::new(), *task),
+            Self::Packet { dma } => plain(5, 0, u32::from(*dma), 0),
+            Self::PacketData(bytes) => (6, (0, 0, 0), bytes.clone(), TaskFile::default()),
+            Self::Blocks { block, left } => plain(7, *block, *left, 0),
+            Self::Dma(Pending::Read { lba, sectors }) => plain(8, *lba, *sectors, 0),
+            Self::Dma(Pending::Write { lba, sectors }) => plain(9, *lba, *sectors, 0),
+            Self::Dma(Pending::Blocks { block, blocks }) => plain(10, *block, *blocks, 0),
+            Self::Dma(Pending::Data(bytes)) => (11, (0, 0, 0), bytes.clone(), TaskFile::default()),
+        };
+        saved.save(into);
+    }
+
+    fn load(&mut self, from: &mut Reader<'_>) -> Result<(), StateError> {
+        let mut saved = SavedFlow::default();
+        saved.load(from)?;
+        let (number, (lba, left, block), bytes, task) = saved;
+        if lba >= 1 << 48 || left > SECTORS_MAX || block > SECTORS_MAX {
+            return Err(StateError::bad("a drive has no such place"));
+        }
+        *self = match number {
+            0 => Self::Idle,
+            1 => Self::Read { lba, left, block: block.max(1) },
+            2 => Self::Write { lba, left, block: block.max(1) },
+            3 => Self::Last,
+            4 => Self::Take(task),
+            5 => Self::Packet { dma: left != 0 },
+            6 => Self::PacketData(bytes),
+            7 => Self::Blocks { block: lba, left },
+            8 => Self::Dma(Pending::Read { lba, sectors: left }),
+            9 => Self::Dma(Pending::Write { lba, sectors: left }),
+            10 => Self::Dma(Pending::Blocks { block: lba, blocks: left }),
+            11 => Self::Dma(Pending::Data(bytes)),
+            _ => return Err(StateError::bad(format!("a drive does nothing of number {number}"))),
+        };
+        Ok(())
+    }
+}
+
+/// Sectors that a command moves at most.
+const SECTORS_MAX: u32 = 1 << 16;
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Pending {
     Read { lba: u64, sectors: u32 },
@@ -60,6 +118,7 @@ enum Pending {
 }
 
 /// The registers of a channel.
+#[derive(Clone)]
 pub struct IdeChannel {
     /// Error, features, count, LBA low, mid, high: the newest and the one before.
     features: [u8; 2],
@@ -76,6 +135,21 @@ pub struct IdeChannel {
     /// The bus master.
     pub master: BusMaster,
 }
+
+device::saved!(IdeChannel {
+    features,
+    count,
+    lba,
+    device,
+    error,
+    status,
+    control,
+    buffer,
+    at,
+    flow,
+    interrupts,
+    master,
+} check |channel: &IdeChannel| channel.at <= channel.buffer.len());
 
 impl Default for IdeChannel {
     fn default() -> Self {

@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use device::pci::{BarKind, Connection, Identity, Layout, PciFunction};
-use device::{Device, Io, IrqLine, ones};
+use device::{Device, Fields, Io, IrqLine, StateError, ones};
 use memory::Owner;
 use parking_lot::Mutex;
 
@@ -108,6 +108,13 @@ impl Device for Ide {
             cable.access(|chip, slots| chip.reset(slots));
         }
     }
+
+    fn transfer(&self, fields: &mut Fields<'_>) -> Result<(), StateError> {
+        for (cable, name) in self.cables.iter().zip(["primary", "secondary"]) {
+            fields.locked(name, &cable.chip)?;
+        }
+        Ok(())
+    }
 }
 
 impl PciFunction for Ide {
@@ -170,5 +177,6 @@ pub const MODELS: &[Model] = &[Model {
     bus: BusKind::Pci,
     offers: Some(BusKind::Ata),
     properties: &[],
+    state_version: 1,
     build,
 }];

@@ -19,6 +19,8 @@ pub struct BusMaster {
     table: u32,
 }
 
+device::saved!(BusMaster { command, status, table });
+
 impl BusMaster {
     pub fn is_started(&self) -> bool {
         self.command & START != 0

@@ -29,6 +29,14 @@ pub struct Chip {
     edges: u32,
 }
 
+device::saved!(Chip {
+    id,
+    index,
+    entries,
+    pins,
+    edges,
+} check |chip: &Chip| chip.index < 0x100);
+
 impl Default for Chip {
     fn default() -> Self {
         Self { id: 0, index: 0, entries: [MASKED; PINS as usize], pins: 0, edges: 0 }

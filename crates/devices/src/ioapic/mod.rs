@@ -7,7 +7,7 @@ mod chip;
 
 use std::sync::{Arc, Weak};
 
-use device::{Device, Io, IrqSink};
+use device::{Device, Fields, Io, IrqSink, StateError};
 use parking_lot::Mutex;
 
 use crate::lapic::{Apics, Delivery, EndOfInterrupt, Message};
@@ -86,6 +86,16 @@ impl Device for IoApic {
     fn reset(&self) {
         self.change(|chip| *chip = Chip::default());
         (0..PINS).for_each(|pin| self.apics.set_route(pin, None));
+    }
+
+    fn transfer(&self, fields: &mut Fields<'_>) -> Result<(), StateError> {
+        fields.locked("chip", &self.chip)?;
+        if fields.is_loading() {
+            let chip = self.chip.lock();
+            (0..PINS).for_each(|pin| self.apics.set_route(pin, None));
+            self.tell_routes(&chip);
+        }
+        Ok(())
     }
 }
 

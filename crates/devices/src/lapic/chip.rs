@@ -30,6 +30,27 @@ pub struct Chip {
     fired: bool,
 }
 
+device::saved!(Chip {
+    id,
+    base,
+    task_priority,
+    logical,
+    format,
+    spurious,
+    in_service,
+    trigger,
+    request,
+    errors,
+    errors_shown,
+    command,
+    entries,
+    initial_count,
+    divide,
+    start_ns,
+    deadline,
+    fired,
+});
+
 /// What the world must do after a register was written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Effect {

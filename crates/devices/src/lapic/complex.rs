@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::sync::{Arc, OnceLock, Weak};
 
-use device::{Clock, Expired, Io, Timer, Timers, ones};
+use device::{Clock, Expired, Fields, Io, StateError, Timer, Timers, ones};
 use parking_lot::Mutex;
 
 use super::chip::{Chip, Effect};
@@ -291,6 +291,19 @@ impl Apics {
             MSR_COMMAND => chip.write_command(value),
             _ => chip.write(msr.wrapping_sub(MSR_X2APIC), value as u32, now_ns),
         });
+    }
+
+    /// Saves or loads all of them; those that are outside are saved with their processors.
+    pub fn transfer(&self, fields: &mut Fields<'_>) -> Result<(), StateError> {
+        if self.outside.get().is_some() {
+            return Ok(());
+        }
+        let now_ns = self.clock.now_ns();
+        for (number, apic) in self.apics.iter().enumerate() {
+            fields.locked(&number.to_string(), &apic.chip)?;
+            apic.timer.arm(apic.chip.lock().next_ns(now_ns));
+        }
+        Ok(())
     }
 
     /// Puts all into the state after power-on.

@@ -1,7 +1,7 @@
 //! Days and dates of the proleptic Gregorian calendar.
 
 /// A moment as the clock's registers show it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Date {
     /// With the century.
     pub year: u32,
@@ -16,6 +16,17 @@ pub struct Date {
     /// 0 to 59.
     pub second: u32,
 }
+
+device::saved!(Date {
+    year,
+    month,
+    day,
+    hour,
+    minute,
+    second,
+} check |date: &Date| {
+    date.year < 10_000 && date.month < 100 && date.day < 100 && date.hour < 100
+});
 
 const SECONDS_PER_DAY: i64 = 86_400;
 /// From 1 March of year 0, where the day's number is easy, to 1 January 1970.

@@ -55,11 +55,15 @@ pub struct Rtc {
     seen_ns: i64,
 }
 
-#[derive(Clone, Copy, Debug)]
+device::saved!(Rtc { memory, offset_ns, held, seen_ns });
+
+#[derive(Clone, Copy, Debug, Default)]
 struct Held {
     date: Date,
     fraction_ns: i64,
 }
+
+device::saved!(Held { date, fraction_ns });
 
 impl Rtc {
     /// A clock that shows the caller's time plus `offset_ns`.

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Weak};
 
-use device::{Clock, Device, Expired, Io, IrqLine, Timer, Timers, ones};
+use device::{Clock, Device, Expired, Fields, Io, IrqLine, StateError, Timer, Timers, ones};
 use parking_lot::Mutex;
 
 use super::chip::Rtc;
@@ -17,10 +17,13 @@ pub struct Cmos {
     state: Mutex<State>,
 }
 
+#[derive(Clone)]
 struct State {
     rtc: Rtc,
     index: u8,
 }
+
+device::saved!(State { rtc, index });
 
 impl Cmos {
     /// A clock that shows the host's UTC plus `offset_s` and drives `irq`.
@@ -68,6 +71,13 @@ impl Expired for Cmos {
 impl Device for Cmos {
     fn reset(&self) {
         self.access(|state, _| state.rtc.reset());
+    }
+
+    fn transfer(&self, fields: &mut Fields<'_>) -> Result<(), StateError> {
+        fields.locked("state", &self.state)?;
+        let next_ns = self.state.lock().rtc.next_ns(signed(self.clock.now_ns()));
+        self.timer.arm(next_ns.and_then(|next_ns| u64::try_from(next_ns).ok()));
+        Ok(())
     }
 }
 

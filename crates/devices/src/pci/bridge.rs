@@ -8,7 +8,7 @@ use std::sync::Arc;
 use device::pci::{
     Aperture, Bus, Connection, ExpressKind, Identity, Layout, PciFunction, Place, spec,
 };
-use device::{DefaultValue, Device, Property, PropertyKind};
+use device::{DefaultValue, Device, Fields, Property, PropertyKind, StateError};
 
 use super::{RED_HAT, SUBSYSTEM};
 use crate::catalog::{
@@ -82,6 +82,13 @@ impl Device for PciBridge {
         self.connection.reset();
         self.below.remap();
     }
+
+    fn transfer(&self, fields: &mut Fields<'_>) -> Result<(), StateError> {
+        if fields.is_loading() {
+            self.below.remap();
+        }
+        Ok(())
+    }
 }
 
 impl PciFunction for PciBridge {
@@ -144,6 +151,7 @@ pub const MODELS: &[Model] = &[
         bus: BusKind::Pci,
         offers: Some(BusKind::Pci),
         properties: &[PROPERTIES],
+        state_version: 1,
         build: |request| build(request, false),
     },
     Model {
@@ -153,6 +161,7 @@ pub const MODELS: &[Model] = &[
         bus: BusKind::Pci,
         offers: Some(BusKind::Pci),
         properties: &[],
+        state_version: 1,
         build: |request| build(request, true),
     },
 ];

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use device::pci::{Address, Bus};
-use device::{Io, ones};
+use device::{Fields, Io, StateError, ones};
 
 const ENABLE: u32 = 1 << 31;
 const DATA: u64 = 4;
@@ -30,6 +30,14 @@ impl ConfigPorts {
         let register = address as u16 & 0xfc | offset as u16 & 3;
         let function = Address::from_number((address >> 8) as u8);
         (address & ENABLE != 0).then_some(((address >> 16) as u8, function, register))
+    }
+
+    /// Saves or loads the address.
+    pub fn transfer(&self, fields: &mut Fields<'_>) -> Result<(), StateError> {
+        let mut address = self.address.load(Ordering::Relaxed);
+        fields.item("address", &mut address)?;
+        self.address.store(address, Ordering::Relaxed);
+        Ok(())
     }
 
     /// As after power-on.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use device::pci::{
     Address, Bus, Connection, ExpressKind, Identity, Layout, PciFunction, Place, spec,
 };
-use device::{DefaultValue, Device, Power, Property, PropertyKind};
+use device::{DefaultValue, Device, Fields, Power, Property, PropertyKind, StateError};
 
 use super::RED_HAT;
 use super::bridge::{BridgeWindows, PciBridge};
@@ -84,6 +84,13 @@ impl Device for RootPort {
         self.connection.reset();
         self.presence_changed(false);
         self.below.remap();
+    }
+
+    fn transfer(&self, fields: &mut Fields<'_>) -> Result<(), StateError> {
+        if fields.is_loading() {
+            self.below.remap();
+        }
+        Ok(())
     }
 }
 
@@ -180,5 +187,6 @@ pub const MODELS: &[Model] = &[Model {
     bus: BusKind::Pci,
     offers: Some(BusKind::Pci),
     properties: &[PROPERTIES],
+    state_version: 1,
     build,
 }];

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use device::Device;
 use device::pci::{Connection, Identity, Layout, PciFunction};
+use device::{Device, Fields, StateError};
 use memory::AddressSpace;
 
 use crate::acpi_pm::{AcpiPm, Commands, FixedPorts};
@@ -70,6 +70,13 @@ impl Device for Power {
     fn reset(&self) {
         self.connection.reset();
         self.apply();
+    }
+
+    fn transfer(&self, fields: &mut Fields<'_>) -> Result<(), StateError> {
+        if fields.is_loading() {
+            self.apply();
+        }
+        Ok(())
     }
 }
 

@@ -14,6 +14,8 @@ pub struct Keyboard {
     waits: Option<u8>,
 }
 
+device::saved!(Keyboard { queue, scans, lights, set, waits });
+
 impl Default for Keyboard {
     fn default() -> Self {
         Self { queue: Queue::default(), scans: true, lights: 0, set: 2, waits: None }

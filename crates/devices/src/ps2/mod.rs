@@ -23,6 +23,8 @@ const SELF_TEST: u8 = 0xaa;
 #[derive(Clone, Debug, Default)]
 struct Queue(VecDeque<u8>);
 
+device::saved!(Queue { 0 });
+
 /// Bytes of keys and movements that wait at most.
 const INPUT_BYTES_MAX: usize = 32;
 /// Bytes in all.

@@ -25,6 +25,21 @@ pub struct Mouse {
     moved: (i32, i32, i32),
 }
 
+device::saved!(Mouse {
+    queue,
+    reports,
+    remote,
+    wrap,
+    double,
+    resolution,
+    rate,
+    knock,
+    id,
+    waits,
+    buttons,
+    moved,
+});
+
 impl Default for Mouse {
     fn default() -> Self {
         Self {

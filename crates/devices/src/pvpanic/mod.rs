@@ -6,7 +6,10 @@
 use std::sync::Arc;
 
 use device::pci::{BarKind, Connection, Identity, Layout, PciFunction};
-use device::{DefaultValue, Device, DeviceEvent, EventSink, Io, Property, PropertyKind, ones};
+use device::{
+    DefaultValue, Device, DeviceEvent, EventSink, Fields, Io, Property, PropertyKind, StateError,
+    ones,
+};
 use memory::Owner;
 
 use crate::catalog::{BuildError, Built, BusKind, Category, Isa, Model, Request, declare};
@@ -39,6 +42,11 @@ impl Io for Register {
 
 impl Device for Register {
     fn reset(&self) {}
+
+    fn transfer(&self, fields: &mut Fields<'_>) -> Result<(), StateError> {
+        _ = fields; // there is nothing to know
+        Ok(())
+    }
 }
 
 fn register(request: &Request<'_>) -> Arc<Register> {
@@ -62,6 +70,11 @@ struct Function(Arc<Connection>);
 impl Device for Function {
     fn reset(&self) {
         self.0.reset();
+    }
+
+    fn transfer(&self, fields: &mut Fields<'_>) -> Result<(), StateError> {
+        _ = fields; // there is nothing to know
+        Ok(())
     }
 }
 
@@ -98,6 +111,7 @@ pub const MODELS: &[Model] = &[
         bus: BusKind::Isa,
         offers: None,
         properties: &[EVENTS, PORT],
+        state_version: 1,
         build: build_isa,
     },
     Model {
@@ -107,6 +121,7 @@ pub const MODELS: &[Model] = &[
         bus: BusKind::Pci,
         offers: None,
         properties: &[EVENTS],
+        state_version: 1,
         build: build_pci,
     },
 ];

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use device::Device;
 use device::pci::{Bus, Connection, Identity, Layout, PciFunction, PinRouter};
+use device::{Device, Fields, StateError};
 use memory::AddressSpace;
 
 use crate::pci::{Ecam, INTEL, Pam, SUBSYSTEM, Window};
@@ -82,6 +82,13 @@ impl Device for Mch {
     fn reset(&self) {
         self.connection.reset();
         self.apply();
+    }
+
+    fn transfer(&self, fields: &mut Fields<'_>) -> Result<(), StateError> {
+        if fields.is_loading() {
+            self.apply();
+        }
+        Ok(())
     }
 }
 

@@ -54,5 +54,6 @@ pub const MODELS: &[Model] = &[Model {
     bus: BusKind::Isa,
     offers: None,
     properties: &[PROPERTIES],
+    state_version: 1,
     build,
 }];

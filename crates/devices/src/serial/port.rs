@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 
-use device::{Device, Io, IrqLine, Stream, StreamEvent, StreamPeer, ones};
+use device::{Device, Fields, Io, IrqLine, StateError, Stream, StreamEvent, StreamPeer, ones};
 use parking_lot::Mutex;
 
 use super::uart::Uart;
@@ -90,6 +90,12 @@ impl StreamPeer for SerialPort {
 impl Device for SerialPort {
     fn reset(&self) {
         self.access(|uart| *uart = Uart::default());
+    }
+
+    fn transfer(&self, fields: &mut Fields<'_>) -> Result<(), StateError> {
+        fields.locked("uart", &self.uart)?;
+        fields.locked("unsent", &self.unsent)?;
+        fields.check(self.unsent.lock().len() <= UNSENT_BYTES_MAX, "unsent")
     }
 }
 

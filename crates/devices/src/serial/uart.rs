@@ -31,6 +31,22 @@ pub struct Uart {
     timed_out: bool,
 }
 
+device::saved!(Uart {
+    interrupt_enable,
+    line_control,
+    modem_control,
+    modem_changes,
+    modem_inputs,
+    scratch,
+    divisor,
+    fifos,
+    trigger,
+    received,
+    line_errors,
+    empty_pending,
+    timed_out,
+} check |uart: &Uart| (1..=14).contains(&uart.trigger) && uart.received.len() <= 16);
+
 const CONNECTED: u8 = spec::MSR_CLEAR_TO_SEND | spec::MSR_SET_READY | spec::MSR_CARRIER;
 
 impl Default for Uart {

@@ -3,7 +3,10 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock, Weak};
 
-use device::{Axis, Button, Device, InputDevice, InputEvent, InputKinds, Property, PropertyKind};
+use device::{
+    Axis, Button, Device, Fields, InputDevice, InputEvent, InputKinds, Property, PropertyKind,
+    StateError,
+};
 use parking_lot::Mutex;
 
 use super::keys::usage;
@@ -84,7 +87,7 @@ impl Kind {
 /// Reports that wait at most.
 const REPORTS_MAX: usize = 16;
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct State {
     configuration: u8,
     idle: u8,
@@ -99,6 +102,19 @@ struct State {
     buttons: u8,
     place: [u16; 2],
 }
+
+device::saved!(State {
+    configuration,
+    idle,
+    protocol,
+    lights,
+    reports,
+    last,
+    modifiers,
+    keys,
+    buttons,
+    place,
+} check |state: &State| state.keys.len() <= 256 && state.reports.len() <= REPORTS_MAX);
 
 impl State {
     fn keyboard_report(&self) -> Vec<u8> {
@@ -345,6 +361,10 @@ impl Device for Hid {
     fn reset(&self) {
         UsbDevice::reset(self);
     }
+
+    fn transfer(&self, fields: &mut Fields<'_>) -> Result<(), StateError> {
+        fields.locked("state", &self.state)
+    }
 }
 
 impl Child for Hid {
@@ -391,6 +411,7 @@ const fn model(name: &'static str, build: fn(&Request<'_>) -> Result<Built, Buil
         bus: BusKind::Usb,
         offers: None,
         properties: &[PROPERTIES],
+        state_version: 1,
         build,
     }
 }

@@ -3,7 +3,10 @@
 use std::sync::{Arc, Weak};
 
 use device::pci::{BarKind, Connection, Identity, Layout, PciFunction};
-use device::{DefaultValue, Device, Io, Picture, Property, PropertyKind, Rectangle, Screen, ones};
+use device::{
+    DefaultValue, Device, Fields, Io, Picture, Property, PropertyKind, Rectangle, Screen,
+    StateError, ones,
+};
 use memory::{Owner, Ram};
 use parking_lot::Mutex;
 
@@ -60,6 +63,12 @@ impl Vga {
     pub fn refresh(&self, picture: &mut Picture, whole: bool) -> Vec<Rectangle> {
         let chip = self.chip.lock().clone();
         chip.render(&self.memory, picture, whole)
+    }
+
+    /// Saves or loads the registers and the memory.
+    pub fn transfer(&self, fields: &mut Fields<'_>) -> Result<(), StateError> {
+        fields.memory("video", &self.memory);
+        fields.locked("vga", &self.chip)
     }
 
     fn write_dispi(&self, index: u16, value: u16) {
@@ -170,6 +179,10 @@ impl Device for Card {
         self.connection.reset();
         self.vga.reset();
     }
+
+    fn transfer(&self, fields: &mut Fields<'_>) -> Result<(), StateError> {
+        self.vga.transfer(fields)
+    }
 }
 
 impl PciFunction for Card {
@@ -225,6 +238,7 @@ pub const MODELS: &[Model] = &[
         bus: BusKind::Pci,
         offers: None,
         properties: &[VGA_MEMORY],
+        state_version: 1,
         build: |request| build(request, 0x030000, true, "vgabios-stdvga.bin"),
     },
     Model {
@@ -234,6 +248,7 @@ pub const MODELS: &[Model] = &[
         bus: BusKind::Pci,
         offers: None,
         properties: &[BOCHS_MEMORY],
+        state_version: 1,
         build: |request| build(request, 0x038000, false, "vgabios-bochs-display.bin"),
     },
     Model {
@@ -243,6 +258,7 @@ pub const MODELS: &[Model] = &[
         bus: BusKind::Pci,
         offers: None,
         properties: &[VGA_MEMORY],
+        state_version: 1,
         build: |request| build(request, 0x038000, false, ""),
     },
 ];

@@ -28,6 +28,27 @@ pub struct Chip {
     pub dispi: Dispi,
 }
 
+device::saved!(Chip {
+    misc,
+    sequencer,
+    sequencer_index,
+    graphics,
+    graphics_index,
+    attribute,
+    attribute_index,
+    attribute_data,
+    crtc,
+    crtc_index,
+    palette,
+    palette_mask,
+    palette_read,
+    palette_write,
+    palette_state,
+    status,
+    latch,
+    dispi,
+} check |chip: &Chip| chip.palette_read.1 < 3 && chip.palette_write.1 < 3);
+
 impl Chip {
     /// The registers before so much memory.
     #[must_use]

@@ -32,6 +32,8 @@ pub struct Dispi {
     memory_bytes: u64,
 }
 
+device::saved!(Dispi { index, registers } check |dispi: &Dispi| dispi.is_sound());
+
 /// A linear mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Linear {
@@ -54,6 +56,18 @@ impl Dispi {
         let mut registers = [0; 11];
         registers[REGISTER_ID] = ID;
         Self { index: 0, registers, memory_bytes }
+    }
+
+    /// Whether what is shown lies in the memory, as it does whatever a guest writes.
+    fn is_sound(&self) -> bool {
+        let fits = |mode: Linear| {
+            let bytes = u64::from(mode.height) * mode.stride;
+            mode.start + bytes <= self.memory_bytes
+        };
+        self.registers[WIDTH] <= WIDTH_MAX
+            && self.registers[HEIGHT] <= HEIGHT_MAX
+            && self.bank() < self.memory_bytes
+            && self.linear().is_none_or(fits)
     }
 
     fn bytes_of_pixel(&self) -> u64 {

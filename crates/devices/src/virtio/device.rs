@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use device::{Fields, StateError};
+
 use super::queue::Queue;
 
 /// The types of devices, as the specification numbers them (5).
@@ -78,6 +80,14 @@ pub trait VirtioDevice: Send + Sync {
     fn set_running(&self, running: bool) {
         _ = running;
     }
+
+    /// Saves or loads what the device knows beside its configuration and its queues. A loaded one
+    /// was just reset, and activated if it was active. Requests that it has taken and not given
+    /// back come again. A device that does not know how blocks saving.
+    fn transfer(&self, fields: &mut Fields<'_>) -> Result<(), StateError> {
+        _ = fields;
+        Err(StateError::unsupported())
+    }
 }
 
 /// A driver that is ready: what was agreed on, and the queues.
@@ -137,6 +147,11 @@ impl Events {
         if !self.needs_reset.swap(true, Ordering::AcqRel) {
             self.interrupt.config();
         }
+    }
+
+    /// The driver broke the rules before the state was saved; it was told then.
+    pub(super) fn was_broken(&self) {
+        self.needs_reset.store(true, Ordering::Release);
     }
 
     /// Whether the driver is to reset the device.

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use device::{ABSOLUTE_MAX, Axis, Button, InputDevice, InputEvent, InputKinds};
+use device::{ABSOLUTE_MAX, Axis, Button, Fields, InputDevice, InputEvent, InputKinds, StateError};
 use parking_lot::Mutex;
 
 use super::device::{Driver, Kind, VirtioDevice};
@@ -249,6 +249,14 @@ impl VirtioDevice for Input {
 
     fn set_running(&self, running: bool) {
         self.state.lock().paused = !running;
+    }
+
+    fn transfer(&self, fields: &mut Fields<'_>) -> Result<(), StateError> {
+        let mut state = self.state.lock();
+        let State { select, subselect, lights, .. } = &mut *state;
+        fields.item("select", select)?;
+        fields.item("subselect", subselect)?;
+        fields.item("lights", lights)
     }
 }
 

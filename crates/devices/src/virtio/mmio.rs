@@ -4,9 +4,9 @@
 //! finds it by the device tree, ACPI (`LNRO0005`) or `virtio_mmio.device=SIZE@BASE:IRQ`.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use device::{Device, Io, IrqLine};
+use device::{Device, Fields, Io, IrqLine, StateError};
 use memory::AddressSpace;
 use parking_lot::Mutex;
 
@@ -83,6 +83,8 @@ pub struct VirtioMmio {
     device_select: AtomicU32,
     driver_select: AtomicU32,
     queue_select: AtomicU32,
+    /// The state was just loaded.
+    loaded: AtomicBool,
 }
 
 impl VirtioMmio {
@@ -104,6 +106,7 @@ impl VirtioMmio {
             device_select: AtomicU32::new(0),
             driver_select: AtomicU32::new(0),
             queue_select: AtomicU32::new(0),
+            loaded: AtomicBool::new(false),
         })
     }
 
@@ -230,5 +233,23 @@ impl Device for VirtioMmio {
 
     fn set_running(&self, running: bool) {
         self.core.device().set_running(running);
+        if running && self.loaded.swap(false, Ordering::AcqRel) {
+            self.core.notify_all();
+        }
+    }
+
+    fn transfer(&self, fields: &mut Fields<'_>) -> Result<(), StateError> {
+        for (name, select) in [
+            ("device_select", &self.device_select),
+            ("driver_select", &self.driver_select),
+            ("queue_select", &self.queue_select),
+        ] {
+            let mut value = select.load(Ordering::Relaxed);
+            fields.item(name, &mut value)?;
+            select.store(value, Ordering::Relaxed);
+        }
+        self.core.transfer(fields)?;
+        self.loaded.store(fields.is_loading(), Ordering::Release);
+        fields.locked("reasons", &self.line.reasons)
     }
 }

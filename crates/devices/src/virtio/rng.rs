@@ -4,7 +4,7 @@
 
 use std::sync::{Arc, Weak};
 
-use device::{Clock, Entropy, Expired, Timer, Timers};
+use device::{Clock, Entropy, Expired, Fields, StateError, Timer, Timers};
 use parking_lot::Mutex;
 use rustix::rand::{GetRandomFlags, getrandom};
 
@@ -155,6 +155,13 @@ impl VirtioDevice for Rng {
         if running {
             self.serve();
         }
+    }
+
+    fn transfer(&self, fields: &mut Fields<'_>) -> Result<(), StateError> {
+        let mut state = self.state.lock();
+        let State { quota, next_period_ns, .. } = &mut *state;
+        fields.item("quota", quota)?;
+        fields.item("next_period_ns", next_period_ns)
     }
 }
 

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use device::{Fields, StateError};
 use memory::AddressSpace;
 use parking_lot::{Mutex, RwLock};
 
 use super::device::{Driver, Events, Interrupt, VirtioDevice, feature};
-use super::queue::{Layout, Queue, RingFeatures};
+use super::queue::{Layout, Position, Queue, RingFeatures};
 
 /// Bits of the status.
 pub mod status {
@@ -51,6 +52,30 @@ pub struct Core {
     life: Mutex<()>,
     state: Mutex<State>,
 }
+
+/// What is saved of a driver's set-up.
+#[derive(Default)]
+struct Saved {
+    status: u8,
+    features: u64,
+    needs_reset: bool,
+    places: Vec<(u16, u64, u64, u64)>,
+    enabled: Vec<bool>,
+    positions: Vec<Option<Position>>,
+    config: Vec<u8>,
+    config_generation: u32,
+}
+
+device::saved!(Saved {
+    status,
+    features,
+    needs_reset,
+    places,
+    enabled,
+    positions,
+    config,
+    config_generation,
+});
 
 struct State {
     status: u8,
@@ -189,6 +214,85 @@ impl Core {
         state.events = Events::new(Arc::clone(&self.interrupt));
         drop(state);
         self.device.reset();
+    }
+
+    /// Saves or loads what the driver has set up and where its queues stand, then the device's own.
+    /// A loaded device looks at all its queues when the machine goes on.
+    pub fn transfer(&self, fields: &mut Fields<'_>) -> Result<(), StateError> {
+        let _life = self.life.lock();
+        let mut saved = self.saved();
+        fields.item("queues", &mut saved)?;
+        if fields.is_loading() {
+            self.restore(saved)?;
+        }
+        self.device.transfer(fields)
+    }
+
+    fn saved(&self) -> Saved {
+        let state = self.state.lock();
+        let places = state.queues.iter().map(|setup| {
+            let Layout { size, descriptors, driver, device } = setup.layout;
+            (size, descriptors, driver, device)
+        });
+        let at = |index| state.active.iter().find(|queue| usize::from(queue.index()) == index);
+        Saved {
+            status: state.status,
+            features: state.driver_features,
+            needs_reset: state.events.needs_reset(),
+            places: places.collect(),
+            enabled: state.queues.iter().map(|setup| setup.enabled).collect(),
+            positions: (0..state.queues.len()).map(|index| at(index)?.saved()).collect(),
+            config: state.config.clone(),
+            config_generation: state.config_generation,
+        }
+    }
+
+    fn restore(&self, saved: Saved) -> Result<(), StateError> {
+        let mut state = self.state.lock();
+        let count = state.queues.len();
+        if [saved.places.len(), saved.enabled.len(), saved.positions.len()] != [count; 3] {
+            return Err(StateError::bad("the device has another number of queues"));
+        }
+        let mut queues = setups(&*self.device);
+        for (setup, ((size, descriptors, driver, device), enabled)) in
+            queues.iter_mut().zip(saved.places.into_iter().zip(saved.enabled))
+        {
+            if !(1..=setup.size_max).contains(&size) {
+                return Err(StateError::bad("a queue is larger than it can be"));
+            }
+            setup.layout = Layout { size, descriptors, driver, device };
+            setup.enabled = enabled;
+        }
+        state.active.drain(..).for_each(|queue| queue.stop());
+        state.events = Events::new(Arc::clone(&self.interrupt));
+        (state.status, state.driver_features) = (saved.status, saved.features);
+        state.queues = queues;
+        (state.config, state.config_generation) = (saved.config, saved.config_generation);
+        drop(state);
+        self.device.reset();
+        let mut state = self.state.lock();
+        if state.status & status::DRIVER_OK == 0 {
+            return Ok(());
+        }
+        if saved.needs_reset {
+            state.events.was_broken();
+        }
+        let driver = self.start(&mut state);
+        for (queue, position) in driver.queues.iter().zip(saved.positions) {
+            match (queue, position) {
+                (Some(queue), Some(position)) => queue.restore(position),
+                (Some(queue), None) => queue.stop(),
+                (None, _) => {}
+            }
+        }
+        drop(state);
+        self.device.activate(driver);
+        Ok(())
+    }
+
+    /// Has the device look at all its queues.
+    pub fn notify_all(&self) {
+        (0..self.queue_count()).for_each(|index| self.notify(index));
     }
 
     /// How many queues there are.

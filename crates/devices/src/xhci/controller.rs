@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use device::pci::{BarKind, Connection, Identity, Layout, PciFunction};
-use device::{Clock, DefaultValue, Device, Io, Property, PropertyKind, ones};
+use device::{Clock, DefaultValue, Device, Fields, Io, Property, PropertyKind, StateError, ones};
 use memory::{FlatView, Owner};
 use parking_lot::Mutex;
 
@@ -113,6 +113,10 @@ impl Device for Function {
         self.connection.reset();
         self.controller.access(|chip, _| chip.reset());
     }
+
+    fn transfer(&self, fields: &mut Fields<'_>) -> Result<(), StateError> {
+        fields.locked("chip", &self.controller.chip)
+    }
 }
 
 impl PciFunction for Function {
@@ -175,5 +179,6 @@ pub const MODELS: &[Model] = &[Model {
     bus: BusKind::Pci,
     offers: Some(BusKind::Usb),
     properties: &[PROPERTIES],
+    state_version: 1,
     build,
 }];

@@ -25,6 +25,17 @@ pub struct Interrupter {
     cycle: bool,
 }
 
+device::saved!(Interrupter {
+    management,
+    moderation,
+    segments,
+    table,
+    dequeue,
+    segment,
+    place,
+    cycle,
+} check |interrupter: &Interrupter| interrupter.place < 1 << 16 && interrupter.segment < SEGMENTS_MAX);
+
 impl Interrupter {
     /// Whether it asks for an interrupt.
     pub fn is_pending(&self) -> bool {

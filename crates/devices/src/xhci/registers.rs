@@ -48,11 +48,12 @@ const WAKES: u32 = 0x0e00_0000;
 const COMMANDS_MAX: usize = 256;
 
 /// The controller.
+#[derive(Clone)]
 pub struct Xhci {
     hub: Arc<RootHub>,
     /// How many ports are of USB 2; the others are of USB 3.
     usb2: usize,
-    ports: Vec<u32>,
+    ports: Box<[u32]>,
     command: u32,
     status: u32,
     notifications: u32,
@@ -61,9 +62,23 @@ pub struct Xhci {
     ring_runs: bool,
     contexts: u64,
     config: u32,
-    slots: Vec<Option<Slot>>,
-    interrupters: Vec<Interrupter>,
+    slots: Box<[Option<Slot>]>,
+    interrupters: Box<[Interrupter]>,
 }
+
+device::saved!(Xhci {
+    ports,
+    command,
+    status,
+    notifications,
+    command_ring,
+    ring,
+    ring_runs,
+    contexts,
+    config,
+    slots,
+    interrupters,
+});
 
 impl Xhci {
     /// A controller before these ports.
@@ -72,7 +87,7 @@ impl Xhci {
         let mut xhci = Self {
             hub,
             usb2,
-            ports: vec![POWER | LINK_DISABLED; ports],
+            ports: vec![POWER | LINK_DISABLED; ports].into(),
             command: 0,
             status: HALTED,
             notifications: 0,
@@ -81,8 +96,8 @@ impl Xhci {
             ring_runs: false,
             contexts: 0,
             config: 0,
-            slots: vec![None; SLOTS + 1],
-            interrupters: vec![Interrupter::default(); INTERRUPTERS],
+            slots: vec![None; SLOTS + 1].into(),
+            interrupters: vec![Interrupter::default(); INTERRUPTERS].into(),
         };
         (0..ports).for_each(|port| xhci.look(port));
         xhci

@@ -29,6 +29,8 @@ pub struct Endpoint {
     pub answered: bool,
 }
 
+device::saved!(Endpoint { state, kind, ring, setup, data, answered });
+
 /// A slot.
 #[derive(Clone, Debug)]
 pub struct Slot {
@@ -37,12 +39,14 @@ pub struct Slot {
     /// The port of its device, from 0.
     pub port: usize,
     /// By device context index; the first one is not used.
-    pub endpoints: Vec<Endpoint>,
+    pub endpoints: Box<[Endpoint]>,
 }
+
+device::saved!(Slot { context, port, endpoints });
 
 impl Default for Slot {
     fn default() -> Self {
-        Self { context: 0, port: usize::MAX, endpoints: vec![Endpoint::default(); 32] }
+        Self { context: 0, port: usize::MAX, endpoints: vec![Endpoint::default(); 32].into() }
     }
 }
 

@@ -89,6 +89,8 @@ pub struct Ring {
     pub cycle: bool,
 }
 
+device::saved!(Ring { at, cycle });
+
 impl Ring {
     pub fn new(pointer: u64) -> Self {
         Self { at: pointer & !15, cycle: pointer & 1 != 0 }

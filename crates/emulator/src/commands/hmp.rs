@@ -8,7 +8,8 @@ use qemu_compat::system::character;
 use serde_json::Map;
 
 use super::{
-    Answer, Arguments, Command, blocks, devices, input, plain, registers, run, screen, text, tree,
+    Answer, Arguments, Command, blocks, devices, input, migration, plain, registers, run, screen,
+    snapshots, text, tree,
 };
 use crate::emulator::Emulator;
 use crate::networks::User;
@@ -59,6 +60,7 @@ const ROWS: &[Row] = &[
         "add device, like -device on the command line",
         device_add,
     ),
+    row(&["delvm"], "tag", "delete a VM snapshot from its tag", snapshots::delete_line),
     row(&["device_del"], "device", "remove device", device_del),
     row(&["eject"], "[-f] device", "eject a removable medium (use -f to force it)", eject),
     row(&["cont", "c"], "", "resume emulation", |emulator, _| silent(run::resume, emulator)),
@@ -89,6 +91,34 @@ const ROWS: &[Row] = &[
     ),
     row(&["i"], "/fmt addr", "I/O port read", registers::input),
     row(&["info"], "[subcommand]", "show various information about the system state", info),
+    row(
+        &["migrate"],
+        "[-d] uri",
+        "migrate to URI (using -d to not wait for completion)",
+        migration::migrate_line,
+    ),
+    row(&["migrate_cancel"], "", "cancel the current VM migration", |emulator, _| {
+        emulator.migration.cancel();
+        Ok(String::new())
+    }),
+    row(
+        &["migrate_incoming"],
+        "uri",
+        "Continue an incoming migration from an -incoming defer",
+        migration::incoming_line,
+    ),
+    row(
+        &["migrate_set_capability"],
+        "capability state",
+        "Enable/Disable the usage of a capability for migration",
+        migration::set_capability_line,
+    ),
+    row(
+        &["migrate_set_parameter"],
+        "parameter value",
+        "Set the parameter for migration",
+        migration::set_parameter_line,
+    ),
     row(&["mouse_button"], "state", "change mouse button state (1=L, 2=M, 4=R)", input::buttons),
     row(&["mouse_move"], "dx dy [dz]", "send mouse move events", input::mouse_move),
     row(
@@ -116,6 +146,13 @@ const ROWS: &[Row] = &[
     row(&["qom-get"], "path property", "print QOM property", qom_get),
     row(&["qom-list"], "path", "list QOM properties", qom_list),
     row(&["quit", "q"], "", "quit the emulator", |emulator, _| silent(run::quit, emulator)),
+    row(&["loadvm"], "tag", "restore a VM snapshot from its tag", snapshots::load_line),
+    row(
+        &["savevm"],
+        "tag",
+        "save a VM snapshot. If no tag is provided, a new snapshot is created",
+        snapshots::save_line,
+    ),
     row(
         &["screendump"],
         "filename [-f format] [device [head]]",
@@ -166,6 +203,19 @@ const INFO: &[Row] = &[
         tree::info_memory_size,
     ),
     row(&["mice"], "", "show which guest mouse is receiving events", input::info_mice),
+    row(&["migrate"], "", "show migration status", migration::info),
+    row(
+        &["migrate_capabilities"],
+        "",
+        "show current migration capabilities",
+        migration::info_capabilities,
+    ),
+    row(
+        &["migrate_parameters"],
+        "",
+        "show current migration parameters",
+        migration::info_parameters,
+    ),
     row(
         &["mtree"],
         "[-f]",
@@ -183,6 +233,7 @@ const INFO: &[Row] = &[
         "show the cpu registers (-a: show register info for all cpus)",
         registers::info_registers,
     ),
+    row(&["snapshots"], "", "show the currently saved VM snapshots", snapshots::info),
     row(&["tlb"], "", "show virtual to physical memory mappings", registers::info_tlb),
     row(&["usernet"], "", "show user network stack connection states", info_usernet),
     row(&["status"], "", "show the current VM status", info_status),

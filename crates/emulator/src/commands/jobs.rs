@@ -113,6 +113,11 @@ pub const COMMANDS: &[Command] = &[
     plain("blockdev-create", "{ job-id: str, options: any }", "", create),
 ];
 
+/// A job that only makes an image, or is about the whole machine, is no block job.
+fn is_block_job(kind: &str) -> bool {
+    kind != "create" && !kind.starts_with("snapshot-")
+}
+
 fn data(description: &Description) -> Value {
     json!({"type": description.kind, "device": description.id, "len": description.total,
         "offset": description.done, "speed": description.speed})
@@ -124,8 +129,7 @@ fn listener(monitors: &Arc<Monitors>) -> Listener {
     Arc::new(move |job, event| {
         let Some(monitors) = monitors.upgrade() else { return };
         let description = job.describe();
-        // A job that only makes an image is no block job.
-        let is_block_job = description.kind != "create";
+        let is_block_job = is_block_job(description.kind);
         let (name, data) = match event {
             Event::Status(status) => {
                 ("JOB_STATUS_CHANGE", json!({"status": status.name(), "id": description.id}))
@@ -166,7 +170,7 @@ fn block_jobs(emulator: &Arc<Emulator>, _: &Arguments) -> Answer {
     let list = emulator.blocks.jobs.list();
     let row = |job: &Arc<Job>| {
         let job = job.describe();
-        if job.kind == "create" {
+        if !is_block_job(job.kind) {
             return None;
         }
         let mut row = data(&job);
@@ -202,7 +206,7 @@ fn block(
     verb: impl FnOnce(&Job) -> block::Result<()>,
 ) -> Answer {
     let id = text(arguments, "device");
-    let job = emulator.blocks.jobs.get(id).filter(|job| job.parameters.kind != "create");
+    let job = emulator.blocks.jobs.get(id).filter(|job| is_block_job(job.parameters.kind));
     let job =
         job.ok_or_else(|| Refusal::of("DeviceNotActive", format!("Block job '{id}' not found")))?;
     verb(&job).map_err(refusal)?;
@@ -245,7 +249,8 @@ fn optional<'a>(arguments: &'a Arguments, name: &str) -> Option<&'a str> {
     arguments.get(name).and_then(Value::as_str)
 }
 
-fn start(emulator: &Emulator, parameters: Parameters, work: impl Work + 'static) -> Answer {
+/// Begins a job whose changes are told.
+pub fn start(emulator: &Emulator, parameters: Parameters, work: impl Work + 'static) -> Answer {
     let listener = listener(&emulator.monitors);
     emulator.blocks.jobs.start(parameters, Box::new(work), listener).map_err(refusal)?;
     Ok(json!({}))

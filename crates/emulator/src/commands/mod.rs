@@ -16,9 +16,11 @@ mod identity;
 pub use identity::uuid_text;
 mod input;
 mod jobs;
+mod migration;
 mod run;
 pub mod schema;
 mod screen;
+mod snapshots;
 mod tree;
 
 use std::sync::{Arc, OnceLock};
@@ -84,6 +86,8 @@ const FAMILIES: &[&[Command]] = &[
     screen::COMMANDS,
     input::COMMANDS,
     tree::COMMANDS,
+    migration::COMMANDS,
+    snapshots::COMMANDS,
     hmp::COMMANDS,
 ];
 

@@ -35,13 +35,22 @@ fn status(emulator: &Arc<Emulator>, _: &Arguments) -> Answer {
 
 /// `stop`.
 pub fn stop(emulator: &Arc<Emulator>, _: &Arguments) -> Answer {
+    if emulator.set_goes_on(false) {
+        return Ok(json!({}));
+    }
     emulator.machine.control().stop(RunState::Paused);
     Ok(json!({}))
 }
 
 /// `cont`.
 pub fn resume(emulator: &Arc<Emulator>, _: &Arguments) -> Answer {
+    if emulator.set_goes_on(true) {
+        return Ok(json!({}));
+    }
     match emulator.machine.control().state() {
+        RunState::FinishMigrate | RunState::SaveVm | RunState::RestoreVm => {
+            Err(Refusal::new("The machine's state is on its way"))
+        }
         RunState::Shutdown | RunState::InternalError => {
             Err(Refusal::new("Resetting the Virtual Machine is required"))
         }

@@ -121,11 +121,23 @@ union InputEvent (type) { type: InputEventKind } { key: InputKeyEventWrapper,
     btn: InputBtnEventWrapper, rel: InputMoveEventWrapper, abs: InputMoveEventWrapper }
 struct MouseInfo { name: str, index: int, current: bool, absolute: bool }
 enum ImageFormat { ppm, png }
-enum JobType { commit, stream, mirror, backup, create }
+enum JobType { commit, stream, mirror, backup, create, snapshot-load, snapshot-save,
+    snapshot-delete }
 enum JobStatus { undefined, created, running, paused, ready, standby, waiting, pending, aborting,
     concluded, null }
 struct JobInfo { id: str, type: JobType, status: JobStatus, current-progress: int,
     total-progress: int, error?: str }
+enum MigrationStatus { none, setup, cancelling, cancelled, active, completed, failed, device }
+enum MigrationCapability { events }
+struct MigrationCapabilityStatus { capability: MigrationCapability, state: bool }
+struct MigrationParameters { max-bandwidth?: int, downtime-limit?: int }
+struct MigrationRAMStats { transferred: int, remaining: int, total: int, duplicate: int,
+    skipped: int, normal: int, normal-bytes: int, dirty-pages-rate: int, mbps: number,
+    dirty-sync-count: int, postcopy-requests: int, page-size: int, multifd-bytes: int,
+    pages-per-second: int, precopy-bytes: int, downtime-bytes: int, postcopy-bytes: int,
+    dirty-sync-missed-zero-copy: int }
+struct MigrationInfo { status?: MigrationStatus, ram?: MigrationRAMStats, total-time?: int,
+    expected-downtime?: int, downtime?: int, setup-time?: int, error-desc?: str }
 enum MirrorSyncMode { top, full, none, incremental, bitmap }
 enum BitmapSyncMode { on-success, never, always }
 enum NewImageMode { existing, absolute-paths }
@@ -153,6 +165,8 @@ struct VncInfo2 { id: str, server: [VncServerInfo2], clients: [VncBasicInfo],
 
 pub const EVENTS: &[(&str, &str)] = &[
     ("STOP", "{}"),
+    ("MIGRATION", "{ status: MigrationStatus }"),
+    ("MIGRATION_PASS", "{ pass: int }"),
     ("RESUME", "{}"),
     ("POWERDOWN", "{}"),
     ("RESET", "{ guest: bool, reason: ShutdownCause }"),

@@ -23,6 +23,8 @@ pub struct RunOptions {
     pub sandbox: Vec<(String, String)>,
     pub lock_memory: bool,
     pub incoming: Option<String>,
+    /// `-loadvm`.
+    pub snapshot: Option<String>,
     /// `fd`, `set`, `opaque`.
     pub descriptors: Vec<(i32, u64, Option<String>)>,
     /// `-run-with` and its older spellings.
@@ -79,6 +81,7 @@ impl RunOptions {
             sandbox: Vec::new(),
             lock_memory: false,
             incoming: None,
+            snapshot: None,
             descriptors: Vec::new(),
             user: None,
             chroot: None,
@@ -103,6 +106,7 @@ impl RunOptions {
             "sandbox" => self.sandbox = pairs(value, "enable")?,
             "overcommit" => self.take_overcommit(value)?,
             "incoming" => self.incoming = Some(value.to_owned()),
+            "loadvm" => self.snapshot = Some(value.to_owned()),
             "add-fd" => self.take_descriptor(value)?,
             "run-with" => self.take_run_with(value)?,
             "runas" => self.user = Some(value.to_owned()),

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use machine::{AddressSpace, BoardKind, Machine, Owner, Part, PropertyValue};
+use machine::{AddressSpace, BoardKind, Machine, Owner, Part, Progress, PropertyValue};
 use parking_lot::Mutex;
 
 use crate::rig::{MemoryDisk, Rig, part, text};
@@ -161,41 +161,179 @@ fn storm(board: BoardKind, seed: u64, steps: usize) {
 }
 
 fn one_storm(board: BoardKind, seed: u64, steps: usize) {
-    let mut rig = Rig::new(board, vec![0xf4; 64 << 10]);
-    rig.config.ram_bytes = 16 << 20;
-    devices(&mut rig, board);
-    rig.run(move |machine, _| {
+    small_rig(board).run(move |machine, _| {
         machine.control().stop(machine::RunState::Paused);
-        let (memory, ports) = (machine.memory(), machine.ports());
-        let mut random = Random(seed);
         open_functions(machine);
-        let mut known = (registers(&memory), registers(&ports));
+        let known = (registers(&machine.memory()), registers(&machine.ports()));
         assert!(known.0.len() > 10 && known.1.len() > 20, "{known:x?}");
-        let until = Instant::now() + PATIENCE;
-        for step in 0..steps {
-            if step % 512 == 511 {
-                known = (registers(&memory), registers(&ports));
-                assert!(Instant::now() < until, "step {step} of {steps} is not reached in time");
-            }
-            if step % 4096 == 4095 {
-                open_functions(machine);
-            }
-            match random.below(10) {
-                0 => configure(&ports, &mut random),
-                1 => seed_tables(&memory, &mut random),
-                2..6 if !known.0.is_empty() => {
-                    let place = known.0[random.below(known.0.len() as u64) as usize];
-                    access(&memory, place, &mut random);
-                }
-                _ if !known.1.is_empty() => {
-                    let place = known.1[random.below(known.1.len() as u64) as usize];
-                    access(&ports, place, &mut random);
-                }
-                _ => {}
-            }
-        }
+        rage(machine, &mut Random(seed), steps);
         true
     });
+}
+
+/// A board with every device that needs no host, and little memory.
+fn small_rig(board: BoardKind) -> Rig {
+    let mut rig = Rig::new(board, vec![0xf4; 64 << 10]);
+    rig.config.ram_bytes = 16 << 20;
+    // A guest that switches itself off is still there to be saved.
+    rig.config.actions.shutdown_pauses = true;
+    devices(&mut rig, board);
+    rig
+}
+
+/// The same without what a guest can let go of.
+fn lasting_rig(board: BoardKind) -> Rig {
+    let mut rig = small_rig(board);
+    rig.config.parts.retain(|part| part.bus.as_deref() != Some("rp"));
+    rig
+}
+
+/// So many random accesses to everything that answers.
+fn rage(machine: &Machine, random: &mut Random, steps: usize) {
+    let (memory, ports) = (machine.memory(), machine.ports());
+    open_functions(machine);
+    let mut known = (registers(&memory), registers(&ports));
+    let until = Instant::now() + PATIENCE;
+    for step in 0..steps {
+        if step % 512 == 511 {
+            known = (registers(&memory), registers(&ports));
+            assert!(Instant::now() < until, "step {step} of {steps} is not reached in time");
+        }
+        if step % 4096 == 4095 {
+            open_functions(machine);
+        }
+        match random.below(10) {
+            0 => configure(&ports, random),
+            1 => seed_tables(&memory, random),
+            2..6 if !known.0.is_empty() => {
+                let place = known.0[random.below(known.0.len() as u64) as usize];
+                access(&memory, place, random);
+            }
+            _ if !known.1.is_empty() => {
+                let place = known.1[random.below(known.1.len() as u64) as usize];
+                access(&ports, place, random);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Bytes before a stream's first frame, and at the head of each.
+const STREAM_HEAD: usize = 12;
+const FRAME_HEAD: usize = 13;
+/// The number of sections among the kinds of frames.
+const SECTION: u8 = 2;
+
+/// Where the frames of a stream begin, and how long what they hold is.
+fn frames(stream: &[u8]) -> Vec<(usize, usize)> {
+    let (mut at, mut frames) = (STREAM_HEAD, Vec::new());
+    while at < stream.len() {
+        let length = u32::from_le_bytes(stream[at + 1..at + 5].try_into().unwrap()) as usize;
+        frames.push((at, length));
+        at += FRAME_HEAD + length;
+    }
+    frames
+}
+
+/// What the frames of sections hold.
+fn sections(stream: &[u8]) -> Vec<&[u8]> {
+    let is_section = |(at, _): &(usize, usize)| stream[*at] == SECTION;
+    let held = |(at, length)| &stream[at + FRAME_HEAD..][..length];
+    frames(stream).into_iter().filter(is_section).map(held).collect()
+}
+
+/// Makes a frame's checksum right again, as somebody would who means harm.
+fn seal(stream: &mut [u8], (at, length): (usize, usize)) {
+    const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mix = |sum: u64, word: u64| (sum.rotate_left(23) ^ word).wrapping_mul(FACTOR);
+    let held = &stream[at + FRAME_HEAD..][..length];
+    let (words, rest) = held.as_chunks::<8>();
+    let sum = words.iter().fold(length as u64, |sum, word| mix(sum, u64::from_le_bytes(*word)));
+    let sum = rest.iter().fold(sum, |sum, byte| mix(sum, u64::from(*byte)));
+    let sum = mix(sum, u64::from(stream[at]));
+    stream[at + 5..at + FRAME_HEAD].copy_from_slice(&sum.to_le_bytes());
+}
+
+fn save(machine: &Machine) -> Vec<u8> {
+    let mut stream = Vec::new();
+    machine.save(&mut stream, &Progress::default(), false).expect("every device can be saved");
+    stream
+}
+
+/// A board in a state that nobody would think of.
+fn wild_state(board: BoardKind, seed: u64) -> Vec<u8> {
+    let mut stream = Vec::new();
+    lasting_rig(board).run(|machine, _| {
+        machine.control().stop(machine::RunState::Paused);
+        rage(machine, &mut Random(seed), 30_000);
+        stream = save(machine);
+        true
+    });
+    stream
+}
+
+#[test]
+fn a_loaded_board_is_saved_as_it_was() {
+    for (board, seed) in [(BoardKind::Pc, 77), (BoardKind::Q35, 99), (BoardKind::Q35, 12345)] {
+        let stream = wild_state(board, seed);
+        lasting_rig(board).run(|machine, _| {
+            machine.control().stop(machine::RunState::Paused);
+            machine.load(&mut &stream[..]).expect("it was saved just now");
+            let again = save(machine);
+            let (before, after) = (sections(&stream), sections(&again));
+            assert_eq!(before.len(), after.len());
+            for (before, after) in before.into_iter().zip(after) {
+                let length = u32::from_le_bytes(before[..4].try_into().unwrap()) as usize;
+                let name = String::from_utf8_lossy(&before[4..4 + length]);
+                assert!(before == after, "{name} of {board:?}: {}", differing(before, after));
+            }
+            true
+        });
+    }
+}
+
+/// The surroundings of the first difference.
+fn differing(before: &[u8], after: &[u8]) -> String {
+    let at = before.iter().zip(after).position(|(a, b)| a != b).unwrap_or(0);
+    let near = |bytes: &[u8]| {
+        let part = &bytes[at.saturating_sub(60)..(at + 20).min(bytes.len())];
+        part.escape_ascii().to_string()
+    };
+    format!("{}\nand\n{}", near(before), near(after))
+}
+
+#[test]
+fn damaged_states_do_no_harm() {
+    let times: u64 =
+        std::env::var("BOARD_FUZZ").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
+    for (board, seed) in [(BoardKind::Pc, 5), (BoardKind::Q35, 6)] {
+        let stream = wild_state(board, seed);
+        let places: Vec<_> =
+            frames(&stream).into_iter().filter(|(at, _)| stream[*at] == SECTION).collect();
+        lasting_rig(board).run(|machine, _| {
+            machine.control().stop(machine::RunState::Paused);
+            let (mut random, mut loaded) = (Random(seed * 7919), 0);
+            for _ in 0..300 * times {
+                let mut stream = stream.clone();
+                for _ in 0..=random.below(3) {
+                    let frame = places[random.below(places.len() as u64) as usize];
+                    for _ in 0..=random.below(4) {
+                        let at = frame.0 + FRAME_HEAD + random.below(frame.1 as u64) as usize;
+                        stream[at] = match random.below(3) {
+                            0 => random.next() as u8,
+                            1 => stream[at] ^ 1 << random.below(8),
+                            _ => [0, 1, 0x7f, 0x80, 0xff][random.below(5) as usize],
+                        };
+                    }
+                    seal(&mut stream, frame);
+                }
+                loaded += u32::from(machine.load(&mut &stream[..]).is_ok());
+                rage(machine, &mut random, 300);
+            }
+            assert!(loaded > 20, "too few of the states could be loaded: {loaded}");
+            true
+        });
+    }
 }
 
 #[test]

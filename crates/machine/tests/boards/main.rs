@@ -6,4 +6,5 @@ mod kvm;
 mod linux;
 mod panic;
 mod rig;
+mod saved;
 mod virtio;

@@ -4,7 +4,7 @@
 
 use std::sync::{Arc, Weak};
 
-use device::{Clock, DeviceEvent, EventSink, Expired, Timer, Timers};
+use device::{Clock, DeviceEvent, EventSink, Expired, Fields, StateError, Timer, Timers};
 use memory::{AddressSpace, PAGE_SIZE};
 use parking_lot::Mutex;
 
@@ -319,6 +319,20 @@ impl VirtioDevice for Balloon {
         if running {
             self.serve_all();
         }
+    }
+
+    fn transfer(&self, fields: &mut Fields<'_>) -> Result<(), StateError> {
+        let mut state = self.state.lock();
+        let State { wanted, actual, values, updated_s, polling_s, .. } = &mut *state;
+        fields.item("wanted", wanted)?;
+        fields.item("actual", actual)?;
+        fields.item("values", values)?;
+        fields.item("updated_s", updated_s)?;
+        fields.item("polling_s", polling_s)?;
+        if fields.is_loading() {
+            self.arm(&state);
+        }
+        Ok(())
     }
 }
 

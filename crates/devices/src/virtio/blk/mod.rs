@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use block::NodeRef;
-use device::EventSink;
+use device::{EventSink, Fields, StateError};
 
 use super::device::{Driver, Kind, VirtioDevice};
 use workers::Workers;
@@ -200,5 +200,17 @@ impl VirtioDevice for Blk {
 
     fn set_running(&self, running: bool) {
         self.workers.set_running(running);
+    }
+
+    fn transfer(&self, fields: &mut Fields<'_>) -> Result<(), StateError> {
+        let mut writeback = self.disk.writeback.load(Ordering::Relaxed);
+        fields.item("writeback", &mut writeback)?;
+        if fields.is_loading() {
+            self.disk.writeback.store(writeback, Ordering::Relaxed);
+            if let Some(features) = self.workers.features() {
+                self.choose_cache(features);
+            }
+        }
+        Ok(())
     }
 }

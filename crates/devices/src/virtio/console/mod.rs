@@ -8,6 +8,7 @@ mod spec;
 #[cfg(test)]
 mod tests;
 
+use device::{Fields, StateError};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Weak};
 
@@ -303,5 +304,18 @@ impl VirtioDevice for Console {
         if running {
             self.state.lock().give_orders();
         }
+    }
+
+    fn transfer(&self, fields: &mut Fields<'_>) -> Result<(), StateError> {
+        let mut state = self.state.lock();
+        let State { ready, orders, .. } = &mut *state;
+        fields.item("ready", ready)?;
+        fields.item("orders", orders)?;
+        fields.check(orders.len() <= ORDERS_MAX, "orders")?;
+        drop(state);
+        for port in self.ports() {
+            port.transfer(fields)?;
+        }
+        Ok(())
     }
 }

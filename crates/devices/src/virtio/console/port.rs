@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
-use device::{DeviceEvent, EventSink, Stream, StreamEvent, StreamPeer};
+use device::{DeviceEvent, EventSink, Fields, StateError, Stream, StreamEvent, StreamPeer};
 use parking_lot::Mutex;
 
 use super::Console;
@@ -137,6 +137,24 @@ impl Port {
     }
 
     /// The guest has given buffers.
+    /// Saves or loads whether the guest's end is open, and how much of a request was passed on.
+    pub(super) fn transfer(&self, fields: &mut Fields<'_>) -> Result<(), StateError> {
+        let name = |field: &str| format!("port{}.{field}", self.number);
+        let mut open = self.guest_open.load(Ordering::Acquire);
+        fields.item(&name("open"), &mut open)?;
+        let mut output = self.output.lock();
+        let mut done = output.rest.as_ref().map(|(_, done)| *done);
+        fields.item(&name("done"), &mut done)?;
+        if fields.is_loading() {
+            let next = output.queue.as_ref().filter(|_| done.is_some());
+            let next = next.and_then(|queue| queue.pop());
+            output.rest = next.zip(done);
+            drop(output);
+            self.set_guest_open(open);
+        }
+        Ok(())
+    }
+
     pub(super) fn offer_room(&self) {
         let waited = std::mem::take(&mut self.input.lock().waits);
         if waited && self.room() > 0 {

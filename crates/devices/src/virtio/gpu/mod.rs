@@ -12,7 +12,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use device::{Cursor, Picture, Rectangle, SIDE_MAX, Screen};
+use device::{Cursor, Fields, Picture, Rectangle, SIDE_MAX, Screen, StateError};
 use parking_lot::Mutex;
 
 use super::device::{Driver, Kind, VirtioDevice};
@@ -120,6 +120,52 @@ impl VirtioDevice for Gpu {
         }
         drop(state);
         queue.signal();
+    }
+
+    fn transfer(&self, fields: &mut Fields<'_>) -> Result<(), StateError> {
+        let mut state = self.state.lock();
+        let mut shown =
+            state.shown.map(|(id, part)| (id, [part.x, part.y, part.width, part.height]));
+        let mut cursor = state
+            .cursor
+            .as_ref()
+            .map(|cursor| ([cursor.width, cursor.height], cursor.hot, cursor.pixels.clone()));
+        fields.item("resources", &mut state.resources)?;
+        fields.item("shown", &mut shown)?;
+        fields.item("wanted", &mut state.wanted)?;
+        fields.item("events", &mut state.events)?;
+        fields.item("cursor", &mut cursor)?;
+        fields.item("cursor_at", &mut state.cursor_at)?;
+        if !fields.is_loading() {
+            return Ok(());
+        }
+        state.bytes = state.resources.values().map(Resource::bytes).sum();
+        fields.check(state.bytes <= self.config.memory_bytes_max, "resources")?;
+        let sides = 1..=SIDE_MAX;
+        let fits = state.wanted.is_none_or(|(x, y)| sides.contains(&x) && sides.contains(&y));
+        fields.check(fits, "wanted")?;
+        state.shown =
+            shown.map(|(id, [x, y, width, height])| (id, Rectangle { x, y, width, height }));
+        let holds = state.shown.is_none_or(|(id, part)| {
+            let resource = state.resources.get(&id);
+            let visible = part.width > 0 && part.height > 0;
+            visible && resource.is_some_and(|resource| resource.holds(&part))
+        });
+        if !holds {
+            state.shown = None;
+        }
+        fields.check(holds, "shown")?;
+        let side = spec::CURSOR_SIDE;
+        let fits = cursor.as_ref().is_none_or(|(sides, hot, pixels)| {
+            *sides == [side; 2]
+                && hot.0 < side
+                && hot.1 < side
+                && pixels.len() == (side * side) as usize
+        });
+        fields.check(fits, "cursor")?;
+        state.cursor = cursor
+            .map(|(_, hot, pixels)| Arc::new(Cursor { width: side, height: side, hot, pixels }));
+        Ok(())
     }
 }
 

@@ -4,12 +4,19 @@ use device::Rectangle;
 use memory::FlatView;
 
 /// The order of the colours in a pixel's bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub(super) struct Format {
     /// Which byte is blue, green, red, and alpha if there is alpha.
     places: [u8; 3],
     alpha: Option<u8>,
 }
+
+device::saved!(Format {
+    places,
+    alpha,
+} check |format: &Format| {
+    format.places.iter().all(|place| *place < 4) && format.alpha.is_none_or(|place| place < 4)
+});
 
 impl Format {
     /// By its number (5.7.6.8).
@@ -37,14 +44,17 @@ impl Format {
 }
 
 /// A piece of guest memory, and where it begins in the picture's bytes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Backing {
     from: u64,
     address: u64,
     bytes: u32,
 }
 
+device::saved!(Backing { from, address, bytes });
+
 /// A picture.
+#[derive(Default)]
 pub(super) struct Resource {
     pub width: u32,
     pub height: u32,
@@ -53,6 +63,20 @@ pub(super) struct Resource {
     pub pixels: Vec<u32>,
     backing: Vec<Backing>,
 }
+
+device::saved!(Resource {
+    width,
+    height,
+    format,
+    pixels,
+    backing,
+} check |resource: &Resource| {
+    let sides = 1..=device::SIDE_MAX;
+    sides.contains(&resource.width)
+        && sides.contains(&resource.height)
+        && resource.pixels.len() as u64
+            == u64::from(resource.width) * u64::from(resource.height)
+});
 
 impl Resource {
     pub fn new(width: u32, height: u32, format: Format) -> Self {

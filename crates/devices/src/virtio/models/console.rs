@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use device::{Device, NullStream, Property, PropertyKind};
+use device::{Device, Fields, NullStream, Property, PropertyKind, StateError};
 
 use super::{CHOICE_PROPERTIES, RING_PROPERTIES, Variant, built, function, number};
 use crate::catalog::{
@@ -31,6 +31,7 @@ const fn controller(
         bus: BusKind::Pci,
         offers: Some(BusKind::VirtioSerial),
         properties,
+        state_version: 1,
         build,
     }
 }
@@ -47,6 +48,7 @@ const fn port(
         bus: BusKind::VirtioSerial,
         offers: None,
         properties: &[PORT_PROPERTIES],
+        state_version: 1,
         build,
     }
 }
@@ -85,6 +87,11 @@ struct PortDevice {
 impl Device for PortDevice {
     /// With its controller.
     fn reset(&self) {}
+
+    fn transfer(&self, fields: &mut Fields<'_>) -> Result<(), StateError> {
+        _ = fields; // with its controller
+        Ok(())
+    }
 }
 
 impl Child for PortDevice {

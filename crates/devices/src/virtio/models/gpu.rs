@@ -4,7 +4,8 @@ use std::sync::{Arc, Weak};
 
 use device::pci::{BarKind, Connection, PciFunction, Place};
 use device::{
-    Cursor, DefaultValue, Device, Picture, Property, PropertyKind, Rectangle, SIDE_MAX, Screen,
+    Cursor, DefaultValue, Device, Fields, Picture, Property, PropertyKind, Rectangle, SIDE_MAX,
+    Screen, StateError,
 };
 use memory::{Owner, Ram};
 
@@ -103,6 +104,11 @@ impl Device for VirtioVga {
 
     fn set_running(&self, running: bool) {
         self.function.set_running(running);
+    }
+
+    fn transfer(&self, fields: &mut Fields<'_>) -> Result<(), StateError> {
+        self.vga.transfer(fields)?;
+        self.function.transfer(fields)
     }
 }
 

@@ -51,7 +51,16 @@ const fn on_pci(
     properties: Tables,
     build: Build,
 ) -> Model {
-    Model { name, description, category, bus: BusKind::Pci, offers: None, properties, build }
+    Model {
+        name,
+        description,
+        category,
+        bus: BusKind::Pci,
+        offers: None,
+        properties,
+        state_version: 1,
+        build,
+    }
 }
 
 /// To which drivers a device shows itself.

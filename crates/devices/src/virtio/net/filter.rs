@@ -31,6 +31,18 @@ pub struct Filter {
     pub vlans: Option<Box<[u64; 64]>>,
 }
 
+device::saved!(Filter {
+    address,
+    promiscuous,
+    all_multicast,
+    all_unicast,
+    no_multicast,
+    no_unicast,
+    no_broadcast,
+    unicast,
+    multicast,
+});
+
 impl Filter {
     /// After power-on everything comes in: a driver that cares says so.
     pub fn new(address: Address) -> Self {

@@ -14,7 +14,7 @@ mod tests;
 use std::sync::{Arc, Weak};
 
 use ::net::{Backend, Capabilities, Card};
-use device::EventSink;
+use device::{EventSink, Fields, StateError};
 use parking_lot::Mutex;
 
 pub use filter::{Address, Filter};
@@ -296,6 +296,25 @@ impl VirtioDevice for Net {
             self.receivers.iter().for_each(|receiver| drop(receiver.lock()));
             self.transmitters.iter().for_each(|transmitter| drop(transmitter.lock()));
         }
+    }
+
+    fn transfer(&self, fields: &mut Fields<'_>) -> Result<(), StateError> {
+        let mut state = self.state.lock();
+        let mut filter = state.filter.clone();
+        let mut pairs = state.pairs;
+        let mut plugged = state.plugged;
+        fields.item("filter", &mut filter)?;
+        fields.item("pairs", &mut pairs)?;
+        fields.item("plugged", &mut plugged)?;
+        let mut vlans = filter.vlans.take().map_or(Vec::new(), |vlans| vlans.to_vec());
+        fields.item("vlans", &mut vlans)?;
+        fields.check(matches!(vlans.len(), 0 | 64), "vlans")?;
+        filter.vlans = <[u64; 64]>::try_from(vlans).ok().map(Box::new);
+        fields.check((1..=self.pairs_max()).contains(&pairs), "pairs")?;
+        if fields.is_loading() {
+            (state.filter, state.pairs, state.plugged) = (filter, pairs, plugged);
+        }
+        Ok(())
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use device::pci::Connection;
+use device::{Fields, StateError};
 use parking_lot::Mutex;
 
 use crate::virtio::device::Interrupt;
@@ -86,6 +87,20 @@ impl Interrupts {
         self.config.store(NO_VECTOR, Ordering::Relaxed);
         self.queues.iter().for_each(|cell| cell.store(NO_VECTOR, Ordering::Relaxed));
         self.take_reasons();
+    }
+
+    /// Saves or loads the vectors and the reasons; the pin is driven by the connection's state.
+    pub fn transfer(&self, fields: &mut Fields<'_>) -> Result<(), StateError> {
+        let mut config = self.config_vector();
+        fields.item("config_vector", &mut config)?;
+        self.set_config_vector(config);
+        let mut vectors: Vec<u16> =
+            self.queues.iter().map(|cell| cell.load(Ordering::Relaxed)).collect();
+        fields.item("queue_vectors", &mut vectors)?;
+        for (queue, vector) in (0..).zip(vectors) {
+            self.set_queue_vector(queue, vector);
+        }
+        fields.locked("reasons", &self.reasons)
     }
 
     fn raise(&self, reason: u8, vector: u16) {

@@ -10,8 +10,8 @@ mod tests;
 
 use std::sync::Arc;
 
-use device::Device;
 use device::pci::{BarKind, Connection, ExpressKind, Identity, Layout, PciFunction, Place, spec};
+use device::{Device, Fields, StateError};
 use memory::Owner;
 
 use super::device::{Interrupt, Kind, VirtioDevice};
@@ -196,6 +196,13 @@ impl Device for VirtioPci {
 
     fn set_running(&self, running: bool) {
         self.device().set_running(running);
+        if running {
+            self.registers.resume();
+        }
+    }
+
+    fn transfer(&self, fields: &mut Fields<'_>) -> Result<(), StateError> {
+        self.registers.transfer(fields)
     }
 }
 

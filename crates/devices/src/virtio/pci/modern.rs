@@ -1,9 +1,9 @@
 //! The registers of the modern kind (4.1.4): four parts of a BAR.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering};
 
-use device::Io;
+use device::{Fields, Io, StateError};
 use memory::Doorbells;
 
 use super::{Interrupts, NO_VECTOR};
@@ -58,6 +58,8 @@ pub(super) struct Registers {
     device_select: AtomicU32,
     driver_select: AtomicU32,
     queue_select: AtomicU16,
+    /// The state was just loaded.
+    loaded: AtomicBool,
 }
 
 impl Registers {
@@ -68,6 +70,7 @@ impl Registers {
             device_select: AtomicU32::new(0),
             driver_select: AtomicU32::new(0),
             queue_select: AtomicU16::new(0),
+            loaded: AtomicBool::new(false),
         }
     }
 
@@ -90,6 +93,32 @@ impl Registers {
     pub fn reset(&self) {
         self.core.reset();
         self.clear();
+    }
+
+    /// Saves or loads everything.
+    pub fn transfer(&self, fields: &mut Fields<'_>) -> Result<(), StateError> {
+        let mut selects = (
+            self.device_select.load(Ordering::Relaxed),
+            self.driver_select.load(Ordering::Relaxed),
+            self.selected(),
+        );
+        fields.item("selects", &mut selects)?;
+        self.device_select.store(selects.0, Ordering::Relaxed);
+        self.driver_select.store(selects.1, Ordering::Relaxed);
+        self.select_queue(selects.2);
+        self.core.transfer(fields)?;
+        self.interrupts.transfer(fields)?;
+        if fields.is_loading() {
+            self.loaded.store(true, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// The machine goes on: a device that was just loaded looks for what it has missed.
+    pub fn resume(&self) {
+        if self.loaded.swap(false, Ordering::AcqRel) {
+            self.core.notify_all();
+        }
     }
 
     pub fn set_status(&self, status: u8) {

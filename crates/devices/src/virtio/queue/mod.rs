@@ -8,6 +8,7 @@ mod chain;
 mod split;
 mod walk;
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
@@ -68,7 +69,22 @@ struct State {
     generation: u64,
     /// None after the driver broke the rules, or when the device was reset.
     ring: Option<Split>,
+    /// Requests that the device has taken and not given back, in their order.
+    taken: Vec<u16>,
+    /// Those that an earlier process of the machine had taken.
+    again: VecDeque<u16>,
 }
+
+/// Where a queue stands, beside what lies in the guest's memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Position {
+    pub next_available: u16,
+    pub next_used: u16,
+    pub signalled: u16,
+    pub taken: Vec<u16>,
+}
+
+device::saved!(Position { next_available, next_used, signalled, taken });
 
 impl Queue {
     /// A queue at its beginning. One that does not lie in memory breaks the device.
@@ -93,7 +109,13 @@ impl Queue {
             features,
             memory: Arc::clone(memory),
             events: Arc::clone(events),
-            state: Mutex::new(State { view, generation, ring }),
+            state: Mutex::new(State {
+                view,
+                generation,
+                ring,
+                taken: Vec::new(),
+                again: VecDeque::new(),
+            }),
         })
     }
 
@@ -135,7 +157,11 @@ impl Queue {
         let Some(ring) = &mut state.ring else { return Ok(None) };
         let walk = Walk { view: &state.view, indirect: self.features.indirect };
         let mut segments = Vec::new();
-        let next = ring.pop(&walk, self.features.event_index, &mut segments)?;
+        let next = match state.again.pop_front() {
+            Some(head) => Some(ring.pop_again(&walk, head, &mut segments)?),
+            None => ring.pop(&walk, self.features.event_index, &mut segments)?,
+        };
+        state.taken.extend(next.map(|(token, _)| token.id));
         Ok(next.map(|(token, readable)| Chain {
             token,
             view: Arc::clone(&state.view),
@@ -167,8 +193,14 @@ impl Queue {
             .into_iter()
             .map(|(chain, written)| (chain.token, u32::try_from(written).unwrap_or(u32::MAX)));
         let used: Vec<_> = used.collect();
-        if let Some(ring) = &mut self.state.lock().ring {
+        let State { ring, taken, .. } = &mut *self.state.lock();
+        if let Some(ring) = ring {
             ring.push(&used);
+        }
+        for (token, _) in used {
+            if let Some(at) = taken.iter().position(|head| *head == token.id) {
+                taken.remove(at);
+            }
         }
     }
 
@@ -192,6 +224,24 @@ impl Queue {
     /// The device was reset: nothing moves any more.
     pub fn stop(&self) {
         self.state.lock().ring = None;
+    }
+
+    /// Where it stands; none when it no longer works.
+    pub(super) fn saved(&self) -> Option<Position> {
+        let state = self.state.lock();
+        let mut position = state.ring.as_ref()?.saved();
+        position.taken = state.taken.clone();
+        Some(position)
+    }
+
+    /// Goes on from there. Requests that were taken and not given back come again, first.
+    pub(super) fn restore(&self, position: Position) {
+        let mut state = self.state.lock();
+        if let Some(ring) = &mut state.ring {
+            ring.restore(&position);
+        }
+        let size = usize::from(self.layout.size);
+        state.again = position.taken.into_iter().take(size).collect();
     }
 
     /// Whether the queue still works.

@@ -7,7 +7,7 @@ use memory::{FlatView, Ram};
 
 use super::chain::{Segment, Token};
 use super::walk::{Broken, DESCRIPTOR_BYTES, Walk};
-use super::{Area, Layout};
+use super::{Area, Layout, Position};
 
 /// A ring's state beside what lies in guest memory.
 pub(super) struct Split {
@@ -88,6 +88,30 @@ impl Split {
         let readable = walk.split(&self.descriptors, self.size, head, segments)?;
         self.next_available = self.next_available.wrapping_add(1);
         Ok(Some((Token { id: head, places: 1 }, readable)))
+    }
+
+    /// A chain that was taken before the state was saved.
+    pub fn pop_again(
+        &self,
+        walk: &Walk<'_>,
+        head: u16,
+        segments: &mut Vec<Segment>,
+    ) -> Result<(Token, usize), Broken> {
+        let readable = walk.split(&self.descriptors, self.size, head, segments)?;
+        Ok((Token { id: head, places: 1 }, readable))
+    }
+
+    /// Where it stands.
+    pub fn saved(&self) -> Position {
+        let Self { next_available, next_used, signalled, .. } = *self;
+        Position { next_available, next_used, signalled, taken: Vec::new() }
+    }
+
+    /// Goes on from there.
+    pub fn restore(&mut self, position: &Position) {
+        self.next_available = position.next_available;
+        self.next_used = position.next_used;
+        self.signalled = position.signalled;
     }
 
     pub fn push(&mut self, used: &[(Token, u32)]) {

@@ -32,6 +32,7 @@ const FIRST_PORT: u32 = 1 << 30;
 const DATA_BYTES_MAX: usize = 64 << 10;
 const TO_GUEST: u16 = 0;
 const FROM_GUEST: u16 = 1;
+const EVENTS: u16 = 2;
 
 /// The ports of a connection: the host's, the guest's.
 type Ports = (u32, u32);
@@ -44,6 +45,8 @@ pub(super) struct Hub {
     pub driver: Option<Driver>,
     pub paused: bool,
     pub quits: bool,
+    /// The guest is to hear that all its connections have ended: they were in another process.
+    pub ends_all: bool,
     connections: BTreeMap<Ports, (u64, Connection)>,
     greetings: BTreeMap<u64, Greeting>,
     /// By their numbers among the kernel's events.
@@ -65,6 +68,7 @@ impl Hub {
             driver: None,
             paused: false,
             quits: false,
+            ends_all: false,
             connections: BTreeMap::new(),
             greetings: BTreeMap::new(),
             ids: BTreeMap::new(),
@@ -202,6 +206,9 @@ impl Hub {
         if self.paused || self.driver.is_none() {
             return;
         }
+        if self.ends_all {
+            self.tell_end();
+        }
         loop {
             self.give();
             if self.answers.len() >= ANSWERS_MAX || !self.take() {
@@ -209,6 +216,17 @@ impl Hub {
             }
         }
         self.give();
+    }
+
+    /// Tells the guest, once it has a buffer for it, that there is another host behind the device.
+    fn tell_end(&mut self) {
+        const TRANSPORT_RESET: [u8; 4] = [0; 4];
+        let Some(queue) = self.queue(EVENTS) else { return };
+        if let Some(chain) = queue.pop() {
+            let written = chain.writer().write(&TRANSPORT_RESET);
+            queue.push(chain, written as u64);
+            self.ends_all = false;
+        }
     }
 
     /// Hands answers, then data to the guest, while it has buffers.

@@ -13,6 +13,7 @@ mod packet;
 #[cfg(test)]
 mod tests;
 
+use device::{Fields, StateError};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt;
@@ -209,5 +210,13 @@ impl VirtioDevice for Vsock {
         let mut hub = self.shared.hub.lock();
         hub.paused = !running;
         hub.pump();
+    }
+
+    fn transfer(&self, fields: &mut Fields<'_>) -> Result<(), StateError> {
+        _ = fields; // connections end: their other ends are in another process
+        if fields.is_loading() {
+            self.shared.hub.lock().ends_all = true;
+        }
+        Ok(())
     }
 }
