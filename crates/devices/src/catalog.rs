@@ -58,6 +58,7 @@ pub const MODELS: &[&[Model]] = &[
     models::BALLOON,
     models::INPUT,
     models::GPU,
+    models::NINEP,
     models::VSOCK,
     xhci::MODELS,
 ];

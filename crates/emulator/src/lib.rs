@@ -26,6 +26,7 @@ mod processors;
 mod reactor;
 mod sandbox;
 mod screens;
+mod shares;
 mod smbios;
 mod start;
 mod wires;

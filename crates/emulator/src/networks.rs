@@ -155,7 +155,7 @@ pub fn full(error: &dyn std::error::Error) -> String {
 }
 
 /// What was asked for, each to be used once.
-pub struct Members(Map<String, Value>);
+pub struct Members(pub Map<String, Value>);
 
 impl Members {
     pub fn text(&mut self, name: &str) -> Option<String> {

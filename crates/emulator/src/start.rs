@@ -27,6 +27,7 @@ use crate::parts;
 use crate::processors::{self, Chosen};
 use crate::reactor::Reactor;
 use crate::screens::Vnc;
+use crate::shares;
 use crate::typist::Typist;
 
 /// The system ROM of boards without flash.
@@ -296,6 +297,9 @@ impl Assembly {
                 let none = || anyhow!("Property 'pc-machine.{name}' can't find value '{node}'");
                 flash[number] = Some(found.ok_or_else(none)?);
             }
+        }
+        for asked in &options.shares {
+            shares::add(&self.backends, &asked.members).map_err(|error| about(asked, error))?;
         }
         for asked in &options.networks {
             self.networks.add(&asked.members).map_err(|error| about(asked, error))?;

@@ -139,7 +139,7 @@ impl Apt {
         Ok(self.archives.join(newest))
     }
 
-    /// Replaces a pattern `NAME*` by the newest package that matches it.
+    /// Replaces a pattern `NAME*END` by the newest package that matches it.
     fn resolve(&self, packages: &[&str]) -> Result<Vec<String>> {
         packages
             .iter()
@@ -150,7 +150,11 @@ impl Apt {
                 let names = self.run("apt-cache", &["pkgnames", start])?;
                 let matching = names.lines().filter(|name| {
                     let middle = name.strip_prefix(start).and_then(|rest| rest.strip_suffix(end));
-                    middle.is_some_and(|middle| middle.starts_with(|c: char| c.is_ascii_digit()))
+                    // No letters: `-cloud-` is another flavour, not another version.
+                    middle.is_some_and(|middle| {
+                        middle.starts_with(|c: char| c.is_ascii_digit())
+                            && !middle.contains(|c: char| c.is_ascii_alphabetic())
+                    })
                 });
                 let newest = matching.max_by_key(|name| numbers(name));
                 newest.map(str::to_owned).with_context(|| format!("No package matches {package}"))

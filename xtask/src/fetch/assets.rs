@@ -174,4 +174,29 @@ pub const ASSETS: &[Asset] = &[
         closure: true,
         programs: &[("nbdinfo", ""), ("nbdcopy", "")],
     },
+    // With all modules; the cloud kernels lack 9p.
+    Asset {
+        name: "kernel-12-full",
+        suite: "bookworm",
+        architecture: "amd64",
+        packages: &["linux-image-6.1.0-*-amd64"],
+        closure: false,
+        programs: &[],
+    },
+    Asset {
+        name: "sharing",
+        suite: "trixie",
+        architecture: "amd64",
+        packages: &["virtiofsd", "passt", "iperf3", "qemu-guest-agent"],
+        closure: true,
+        programs: &[("iperf3", ""), ("passt", "")],
+    },
+    Asset {
+        name: "tshark",
+        suite: "trixie",
+        architecture: "amd64",
+        packages: &["tshark"],
+        closure: true,
+        programs: &[("tshark", "")],
+    },
 ];

@@ -12,6 +12,7 @@ pub mod input;
 pub mod mmio;
 pub mod models;
 pub mod net;
+pub mod ninep;
 pub mod pci;
 pub mod queue;
 pub mod rng;

@@ -6,6 +6,7 @@ mod console;
 mod gpu;
 mod input;
 mod net;
+mod ninep;
 mod rng;
 mod vsock;
 
@@ -35,6 +36,8 @@ pub const BALLOON: &[Model] = balloon::MODELS;
 pub const INPUT: &[Model] = input::MODELS;
 /// Graphics cards.
 pub const GPU: &[Model] = gpu::MODELS;
+/// Shared folders.
+pub const NINEP: &[Model] = ninep::MODELS;
 /// Sockets to the host.
 pub const VSOCK: &[Model] = vsock::MODELS;
 

@@ -1,0 +1,4 @@
+//! The outside world: shared folders, agents, networks, each with the programs that people use.
+
+mod guest;
+mod shares;
