@@ -59,6 +59,7 @@ pub const MODELS: &[&[Model]] = &[
     models::INPUT,
     models::GPU,
     models::NINEP,
+    models::FS,
     models::VSOCK,
     xhci::MODELS,
 ];

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use qemu_compat::system::values;
 use serde_json::{Map, Value};
 
-use crate::character::Descriptors;
+use crate::character::{Characters, Descriptors};
 use crate::wires;
 
 /// All of them.
@@ -23,6 +23,7 @@ pub struct Networks {
     users: Mutex<BTreeMap<String, User>>,
     hubs: Mutex<BTreeMap<i64, Arc<Hub>>>,
     descriptors: Arc<dyn Descriptors>,
+    characters: Arc<Characters>,
 }
 
 /// A user-mode network, and the guest that forwardings lead to unless they name one.
@@ -35,9 +36,14 @@ pub struct User {
 type Result<T> = std::result::Result<T, String>;
 
 impl Networks {
-    pub fn new(backends: &Arc<Backends>, descriptors: Arc<dyn Descriptors>) -> Self {
-        let backends = Arc::clone(backends);
-        Self { backends, users: Mutex::default(), hubs: Mutex::default(), descriptors }
+    pub fn new(
+        backends: &Arc<Backends>,
+        descriptors: Arc<dyn Descriptors>,
+        characters: &Arc<Characters>,
+    ) -> Self {
+        let (backends, characters) = (Arc::clone(backends), Arc::clone(characters));
+        let (users, hubs) = (Mutex::default(), Mutex::default());
+        Self { backends, users, hubs, descriptors, characters }
     }
 
     /// A port of a hub, which is made with its first port. Another back end may join through it.
@@ -100,7 +106,12 @@ impl Networks {
                 members.finish()?;
                 port
             }
-            "vhost-user" | "vhost-vdpa" | "vde" | "l2tpv3" | "af-xdp" | "passt" => {
+            "vhost-user" => {
+                let network = wires::vhost_user(&mut members, &self.characters)?;
+                members.finish()?;
+                network
+            }
+            "vhost-vdpa" | "vde" | "l2tpv3" | "af-xdp" | "passt" => {
                 return Err(format!("network backend '{kind}' is not built in Hostel"));
             }
             other => return Err(format!("Parameter 'type' does not accept value '{other}'")),

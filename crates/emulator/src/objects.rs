@@ -17,7 +17,8 @@ use crate::options::Options;
 type Result<T> = std::result::Result<T, String>;
 
 /// What can be made.
-pub const KINDS: &[&str] = &["memory-backend-ram", "rng-builtin", "rng-random", "secret"];
+pub const KINDS: &[&str] =
+    &["memory-backend-memfd", "memory-backend-ram", "rng-builtin", "rng-random", "secret"];
 
 /// Makes an object.
 pub fn add(backends: &Backends, members: &Map<String, Value>, options: &Options) -> Result<()> {
@@ -67,9 +68,9 @@ pub fn add(backends: &Backends, members: &Map<String, Value>, options: &Options)
             only(&[])?;
             insert(backends, &id, Arc::new(KernelEntropy))
         }
-        // The machine's own memory; it is allocated by the board.
-        "memory-backend-ram" => {
-            only(&["size", "merge", "dump", "prealloc"])?;
+        // The machine's own memory; it is allocated by the board, always shared and by a descriptor.
+        "memory-backend-ram" | "memory-backend-memfd" => {
+            only(&["size", "merge", "dump", "prealloc", "share", "seal"])?;
             if text("prealloc").as_deref() == Some("on") {
                 return Err("'prealloc' is not built in Hostel".to_owned());
             }

@@ -52,7 +52,7 @@ pub fn run(options: Options) -> Result<End> {
     let backends: Arc<Backends> = Arc::default();
     let assembly = Assembly {
         blocks: Blocks::new(&backends),
-        networks: Networks::new(&backends, Arc::clone(&passed) as _),
+        networks: Networks::new(&backends, Arc::clone(&passed) as _, &characters),
         monitors: Arc::default(),
         passed: Arc::clone(&passed),
         characters,

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// A hang is what it is for.
-const PATIENCE: Duration = Duration::from_secs(240);
+const PATIENCE: Duration = Duration::from_secs(100);
 
 /// What every virtio device on PCI needs.
 const VIRTIO: &[&str] = &[
@@ -127,4 +127,27 @@ pub fn compiled(source: &str, folder: &Path) -> Option<PathBuf> {
     compiler.args(["-static", "-O1", "-Wall", "-o"]).arg(&program).arg(source);
     let status = compiler.status();
     status.is_ok_and(|status| status.success()).then_some(program)
+}
+
+/// A program of an asset with everything it depends on, run by the asset's own loader, so that the
+/// machine's libraries do not matter.
+pub fn debian_program(asset: &str, path: &str) -> Option<Command> {
+    let root = tests::asset(asset)?;
+    let program = root.join(path);
+    if !program.exists() {
+        return None;
+    }
+    let libraries = root.join("usr/lib/x86_64-linux-gnu");
+    let mut command = Command::new(root.join("usr/lib64/ld-linux-x86-64.so.2"));
+    command.arg("--library-path").arg(libraries).arg(program);
+    Some(command)
+}
+
+/// Waits for a socket or another file.
+pub fn appears(path: &Path) {
+    let start = Instant::now();
+    while !path.exists() {
+        assert!(start.elapsed() < PATIENCE, "{} does not appear", path.display());
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }

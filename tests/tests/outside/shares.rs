@@ -4,10 +4,11 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::process::Stdio;
 
 use serde_json::json;
 
-use super::guest::{Guest, compiled};
+use super::guest::{Guest, Running, appears, compiled, debian_program};
 use crate::monitor::Machine;
 
 const NINEP: &[&str] =
@@ -142,5 +143,104 @@ fn wrong_shares_are_refused_in_the_words_of_the_reference() {
         });
         assert_eq!(said[0], said[1], "{line}");
     }
+    fs::remove_dir_all(folder).unwrap();
+}
+
+/// Debian's virtiofsd for a folder.
+fn virtiofsd(folder: &Path, socket: &Path) -> Option<Running> {
+    let mut command = debian_program("sharing", "usr/libexec/virtiofsd")?;
+    command.args(["--sandbox", "none", "--seccomp", "none", "--xattr", "--shared-dir"]);
+    command.arg(folder).arg("--socket-path").arg(socket).stderr(Stdio::null());
+    let daemon = Running(command.spawn().unwrap());
+    appears(socket);
+    Some(daemon)
+}
+
+const VIRTIOFS: &[&str] = &["fs/fuse/fuse", "fs/fuse/virtiofs"];
+
+#[test]
+fn files_of_virtiofsd_behave() {
+    let folder = tests::scratch("virtiofs");
+    let Some(program) = compiled("files.c", &folder) else {
+        tests::skip!("gcc makes no static programs here");
+    };
+    // Programs of the folder run, so that translations follow what the other process writes.
+    let script = format!(
+        "mkdir -p /mnt; mount -t virtiofs tag /mnt && /files /mnt {ROUNDS}\n\
+         cp /files /mnt/program && umount /mnt && mount -t virtiofs tag /mnt\n\
+         for i in 1 2 3; do /mnt/program /mnt 20; done\numount /mnt; poweroff -f"
+    );
+    let Some(guest) = Guest::new("virtiofs-guest", VIRTIOFS, &[program], &script) else {
+        tests::skip!("the kernel with modules or busybox was not fetched");
+    };
+    let (share, socket) = (folder.join("share"), folder.join("socket"));
+    fs::create_dir(&share).unwrap();
+    if fs::metadata(&share).unwrap().uid() != 0 {
+        tests::skip!("virtiofsd gives files to the guest's users as root only");
+    }
+    let Some(_daemon) = virtiofsd(&share, &socket) else {
+        tests::skip!("virtiofsd was not fetched");
+    };
+    let chardev = format!("socket,id=c,path={}", socket.display());
+    let console = guest.run(&[
+        "-object",
+        "memory-backend-memfd,id=m,size=256M,share=on",
+        "-machine",
+        "memory-backend=m",
+        "-chardev",
+        &chardev,
+        "-device",
+        "vhost-user-fs-pci,chardev=c,tag=tag,queue-size=64",
+    ]);
+    assert_eq!(console.matches("all is well").count(), 4, "{console}");
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn virtiofs_comes_and_goes_and_a_lost_daemon_does_not_stop_the_machine() {
+    let folder = tests::scratch("virtiofs-plug");
+    let script = "mkdir -p /mnt\n\
+        until mount -t virtiofs tag /mnt 2>/dev/null; do sleep 0.1; done\n\
+        cat /mnt/file; umount /mnt; echo unmounted\n\
+        while [ -e /sys/bus/virtio/devices/virtio0 ]; do sleep 0.1; done\necho gone\n\
+        until mount -t virtiofs again /mnt 2>/dev/null; do sleep 0.1; done\n\
+        cat /mnt/file; echo mounted again; sleep 1000";
+    let Some(guest) = Guest::new("virtiofs-hotplug", VIRTIOFS, &[], script) else {
+        tests::skip!("the kernel with modules or busybox was not fetched");
+    };
+    let (share, first, second) =
+        (folder.join("share"), folder.join("first"), folder.join("second"));
+    fs::create_dir(&share).unwrap();
+    fs::write(share.join("file"), "words of the host\n").unwrap();
+    let Some(_daemon) = virtiofsd(&share, &first) else {
+        tests::skip!("virtiofsd was not fetched");
+    };
+    let mut options = guest.options();
+    options.extend(["-M", "q35", "-device", "pcie-root-port,id=p,chassis=1"].map(str::to_owned));
+    let options: Vec<&str> = options.iter().map(String::as_str).collect();
+    let mut machine = Machine::start("virtiofs-plug", &options);
+    let chardev = |id: &str, path: &Path| {
+        json!({"id": id, "backend": {"type": "socket", "data": {"server": false,
+            "addr": {"type": "unix", "data": {"path": path}}}}})
+    };
+    let plug = |chardev: &str, tag: &str| {
+        json!({"driver": "vhost-user-fs-pci", "id": "d", "bus": "p", "chardev": chardev,
+            "tag": tag})
+    };
+    let refused = machine.bad("device_add", plug("none", "tag"));
+    assert!(refused.contains("'none'"), "{refused}");
+    machine.good("chardev-add", chardev("one", &first));
+    machine.good("device_add", plug("one", "tag"));
+    guest.says("unmounted");
+    machine.good("device_del", json!({"id": "d"}));
+    machine.event("DEVICE_DELETED");
+    guest.says("gone");
+    let lost = virtiofsd(&share, &second).unwrap();
+    machine.good("chardev-add", chardev("two", &second));
+    machine.good("device_add", plug("two", "again"));
+    let console = guest.says("mounted again");
+    assert_eq!(console.matches("words of the host").count(), 2, "{console}");
+    drop(lost);
+    assert_eq!(machine.good("query-status", json!({}))["status"], "running");
     fs::remove_dir_all(folder).unwrap();
 }

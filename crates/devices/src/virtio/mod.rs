@@ -7,6 +7,7 @@ pub mod balloon;
 pub mod blk;
 pub mod console;
 pub mod device;
+pub mod fs;
 pub mod gpu;
 pub mod input;
 pub mod mmio;
