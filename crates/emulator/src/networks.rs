@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use machine::surroundings::Backends;
+use net::dump::Dump;
 use net::hub::Hub;
 use net::user::{
     Config, ForwardTarget, GuestForward, HostEnd, HostForward, Ipv4Config, Ipv6Config, UserNet,
@@ -15,6 +16,7 @@ use qemu_compat::system::values;
 use serde_json::{Map, Value};
 
 use crate::character::{Characters, Descriptors};
+use crate::smb::{self, SmbFolder};
 use crate::wires;
 
 /// All of them.
@@ -24,6 +26,8 @@ pub struct Networks {
     hubs: Mutex<BTreeMap<i64, Arc<Hub>>>,
     descriptors: Arc<dyn Descriptors>,
     characters: Arc<Characters>,
+    /// In front of each, where its frames can be seen.
+    dumps: Mutex<BTreeMap<String, Arc<Dump>>>,
 }
 
 /// A user-mode network, and the guest that forwardings lead to unless they name one.
@@ -31,6 +35,8 @@ pub struct Networks {
 pub struct User {
     pub network: Arc<UserNet>,
     pub guest: Option<Ipv4Addr>,
+    /// Keeps the folder of its server for shared files.
+    _smb: Option<Arc<SmbFolder>>,
 }
 
 type Result<T> = std::result::Result<T, String>;
@@ -43,7 +49,8 @@ impl Networks {
     ) -> Self {
         let (backends, characters) = (Arc::clone(backends), Arc::clone(characters));
         let (users, hubs) = (Mutex::default(), Mutex::default());
-        Self { backends, users, hubs, descriptors, characters }
+        let dumps = Mutex::default();
+        Self { backends, users, hubs, descriptors, characters, dumps }
     }
 
     /// A port of a hub, which is made with its first port. Another back end may join through it.
@@ -73,11 +80,12 @@ impl Networks {
         }
         let backend: Arc<dyn net::Backend> = match kind.as_str() {
             "user" => {
-                let (config, forwards) = user(&mut members)?;
+                let (config, forwards, smb) = user(&mut members)?;
                 members.finish()?;
                 let guest = config.first_guest();
                 let network = UserNet::new(config, &forwards).map_err(|error| full(&error))?;
-                let user = User { network: Arc::clone(&network), guest };
+                let smb = smb.map(Arc::new);
+                let user = User { network: Arc::clone(&network), guest, _smb: smb };
                 self.users.lock().insert(id.clone(), user);
                 network
             }
@@ -116,8 +124,25 @@ impl Networks {
             }
             other => return Err(format!("Parameter 'type' does not accept value '{other}'")),
         };
-        self.backends.networks.insert(&id, backend);
+        let dump = Dump::new(backend);
+        self.backends.networks.insert(&id, Arc::clone(&dump) as _);
+        self.dumps.lock().insert(id, dump);
         Ok(())
+    }
+
+    /// The place in front of a back end where its frames can be seen.
+    pub fn dump(&self, id: &str) -> Option<Arc<Dump>> {
+        self.dumps.lock().get(id).cloned()
+    }
+
+    /// Whether there is a capture of this name.
+    pub fn has_capture(&self, name: &str) -> bool {
+        self.dumps.lock().values().any(|dump| dump.has(name))
+    }
+
+    /// Ends a capture, whichever back end it is at. False when there is none of this name.
+    pub fn end_capture(&self, name: &str) -> bool {
+        self.dumps.lock().values().any(|dump| dump.remove(name))
     }
 
     /// Takes one away that no card uses.
@@ -130,6 +155,7 @@ impl Networks {
         }
         self.backends.networks.remove(id);
         self.users.lock().remove(id);
+        self.dumps.lock().remove(id);
         Ok(())
     }
 
@@ -223,7 +249,7 @@ impl Members {
     }
 }
 
-fn user(members: &mut Members) -> Result<(Config, Vec<HostForward>)> {
+fn user(members: &mut Members) -> Result<(Config, Vec<HostForward>, Option<SmbFolder>)> {
     let mut config = Config::customary();
     if let Some(net) = members.text("net") {
         config.ipv4 = Some(ipv4_network(&net)?);
@@ -258,16 +284,16 @@ fn user(members: &mut Members) -> Result<(Config, Vec<HostForward>)> {
     config.boot_file = members.text("bootfile");
     config.tftp_root = members.text("tftp").map(Into::into);
     config.tftp_name = members.text("tftp-server-name");
-    if members.text("smb").is_some() {
-        return Err("'smb' is not built in Hostel".to_owned());
-    }
+    let smb_address = members.parsed("smbserver", address)?;
+    let smb = members.text("smb").map(|folder| smb::share(&mut config, &folder, smb_address));
+    let smb = smb.transpose()?;
     let guest = config.first_guest();
     let forwards = members.list("hostfwd");
     let forwards: Result<Vec<_>> = forwards.iter().map(|rule| host_forward(rule, guest)).collect();
     for rule in members.list("guestfwd") {
         config.guest_forwards.push(guest_forward(&rule)?);
     }
-    Ok((config, forwards?))
+    Ok((config, forwards?, smb))
 }
 
 /// `10.0.2.0/24`, or with a mask, or without either.

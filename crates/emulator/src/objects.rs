@@ -17,8 +17,14 @@ use crate::options::Options;
 type Result<T> = std::result::Result<T, String>;
 
 /// What can be made.
-pub const KINDS: &[&str] =
-    &["memory-backend-memfd", "memory-backend-ram", "rng-builtin", "rng-random", "secret"];
+pub const KINDS: &[&str] = &[
+    "filter-dump",
+    "memory-backend-memfd",
+    "memory-backend-ram",
+    "rng-builtin",
+    "rng-random",
+    "secret",
+];
 
 /// Makes an object.
 pub fn add(backends: &Backends, members: &Map<String, Value>, options: &Options) -> Result<()> {

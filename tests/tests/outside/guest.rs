@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// A hang is what it is for.
-const PATIENCE: Duration = Duration::from_secs(100);
+const PATIENCE: Duration = Duration::from_secs(240);
 
 /// What every virtio device on PCI needs.
 const VIRTIO: &[&str] = &[
@@ -143,11 +143,13 @@ pub fn debian_program(asset: &str, path: &str) -> Option<Command> {
     Some(command)
 }
 
-/// Waits for a socket or another file.
+/// Waits until somebody listens on a unix socket.
 pub fn appears(path: &Path) {
     let start = Instant::now();
-    while !path.exists() {
-        assert!(start.elapsed() < PATIENCE, "{} does not appear", path.display());
+    let end = format!(" {}", path.display());
+    let listens = |line: &str| line.ends_with(&end) && line.contains(" 00010000 ");
+    while !fs::read_to_string("/proc/net/unix").unwrap().lines().any(listens) {
+        assert!(start.elapsed() < PATIENCE, "nobody listens on {}", path.display());
         std::thread::sleep(Duration::from_millis(10));
     }
 }

@@ -4,6 +4,7 @@
 //! memory need not be shared, and what the other process writes reaches no guest unchecked.
 
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -17,12 +18,15 @@ use super::ring::{Buffer, Lie};
 use super::{Result, VhostUserError};
 use crate::cable::{Backend, Capabilities, Card, Offload, Segmentation};
 use crate::error::Error;
+use crate::packet::checksum;
 use crate::socket::{FRAME_BYTES_MAX, Socketed};
 
 /// Frames that wait on each side.
 const FRAMES: u16 = 64;
 /// Features of a network device: what it takes from us.
 const TAKES_CHECKSUM: u64 = 1;
+/// It may leave checksums to us.
+const GIVES_CHECKSUM: u64 = 1 << 1;
 const TAKES_TSO4: u64 = 1 << 11;
 const TAKES_TSO6: u64 = 1 << 12;
 /// The header before each frame, as modern devices have it.
@@ -46,6 +50,8 @@ struct Shared {
     /// Keeps the connection.
     front: FrontEnd,
     features: u64,
+    /// The guest does checksums itself.
+    granted: AtomicBool,
     /// For the guest, only used by the thread.
     receive: Mutex<Slots>,
     /// From the guest.
@@ -113,7 +119,7 @@ impl VhostUserNet {
         let memory =
             SharedMemory::new("hostel-vhost-user", (rings + 2 * frames).next_multiple_of(4096));
         let memory = Arc::new(memory.map_err(host("share memory"))?);
-        let wanted = TAKES_CHECKSUM | TAKES_TSO4 | TAKES_TSO6;
+        let wanted = TAKES_CHECKSUM | GIVES_CHECKSUM | TAKES_TSO4 | TAKES_TSO6;
         let features = front.features() & wanted;
         let queues = front.start(features, &[], &memory, &sizes)?;
         let mut queues = queues.into_iter();
@@ -134,7 +140,8 @@ impl VhostUserNet {
         receive.queue.kick();
         let transmit = Slots::new(transmit, rings + frames);
         let (receive, transmit) = (Mutex::new(receive), Mutex::new(transmit));
-        let shared = Shared { base, memory, front, features, receive, transmit };
+        let granted = AtomicBool::new(false);
+        let shared = Shared { base, memory, front, features, granted, receive, transmit };
         shared.base.set_link(true);
         let shared = Arc::new(shared);
         let served = Arc::clone(&shared);
@@ -175,7 +182,7 @@ impl Shared {
         while let Some((slot, bytes)) = slots.take() {
             self.memory.read(slots.place(slot), &mut frame[..bytes]);
             slots.offer(slot, SLOT_BYTES, true);
-            if let Some((header, frame)) = frame[..bytes].split_at_checked(HEADER_BYTES) {
+            if let Some((header, frame)) = frame[..bytes].split_at_mut_checked(HEADER_BYTES) {
                 self.hand_over(frame, header);
             }
             if self.base.is_stopped() {
@@ -187,10 +194,9 @@ impl Shared {
     }
 
     /// Waits until the card has room: the other process then waits, too.
-    fn hand_over(&self, frame: &[u8], header: &[u8]) {
-        // Nothing was agreed on that would be left to the guest.
-        let valid = header[0] & CHECKSUM_VALID != 0;
-        let offload = Offload { checksum_valid: valid, ..Offload::default() };
+    fn hand_over(&self, frame: &mut [u8], header: &[u8]) {
+        let granted = self.granted.load(Ordering::Relaxed);
+        let offload = leave(frame, header, granted);
         while !self.base.is_stopped() {
             *self.base.room.lock() = false;
             if self.base.card().is_none_or(|card| card.receive(frame, offload)) {
@@ -202,6 +208,38 @@ impl Shared {
             }
         }
     }
+}
+
+/// What is left to the guest of what the other process has left: the transport checksum, if the
+/// guest does those. Otherwise it is done here.
+fn leave(frame: &mut [u8], header: &[u8], guest_sums: bool) -> Offload {
+    let word = |at: usize| u16::from_le_bytes([header[at], header[at + 1]]);
+    let (start, offset) = (word(6), word(8));
+    if header[0] & NEEDS_CHECKSUM != 0 {
+        let begun = Offload {
+            needs_checksum: true,
+            checksum_start: start,
+            checksum_offset: offset,
+            ..Offload::default()
+        };
+        if guest_sums {
+            return begun;
+        }
+        let field = usize::from(start) + usize::from(offset);
+        if let Some(rest) = frame.get(usize::from(start)..)
+            && let sum = checksum::internet(rest)
+            && let Some(place) = frame.get_mut(field..field + 2)
+        {
+            place.copy_from_slice(&sum.to_be_bytes());
+        }
+        return Offload::default();
+    }
+    // Some leave the sum out altogether and say that it is right.
+    let valid = header[0] & CHECKSUM_VALID != 0;
+    if valid && !guest_sums {
+        checksum::fill(frame);
+    }
+    Offload { checksum_valid: valid && guest_sums, ..Offload::default() }
 }
 
 fn header(offload: &Offload) -> [u8; HEADER_BYTES] {
@@ -231,6 +269,7 @@ impl Backend for VhostUserNet {
             takes_checksum: has(TAKES_CHECKSUM),
             takes_tso4: has(TAKES_CHECKSUM) && has(TAKES_TSO4),
             takes_tso6: has(TAKES_CHECKSUM) && has(TAKES_TSO6),
+            gives_checksum: true,
             ..Capabilities::default()
         }
     }
@@ -256,7 +295,9 @@ impl Backend for VhostUserNet {
         self.shared.base.attach(card);
     }
 
-    fn set_guest_offload(&self, _: Capabilities) {}
+    fn set_guest_offload(&self, granted: Capabilities) {
+        self.shared.granted.store(granted.gives_checksum, Ordering::Relaxed);
+    }
 
     fn room(&self) {
         self.shared.base.room();
