@@ -63,7 +63,7 @@ Options that are built; QEMU's others are refused by name:
                 no screen on this machine
 -display vnc=<display>[,<optargs>], -vnc <display>[,<optargs>]
                 show the screen by VNC: host:d or unix:path, with to=, password=,
-                websocket=, share=, display=
+                tls-creds=, websocket=, share=, lossy=, display=
 -vga [std|virtio|none]
                 select video card type
 -k en-us        use keyboard layout

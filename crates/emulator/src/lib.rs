@@ -6,6 +6,7 @@ mod boards;
 mod character;
 mod commands;
 mod counted;
+mod credentials;
 mod daemonize;
 mod debugger;
 mod descriptors;

@@ -24,6 +24,7 @@ pub const KINDS: &[&str] = &[
     "rng-builtin",
     "rng-random",
     "secret",
+    "tls-creds-x509",
 ];
 
 /// Makes an object.
@@ -66,6 +67,7 @@ pub fn add(backends: &Backends, members: &Map<String, Value>, options: &Options)
             }
             block::secrets::define(&id, &properties).map_err(|error| error.to_string())
         }
+        "tls-creds-x509" => crate::credentials::add(members),
         "throttle-group" => {
             let limits = throttle_limits(members)?;
             throttle::Group::define(&id, limits).map_err(|error| error.to_string())
@@ -88,13 +90,16 @@ pub fn add(backends: &Backends, members: &Map<String, Value>, options: &Options)
                 false => Err("memory that is not the machine's RAM is not built in Hostel".into()),
             }
         }
-        _ => Err(format!("invalid object type: {kind}")),
+        _ => match crate::credentials::refused(&kind) {
+            Some(refusal) => Err(refusal),
+            None => Err(format!("invalid object type: {kind}")),
+        },
     }
 }
 
 /// Takes an object away that nobody uses.
 pub fn remove(backends: &Backends, id: &str) -> Result<()> {
-    if block::secrets::remove(id) {
+    if block::secrets::remove(id) || crate::credentials::remove(id) {
         return Ok(());
     }
     match (backends.entropy.names().contains(&id.to_owned()), backends.entropy.user(id)) {

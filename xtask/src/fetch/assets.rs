@@ -6,7 +6,8 @@ pub struct Asset {
     pub name: &'static str,
     pub suite: &'static str,
     pub architecture: &'static str,
-    /// A name that ends in `*` is the newest package of that pattern.
+    /// A name with a `*` is the newest package of that pattern. Of a closure, one with a `-` before
+    /// it is left out, large and unused, with whatever depends on it alone.
     pub packages: &'static [&'static str],
     /// With everything they depend on, so that the folder is a root to run programs in.
     pub closure: bool,
@@ -198,5 +199,24 @@ pub const ASSETS: &[Asset] = &[
         packages: &["tshark"],
         closure: true,
         programs: &[("tshark", "")],
+    },
+    // To be run in this root: the X server starts a helper by its path.
+    Asset {
+        name: "vnc-viewer",
+        suite: "bookworm",
+        architecture: "amd64",
+        packages: &[
+            "tigervnc-viewer",
+            "xvfb",
+            "xdotool",
+            "dash",
+            "-libgl1-mesa-dri",
+            "-libllvm15",
+            "-libz3-4",
+            "-libicu72",
+            "-libxml2",
+        ],
+        closure: true,
+        programs: &[],
     },
 ];
