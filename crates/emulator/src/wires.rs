@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use net::socket::{Address, DgramEnds, DgramNet, StreamEnd, StreamNet};
 use net::tap::{TapEnd, TapNet};
+use net::vhost_user::VhostUserNet;
 use qemu_compat::system::values;
 
-use crate::character::Descriptors;
+use crate::character::{Characters, Descriptors};
 use crate::networks::{Members, full};
 
 type Result<T> = std::result::Result<T, String>;
@@ -167,4 +168,20 @@ pub fn socket(members: &mut Members, descriptors: &dyn Descriptors) -> Result<Ba
         return Ok(DgramNet::new(ends).map_err(|error| full(&error))?);
     }
     Err("exactly one of listen=, connect=, mcast= or udp= is required".to_owned())
+}
+
+/// `vhost-user`: a network of another process, by shared memory.
+pub fn vhost_user(members: &mut Members, characters: &Characters) -> Result<Backend> {
+    let chardev = members.needed("chardev")?;
+    if members.text("queues").is_some_and(|queues| queues != "1") {
+        return Err("'queues' above 1 is not built in Hostel".to_owned());
+    }
+    // It is shared in any case.
+    members.switch("vhostforce", false)?;
+    let stream = characters.use_by_device(&chardev);
+    let stream = stream.map_err(|_| format!("chardev \"{chardev}\" not found"))?;
+    let socket = stream.take_socket().ok_or_else(|| {
+        format!("chardev \"{chardev}\" is not a unix socket that is connected to a back end")
+    })?;
+    Ok(VhostUserNet::new(socket, &chardev).map_err(|error| full(&error))?)
 }

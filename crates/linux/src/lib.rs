@@ -1,4 +1,5 @@
 //! Safe wrappers over the operating system, for what well-kept crates do not wrap.
 
 pub mod locks;
+pub mod shared;
 pub mod tap;

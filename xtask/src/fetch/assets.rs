@@ -6,7 +6,8 @@ pub struct Asset {
     pub name: &'static str,
     pub suite: &'static str,
     pub architecture: &'static str,
-    /// A name that ends in `*` is the newest package of that pattern.
+    /// A name with a `*` is the newest package of that pattern. Of a closure, one with a `-` before
+    /// it is left out, large and unused, with whatever depends on it alone.
     pub packages: &'static [&'static str],
     /// With everything they depend on, so that the folder is a root to run programs in.
     pub closure: bool,
@@ -173,5 +174,49 @@ pub const ASSETS: &[Asset] = &[
         packages: &["nbdkit", "libnbd-bin"],
         closure: true,
         programs: &[("nbdinfo", ""), ("nbdcopy", "")],
+    },
+    // With all modules; the cloud kernels lack 9p.
+    Asset {
+        name: "kernel-12-full",
+        suite: "bookworm",
+        architecture: "amd64",
+        packages: &["linux-image-6.1.0-*-amd64"],
+        closure: false,
+        programs: &[],
+    },
+    Asset {
+        name: "sharing",
+        suite: "trixie",
+        architecture: "amd64",
+        packages: &["virtiofsd", "passt", "iperf3", "qemu-guest-agent"],
+        closure: true,
+        programs: &[("iperf3", ""), ("passt", "")],
+    },
+    Asset {
+        name: "tshark",
+        suite: "trixie",
+        architecture: "amd64",
+        packages: &["tshark"],
+        closure: true,
+        programs: &[("tshark", "")],
+    },
+    // To be run in this root: the X server starts a helper by its path.
+    Asset {
+        name: "vnc-viewer",
+        suite: "bookworm",
+        architecture: "amd64",
+        packages: &[
+            "tigervnc-viewer",
+            "xvfb",
+            "xdotool",
+            "dash",
+            "-libgl1-mesa-dri",
+            "-libllvm15",
+            "-libz3-4",
+            "-libicu72",
+            "-libxml2",
+        ],
+        closure: true,
+        programs: &[],
     },
 ];

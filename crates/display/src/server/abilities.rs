@@ -8,6 +8,8 @@ use crate::encode;
 pub struct Abilities {
     /// The encoding that it likes best of those that are known here.
     pub encoding: i32,
+    /// How much detail it wants of photographs, from 0 to 9; it takes JPEG then.
+    pub quality: Option<u8>,
     pub copies: bool,
     pub resizes: bool,
     pub resizes_extended: bool,
@@ -24,7 +26,10 @@ impl Abilities {
     pub fn of(list: &[i32]) -> Self {
         let has = |number: i32| list.contains(&number);
         let best = list.iter().copied().find(|number| encode::is_known(*number));
+        let quality = list.iter().find(|number| encoding::QUALITIES.contains(*number));
+        let quality = quality.map(|number| (number - encoding::QUALITIES.start()) as u8);
         Self {
+            quality,
             encoding: best.unwrap_or(encoding::RAW),
             copies: has(encoding::COPY_RECT),
             resizes: has(encoding::DESKTOP_SIZE),

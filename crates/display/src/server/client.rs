@@ -16,6 +16,7 @@ use crate::codec::{
 };
 use crate::damage::Dirty;
 use crate::keys;
+use crate::secure::Channel;
 use crate::surface::{Motion, PointerInput, Rect};
 use crate::websocket::{self, Unframer};
 
@@ -85,7 +86,7 @@ impl State {
 
 /// One client.
 pub struct Client {
-    pub socket: Socket,
+    pub socket: Channel,
     pub info: ClientInfo,
     pub state: Mutex<State>,
     pub changed: Condvar,
@@ -93,6 +94,7 @@ pub struct Client {
 
 impl Client {
     pub fn new(socket: Socket, info: ClientInfo) -> Self {
+        let socket = Channel::new(socket);
         Self { socket, info, state: Mutex::default(), changed: Condvar::new() }
     }
 
@@ -194,6 +196,10 @@ impl Reader<'_> {
     fn converse(&mut self) -> Result<(), End> {
         self.client.socket.patience(Some(PATIENCE), Some(PATIENCE))?;
         if self.unframer.is_some() {
+            let credentials = self.shared.credentials.lock().clone();
+            if let Some(credentials) = credentials {
+                self.client.socket.secure(&credentials, &[])?;
+            }
             self.upgrade()?;
         }
         self.greet()?;
@@ -277,13 +283,17 @@ impl Reader<'_> {
     }
 
     fn greet(&mut self) -> Result<(), End> {
+        let credentials = self.shared.credentials.lock().clone();
+        // A browser's connection is secure from its first byte on.
+        let within = credentials.is_some() && !self.client.info.websocket;
         let access = match self.shared.settings.password {
+            false if within => Access::Secure(None),
             false => Access::Open,
             true => {
                 let mut challenge = [0; CHALLENGE_BYTES];
                 let flags = rustix::rand::GetRandomFlags::empty();
                 rustix::rand::getrandom(&mut challenge, flags).map_err(io::Error::from)?;
-                Access::Password(challenge)
+                if within { Access::Secure(Some(challenge)) } else { Access::Password(challenge) }
             }
         };
         let mut greeting = Greeting::new(access);
@@ -304,6 +314,14 @@ impl Reader<'_> {
                         Step::Refuse(reply) => {
                             self.send(&reply)?;
                             return Err(End);
+                        }
+                        Step::Secure(before, after) => {
+                            let credentials = credentials.as_ref().ok_or(End)?;
+                            self.send(&before)?;
+                            // What came before TLS is TLS's, not ours.
+                            let early = std::mem::take(&mut self.waiting);
+                            self.client.socket.secure(credentials, &early)?;
+                            self.send(&after)?;
                         }
                         Step::Enter { shared } => {
                             let may_stay = self.shared.share(self.client, shared);

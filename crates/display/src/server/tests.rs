@@ -87,9 +87,10 @@ fn rig(password: bool, sharing: Sharing, websocket: bool) -> Rig {
     });
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let settings = Settings { name: "stage".to_owned(), password, sharing };
+    let settings = Settings { name: "stage".to_owned(), password, sharing, lossy: false };
     let server = Server::start(
         settings,
+        None,
         Arc::clone(&stage) as _,
         Arc::clone(&stage) as _,
         Arc::clone(&stage) as _,

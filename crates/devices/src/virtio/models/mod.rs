@@ -3,9 +3,11 @@
 mod balloon;
 mod blk;
 mod console;
+mod fs;
 mod gpu;
 mod input;
 mod net;
+mod ninep;
 mod rng;
 mod vsock;
 
@@ -35,6 +37,10 @@ pub const BALLOON: &[Model] = balloon::MODELS;
 pub const INPUT: &[Model] = input::MODELS;
 /// Graphics cards.
 pub const GPU: &[Model] = gpu::MODELS;
+/// Shared folders of other processes.
+pub const FS: &[Model] = fs::MODELS;
+/// Shared folders.
+pub const NINEP: &[Model] = ninep::MODELS;
 /// Sockets to the host.
 pub const VSOCK: &[Model] = vsock::MODELS;
 
