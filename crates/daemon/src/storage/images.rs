@@ -35,11 +35,39 @@ impl Format {
         Self("vmdk"),
     ];
 
+    /// Of volumes that are devices and have no format.
+    pub const ABSENT: Self = Self("");
+    /// What is in a partition of a disk.
+    const PARTITIONS: [Self; 8] = [
+        Self("none"),
+        Self("linux"),
+        Self("fat16"),
+        Self("fat32"),
+        Self("linux-swap"),
+        Self("linux-lvm"),
+        Self("linux-raid"),
+        Self("extended"),
+    ];
+
     pub fn parse(name: &str) -> Result<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|format| format.0 == name)
-            .ok_or_else(|| Error::new(Code::XmlError, format!("unknown volume format type {name}")))
+        Self::find(&Self::ALL, name)
+    }
+
+    /// The format of a volume in a pool of this kind.
+    pub fn of_volume(kind: &str, name: Option<&str>) -> Result<Self> {
+        match (kind, name) {
+            ("dir" | "fs" | "netfs" | "gluster" | "vstorage", None) => Ok(Self::RAW),
+            ("dir" | "fs" | "netfs" | "gluster" | "vstorage", Some(name)) => Self::parse(name),
+            ("disk", name) => Self::find(&Self::PARTITIONS, name.unwrap_or("none")),
+            _ => Ok(Self::ABSENT),
+        }
+    }
+
+    fn find(formats: &[Self], name: &str) -> Result<Self> {
+        let found = formats.iter().copied().find(|format| format.0 == name);
+        found.ok_or_else(|| {
+            Error::new(Code::XmlError, format!("unknown volume format type {name}"))
+        })
     }
 
     pub fn name(self) -> &'static str {

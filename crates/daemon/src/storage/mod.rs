@@ -342,6 +342,15 @@ impl Pools {
         Ok(volume)
     }
 
+    /// Notes a volume that a document describes, in a world in memory.
+    pub fn adopt_volume(&self, pool: &Pool, text: &str) -> Result<()> {
+        let volume = Volume::adopt(text, pool)?;
+        self.change(&pool.name, |pool| {
+            pool.volumes.insert(volume.name.clone(), volume);
+            pool.account();
+        })
+    }
+
     pub fn delete_volume(&self, pool: &Pool, volume: &Volume) -> Result<()> {
         if self.backend == Backend::Host {
             fs::remove_file(&volume.path).map_err(|error| {
