@@ -189,6 +189,7 @@ pub const ASSETS: &[Asset] = &[
             "gir1.2-libosinfo-1.0",
             "osinfo-db",
             "libvirt-clients",
+            "cpio",
             "xorriso",
         ],
         closure: true,

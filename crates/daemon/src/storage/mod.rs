@@ -122,6 +122,10 @@ impl Pools {
     /// Stores a definition, or starts a pool without storing it.
     pub fn define(&self, world: &World, text: &str, transient: bool) -> Result<Pool> {
         let mut pool = Pool::parse(text)?;
+        if self.backend == Backend::Memory {
+            pool.imaginary = true;
+            pool.account();
+        }
         if self.backend == Backend::Host && pool.kind != "dir" {
             let text = format!("missing backend for pool type '{}'", pool.kind);
             return Err(Error::new(Code::InternalError, text));

@@ -42,6 +42,7 @@ pub fn complete(text: &str, defaults: &mut Defaults<'_>) -> Result<Element> {
     }
     mirror_console(devices);
     number_by_position(devices);
+    super::normal::normalize(&mut domain);
     Ok(domain)
 }
 
@@ -202,7 +203,7 @@ fn operating_system(domain: &mut Element, defaults: &Defaults<'_>) -> Result<()>
         kind.set_text(defaults.os_type);
     }
     let kind = kind.text();
-    if kind.trim() != defaults.os_type && !matches!(kind.trim(), "hvm" | "xen" | "linux" | "exe") {
+    if kind.trim() != defaults.os_type && !matches!(kind.trim(), "hvm" | "xen" | "xenpvh" | "linux" | "exe") {
         return Err(Error::new(Code::OsType, kind).from(Origin::Domain));
     }
     Ok(())
@@ -516,8 +517,8 @@ mod tests {
                 "XML error: name ../a cannot contain '/'",
             ),
             (
-                domain("<currentMemory>2048</currentMemory>"),
-                "XML error: current memory '2048k' exceeds maximum '1024k'",
+                domain("").replace("<memory unit='MiB'>1</memory>", ""),
+                "XML error: Memory size must be specified via <memory> or in the <numa> configuration",
             ),
             (
                 domain("<devices><nonsense/></devices>"),

@@ -3,6 +3,7 @@
 //! `test:///default` has one domain, one network, one pool and one interface; `test:///FILE` reads
 //! a `<node>` document. Both are what clients' own test suites open.
 
+mod complete;
 mod default;
 mod file;
 mod machine;
@@ -151,7 +152,9 @@ impl Driver for TestDriver {
     }
 
     fn complete(&self, text: &str) -> Result<Element> {
-        with_defaults(|defaults| complete(text, defaults))
+        let mut document = with_defaults(|defaults| complete(text, defaults))?;
+        complete::fill(&mut document)?;
+        Ok(document)
     }
 
     fn complete_device(&self, _domain: &Element, device: &mut Element) -> Result<()> {
