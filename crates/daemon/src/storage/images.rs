@@ -75,6 +75,18 @@ impl Format {
     }
 }
 
+/// LVM's volume groups, each with one of its devices, as LVM's own tool lists them.
+pub fn volume_groups() -> Result<Vec<(String, String)>> {
+    let output = Command::new("pvs")
+        .args(["--noheadings", "--separator", ":", "-o", "vg_name,pv_name"])
+        .output()
+        .map_err(|error| crate::files::system("Cannot run 'pvs' of the package lvm2", &error))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let rows = text.lines().filter_map(|line| line.trim().split_once(':'));
+    let rows = rows.filter(|(group, _)| !group.is_empty());
+    Ok(rows.map(|(group, device)| (group.to_owned(), device.to_owned())).collect())
+}
+
 /// What a file's head says.
 pub struct Probed {
     pub format: Format,

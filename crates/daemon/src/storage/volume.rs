@@ -5,7 +5,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
 use libvirt_compat::rpc::types;
-use libvirt_compat::xml::Element;
+use libvirt_compat::xml::{Element, Node};
 use libvirt_compat::{Code, Error, Origin, Result};
 
 use super::{Format, Pool, bytes_element, bytes_of, parse, probe};
@@ -152,6 +152,8 @@ impl Volume {
             target.push(permissions(metadata));
             target.push(timestamps(metadata));
         }
+        let given = self.given.as_ref().and_then(|given| given.at("target/permissions"));
+        target.children.extend(given.cloned().map(Node::Element));
         document.push(target);
         if let Some((path, format)) = &self.backing {
             let mut backing = Element::new("backingStore");

@@ -42,7 +42,7 @@ pub fn complete(text: &str, defaults: &mut Defaults<'_>) -> Result<Element> {
     }
     mirror_console(devices);
     number_by_position(devices);
-    super::normal::normalize(&mut domain);
+    super::normal::normalize(&mut domain)?;
     Ok(domain)
 }
 

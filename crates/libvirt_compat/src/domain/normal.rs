@@ -1,7 +1,8 @@
 //! What libvirt makes explicit when it parses: attributes that have a default, numbers that have
 //! one way to be written, attributes that only a client of another time understands.
 
-use crate::xml::{Element, Node};
+use crate::xml::Element;
+use crate::{Code, Error, Origin, Result};
 
 /// Attributes with a default, by the place of their element in the domain document.
 const DEFAULTS: &[(&str, &str, &str)] = &[
@@ -32,7 +33,13 @@ const VIDEO_MEMORY: &[(&str, &str, u64)] = &[
 ];
 
 /// Makes explicit what a completed document leaves open.
-pub fn normalize(domain: &mut Element) {
+pub fn normalize(domain: &mut Element) -> Result<()> {
+    check_words(domain)?;
+    if domain.child("bootloader").is_some()
+        && let Some(os) = domain.child_mut("os")
+    {
+        os.remove(|element| matches!(element.name.as_str(), "boot" | "bootmenu"));
+    }
     for name in ["memory", "currentMemory"] {
         let mut seen = false;
         domain.remove(|element| element.name == name && std::mem::replace(&mut seen, true));
@@ -72,6 +79,26 @@ pub fn normalize(domain: &mut Element) {
             model.set_default("primary", "yes");
         }
     }
+    Ok(())
+}
+
+/// Words that a hypervisor cannot make sense of, whichever it is.
+fn check_words(domain: &Element) -> Result<()> {
+    if let Some(mode) = domain.attribute_at("cpu", "mode")
+        && !matches!(mode, "custom" | "host-model" | "host-passthrough" | "maximum")
+    {
+        let text = format!("Invalid mode attribute '{mode}'");
+        return Err(Error::new(Code::ConfigUnsupported, text).from(Origin::Cpu));
+    }
+    for label in domain.all("seclabel") {
+        if let Some(kind) = label.attribute("type")
+            && !matches!(kind, "none" | "dynamic" | "static")
+        {
+            let text = format!("Invalid value for attribute 'type' in element 'seclabel': '{kind}'.");
+            return Err(Error::new(Code::XmlError, text).from(Origin::Domain));
+        }
+    }
+    Ok(())
 }
 
 fn visit(element: &mut Element, path: &str, change: &mut dyn FnMut(&mut Element)) {
@@ -143,10 +170,6 @@ fn device(device: &mut Element) {
             {
                 address.set_default("domain", "0x0000");
             }
-        }
-        // libvirt opens and closes it even when nothing is inside.
-        "redirdev" if device.children.is_empty() => {
-            device.children.push(Node::Text("\n    ".to_owned()));
         }
         _ => {}
     }
@@ -237,7 +260,7 @@ mod tests {
             ),
         ] {
             let mut domain = parse(&format!("<domain>{given}</domain>"), "t").unwrap();
-            normalize(&mut domain);
+            normalize(&mut domain).unwrap();
             assert_eq!(domain.attribute_at(path, attribute), value, "{given}");
         }
     }
