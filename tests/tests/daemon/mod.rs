@@ -8,3 +8,4 @@ mod qemu;
 mod hostile;
 mod reference;
 mod procedures;
+mod virt_manager;

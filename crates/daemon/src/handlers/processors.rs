@@ -74,12 +74,12 @@ fn read(text: &str) -> Result<Processor> {
         let cpu = document.at("host/cpu").cloned();
         document = cpu.ok_or_else(|| problem("Missing CPU architecture"))?;
     }
-    if document.text_at("arch").is_none_or(|arch| arch.is_empty()) {
-        return Err(problem("Missing CPU architecture"));
-    }
+    let arch = document.text_at("arch").filter(|arch| !arch.is_empty());
+    let arch = arch.ok_or_else(|| problem("Missing CPU architecture"))?;
     let model = document.text_at("model").filter(|model| !model.is_empty());
     let model = model.ok_or_else(|| problem("Missing CPU model name"))?;
-    let mut features = own_features(&model).ok_or_else(|| {
+    let known = matches!(arch.as_str(), "x86_64" | "i686").then(|| own_features(&model)).flatten();
+    let mut features = known.ok_or_else(|| {
         Error::new(Code::InternalError, format!("Unknown CPU model {model}")).from(Origin::Cpu)
     })?;
     for feature in document.all("feature") {
@@ -105,13 +105,20 @@ fn own_features(model: &str) -> Option<BTreeSet<String>> {
 
 /// The richest model that has nothing the common ground lacks.
 fn nearest(common: &BTreeSet<String>) -> Result<(String, BTreeSet<String>)> {
-    let fitting = processors::names().into_iter().filter_map(|name| {
-        let own = own_features(&name.name)?;
-        (!own.is_empty() && own.is_subset(common)).then_some((name.name, own))
+    let names = processors::names().into_iter().map(|name| name.name);
+    let fitting = names.filter(|name| !is_version(name)).filter_map(|name| {
+        let own = own_features(&name)?;
+        (!own.is_empty() && own.is_subset(common)).then_some((name, own))
     });
     fitting.max_by_key(|(_, own)| own.len()).ok_or_else(|| {
         Error::new(Code::OperationFailed, "CPUs are incompatible").from(Origin::Cpu)
     })
+}
+
+/// `Penryn-v1`: libvirt says `Penryn`.
+fn is_version(name: &str) -> bool {
+    let version = name.rsplit_once("-v").map(|(_, version)| version);
+    version.is_some_and(|version| version.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 #[cfg(test)]

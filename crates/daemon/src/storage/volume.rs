@@ -136,7 +136,9 @@ impl Volume {
         let mut document = Element::new("volume").with("type", kind);
         document.push(Element::with_text("name", &self.name));
         document.push(Element::with_text("key", self.key()));
-        document.push(Element::new("source"));
+        if self.given.is_none() {
+            document.push(Element::new("source"));
+        }
         document.push(bytes_element("capacity", self.capacity));
         document.push(bytes_element("allocation", self.allocation));
         if self.given.is_none() && self.kind() == 0 {
