@@ -9,3 +9,4 @@ mod hostile;
 mod reference;
 mod procedures;
 mod virt_manager;
+mod go_libvirt;
