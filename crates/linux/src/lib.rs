@@ -1,5 +1,10 @@
 //! Safe wrappers over the operating system, for what well-kept crates do not wrap.
 
 pub mod locks;
+<<<<<<< HEAD
 pub mod shared;
+=======
+pub mod netlink;
+pub mod socket;
+>>>>>>> host
 pub mod tap;
