@@ -1,10 +1,7 @@
 //! Safe wrappers over the operating system, for what well-kept crates do not wrap.
 
 pub mod locks;
-<<<<<<< HEAD
 pub mod shared;
-=======
 pub mod netlink;
 pub mod socket;
->>>>>>> host
 pub mod tap;

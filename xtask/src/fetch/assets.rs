@@ -215,6 +215,10 @@ pub const ASSETS: &[Asset] = &[
             "-libz3-4",
             "-libicu72",
             "-libxml2",
+        ],
+        closure: true,
+        programs: &[],
+    },
     Asset {
         // What virt-manager's own tests need to run, with the Python they run in.
         name: "virt-manager-python",

@@ -228,7 +228,8 @@ const SECTION: u8 = 2;
 fn frames(stream: &[u8]) -> Vec<(usize, usize)> {
     let (mut at, mut frames) = (STREAM_HEAD, Vec::new());
     while at < stream.len() {
-        let length = u32::from_le_bytes(stream[at + 1..at + 5].try_into().unwrap()) as usize;
+        let length =
+            u32::from_le_bytes(stream[at + 1..at + 5].try_into().expect("four bytes")) as usize;
         frames.push((at, length));
         at += FRAME_HEAD + length;
     }
