@@ -429,7 +429,10 @@ pub(super) fn preallocate_grown(
             to
         } else {
             let all = |size| metadata_bytes(&image.geometry, size) + size;
-            data.size() + all(to).saturating_sub(all(from))
+            // Of a new image the table that ends the file is counted by `all`.
+            let cluster = image.geometry.cluster;
+            let now = if from == 0 { data.size() / cluster * cluster } else { data.size() };
+            now + all(to).saturating_sub(all(from))
         };
         data.resize(grown.max(data.size()), preallocation)?;
     }

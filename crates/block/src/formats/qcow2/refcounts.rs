@@ -223,7 +223,7 @@ impl Metadata {
         let mut start = self.free_index;
         let mut found = 0;
         while found < count {
-            let (slot, index, left) = self.refcounts_at(start + found)?;
+            let (slot, index, left) = self.sound_refcounts_at(start + found)?;
             let Some(slot) = slot else {
                 found += left.min(count - found); // nothing is counted there
                 continue;
@@ -305,6 +305,17 @@ impl Metadata {
         let block = table.get((cluster >> bits) as usize).map_or(0, |e| e & REFCOUNT_OFFSET_MASK);
         let slot = if block == 0 { None } else { Some(self.refcount_slot(block)?) };
         Ok((slot, index as usize, left))
+    }
+
+    /// The same for who is going to rely on it: a table that points to no block marks the image.
+    fn sound_refcounts_at(&mut self, cluster: u64) -> Result<(Option<usize>, usize, u64)> {
+        let index = cluster >> self.geometry.refcount_block_bits;
+        let table = self.refcount_table()?;
+        let block = table.get(index as usize).map_or(0, |entry| entry & REFCOUNT_OFFSET_MASK);
+        if !block.is_multiple_of(self.geometry.cluster) {
+            return Err(self.damaged_refcounts(block, index));
+        }
+        self.refcounts_at(cluster)
     }
 
     /// Calls `differs` for every cluster whose refcount is not what `expected` says, and for

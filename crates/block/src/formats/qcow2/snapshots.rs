@@ -326,8 +326,16 @@ impl Snapshots for Qcow2 {
         let l1 = snapshot_l1(meta, &row)?;
         write_rows(meta, &rows)?;
         state.snapshots = rows;
-        change_tree(meta, &l1, true)?;
-        meta.free(row.l1_offset, u64::from(row.l1_entries) * 8, Freed::Other);
+        change_tree(meta, &l1, true)
+            .and_then(|()| {
+                meta.free(row.l1_offset, u64::from(row.l1_entries) * 8, Freed::Other);
+                meta.write_back()
+            })
+            .map_err(|error| {
+                crate::notices::say(&format!("qcow2_free_clusters failed: {error}"));
+                let action = "Failed to free the cluster and L1 table".to_owned();
+                Error::Failed { action, source: Box::new(error) }
+            })?;
         refresh_copied(meta)?;
         meta.flush()
     }
