@@ -395,17 +395,23 @@ impl Metadata {
         }
         self.mark_dirty()?;
         let bits = self.geometry.cluster_bits;
-        for cluster in offset >> bits..=(offset + bytes - 1) >> bits {
-            let refcount = self.refcount(cluster)?;
-            let changed = if decrement { refcount.checked_sub(1) } else { refcount.checked_add(1) };
-            match changed {
-                Some(value) if value <= self.geometry.refcount_max() => {
-                    self.set_refcount(cluster, value)?;
+        let first = offset >> bits;
+        for cluster in first..=(offset + bytes - 1) >> bits {
+            if let Err(error) = self.change_refcount(cluster, decrement) {
+                for before in (first..cluster).filter(|_| !decrement) {
+                    self.change_refcount(before, true)?;
                 }
-                _ => return Err(Errno::INVAL.into()),
+                return Err(error);
             }
         }
         Ok(())
+    }
+
+    fn change_refcount(&mut self, cluster: u64, decrement: bool) -> Result<()> {
+        let refcount = self.refcount(cluster)?;
+        let changed = if decrement { refcount.checked_sub(1) } else { refcount.checked_add(1) };
+        let value = changed.filter(|value| *value <= self.geometry.refcount_max());
+        self.set_refcount(cluster, value.ok_or(Errno::INVAL)?)
     }
 
     /// Gives a range back once nothing on the medium points to it.
