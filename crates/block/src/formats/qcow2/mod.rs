@@ -346,8 +346,8 @@ impl Node for Qcow2 {
         Ok(())
     }
 
-    fn amend(&self, options: &CreateOptions, force: bool) -> Result<()> {
+    fn amend(&self, options: &CreateOptions, force: bool, report: &dyn Fn(u64, u64)) -> Result<()> {
         self.must_be_writable()?;
-        amend::amend(self, options, force)
+        amend::amend(self, options, force, report)
     }
 }
