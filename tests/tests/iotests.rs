@@ -20,7 +20,7 @@ const PASSING: &[(&str, &str)] = &[
          032 033 034 035 036 037 038 039 043 047 048 049 050 052 053 054 061 062 063 066 069 072 073 074 079 \
          089 090 097 103 104 105 107 111 114 115 121 122 126 138 150 154 159 170 174 177 179 187 189 \
          190 197 215 217 226 243 251 252 263 265 268 270 272 279 284 287 289 290 292 293 305 313 314 \
-         detect-zeroes-registered-buf qcow2-encryption regression-vhdx-log",
+         detect-zeroes-registered-buf qcow2-encryption qemu-img-bitmaps regression-vhdx-log",
     ),
     (
         "raw",

@@ -424,7 +424,9 @@ pub fn status_above(
                 depth += 1;
             }
             None if !extent.allocated => {
-                extent.zero = true;
+                // What could have a backing file is zero without one; others know best.
+                let kind = crate::formats::find(node.driver());
+                extent.zero |= kind.is_some_and(|kind| kind.name != "raw");
                 return Ok(Found { extent, depth, node });
             }
             _ => return Ok(Found { extent, depth, node }),
