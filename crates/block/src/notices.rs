@@ -3,17 +3,24 @@
 use std::io::Write;
 use std::sync::OnceLock;
 
-static LISTENER: OnceLock<fn(&str)> = OnceLock::new();
+static LISTENER: OnceLock<(String, fn(&str))> = OnceLock::new();
 
-/// Sets who hears remarks; the first one stays.
-pub fn listen(listener: fn(&str)) {
-    _ = LISTENER.set(listener);
+/// Sets who hears remarks, and the program's name; the first one stays.
+pub fn listen(program: &str, listener: fn(&str)) {
+    _ = LISTENER.set((program.to_owned(), listener));
 }
 
 /// Makes a remark.
 pub(crate) fn say(text: &str) {
-    if let Some(listener) = LISTENER.get() {
+    if let Some((_, listener)) = LISTENER.get() {
         listener(text);
+    }
+}
+
+/// Says what went wrong where nobody is left who could be given an error.
+pub(crate) fn complain(text: &str) {
+    if let Some((program, listener)) = LISTENER.get() {
+        listener(&format!("{program}: {text}"));
     }
 }
 

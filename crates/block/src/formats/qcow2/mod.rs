@@ -135,8 +135,12 @@ impl Drop for Qcow2 {
         if !self.writable() {
             return;
         }
-        // Nobody is left who could be told of an error; a flush before would have told it.
-        _ = self.close();
+        if let Err(error) = self.close() {
+            for cache in ["L2 table", "refcount block"] {
+                let text = format!("Failed to flush the {cache} cache: {error}");
+                crate::notices::complain(&text);
+            }
+        }
     }
 }
 
