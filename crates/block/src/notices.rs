@@ -1,13 +1,26 @@
 //! Remarks for the user of a tool: what an error alone would not tell, such as damage found.
 
+use std::fmt;
 use std::io::Write;
 use std::sync::OnceLock;
 
-static LISTENER: OnceLock<(String, fn(&str))> = OnceLock::new();
+type Listener = fn(&str);
+
+/// With the program's name.
+static LISTENER: OnceLock<(String, Listener)> = OnceLock::new();
 
 /// Sets who hears remarks, and the program's name; the first one stays.
-pub fn listen(program: &str, listener: fn(&str)) {
+pub fn listen(program: &str, listener: Listener) {
     _ = LISTENER.set((program.to_owned(), listener));
+}
+
+/// A number as C prints it with `%#x`: zero has no prefix.
+pub(crate) struct Hex(pub u64);
+
+impl fmt::Display for Hex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 == 0 { f.write_str("0") } else { write!(f, "{:#x}", self.0) }
+    }
 }
 
 /// Makes a remark.

@@ -8,6 +8,7 @@ use super::metadata::{
     Freed, Metadata, PENDING_FREES_MAX, encode_table, get_refcount, put_refcount, read_table,
 };
 use crate::error::{Error, Result};
+use crate::notices::Hex;
 
 /// Freed bytes worth a barrier before the file grows, and how many allocations a smaller gain waits.
 const RECLAIM_BYTES: u64 = 1 << 20;
@@ -38,7 +39,7 @@ impl Metadata {
 
     /// A damaged refcount table: the image is marked, where that is possible.
     fn damaged_refcounts(&mut self, block: u64, index: u64) -> Error {
-        let text = format!("Refblock offset {block:#x} unaligned (reftable index: {index:#x})");
+        let text = format!("Refblock offset {block:#x} unaligned (reftable index: {})", Hex(index));
         if !self.corrupt_said {
             self.corrupt_said = true;
             crate::notices::say(&format!(
