@@ -33,6 +33,7 @@ mod shares;
 mod smb;
 mod smbios;
 mod start;
+mod tap_helpers;
 mod wires;
 mod typist;
 

@@ -225,3 +225,79 @@ fn wrong_networks_are_refused_in_the_words_of_the_reference() {
         assert_eq!(said[0], said[1], "{line}");
     }
 }
+
+/// A shell in network and user namespaces of its own, whose root may make interfaces.
+fn namespaced(script: &str) -> Option<std::process::Output> {
+    let mut command = Command::new("unshare");
+    command.args(["--map-root-user", "--net", "--mount", "sh", "-c"]);
+    let can = Command::new("unshare")
+        .args(["--map-root-user", "--net", "sh", "-c", "ip tuntap add dev t0 mode tap"])
+        .output();
+    if !can.is_ok_and(|output| output.status.success()) {
+        return None;
+    }
+    Some(command.arg(script).output().unwrap())
+}
+
+#[test]
+fn scripts_set_a_tap_interface_up_and_down() {
+    let folder = tests::scratch("tap-scripts");
+    let hostel = tests::hostel_path();
+    let (own, hostel) = (folder.display(), hostel.display());
+    let script = format!(
+        "cd {own}; printf '#!/bin/sh\\necho up $1 >> log; ip link set $1 up\\n' > up\n\
+         printf '#!/bin/sh\\necho down $1 >> log\\n' > down\n\
+         printf '#!/bin/sh\\nexit 7\\n' > wrong; chmod +x up down wrong\n\
+         q() {{ {hostel} qemu-system-x86_64 -M none -display none -nodefaults -monitor stdio \
+         -netdev tap,id=n,ifname=guest0,$1; }}\n\
+         (sleep 1; ip -o link show guest0 >> log; echo quit) | q script={own}/up,downscript={own}/down\n\
+         echo quit | q script={own}/wrong,downscript=no; echo quit | q script=/none,downscript=no"
+    );
+    let Some(output) = namespaced(&script) else {
+        tests::skip!("no namespaces, no tap interfaces or no ip here");
+    };
+    let errors = String::from_utf8_lossy(&output.stderr);
+    let log = fs::read_to_string(folder.join("log")).unwrap_or_default();
+    let lines: Vec<&str> = log.lines().collect();
+    assert!(lines.len() == 3, "{log} {errors}");
+    assert_eq!((lines[0], lines[2]), ("up guest0", "down guest0"));
+    assert!(lines[1].contains("guest0") && lines[1].contains("UP"), "{log}");
+    assert!(
+        errors.contains(&format!("network script {own}/wrong failed with status 7")),
+        "{errors}"
+    );
+    assert!(errors.contains("could not launch network script /none: No such file"), "{errors}");
+    fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn a_helper_with_rights_opens_the_interface() {
+    let folder = tests::scratch("tap-helper");
+    let hostel = tests::hostel_path();
+    // The reference's helper does the same; it needs a file in /etc that allows the bridge.
+    let helper = "import os, socket, struct, sys, fcntl, array\n\
+        words = dict(w.lstrip('-').split('=', 1) for w in sys.argv[1:] if '=' in w)\n\
+        assert words['br'] == 'br7' and '--use-vnet' in sys.argv\n\
+        tap = os.open('/dev/net/tun', os.O_RDWR)\n\
+        name = b'tap%d'.ljust(16, b'\\0')\n\
+        fcntl.ioctl(tap, 0x400454ca, name + struct.pack('H22x', 0x0002 | 0x1000 | 0x4000))\n\
+        s = socket.socket(fileno=int(words['fd']))\n\
+        s.sendmsg([b'\\0'], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array('i', [tap]))])\n";
+    fs::write(folder.join("helper.py"), helper).unwrap();
+    let (own, hostel) = (folder.display(), hostel.display());
+    let script = format!(
+        "cd {own}; printf '#!/bin/sh\\nexec python3 {own}/helper.py \"$@\"\\n' > helper\n\
+         printf '#!/bin/sh\\nexit 1\\n' > wrong; chmod +x helper wrong\n\
+         q() {{ echo 'info network\nquit' | {hostel} qemu-system-x86_64 -M none -display none \
+         -nodefaults -monitor stdio -netdev tap,id=n,br=br7,helper={own}/$1; }}\n\
+         q helper; q wrong"
+    );
+    let Some(output) = namespaced(&script) else {
+        tests::skip!("no namespaces, no tap interfaces or no ip here");
+    };
+    let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains("type=tap,ifname=tap0"), "{text} {errors}");
+    assert!(errors.contains("bridge helper failed"), "{errors}");
+    fs::remove_dir_all(&folder).unwrap();
+}
