@@ -200,3 +200,85 @@ fn tigervnc_logs_in_by_tls_and_shows_the_same_picture() {
     let refused = display::viewer::Viewer::connect(&address, Some("secret"));
     assert!(refused.is_err(), "nobody comes in without TLS");
 }
+
+/// Who gets in with which certificate, over VeNCrypt and over a WebSocket, told by Python's TLS.
+const TLS_CLIENT: &str = r#"
+import base64, os, socket, ssl, sys
+port, web_port = int(sys.argv[1]), int(sys.argv[2])
+def secure(stream, certificate):
+    context = ssl.create_default_context(cafile="ca-cert.pem")
+    if certificate:
+        context.load_cert_chain("client-cert.pem", "client-key.pem")
+    return context.wrap_socket(stream, server_hostname="127.0.0.1")
+def connect(port):
+    stream = socket.create_connection(("127.0.0.1", port))
+    stream.settimeout(20)
+    return stream
+def vencrypt(certificate):
+    stream = connect(port)
+    for count, word in ((12, b"RFB 003.008\n"), (2, b"\x13"), (2, b"\0\2"), (6, b"\0\0\1\4")):
+        assert len(stream.recv(count, socket.MSG_WAITALL)) == count
+        stream.send(word)
+    assert stream.recv(1) == b"\1"
+    stream = secure(stream, certificate)
+    return stream.recv(4) == b"\0\0\0\0"
+def web(certificate):
+    stream = secure(connect(web_port), certificate)
+    key = base64.b64encode(os.urandom(16))
+    stream.send(b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + key + b"\r\n\r\n")
+    return stream.recv(4000).startswith(b"HTTP/1.1 101")
+for way in vencrypt, web:
+    for certificate in False, True:
+        try:
+            answer = way(certificate)
+        except (ssl.SSLError, ConnectionError):
+            answer = False
+        print(way.__name__, certificate, answer)
+stream = connect(web_port)
+stream.send(b"GET / HTTP/1.1\r\n\r\n")
+print("in the open", b"HTTP" in stream.recv(100))
+"#;
+
+#[test]
+fn browsers_and_clients_with_certificates_come_in_by_tls() {
+    let folder = tests::scratch("vnc-tls");
+    let more = "openssl req -newkey rsa:2048 -nodes -subj /CN=client -keyout client-key.pem \
+        -out request.pem && openssl x509 -req -in request.pem -CA ca-cert.pem -CAkey ca-key.pem \
+        -CAcreateserial -days 2 -extfile extensions -out client-cert.pem";
+    let made = credentials(&folder).is_some();
+    let client = Command::new("sh").args(["-c", more]).current_dir(&folder).output();
+    if !made || !client.is_ok_and(|output| output.status.success()) {
+        tests::skip!("there is no openssl to make certificates");
+    }
+    for (verify, without) in [("off", "True"), ("on", "False")] {
+        let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let (port, web) = (free().clamp(5900, 60_000), free());
+        let tls = format!(
+            "tls-creds-x509,id=t,endpoint=server,verify-peer={verify},dir={}",
+            folder.display()
+        );
+        let vnc = format!("127.0.0.1:{},tls-creds=t,websocket={web}", port - 5900);
+        let options = ["-M", "none", "-object", &tls, "-vnc", &vnc];
+        let mut machine = Machine::start(&format!("vnc-tls-{verify}"), &options);
+        let output = Command::new("python3")
+            .args(["-c", TLS_CLIENT, &port.to_string(), &web.to_string()])
+            .current_dir(&folder)
+            .output();
+        let Ok(output) = output else { tests::skip!("there is no Python on this machine") };
+        let said = String::from_utf8_lossy(&output.stdout);
+        let expected = format!(
+            "vencrypt False {without}\nvencrypt True True\nweb False {without}\nweb True True\n\
+             in the open False\n"
+        );
+        assert_eq!(said, expected, "{}", String::from_utf8_lossy(&output.stderr));
+        // Other certificates for those who come later; broken ones change nothing.
+        let reload = json!({"type": "vnc", "tls-certs": true});
+        machine.good("display-reload", reload.clone());
+        fs::rename(folder.join("server-key.pem"), folder.join("away")).unwrap();
+        let refused = machine.bad("display-reload", reload);
+        assert!(refused.starts_with("Unable to access credentials"), "{refused}");
+        fs::rename(folder.join("away"), folder.join("server-key.pem")).unwrap();
+    }
+    fs::remove_dir_all(folder).unwrap();
+}
