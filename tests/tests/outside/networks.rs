@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::guest::{Guest, Running, appears, debian_program};
+use super::guest::{Guest, Running, appears, debian_program, program_files};
 use crate::monitor::Machine;
 
 /// A network card, and what DHCP clients need.
@@ -300,4 +300,35 @@ fn a_helper_with_rights_opens_the_interface() {
     assert!(text.contains("type=tap,ifname=tap0"), "{text} {errors}");
     assert!(errors.contains("bridge helper failed"), "{errors}");
     fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn iperf3_runs_both_ways_through_the_user_mode_network() {
+    let Some(files) = program_files("sharing", "usr/bin/iperf3") else {
+        tests::skip!("iperf3 was not fetched");
+    };
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port_text = port.to_string();
+    let mut server = debian_program("sharing", "usr/bin/iperf3").unwrap();
+    server.args(["-s", "-B", "127.0.0.1", "-p", &port_text]).stdout(Stdio::null());
+    let _server = Running(server.spawn().unwrap());
+    let run = "/ld-linux-x86-64.so.2 --library-path / /iperf3 -c 10.0.2.2";
+    let script = format!(
+        "{DHCP}mkdir -p /tmp; for way in '' -R '-u -b 20M'; do {run} -p {port} -t 2 -J $way > /result \\\n\
+         || cat /result; grep -A9 '\"end\"' /result > /dev/null && echo \"way '$way' ended\"\n\
+         grep bits_per_second /result | tail -1; done; poweroff -f"
+    );
+    let Some(guest) = Guest::new("iperf3", NET, &files, &script) else {
+        tests::skip!("the kernel with modules or busybox was not fetched");
+    };
+    let options = ["-netdev", "user,id=n", "-device", "virtio-net-pci,netdev=n"];
+    let console = guest.run(&options);
+    let rates: Vec<f64> = console
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("\"bits_per_second\":"))
+        .filter_map(|rate| rate.trim().trim_end_matches(',').parse().ok())
+        .collect();
+    assert!(!console.contains("\"error\"") && rates.len() == 3, "{console}");
+    // Far below what it is, and far above what a network that loses and repeats would carry.
+    assert!(rates[0] > 50e6 && rates[1] > 50e6 && rates[2] > 15e6, "{rates:?} {console}");
 }

@@ -237,3 +237,15 @@ fn nonsense_at_the_beginning_is_an_error() {
         assert!(error.starts_with("the vhost-user back end"), "{error}");
     }
 }
+
+#[test]
+fn hostile_rings_do_no_harm() {
+    for seed in 1..3 {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        thread::spawn(move || Back::default().run(theirs, honest));
+        let memory = Arc::new(AddressSpace::new());
+        let (tag, socket) = ("tag".to_owned(), ours.into());
+        let config = FsConfig { tag, socket, queues: 1, queue_size: 64, memory };
+        crate::virtio::guest::hostile(Fs::new(config).unwrap(), 0, 60, seed);
+    }
+}
