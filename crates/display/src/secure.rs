@@ -70,7 +70,11 @@ impl Credentials {
                 builder.with_client_cert_verifier(verifier.map_err(|error| unusable(&error))?)
             }
         };
-        let config = builder.with_single_cert(chain, key).map_err(|error| unusable(&error))?;
+        let config = builder.with_single_cert(chain, key);
+        let mut config = config.map_err(|error| unusable(&error))?;
+        // Viewers do not resume, and TigerVNC's waits for ever when a ticket and its first answer
+        // come in one packet.
+        config.send_tls13_tickets = 0;
         Ok(Self(Arc::new(config)))
     }
 }

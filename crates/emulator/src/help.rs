@@ -37,7 +37,7 @@ Options that are built; QEMU's others are refused by name:
                 configure a block backend
 -hda/-hdb/-hdc/-hdd/-cdrom file
                 use 'file' as hard disk or CD-ROM image
--netdev user|tap|socket|stream|dgram|hubport,id=str[,...]
+-netdev user|tap|bridge|socket|stream|dgram|vhost-user|hubport,id=str[,...]
                 configure a network backend
 -nic, -net      short forms of network card and backend
 -fsdev local,id=id,path=path,security_model=mapped-xattr|mapped-file|passthrough|none
@@ -110,7 +110,8 @@ pub fn of_option(option: &str, value: &str) -> Option<Result<String, String>> {
             Some(format!("Available chardev backend types: \n{lines}"))
         }
         "netdev" if asks => {
-            let kinds = ["bridge", "dgram", "hubport", "socket", "stream", "tap", "user"];
+            let kinds =
+                ["bridge", "dgram", "hubport", "socket", "stream", "tap", "user", "vhost-user"];
             let lines: String = kinds.iter().map(|kind| format!("{kind}\n")).collect();
             Some(format!("Available netdev backend types:\n{lines}"))
         }

@@ -35,6 +35,7 @@ mod smb;
 mod smbios;
 mod snapshots;
 mod start;
+mod tap_helpers;
 mod wires;
 mod typist;
 

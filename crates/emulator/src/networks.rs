@@ -17,6 +17,7 @@ use serde_json::{Map, Value};
 
 use crate::character::{Characters, Descriptors};
 use crate::smb::{self, SmbFolder};
+use crate::tap_helpers::DownScript;
 use crate::wires;
 
 /// All of them.
@@ -28,6 +29,7 @@ pub struct Networks {
     characters: Arc<Characters>,
     /// In front of each, where its frames can be seen.
     dumps: Mutex<BTreeMap<String, Arc<Dump>>>,
+    down_scripts: Mutex<BTreeMap<String, DownScript>>,
 }
 
 /// A user-mode network, and the guest that forwardings lead to unless they name one.
@@ -49,8 +51,8 @@ impl Networks {
     ) -> Self {
         let (backends, characters) = (Arc::clone(backends), Arc::clone(characters));
         let (users, hubs) = (Mutex::default(), Mutex::default());
-        let dumps = Mutex::default();
-        Self { backends, users, hubs, descriptors, characters, dumps }
+        let (dumps, down_scripts) = (Mutex::default(), Mutex::default());
+        Self { backends, users, hubs, descriptors, characters, dumps, down_scripts }
     }
 
     /// A port of a hub, which is made with its first port. Another back end may join through it.
@@ -90,8 +92,9 @@ impl Networks {
                 network
             }
             "tap" | "bridge" => {
-                let tap = wires::tap(&kind, &mut members, &*self.descriptors)?;
+                let (tap, down) = wires::tap(&kind, &mut members, &*self.descriptors)?;
                 members.finish()?;
+                self.down_scripts.lock().extend(down.map(|down| (id.clone(), down)));
                 tap
             }
             "stream" => {
@@ -156,6 +159,7 @@ impl Networks {
         self.backends.networks.remove(id);
         self.users.lock().remove(id);
         self.dumps.lock().remove(id);
+        drop(self.down_scripts.lock().remove(id));
         Ok(())
     }
 

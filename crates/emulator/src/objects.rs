@@ -78,7 +78,9 @@ pub fn add(backends: &Backends, members: &Map<String, Value>, options: &Options)
         }
         // The machine's own memory; it is allocated by the board, always shared and by a descriptor.
         "memory-backend-ram" | "memory-backend-memfd" => {
-            only(&["size", "merge", "dump", "prealloc", "share", "seal"])?;
+            // The last one, which libvirt sets, is about names in a stream that is not spoken here.
+            let canonical = "x-use-canonical-path-for-ramblock-id";
+            only(&["size", "merge", "dump", "prealloc", "share", "seal", canonical])?;
             if text("prealloc").as_deref() == Some("on") {
                 return Err("'prealloc' is not built in Hostel".to_owned());
             }

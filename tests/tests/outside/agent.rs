@@ -4,14 +4,13 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use base64::prelude::*;
 use serde_json::{Value, json};
 
-use super::guest::{Guest, debian_program};
+use super::guest::{Guest, program_files};
 use crate::monitor::Machine;
 
 const MODULES: &[&str] = &[
@@ -23,25 +22,6 @@ const MODULES: &[&str] = &[
     "fs/jbd2/jbd2",
     "fs/ext4/ext4",
 ];
-
-/// The agent and all it is linked to.
-fn program() -> Option<Vec<PathBuf>> {
-    let mut loader = debian_program("sharing", "usr/sbin/qemu-ga")?;
-    let root = tests::asset("sharing")?;
-    let arguments: Vec<_> = loader.get_args().map(ToOwned::to_owned).collect();
-    let mut list = std::process::Command::new(loader.get_program());
-    let output = list.arg("--list").args(&arguments).output().ok()?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let library = |line: &str| {
-        let path = line.split("=> ").nth(1)?.split(' ').next()?;
-        Some(PathBuf::from(path))
-    };
-    let mut files: Vec<_> = text.lines().filter_map(library).collect();
-    files.push(root.join("usr/sbin/qemu-ga"));
-    files.push(root.join("usr/lib64/ld-linux-x86-64.so.2"));
-    _ = loader.stdin(std::process::Stdio::null());
-    Some(files)
-}
 
 /// The host's end.
 struct Agent(BufReader<UnixStream>);
@@ -60,7 +40,9 @@ impl Agent {
 
 #[test]
 fn debians_agent_tells_runs_and_freezes() {
-    let Some(files) = program() else { tests::skip!("the guest agent was not fetched") };
+    let Some(files) = program_files("sharing", "usr/sbin/qemu-ga") else {
+        tests::skip!("the guest agent was not fetched");
+    };
     let script = "mke2fs /dev/vda > /dev/null; mkdir -p /mnt /run /var/run\n\
         mount -t ext2 /dev/vda /mnt || echo no file system\n\
         (i=0; while :; do i=$((i+1)); echo $i > /mnt/counter; echo count $i; sleep 0.05; done) &\n\

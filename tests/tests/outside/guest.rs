@@ -153,3 +153,26 @@ pub fn appears(path: &Path) {
         std::thread::sleep(Duration::from_millis(10));
     }
 }
+
+/// A program of an asset and all it is linked to, for a guest's root folder, where
+/// `/ld-linux-x86-64.so.2 --library-path / /PROGRAM` runs it.
+pub fn program_files(asset: &str, path: &str) -> Option<Vec<PathBuf>> {
+    let root = tests::asset(asset)?;
+    let command = debian_program(asset, path)?;
+    let mut list = Command::new(command.get_program());
+    let output = list.arg("--list").args(command.get_args()).output().ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let library = |line: &str| {
+        let path = line.split("=> ").nth(1)?.split(' ').next()?;
+        Some(PathBuf::from(path))
+    };
+    let mut files: Vec<_> = text.lines().filter_map(library).collect();
+    // Threads that are ended ask for this one by its name.
+    let unwinder = root.join("usr/lib/x86_64-linux-gnu/libgcc_s.so.1");
+    if unwinder.exists() && !files.contains(&unwinder) {
+        files.push(unwinder);
+    }
+    files.push(root.join(path));
+    files.push(root.join("usr/lib64/ld-linux-x86-64.so.2"));
+    Some(files)
+}

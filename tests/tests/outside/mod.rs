@@ -3,4 +3,5 @@
 mod agent;
 mod guest;
 mod networks;
+mod screens;
 mod shares;

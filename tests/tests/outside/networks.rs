@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::guest::{Guest, Running, appears, debian_program};
+use super::guest::{Guest, Running, appears, debian_program, program_files};
 use crate::monitor::Machine;
 
 /// A network card, and what DHCP clients need.
@@ -224,4 +224,111 @@ fn wrong_networks_are_refused_in_the_words_of_the_reference() {
         });
         assert_eq!(said[0], said[1], "{line}");
     }
+}
+
+/// A shell in network and user namespaces of its own, whose root may make interfaces.
+fn namespaced(script: &str) -> Option<std::process::Output> {
+    let mut command = Command::new("unshare");
+    command.args(["--map-root-user", "--net", "--mount", "sh", "-c"]);
+    let can = Command::new("unshare")
+        .args(["--map-root-user", "--net", "sh", "-c", "ip tuntap add dev t0 mode tap"])
+        .output();
+    if !can.is_ok_and(|output| output.status.success()) {
+        return None;
+    }
+    Some(command.arg(script).output().unwrap())
+}
+
+#[test]
+fn scripts_set_a_tap_interface_up_and_down() {
+    let folder = tests::scratch("tap-scripts");
+    let hostel = tests::hostel_path();
+    let (own, hostel) = (folder.display(), hostel.display());
+    let script = format!(
+        "cd {own}; printf '#!/bin/sh\\necho up $1 >> log; ip link set $1 up\\n' > up\n\
+         printf '#!/bin/sh\\necho down $1 >> log\\n' > down\n\
+         printf '#!/bin/sh\\nexit 7\\n' > wrong; chmod +x up down wrong\n\
+         q() {{ {hostel} qemu-system-x86_64 -M none -display none -nodefaults -monitor stdio \
+         -netdev tap,id=n,ifname=guest0,$1; }}\n\
+         (sleep 1; ip -o link show guest0 >> log; echo quit) | q script={own}/up,downscript={own}/down\n\
+         echo quit | q script={own}/wrong,downscript=no; echo quit | q script=/none,downscript=no"
+    );
+    let Some(output) = namespaced(&script) else {
+        tests::skip!("no namespaces, no tap interfaces or no ip here");
+    };
+    let errors = String::from_utf8_lossy(&output.stderr);
+    let log = fs::read_to_string(folder.join("log")).unwrap_or_default();
+    let lines: Vec<&str> = log.lines().collect();
+    assert!(lines.len() == 3, "{log} {errors}");
+    assert_eq!((lines[0], lines[2]), ("up guest0", "down guest0"));
+    assert!(lines[1].contains("guest0") && lines[1].contains("UP"), "{log}");
+    assert!(
+        errors.contains(&format!("network script {own}/wrong failed with status 7")),
+        "{errors}"
+    );
+    assert!(errors.contains("could not launch network script /none: No such file"), "{errors}");
+    fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn a_helper_with_rights_opens_the_interface() {
+    let folder = tests::scratch("tap-helper");
+    let hostel = tests::hostel_path();
+    // The reference's helper does the same; it needs a file in /etc that allows the bridge.
+    let helper = "import os, socket, struct, sys, fcntl, array\n\
+        words = dict(w.lstrip('-').split('=', 1) for w in sys.argv[1:] if '=' in w)\n\
+        assert words['br'] == 'br7' and '--use-vnet' in sys.argv\n\
+        tap = os.open('/dev/net/tun', os.O_RDWR)\n\
+        name = b'tap%d'.ljust(16, b'\\0')\n\
+        fcntl.ioctl(tap, 0x400454ca, name + struct.pack('H22x', 0x0002 | 0x1000 | 0x4000))\n\
+        s = socket.socket(fileno=int(words['fd']))\n\
+        s.sendmsg([b'\\0'], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array('i', [tap]))])\n";
+    fs::write(folder.join("helper.py"), helper).unwrap();
+    let (own, hostel) = (folder.display(), hostel.display());
+    let script = format!(
+        "cd {own}; printf '#!/bin/sh\\nexec python3 {own}/helper.py \"$@\"\\n' > helper\n\
+         printf '#!/bin/sh\\nexit 1\\n' > wrong; chmod +x helper wrong\n\
+         q() {{ echo 'info network\nquit' | {hostel} qemu-system-x86_64 -M none -display none \
+         -nodefaults -monitor stdio -netdev tap,id=n,br=br7,helper={own}/$1; }}\n\
+         q helper; q wrong"
+    );
+    let Some(output) = namespaced(&script) else {
+        tests::skip!("no namespaces, no tap interfaces or no ip here");
+    };
+    let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains("type=tap,ifname=tap0"), "{text} {errors}");
+    assert!(errors.contains("bridge helper failed"), "{errors}");
+    fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn iperf3_runs_both_ways_through_the_user_mode_network() {
+    let Some(files) = program_files("sharing", "usr/bin/iperf3") else {
+        tests::skip!("iperf3 was not fetched");
+    };
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port_text = port.to_string();
+    let mut server = debian_program("sharing", "usr/bin/iperf3").unwrap();
+    server.args(["-s", "-B", "127.0.0.1", "-p", &port_text]).stdout(Stdio::null());
+    let _server = Running(server.spawn().unwrap());
+    let run = "/ld-linux-x86-64.so.2 --library-path / /iperf3 -c 10.0.2.2";
+    let script = format!(
+        "{DHCP}mkdir -p /tmp; for way in '' -R '-u -b 20M'; do {run} -p {port} -t 2 -J $way > /result \\\n\
+         || cat /result; grep -A9 '\"end\"' /result > /dev/null && echo \"way '$way' ended\"\n\
+         grep bits_per_second /result | tail -1; done; poweroff -f"
+    );
+    let Some(guest) = Guest::new("iperf3", NET, &files, &script) else {
+        tests::skip!("the kernel with modules or busybox was not fetched");
+    };
+    let options = ["-netdev", "user,id=n", "-device", "virtio-net-pci,netdev=n"];
+    let console = guest.run(&options);
+    let rates: Vec<f64> = console
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("\"bits_per_second\":"))
+        .filter_map(|rate| rate.trim().trim_end_matches(',').parse().ok())
+        .collect();
+    assert!(!console.contains("\"error\"") && rates.len() == 3, "{console}");
+    // Far below what it is, and far above what a network that loses and repeats would carry.
+    assert!(rates[0] > 50e6 && rates[1] > 50e6 && rates[2] > 15e6, "{rates:?} {console}");
 }

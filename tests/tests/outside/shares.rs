@@ -184,7 +184,7 @@ fn files_of_virtiofsd_behave() {
     let chardev = format!("socket,id=c,path={}", socket.display());
     let console = guest.run(&[
         "-object",
-        "memory-backend-memfd,id=m,size=256M,share=on",
+        "memory-backend-memfd,id=m,size=256M,share=on,x-use-canonical-path-for-ramblock-id=off",
         "-machine",
         "memory-backend=m",
         "-chardev",

@@ -12,7 +12,7 @@ use crate::codec::{PixelFormat, Put, encoding};
 use crate::surface::{Frame, Pointer, Rect};
 use jpeg::Jpeg;
 use palette::Palette;
-use zlib::Deflater;
+pub(crate) use zlib::Deflater;
 
 /// The most pixels of a rectangle on its way: what has to be held for one is bounded.
 const RECT_PIXELS_MAX: usize = 1 << 16;

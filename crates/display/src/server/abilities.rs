@@ -11,6 +11,7 @@ pub struct Abilities {
     /// How much detail it wants of photographs, from 0 to 9; it takes JPEG then.
     pub quality: Option<u8>,
     pub copies: bool,
+    pub clipboard: bool,
     pub resizes: bool,
     pub resizes_extended: bool,
     pub cursor: bool,
@@ -32,6 +33,7 @@ impl Abilities {
             quality,
             encoding: best.unwrap_or(encoding::RAW),
             copies: has(encoding::COPY_RECT),
+            clipboard: has(encoding::EXTENDED_CLIPBOARD),
             resizes: has(encoding::DESKTOP_SIZE),
             resizes_extended: has(encoding::EXTENDED_DESKTOP_SIZE),
             cursor: has(encoding::CURSOR),

@@ -9,6 +9,7 @@
 
 mod abilities;
 mod client;
+mod clipboard;
 mod update;
 
 use std::io;
@@ -108,6 +109,8 @@ struct Shared {
     password: Mutex<Password>,
     /// Nothing but the handshake's beginning passes without TLS.
     credentials: Mutex<Option<Credentials>>,
+    /// What was cut last, by whomever.
+    clipboard: Mutex<Option<Arc<str>>>,
     clients: Mutex<Vec<Arc<Client>>>,
     screen: Mutex<Screen>,
     /// Somebody is waiting for a change.
@@ -140,6 +143,7 @@ impl Server {
             watcher,
             password: Mutex::default(),
             credentials: Mutex::new(credentials),
+            clipboard: Mutex::default(),
             clients: Mutex::default(),
             screen: Mutex::default(),
             is_wanted: Mutex::default(),

@@ -357,6 +357,16 @@ fn the_device_carries_messages_and_starts_over() {
     }
 }
 
+#[test]
+fn hostile_rings_do_no_harm() {
+    for seed in 1..5 {
+        let folder = Folder::new("rings");
+        let device = NineP::new(folder.share(Security::Lenient, false), "tag");
+        crate::virtio::guest::hostile(device, 1, 200, seed);
+        assert_eq!(fs::read(folder.0.join("secret")).unwrap(), b"outside");
+    }
+}
+
 /// Random requests with small numbers and short names, most of them well formed.
 #[test]
 fn hostile_requests_do_no_harm() {
