@@ -126,11 +126,14 @@ pub fn start_in_job(world: &Arc<World>, domain: &Arc<Domain>, options: StartOpti
     if domain.is_active() {
         return Err(Error::new(Code::OperationInvalid, "domain is already running"));
     }
-    let document = match options.document {
+    let mut document = match options.document {
         Some(document) => document,
         None => domain.definition()?,
     };
     let networks = networks_of(world, &document)?;
+    for interface in document.ensure("devices").all_mut("interface") {
+        note_bridge(world, interface);
+    }
     let restored = options.restore.is_some();
     let from_snapshot = options.snapshot.is_some();
     let run = new_run();
@@ -185,6 +188,14 @@ fn networks_of(world: &World, document: &Element) -> Result<BTreeMap<String, Ele
         networks.insert(name.to_owned(), network.document(false).clone());
     }
     Ok(networks)
+}
+
+/// Notes which bridge an interface on a network is plugged into.
+pub(super) fn note_bridge(world: &World, interface: &mut Element) {
+    let name = interface.attribute_at("source", "network").map(str::to_owned);
+    if let Some(bridge) = name.and_then(|name| world.networks.active_bridge(&name)) {
+        interface.ensure("source").set("bridge", bridge);
+    }
 }
 
 fn announce_start(world: &World, domain: &Domain, paused: bool, restored: bool, snapshot: bool) {
