@@ -10,3 +10,4 @@ mod reference;
 mod procedures;
 mod virt_manager;
 mod go_libvirt;
+mod networks;
