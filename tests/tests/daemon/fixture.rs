@@ -100,6 +100,13 @@ impl Drop for Daemon {
         for name in names.split_whitespace() {
             self.virsh(&format!("destroy {name}"));
         }
+        // Bridges outlive the daemon.
+        if self.options.iter().any(|option| option == "--system") {
+            let (_, names) = self.virsh("net-list --name");
+            for name in names.split_whitespace() {
+                self.virsh(&format!("net-destroy {name}"));
+            }
+        }
         _ = self.child.kill();
         _ = self.child.wait();
     }

@@ -384,6 +384,12 @@ fn take(world: &Arc<World>, domain: &Arc<Domain>, run: u64, report: Report) {
                 emit(world, domain, event);
             }
         }
+        Report::BlockJob { target, path, kind, status, change } => {
+            if let Some(change) = change {
+                super::blocks::change_disk(world, domain, &target, &change);
+            }
+            emit(world, domain, DomainEvent::BlockJob { path, target, kind, status });
+        }
         Report::Balloon(kib) => {
             domain.state.lock().balloon_kib = Some(kib);
             emit(world, domain, DomainEvent::BalloonChange(kib));

@@ -4,6 +4,8 @@ mod lifecycle;
 mod persist;
 mod edit;
 mod snapshots;
+mod blocks;
+mod external;
 pub mod cpu_set;
 
 use std::collections::{BTreeMap, HashMap};
@@ -28,7 +30,7 @@ pub use lifecycle::{
 pub use persist::{load, managed_save_path, write_autostart};
 pub use snapshots::{
     Offline, Snapshot, create as create_snapshot, delete as delete_snapshot,
-    revert as revert_to_snapshot, without_live_parts,
+    is_external, revert as revert_to_snapshot, without_live_parts,
 };
 
 use crate::drivers::Machine;

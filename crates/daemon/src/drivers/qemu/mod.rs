@@ -13,6 +13,7 @@ mod process;
 mod monitor;
 mod machine;
 mod hotplug;
+mod blocks;
 mod ports;
 mod taps;
 
