@@ -246,6 +246,67 @@ const TOUR: &[&str] = &[
     "nodecpumap",
 ];
 
+/// The same for disks that grow, shrink and move under a running domain.
+const DISKS: &[&str] = &[
+    "define @/tq.xml",
+    "blockjob tq vda",
+    "blockpull tq vda",
+    "snapshot-create-as tq s0 --disk-only",
+    "domblklist tq",
+    "snapshot-info tq s0",
+    "snapshot-delete tq s0 --metadata",
+    "start tq",
+    "snapshot-create-as tq s1 --disk-only",
+    "snapshot-create-as tq s1 --disk-only",
+    "domblklist tq",
+    "domblklist tq --inactive",
+    "snapshot-list tq --name",
+    "snapshot-list tq --name --external",
+    "snapshot-list tq --name --internal",
+    "snapshot-list tq --name --disk-only",
+    "snapshot-info tq s1",
+    "snapshot-current tq --name",
+    "snapshot-create-as tq s2 --disk-only --diskspec vda,file=@/over.qcow2",
+    "snapshot-create-as tq s9 --disk-only --diskspec vda,file=@/over.qcow2",
+    "snapshot-create-as tq s9 --disk-only --diskspec vda,snapshot=no",
+    "snapshot-create-as tq s9 --disk-only --quiesce",
+    "snapshot-list tq --tree",
+    "domblklist tq",
+    "snapshot-revert tq s1",
+    "blockjob tq vda",
+    "blockjob tq vda --abort",
+    "blockjob tq vda --pivot",
+    "blockjob tq vda 5",
+    "blockjob tq vdq",
+    "blockcommit tq vda",
+    "blockcommit tq vda --top @/nope",
+    "snapshot-delete tq s2",
+    "domblklist tq",
+    "snapshot-list tq --name",
+    "snapshot-create-as tq s3 --disk-only --no-metadata --diskspec vda,file=@/s3.qcow2",
+    "snapshot-list tq --name",
+    "domblklist tq",
+    "blockcommit tq vda --active --pivot --wait",
+    "domblklist tq",
+    "domblklist tq --inactive",
+    "blockcopy tq vda @/copy.qcow2 --transient-job --wait --pivot",
+    "domblklist tq",
+    "blockcopy tq vda @/copy2.qcow2 --transient-job --wait --finish",
+    "domblklist tq",
+    "blockcopy tq vda @/copy2.qcow2",
+    "blockcopy tq vda @/copy3.qcow2 --format raw --transient-job --wait --pivot",
+    "domblklist tq",
+    "dumpxml tq --inactive --xpath //disk[1]/source",
+    "snapshot-create-as tq s4 --disk-only --no-metadata --diskspec vda,file=@/s4.qcow2",
+    "blockpull tq vda --wait",
+    "domblklist tq",
+    "blockresize tq vda 30M",
+    "destroy tq",
+    "snapshot-list tq --name",
+    "snapshot-delete tq s1 --metadata",
+    "undefine tq",
+];
+
 const DOMAIN: &str = "<domain type='qemu'><name>tq</name>
   <uuid>33333333-1111-4111-8111-111111111111</uuid><memory unit='MiB'>64</memory>
   <vcpu current='1'>2</vcpu><os><type arch='x86_64' machine='pc'>hvm</type></os>
@@ -270,6 +331,9 @@ fn prepare(folder: &Scratch) {
     fs::write(folder.join("nic.xml"), NIC).unwrap();
     fs::write(folder.join("tnet.xml"), NETWORK).unwrap();
     fs::write(folder.join("cd.iso"), vec![0; 1 << 20]).unwrap();
+    for name in ["over.qcow2", "tq.s0", "tq.s1", "copy.qcow2", "copy2.qcow2", "copy3.qcow2", "s3.qcow2", "s4.qcow2"] {
+        _ = fs::remove_file(folder.join(name));
+    }
     for name in ["tq.qcow2", "tq2.qcow2"] {
         let made = Command::new("qemu-img")
             .args(["create", "-q", "-f", "qcow2"])
@@ -282,6 +346,15 @@ fn prepare(folder: &Scratch) {
 
 #[test]
 fn virsh_prints_the_same_as_with_libvirtd() {
+    compare(TOUR);
+}
+
+#[test]
+fn disks_grow_shrink_and_move_as_with_libvirtd() {
+    compare(DISKS);
+}
+
+fn compare(tour: &[&str]) {
     need!("virsh", "qemu-system-x86_64", "qemu-img");
     let root = fs::read_to_string("/proc/self/status").unwrap().contains("\nUid:\t0\t");
     if !root || !std::path::Path::new("/usr/sbin/libvirtd").exists() {
@@ -298,12 +371,12 @@ fn virsh_prints_the_same_as_with_libvirtd() {
     let run = |uri: &str| -> Vec<String> {
         prepare(&folder);
         let here = folder.0.display().to_string();
-        TOUR.iter().map(|commands| virsh(uri, &commands.replace('@', &here)).1).collect()
+        tour.iter().map(|commands| virsh(uri, &commands.replace('@', &here)).1).collect()
     };
     let reference = run(&libvirtd.uri());
-    assert!(reference[1].contains("Name:"), "libvirtd: {} {}", reference[0], reference[1]);
+    assert!(!reference[0].contains("error"), "libvirtd: {}", reference[0]);
     let ours = run(&ours_uri);
-    for ((command, reference), ours) in TOUR.iter().zip(reference).zip(ours) {
+    for ((command, reference), ours) in tour.iter().zip(reference).zip(ours) {
         if reference != ours {
             different.push(format!("{command}\n--- libvirtd\n{reference}--- ours\n{ours}"));
         }

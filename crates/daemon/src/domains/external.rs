@@ -90,7 +90,7 @@ pub fn plan(snapshot: &mut Snapshot, given: &Element, reuse: bool) -> Result<Pla
         plan.overlays.push(Overlay { target: target.to_owned(), file, format, index: 0 });
     }
     if plan.overlays.is_empty() {
-        return Err(unsupported("disk-only snapshots require at least one disk to be selected for snapshot"));
+        return Err(unsupported("nothing selected for snapshot"));
     }
     snapshot.document.remove(|element| element.name == "memory" || element.name == "disks");
     let place = snapshot.document.children.len().saturating_sub(1);
@@ -116,27 +116,24 @@ pub fn make(
     if quiesce && machine.is_none() {
         return Err(not_running());
     }
+    if quiesce {
+        agent::ask(domain, "guest-fsfreeze-freeze", None)?;
+    }
     let mut made: Vec<PathBuf> = Vec::new();
     let result = (|| {
         for (overlay, (path, format)) in plan.overlays.iter().zip(&plan.before) {
             if !reuse {
                 let backing = Some((path.as_path(), format.as_str()));
-                storage::create_image(&overlay.file, &overlay.format, backing, 0)?;
+                let size = storage::probe(path)?.capacity;
+                storage::create_image(&overlay.file, &overlay.format, backing, size)?;
                 made.push(overlay.file.clone());
             }
         }
         let Some(machine) = machine else { return Ok(()) };
-        if quiesce {
-            agent::ask(domain, "guest-fsfreeze-freeze", None)?;
-        }
-        let done = machine.overlay(&domain.document()?, &mut plan.overlays);
-        if quiesce {
-            let thawed = agent::ask(domain, "guest-fsfreeze-thaw", None);
-            done?;
-            return thawed.map(|_| ());
-        }
-        done
+        machine.overlay(&domain.document()?, &mut plan.overlays)
     })();
+    let thawed =
+        if quiesce { agent::ask(domain, "guest-fsfreeze-thaw", None).map(|_| ()) } else { Ok(()) };
     if let Err(error) = result {
         for path in made {
             _ = fs::remove_file(path);
@@ -153,7 +150,7 @@ pub fn make(
             replace(world, domain, &overlay.target, &file, &format)?;
         }
     }
-    Ok(())
+    thawed
 }
 
 fn replace(world: &World, domain: &Domain, target: &str, file: &Path, format: &str) -> Result<()> {

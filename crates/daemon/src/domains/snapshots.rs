@@ -137,6 +137,10 @@ pub fn create(
         return redefine(world, domain, given, flags & create_flags::CURRENT != 0);
     }
     let mut snapshot = describe(domain, &given)?;
+    let disk_only = flags & create_flags::DISK_ONLY != 0;
+    let reuse = flags & create_flags::REUSE_EXT != 0;
+    let plan =
+        if disk_only { Some(external::plan(&mut snapshot, &given, reuse)?) } else { None };
     let (active, count, duplicate) = {
         let state = domain.state.lock();
         let duplicate = state.snapshots.contains_key(&snapshot.name);
@@ -149,7 +153,6 @@ pub fn create(
     if count >= SNAPSHOTS_MAX {
         return Err(Error::new(Code::OperationFailed, "too many snapshots"));
     }
-    let disk_only = flags & create_flags::DISK_ONLY != 0;
     if flags & create_flags::QUIESCE != 0 && !disk_only {
         let text = "quiesce requires disk-only snapshot";
         return Err(Error::new(Code::InvalidArg, text));
@@ -159,9 +162,7 @@ pub fn create(
         let text = "external snapshots of memory are not supported";
         return Err(Error::new(Code::OperationUnsupported, text));
     }
-    if disk_only {
-        let reuse = flags & create_flags::REUSE_EXT != 0;
-        let plan = external::plan(&mut snapshot, &given, reuse)?;
+    if let Some(plan) = plan {
         external::make(world, domain, plan, (reuse, flags & create_flags::QUIESCE != 0))?;
         if active {
             snapshot.set_state("disk-snapshot");

@@ -6,7 +6,6 @@ use libvirt_compat::rpc::types::{Domain, TypedParameter, Value};
 use libvirt_compat::xml::{self, Element};
 use libvirt_compat::{Code, Error, Result};
 
-use super::change::disk_target;
 use super::{Call, check_flags};
 use crate::drivers::{BlockJob, disk_path};
 use crate::storage;
@@ -27,6 +26,12 @@ mod flag {
     pub const COPY_SHALLOW: u32 = 1;
     pub const COPY_REUSE_EXT: u32 = 2;
     pub const COPY_TRANSIENT_JOB: u32 = 4;
+}
+
+/// The target of the disk that a client names by target or by path.
+fn disk_target(document: &Element, name: &str) -> Result<String> {
+    super::change::disk_target(document, name)
+        .map_err(|_| Error::new(Code::InvalidArg, format!("disk '{name}' not found in domain")))
 }
 
 /// Bytes per second; without the flag it is MiB.
@@ -110,7 +115,7 @@ pub fn domain_block_commit(
     let names: Vec<String> = chain.iter().map(|(file, _)| file.display().to_string()).collect();
     for name in top.iter().chain(&base).filter(|name| **name != own) {
         if !names.contains(name) {
-            let text = format!("could not find image '{name}' in chain for '{own}'");
+            let text = format!("could not find image '{name}' in chain for '{target}'");
             return Err(Error::new(Code::InvalidArg, text));
         }
     }
@@ -170,6 +175,9 @@ fn copy(
     domain.machine()?;
     let document = domain.document()?;
     let own = source(&document, &disk_target(&document, disk)?)?;
+    if domain.is_persistent() && flags & flag::COPY_TRANSIENT_JOB == 0 {
+        return Err(Error::new(Code::OperationInvalid, "domain is not transient"));
+    }
     let probed = storage::probe(Path::new(&own))?;
     if flags & flag::COPY_SHALLOW != 0 && probed.backing.is_some() {
         let text = "a shallow copy of a disk with a backing file is not supported";

@@ -29,16 +29,15 @@ pub fn chain(path: &Path) -> Result<Vec<(PathBuf, String)>> {
     Ok(list)
 }
 
-/// Makes an image: over a backing file with its format, or of a size in bytes.
+/// Makes an image of a size in bytes, alone or over a backing file with its format.
 pub fn create(path: &Path, format: &str, backing: Option<(&Path, &str)>, size: u64) -> Result<()> {
     let mut arguments: Vec<String> = ["create", "-q", "-f", format].map(str::to_owned).to_vec();
     if let Some((backing, format)) = backing {
-        arguments.extend(["-F".into(), format.into(), "-b".into(), backing.display().to_string()]);
+        // A backing file that a machine has open cannot be opened here, and need not be.
+        arguments.extend(["-u".into(), "-F".into(), format.into()]);
+        arguments.extend(["-b".into(), backing.display().to_string()]);
     }
-    arguments.push(path.display().to_string());
-    if backing.is_none() {
-        arguments.push(size.to_string());
-    }
+    arguments.extend([path.display().to_string(), size.to_string()]);
     run(&arguments)
 }
 

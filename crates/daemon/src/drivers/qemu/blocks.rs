@@ -4,6 +4,7 @@
 //! thread, which never waits; whoever ends a job waits for that.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use libvirt_compat::xml::Element;
@@ -145,6 +146,20 @@ fn nodes_of(node: &str) -> Vec<String> {
     }
 }
 
+/// The nodes of these images that were opened by name: the others go with the last who needs them.
+fn opened(monitor: &Monitor, files: &[PathBuf]) -> Result<Vec<String>> {
+    let answer = monitor.execute("query-named-block-nodes", Some(json!({"flat": true})))?;
+    let nodes = answer.as_array().cloned().unwrap_or_default();
+    let of = |file: &PathBuf| {
+        let own = nodes.iter().find(|node| {
+            let name = node["node-name"].as_str().unwrap_or_default();
+            name.ends_with("-format") && node["file"].as_str() == file.to_str()
+        });
+        own.map(|node| nodes_of(node["node-name"].as_str().unwrap_or_default()))
+    };
+    Ok(files.iter().filter_map(of).flatten().collect())
+}
+
 /// A number of nodes that no disk and no backing image has.
 fn free_nodes(monitor: &Monitor) -> Result<(String, String, u64)> {
     let answer = monitor.execute("query-named-block-nodes", Some(json!({"flat": true})))?;
@@ -199,16 +214,25 @@ pub fn start(machine: &Machine, domain: &Element, target: &str, wish: &BlockJob)
         new_nodes: Vec::new(),
     };
     let mut arguments = json!({"device": top});
+    // The images from the disk's own to the last, and those that the job leaves without a user.
+    let chain = storage::chain(Path::new(&path))?;
+    let mut files: Vec<PathBuf> = vec![PathBuf::from(&path)];
+    files.extend(chain.iter().map(|(file, _)| file.clone()));
+    let place = |file: &Option<String>, otherwise: usize| {
+        let own = |file: &String| files.iter().position(|other| other.as_os_str() == file.as_str());
+        file.as_ref().and_then(own).unwrap_or(otherwise)
+    };
     let command = match wish {
         BlockJob::Pull { base, .. } => {
             if let Some(base) = base {
                 arguments["base"] = base.as_str().into();
             }
-            job.id = format!("pull-{target}-{top}");
+            job.old_nodes = opened(&monitor, &files[1..place(base, files.len()).max(1)])?;
+            job.id = new_id("pull", target);
             "block-stream"
         }
         BlockJob::Commit { top: upper, base, .. } => {
-            job.id = format!("commit-{target}-{top}");
+            job.id = new_id("commit", target);
             if let Some(upper) = upper.as_ref().filter(|upper| **upper != path) {
                 arguments["top"] = upper.as_str().into();
             }
@@ -216,27 +240,27 @@ pub fn start(machine: &Machine, domain: &Element, target: &str, wish: &BlockJob)
                 arguments["base"] = base.as_str().into();
             }
             if job.kind == BlockJobKind::ActiveCommit {
-                let chain = storage::chain(Path::new(&path))?;
                 let lower = match base {
                     Some(base) => chain.iter().find(|(file, _)| file.as_os_str() == base.as_str()),
                     None => chain.last(),
                 };
                 let (file, format) = lower.cloned().ok_or_else(|| no_backing(&path))?;
                 job.change = DiskChange::Source { file, format, index: None };
-                job.old_nodes = nodes_of(&top);
             }
+            let (first, last) = (place(upper, 0), place(base, files.len() - 1));
+            job.old_nodes = opened(&monitor, files.get(first..last).unwrap_or_default())?;
             "block-commit"
         }
         BlockJob::Copy { file, format, .. } => {
             let (node, number) = open(&monitor, file, format)?;
-            job.id = format!("copy-{target}-{top}");
+            job.id = new_id("copy", target);
             job.change = DiskChange::Source {
                 file: PathBuf::from(file),
                 format: format.clone(),
                 index: Some(number),
             };
             job.new_nodes = nodes_of(&node);
-            job.old_nodes = nodes_of(&top);
+            job.old_nodes = opened(&monitor, &files)?;
             arguments["target"] = node.as_str().into();
             arguments["sync"] = "full".into();
             "blockdev-mirror"
@@ -286,6 +310,12 @@ pub fn info(machine: &Machine, target: &str) -> Result<Option<BlockJobInfo>> {
         total = 1;
     }
     Ok(Some(BlockJobInfo { kind: kind as i32, bandwidth: number("speed"), done, total }))
+}
+
+/// A job's name in the monitor, never used twice.
+fn new_id(kind: &str, target: &str) -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    format!("{kind}-{target}-libvirt-{}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// The error for a disk without a job.
