@@ -1,7 +1,9 @@
 //! The same virsh commands against libvirtd and against us, in the same run.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -325,9 +327,11 @@ const NETWORK: &str = "<network><name>tnet</name>
   <forward mode='nat'/><bridge name='virbr77'/><ip address='10.9.8.1' netmask='255.255.255.0'>
   <dhcp><range start='10.9.8.2' end='10.9.8.9'/></dhcp></ip></network>";
 
-fn prepare(folder: &Scratch) {
+fn prepare(folder: &Scratch, emulator: Option<&Path>) {
     let here = folder.0.display().to_string();
-    fs::write(folder.join("tq.xml"), DOMAIN.replace('@', &here)).unwrap();
+    let own = emulator.map_or(String::new(), |own| format!("<emulator>{}</emulator>", own.display()));
+    let domain = DOMAIN.replace('@', &here).replace("<devices>", &format!("<devices>{own}"));
+    fs::write(folder.join("tq.xml"), domain).unwrap();
     fs::write(folder.join("nic.xml"), NIC).unwrap();
     fs::write(folder.join("tnet.xml"), NETWORK).unwrap();
     fs::write(folder.join("cd.iso"), vec![0; 1 << 20]).unwrap();
@@ -346,15 +350,30 @@ fn prepare(folder: &Scratch) {
 
 #[test]
 fn virsh_prints_the_same_as_with_libvirtd() {
-    compare(TOUR);
+    compare(TOUR, None);
 }
 
 #[test]
 fn disks_grow_shrink_and_move_as_with_libvirtd() {
-    compare(DISKS);
+    compare(DISKS, None);
 }
 
-fn compare(tour: &[&str]) {
+#[test]
+fn disks_of_our_emulator_grow_shrink_and_move_likewise() {
+    let scratch = Scratch::new();
+    let emulator = scratch.join("qemu-system-x86_64");
+    let Some(firmware) = tests::asset("qemu-system-10/usr/share/seabios") else {
+        tests::skip!("SeaBIOS is not fetched");
+    };
+    let (own, firmware) = (tests::hostel_path(), firmware.display().to_string());
+    let own = own.display();
+    let script = format!("#!/bin/sh\nexec {own} qemu-system-x86_64 -L {firmware} \"$@\"\n");
+    fs::write(&emulator, script).unwrap();
+    fs::set_permissions(&emulator, fs::Permissions::from_mode(0o755)).unwrap();
+    compare(DISKS, Some(&emulator));
+}
+
+fn compare(tour: &[&str], own_emulator: Option<&Path>) {
     need!("virsh", "qemu-system-x86_64", "qemu-img");
     let root = fs::read_to_string("/proc/self/status").unwrap().contains("\nUid:\t0\t");
     if !root || !std::path::Path::new("/usr/sbin/libvirtd").exists() {
@@ -368,14 +387,14 @@ fn compare(tour: &[&str]) {
     let folder = Scratch::new();
     let mut different = Vec::new();
     let ours_uri = daemon.uri("qemu", "/session");
-    let run = |uri: &str| -> Vec<String> {
-        prepare(&folder);
+    let run = |uri: &str, emulator: Option<&Path>| -> Vec<String> {
+        prepare(&folder, emulator);
         let here = folder.0.display().to_string();
         tour.iter().map(|commands| virsh(uri, &commands.replace('@', &here)).1).collect()
     };
-    let reference = run(&libvirtd.uri());
+    let reference = run(&libvirtd.uri(), None);
     assert!(!reference[0].contains("error"), "libvirtd: {}", reference[0]);
-    let ours = run(&ours_uri);
+    let ours = run(&ours_uri, own_emulator);
     for ((command, reference), ours) in tour.iter().zip(reference).zip(ours) {
         if reference != ours {
             different.push(format!("{command}\n--- libvirtd\n{reference}--- ours\n{ours}"));
