@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -374,7 +375,10 @@ fn disks_of_our_emulator_grow_shrink_and_move_likewise() {
 }
 
 fn compare(tour: &[&str], own_emulator: Option<&Path>) {
+    /// Two libvirtd take the same ports for screens.
+    static ONE_LIBVIRTD: Mutex<()> = Mutex::new(());
     need!("virsh", "qemu-system-x86_64", "qemu-img");
+    let _only = ONE_LIBVIRTD.lock().unwrap_or_else(PoisonError::into_inner);
     let root = fs::read_to_string("/proc/self/status").unwrap().contains("\nUid:\t0\t");
     if !root || !std::path::Path::new("/usr/sbin/libvirtd").exists() {
         tests::skip!("libvirtd in system mode needs root and Debian's libvirt-daemon");
