@@ -45,7 +45,8 @@ fn a_bridge_is_made_and_removed() {
         let shown = Command::new("ip").args(["-d", "address", "show", "hbr0"]).output();
         if let Ok(shown) = shown {
             let text = String::from_utf8_lossy(&shown.stdout).into_owned();
-            for part in ["52:54:00:01:02:03", "mtu 1400", "stp_state 1", "10.9.8.255", "fd00:9::1"] {
+            for part in ["52:54:00:01:02:03", "mtu 1400", "stp_state 1", "10.9.8.255", "fd00:9::1"]
+            {
                 assert!(text.contains(part), "{part}: {text}");
             }
         }
@@ -69,7 +70,10 @@ fn a_table_is_replaced_whole_and_watched() {
                 (
                     Hook::Forward,
                     vec![
-                        (vec![Match::From("hbr0".into()), Match::To("hbr0".into())], Action::Accept),
+                        (
+                            vec![Match::From("hbr0".into()), Match::To("hbr0".into())],
+                            Action::Accept,
+                        ),
                         (
                             vec![
                                 Match::To("hbr0".into()),
@@ -94,7 +98,10 @@ fn a_table_is_replaced_whole_and_watched() {
                             Action::Masquerade(Some((1024, 65535))),
                         ),
                         (vec![Match::Source(network, 24)], Action::Masquerade(None)),
-                        (vec![Match::Source(network, 24)], Action::Source(range, Some((2000, 3000)))),
+                        (
+                            vec![Match::Source(network, 24)],
+                            Action::Source(range, Some((2000, 3000))),
+                        ),
                         (vec![Match::Source(network, 24)], Action::Return),
                     ],
                 ),

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
@@ -47,7 +48,7 @@ fn go_libvirts_integration_tests_pass() {
     copy(&library, &scratch.join("go"));
     copy(&sources, &scratch.0);
     let emulator = scratch.join("qemu-system-x86_64");
-    std::os::unix::fs::symlink(tests::hostel_path(), &emulator).unwrap();
+    symlink(tests::hostel_path(), &emulator).unwrap();
     let suite = scratch.join("src/github.com/digitalocean/go-libvirt");
     let uri = daemon.uri("qemu", "/system");
     for (kind, file) in [("", "domain"), ("pool-", "pool"), ("secret-", "secret")] {

@@ -3,6 +3,7 @@
 //! and a Linux guest on our emulator.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
@@ -108,8 +109,10 @@ fn dhcp(namespaces: &Namespaces, daemon: &Daemon, name: &str) -> String {
     let busybox = busybox().unwrap().display().to_string();
     let script = client_script(daemon);
     let own = format!("hostname:{name}");
-    let arguments =
-        [&busybox, "udhcpc", "-i", "g0", "-n", "-q", "-t", "20", "-T", "1", "-s", &script, "-x", &own];
+    let arguments = [
+        &busybox, "udhcpc", "-i", "g0", "-n", "-q", "-t", "20", "-T", "1", "-s", &script, "-x",
+        &own,
+    ];
     let (ok, text) = namespaces.exec(1, &arguments);
     assert!(ok, "{text}");
     text
@@ -127,10 +130,8 @@ fn the_default_network_gives_addresses_names_and_a_way_out() {
     run("ip", &["-n", &namespaces.0[2], "address", "add", "203.0.113.2/24", "dev", "o0"]);
     namespaces.plug(1, "g0", 0, "p0", "virbr0");
     run("ip", &["-n", &namespaces.0[1], "link", "set", "g0", "address", "52:54:00:00:00:77"]);
-    daemon.ok(
-        "net-update default add ip-dhcp-host \
-         \"<host mac='52:54:00:00:00:77' name='fixed' ip='192.168.122.77'/>\" --live --config",
-    );
+    daemon.ok("net-update default add ip-dhcp-host \
+         \"<host mac='52:54:00:00:00:77' name='fixed' ip='192.168.122.77'/>\" --live --config");
     let told = dhcp(&namespaces, &daemon, "myguest");
     let expected = "bound 192.168.122.77 255.255.255.0 192.168.122.1 192.168.122.1";
     assert!(told.contains(expected), "{told}");
@@ -163,7 +164,8 @@ fn nft(namespaces: &Namespaces, arguments: &[&str]) -> Option<String> {
     let program = tests::asset("nftables/usr/sbin/nft")?;
     let root: &Path = program.ancestors().nth(3)?;
     let loader = root.join("lib64/ld-linux-x86-64.so.2").display().to_string();
-    let libraries = format!("{0}/usr/lib/x86_64-linux-gnu:{0}/lib/x86_64-linux-gnu", root.display());
+    let libraries =
+        format!("{0}/usr/lib/x86_64-linux-gnu:{0}/lib/x86_64-linux-gnu", root.display());
     let program = program.display().to_string();
     let own = [&[loader.as_str(), "--library-path", &libraries, &program], arguments].concat();
     let (ok, text) = namespaces.exec(0, &own);
@@ -213,7 +215,10 @@ fn networks_of_all_modes_start_and_conflicts_are_refused() {
     };
     for (name, inside) in [
         ("isolated", "<bridge name='m0'/><ip address='10.5.0.1' prefix='24'/>"),
-        ("routed", "<forward mode='route'/><bridge name='m1'/><ip address='10.5.1.1' prefix='24'/>"),
+        (
+            "routed",
+            "<forward mode='route'/><bridge name='m1'/><ip address='10.5.1.1' prefix='24'/>",
+        ),
         ("open", "<forward mode='open'/><bridge name='m2'/><ip address='10.5.2.1' prefix='24'/>"),
         ("plugged", "<forward mode='bridge'/><bridge name='m0'/>"),
     ] {
@@ -273,7 +278,7 @@ fn a_guest_on_the_default_network_gets_an_address() {
     let disk = daemon.scratch.join("initrd");
     tests::initramfs::write_with(&disk, &busybox().unwrap(), &script, &files).unwrap();
     let emulator = daemon.scratch.join("qemu-system-x86_64");
-    std::os::unix::fs::symlink(tests::hostel_path(), &emulator).unwrap();
+    symlink(tests::hostel_path(), &emulator).unwrap();
     let document = daemon.scratch.join("guest.xml");
     let text = format!(
         "<domain type='qemu'><name>guest</name><memory unit='MiB'>256</memory><os>\

@@ -5,9 +5,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use super::fixture::{Daemon, Scratch, virsh};
 use crate::need;
@@ -330,13 +331,23 @@ const NETWORK: &str = "<network><name>tnet</name>
 
 fn prepare(folder: &Scratch, emulator: Option<&Path>) {
     let here = folder.0.display().to_string();
-    let own = emulator.map_or(String::new(), |own| format!("<emulator>{}</emulator>", own.display()));
+    let own =
+        emulator.map_or(String::new(), |own| format!("<emulator>{}</emulator>", own.display()));
     let domain = DOMAIN.replace('@', &here).replace("<devices>", &format!("<devices>{own}"));
     fs::write(folder.join("tq.xml"), domain).unwrap();
     fs::write(folder.join("nic.xml"), NIC).unwrap();
     fs::write(folder.join("tnet.xml"), NETWORK).unwrap();
     fs::write(folder.join("cd.iso"), vec![0; 1 << 20]).unwrap();
-    for name in ["over.qcow2", "tq.s0", "tq.s1", "copy.qcow2", "copy2.qcow2", "copy3.qcow2", "s3.qcow2", "s4.qcow2"] {
+    for name in [
+        "over.qcow2",
+        "tq.s0",
+        "tq.s1",
+        "copy.qcow2",
+        "copy2.qcow2",
+        "copy3.qcow2",
+        "s3.qcow2",
+        "s4.qcow2",
+    ] {
         _ = fs::remove_file(folder.join(name));
     }
     for name in ["tq.qcow2", "tq2.qcow2"] {
@@ -378,7 +389,7 @@ fn compare(tour: &[&str], own_emulator: Option<&Path>) {
     /// Two libvirtd take the same ports for screens.
     static ONE_LIBVIRTD: Mutex<()> = Mutex::new(());
     need!("virsh", "qemu-system-x86_64", "qemu-img");
-    let _only = ONE_LIBVIRTD.lock().unwrap_or_else(PoisonError::into_inner);
+    let _only = ONE_LIBVIRTD.lock();
     let root = fs::read_to_string("/proc/self/status").unwrap().contains("\nUid:\t0\t");
     if !root || !std::path::Path::new("/usr/sbin/libvirtd").exists() {
         tests::skip!("libvirtd in system mode needs root and Debian's libvirt-daemon");

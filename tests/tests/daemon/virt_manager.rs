@@ -57,7 +57,8 @@ fn copy(from: &Path, to: &Path) {
 
 fn python(root: &Path, scratch: &Scratch, arguments: &[&str]) -> Output {
     let library = root.join("usr/lib/x86_64-linux-gnu");
-    let libraries = format!("{}:{}", library.display(), root.join("lib/x86_64-linux-gnu").display());
+    let libraries =
+        format!("{}:{}", library.display(), root.join("lib/x86_64-linux-gnu").display());
     let path = std::env::var("PATH").unwrap_or_default();
     Command::new("timeout")
         .arg("300")

@@ -31,7 +31,17 @@ pub const SOURCES: &[Source] = &[
         suite: "trixie",
         package: "virt-manager",
         // The tests, the library that they test, and what they look into.
-        folders: &["tests", "virtinst", "virtManager", "ui", "data", "man", "po", "README.md", "virt-install"],
+        folders: &[
+            "tests",
+            "virtinst",
+            "virtManager",
+            "ui",
+            "data",
+            "man",
+            "po",
+            "README.md",
+            "virt-install",
+        ],
     },
 ];
 

@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use libvirt_compat::Result;
 use libvirt_compat::domain::arrange;
 use libvirt_compat::xml::{self, Element};
-use libvirt_compat::Result;
 
 use super::{Domain, persist};
 use crate::drivers::{DiskChange, disk_path};

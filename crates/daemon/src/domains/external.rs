@@ -36,7 +36,10 @@ pub struct Plan {
 /// Whether a snapshot has images of its own.
 pub fn is_external(snapshot: &Snapshot) -> bool {
     let disks = snapshot.document.child("disks");
-    disks.into_iter().flat_map(|disks| disks.all("disk")).any(|disk| disk.is("snapshot", "external"))
+    disks
+        .into_iter()
+        .flat_map(|disks| disks.all("disk"))
+        .any(|disk| disk.is("snapshot", "external"))
 }
 
 /// Decides which disk gets which image, and writes that into the snapshot's document.
@@ -68,7 +71,8 @@ pub fn plan(snapshot: &mut Snapshot, given: &Element, reuse: bool) -> Result<Pla
         let wished = wish.and_then(|wish| wish.attribute_at("driver", "type"));
         let format = wished.unwrap_or("qcow2").to_owned();
         if !matches!(format.as_str(), "qcow2" | "qed") {
-            let text = format!("external snapshot format for disk {target} is unsupported: {format}");
+            let text =
+                format!("external snapshot format for disk {target} is unsupported: {format}");
             return Err(unsupported(text));
         }
         if !reuse && fs::metadata(&file).is_ok_and(|file| file.len() > 0) {
@@ -168,7 +172,9 @@ pub fn delete(world: &Arc<World>, domain: &Arc<Domain>, snapshot: &Snapshot) -> 
     let disks = snapshot.document.child("disks");
     for disk in disks.into_iter().flat_map(|disks| disks.all("disk")) {
         let external = disk.is("snapshot", "external");
-        let (Some(target), Some(file)) = (disk.attribute("name"), disk_path(disk)) else { continue };
+        let (Some(target), Some(file)) = (disk.attribute("name"), disk_path(disk)) else {
+            continue;
+        };
         if external {
             merge(world, domain, target, &file)?;
             _ = fs::remove_file(&file);
@@ -181,7 +187,8 @@ fn merge(world: &Arc<World>, domain: &Arc<Domain>, target: &str, file: &Path) ->
     let mut document = domain.document()?;
     let own = find(&mut document, target).and_then(|disk| disk_path(disk));
     let own = own.ok_or_else(|| {
-        let text = format!("disk '{target}' referenced by snapshot not found in the current definition");
+        let text =
+            format!("disk '{target}' referenced by snapshot not found in the current definition");
         Error::new(Code::OperationFailed, text)
     })?;
     let chain = storage::chain(&own)?;
@@ -189,7 +196,10 @@ fn merge(world: &Arc<World>, domain: &Arc<Domain>, target: &str, file: &Path) ->
     let place = chain.iter().position(|(below, _)| below == file);
     let beneath = if is_top { chain.first() } else { place.and_then(|at| chain.get(at + 1)) };
     let Some((base, base_format)) = beneath.cloned() else {
-        let text = format!("snapshot disk source and parent disk source are not the same: '{}' is not in use", file.display());
+        let text = format!(
+            "snapshot disk source and parent disk source are not the same: '{}' is not in use",
+            file.display()
+        );
         return Err(Error::new(Code::OperationFailed, text));
     };
     let Ok(machine) = domain.machine() else {

@@ -29,8 +29,8 @@ pub use lifecycle::{
 };
 pub use persist::{load, managed_save_path, write_autostart};
 pub use snapshots::{
-    Offline, Snapshot, create as create_snapshot, delete as delete_snapshot,
-    is_external, revert as revert_to_snapshot, without_live_parts,
+    Offline, Snapshot, create as create_snapshot, delete as delete_snapshot, is_external,
+    revert as revert_to_snapshot, without_live_parts,
 };
 
 use crate::drivers::Machine;

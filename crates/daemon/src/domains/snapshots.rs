@@ -139,8 +139,7 @@ pub fn create(
     let mut snapshot = describe(domain, &given)?;
     let disk_only = flags & create_flags::DISK_ONLY != 0;
     let reuse = flags & create_flags::REUSE_EXT != 0;
-    let plan =
-        if disk_only { Some(external::plan(&mut snapshot, &given, reuse)?) } else { None };
+    let plan = if disk_only { Some(external::plan(&mut snapshot, &given, reuse)?) } else { None };
     let (active, count, duplicate) = {
         let state = domain.state.lock();
         let duplicate = state.snapshots.contains_key(&snapshot.name);
@@ -358,7 +357,8 @@ pub fn delete(world: &Arc<World>, domain: &Arc<Domain>, name: &str, flags: u32) 
         let one = domain.snapshot(name)?;
         if flags & delete_flags::METADATA_ONLY == 0 && is_external(&one) {
             if with_children {
-                let text = "deletion of external and internal children disk snapshots not supported";
+                let text =
+                    "deletion of external and internal children disk snapshots not supported";
                 return Err(Error::new(Code::ConfigUnsupported, text));
             }
             external::delete(world, domain, &one)?;

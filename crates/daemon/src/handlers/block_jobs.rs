@@ -108,7 +108,8 @@ pub fn domain_block_commit(
         return Err(Error::new(Code::InvalidArg, text));
     }
     if !active && flags & flag::COMMIT_ACTIVE != 0 {
-        let text = format!("active commit requested but '{}' is not active", top.unwrap_or_default());
+        let text =
+            format!("active commit requested but '{}' is not active", top.unwrap_or_default());
         return Err(Error::new(Code::InvalidArg, text));
     }
     let chain = storage::chain(Path::new(&own))?;
@@ -195,7 +196,9 @@ fn copy(
         return Err(Error::new(Code::OperationFailed, text));
     }
     if there && !reuse && std::fs::metadata(&file).is_ok_and(|file| file.len() > 0) {
-        let text = format!("external destination file for disk {disk} already exists and is not a block device: {file}");
+        let text = format!(
+            "external destination file for disk {disk} already exists and is not a block device: {file}"
+        );
         return Err(Error::new(Code::ConfigUnsupported, text));
     }
     if !reuse {

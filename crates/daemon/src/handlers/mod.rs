@@ -27,6 +27,7 @@ mod secrets;
 mod node;
 
 pub use agent::*;
+pub use block_jobs::*;
 pub use change::*;
 pub use connect::*;
 pub use consoles::*;
@@ -35,7 +36,6 @@ pub use info::*;
 pub use lifecycle::*;
 pub use networks::*;
 pub use node::*;
-pub use block_jobs::*;
 pub use pinning::*;
 pub use processors::*;
 pub use secrets::*;

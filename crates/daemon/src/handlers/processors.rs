@@ -110,9 +110,9 @@ fn nearest(common: &BTreeSet<String>) -> Result<(String, BTreeSet<String>)> {
         let own = own_features(&name)?;
         (!own.is_empty() && own.is_subset(common)).then_some((name, own))
     });
-    fitting.max_by_key(|(_, own)| own.len()).ok_or_else(|| {
-        Error::new(Code::OperationFailed, "CPUs are incompatible").from(Origin::Cpu)
-    })
+    fitting
+        .max_by_key(|(_, own)| own.len())
+        .ok_or_else(|| Error::new(Code::OperationFailed, "CPUs are incompatible").from(Origin::Cpu))
 }
 
 /// `Penryn-v1`: libvirt says `Penryn`.

@@ -181,7 +181,10 @@ pub fn domain_interface_addresses(
 }
 
 /// The addresses that a network's DHCP server has given to a domain's interfaces.
-fn leased_addresses(world: &crate::world::World, document: &Element) -> Result<Vec<DomainInterface>> {
+fn leased_addresses(
+    world: &crate::world::World,
+    document: &Element,
+) -> Result<Vec<DomainInterface>> {
     let devices = document.child("devices");
     let mut list = Vec::new();
     for interface in devices.into_iter().flat_map(|devices| devices.all("interface")) {

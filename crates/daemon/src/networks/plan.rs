@@ -88,8 +88,13 @@ pub fn plan(document: &Element, leases: &Path) -> Result<Plan> {
         return Err(unsupported(format!("network '{network}': zones need firewalld")));
     }
     let bridge = bridge(document)?;
-    let addresses: Vec<Address> =
-        document.all("ip").map(address).collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
+    let addresses: Vec<Address> = document
+        .all("ip")
+        .map(address)
+        .collect::<Result<Vec<_>>>()?
+        .into_iter()
+        .flatten()
+        .collect();
     let routes = document.all("route").map(route).collect::<Result<_>>()?;
     let table = table(document, mode, &bridge.name, &addresses)?;
     let service = service(document, mode, &bridge.name, &addresses, leases)?;
@@ -326,8 +331,10 @@ fn dhcp_settings(document: &Element, routed: bool, dns: bool) -> Result<Option<d
         }
         let Some(dhcp) = ip.child("dhcp") else { continue };
         let Some(Address { address: IpAddr::V4(server), prefix }) = address(ip)? else {
-            return Err(unsupported("<dhcp> with IPv6 is not supported: guests make addresses \
-                                    from router advertisements"));
+            return Err(unsupported(
+                "<dhcp> with IPv6 is not supported: guests make addresses \
+                                    from router advertisements",
+            ));
         };
         let mask = Ipv4Addr::from(u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0));
         let mut settings = dhcp::Settings {
@@ -348,8 +355,7 @@ fn dhcp_settings(document: &Element, routed: bool, dns: bool) -> Result<Option<d
         };
         if settings.boot_file.is_some() {
             let server_text = dhcp.attribute_at("bootp", "server");
-            settings.next_server =
-                Some(server_text.map(|text| ip_of(text)).transpose()?.unwrap_or(server));
+            settings.next_server = Some(server_text.map(ip_of).transpose()?.unwrap_or(server));
         }
         if let Some(range) = dhcp.child("range") {
             let part = |name: &str| ip_of(range.attribute(name).unwrap_or_default());
@@ -419,7 +425,8 @@ fn names(document: &Element, mode: Mode) -> Result<NameSettings> {
     settings.forward_plain = !dns.is("forwardPlainNames", "no");
     let mut servers = Vec::new();
     for forwarder in dns.all("forwarder") {
-        let address = forwarder.attribute("addr").map(|text| ip::<IpAddr>(text, "dns")).transpose()?;
+        let address =
+            forwarder.attribute("addr").map(|text| ip::<IpAddr>(text, "dns")).transpose()?;
         let server = address.map(|address| SocketAddr::new(address, net::dns::PORT));
         match forwarder.attribute("domain") {
             Some(domain) => {
@@ -431,17 +438,17 @@ fn names(document: &Element, mode: Mode) -> Result<NameSettings> {
     if !servers.is_empty() {
         settings.forward = Forward::Servers(servers);
     }
-    records(dns, settings.domain.clone(), &mut settings.records)?;
+    records(dns, settings.domain.clone().as_deref(), &mut settings.records)?;
     Ok(settings)
 }
 
-fn records(dns: &Element, domain: Option<String>, records: &mut Vec<Record>) -> Result<()> {
+fn records(dns: &Element, domain: Option<&str>, records: &mut Vec<Record>) -> Result<()> {
     for host in dns.all("host") {
         let address: IpAddr = ip(host.attribute("ip").unwrap_or_default(), "dns")?;
         for hostname in host.all("hostname") {
             let name = hostname.text().trim().to_ascii_lowercase();
             records.push(Record::address(&name, address, 0));
-            if let Some(domain) = domain.as_ref().filter(|_| !name.contains('.')) {
+            if let Some(domain) = domain.filter(|_| !name.contains('.')) {
                 records.push(Record::address(&format!("{name}.{domain}"), address, 0));
             }
         }
@@ -458,7 +465,8 @@ fn records(dns: &Element, domain: Option<String>, records: &mut Vec<Record>) -> 
     }
     for service in dns.all("srv") {
         let own = |name: &str| service.attribute(name).unwrap_or_default().to_ascii_lowercase();
-        let place = if own("domain").is_empty() { domain.clone() } else { Some(own("domain")) };
+        let place =
+            if own("domain").is_empty() { domain.map(str::to_owned) } else { Some(own("domain")) };
         let name = format!("_{}._{}", own("service"), own("protocol"));
         let name = place.map_or(name.clone(), |place| format!("{name}.{place}"));
         let mut data = Vec::new();
@@ -530,7 +538,10 @@ mod tests {
             ("<forward mode='vepa'/>", "vepa"),
             ("<ip address='10.1.2.300'/>", "10.1.2.300"),
             ("<ip family='ipv6' address='fd00::1' prefix='64'><dhcp/></ip>", "IPv6"),
-            ("<ip address='10.1.2.1' prefix='24'><dhcp><range start='10.1.2.9' end='10.1.2.2'/></dhcp></ip>", "within"),
+            (
+                "<ip address='10.1.2.1' prefix='24'><dhcp><range start='10.1.2.9' end='10.1.2.2'/></dhcp></ip>",
+                "within",
+            ),
             ("<ip address='10.1.2.1' prefix='24'><tftp root='/x'/></ip>", "tftp"),
         ] {
             let error = of(inside).unwrap_err().message();

@@ -65,9 +65,8 @@ impl Format {
 
     fn find(formats: &[Self], name: &str) -> Result<Self> {
         let found = formats.iter().copied().find(|format| format.0 == name);
-        found.ok_or_else(|| {
-            Error::new(Code::XmlError, format!("unknown volume format type {name}"))
-        })
+        found
+            .ok_or_else(|| Error::new(Code::XmlError, format!("unknown volume format type {name}")))
     }
 
     pub fn name(self) -> &'static str {

@@ -361,7 +361,8 @@ impl Pools {
                 .map(|(group, device)| ((*group).to_owned(), device.to_owned()))
                 .collect(),
             (Backend::Memory, "netfs") => {
-                let given = given.map(|text| parse(text, "storage_source", "source")).transpose()?;
+                let given =
+                    given.map(|text| parse(text, "storage_source", "source")).transpose()?;
                 let host = given.as_ref().and_then(|given| given.attribute_at("host", "name"));
                 let Some(host) = host else {
                     let text = "hostname must be specified for netfs sources";

@@ -107,11 +107,10 @@ impl Pool {
             None => random::uuid(),
             Some(text) => Uuid::parse(&text).ok_or_else(|| problem("malformed uuid element"))?,
         };
-        let path =
-            document.text_at("target/path").map(|path| match path.trim_end_matches('/') {
-                "" => "/".to_owned(),
-                path => path.to_owned(),
-            });
+        let path = document.text_at("target/path").map(|path| match path.trim_end_matches('/') {
+            "" => "/".to_owned(),
+            path => path.to_owned(),
+        });
         if matches!(kind.as_str(), "dir" | "fs" | "netfs") && path.is_none() {
             return Err(problem("missing storage pool target path"));
         }

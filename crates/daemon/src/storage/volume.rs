@@ -54,8 +54,7 @@ impl Volume {
             (None, None) => return Err(problem("missing capacity element")),
         };
         let allocation = size("allocation")?.unwrap_or(capacity);
-        let format =
-            Format::of_volume(&pool.kind, document.attribute_at("target/format", "type"))?;
+        let format = Format::of_volume(&pool.kind, document.attribute_at("target/format", "type"))?;
         let folder = pool.path.clone().unwrap_or_else(|| "/".into());
         let path = folder.join(&name).to_string_lossy().into_owned();
         document.set_default("type", "file");

@@ -203,7 +203,9 @@ fn operating_system(domain: &mut Element, defaults: &Defaults<'_>) -> Result<()>
         kind.set_text(defaults.os_type);
     }
     let kind = kind.text();
-    if kind.trim() != defaults.os_type && !matches!(kind.trim(), "hvm" | "xen" | "xenpvh" | "linux" | "exe") {
+    if kind.trim() != defaults.os_type
+        && !matches!(kind.trim(), "hvm" | "xen" | "xenpvh" | "linux" | "exe")
+    {
         return Err(Error::new(Code::OsType, kind).from(Origin::Domain));
     }
     Ok(())

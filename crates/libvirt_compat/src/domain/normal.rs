@@ -17,8 +17,10 @@ const DROPPED: &[(&str, &[&str])] =
     &[("devices/graphics", &["display", "xauth", "fullscreen", "connected"])];
 
 /// Parts of an address that are zero when nothing is said.
-const ADDRESS_ZEROES: &[(&str, &[&str])] =
-    &[("drive", &["controller", "bus", "target", "unit"]), ("virtio-serial", &["controller", "bus"])];
+const ADDRESS_ZEROES: &[(&str, &[&str])] = &[
+    ("drive", &["controller", "bus", "target", "unit"]),
+    ("virtio-serial", &["controller", "bus"]),
+];
 
 /// Video memory in KiB where nothing is said, by model.
 const VIDEO_MEMORY: &[(&str, &str, u64)] = &[
@@ -50,7 +52,8 @@ pub fn normalize(domain: &mut Element) -> Result<()> {
     for (path, attributes) in DROPPED {
         visit(domain, path, &mut |element| {
             let shown = element.attribute("passwd").is_some();
-            let dropped = |name: &str| attributes.contains(&name) && !(shown && name == "connected");
+            let dropped =
+                |name: &str| attributes.contains(&name) && !(shown && name == "connected");
             element.attributes.retain(|(name, _)| !dropped(name));
         });
     }
@@ -94,7 +97,8 @@ fn check_words(domain: &Element) -> Result<()> {
         if let Some(kind) = label.attribute("type")
             && !matches!(kind, "none" | "dynamic" | "static")
         {
-            let text = format!("Invalid value for attribute 'type' in element 'seclabel': '{kind}'.");
+            let text =
+                format!("Invalid value for attribute 'type' in element 'seclabel': '{kind}'.");
             return Err(Error::new(Code::XmlError, text).from(Origin::Domain));
         }
     }
@@ -221,9 +225,12 @@ fn ranges(text: &str) -> Option<String> {
             _ => runs.push((cpu, cpu)),
         }
     }
-    let words = runs.iter().map(|(first, last)| {
-        if first == last { first.to_string() } else { format!("{first}-{last}") }
-    });
+    let words =
+        runs.iter().map(
+            |(first, last)| {
+                if first == last { first.to_string() } else { format!("{first}-{last}") }
+            },
+        );
     Some(words.collect::<Vec<_>>().join(","))
 }
 

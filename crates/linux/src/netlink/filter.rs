@@ -8,9 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::net::netlink::{self, SocketAddrNetlink};
-use rustix::net::{
-    AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv, socket_with,
-};
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv, socket_with};
 
 use super::{ACKNOWLEDGE, APPEND, Builder, CREATE, REQUEST, Socket};
 
@@ -329,12 +327,8 @@ fn address(list: &mut Builder, network: IpAddr, prefix: u8, destination: bool, e
     const PROTOCOL_FAMILY: u32 = 15;
     const NETWORK_HEADER: u32 = 1;
     let (bytes, family, offset) = match network {
-        IpAddr::V4(address) => {
-            (address.octets().to_vec(), 2, if destination { 16 } else { 12 })
-        }
-        IpAddr::V6(address) => {
-            (address.octets().to_vec(), 10, if destination { 24 } else { 8 })
-        }
+        IpAddr::V4(address) => (address.octets().to_vec(), 2, if destination { 16 } else { 12 }),
+        IpAddr::V6(address) => (address.octets().to_vec(), 10, if destination { 24 } else { 8 }),
     };
     compare_meta(list, PROTOCOL_FAMILY, &[family]);
     let length = u32::try_from(bytes.len()).expect("addresses are short");

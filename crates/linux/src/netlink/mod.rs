@@ -49,12 +49,8 @@ pub type Answer = (u16, Vec<u8>);
 
 impl Socket {
     pub(crate) fn new(protocol: Option<Protocol>) -> io::Result<Self> {
-        let descriptor = socket_with(
-            AddressFamily::NETLINK,
-            SocketType::RAW,
-            SocketFlags::CLOEXEC,
-            protocol,
-        )?;
+        let descriptor =
+            socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, protocol)?;
         sockopt::set_socket_timeout(&descriptor, sockopt::Timeout::Recv, Some(PATIENCE))?;
         bind(&descriptor, &SocketAddrNetlink::new(0, 0))?;
         Ok(Self { descriptor })

@@ -3,7 +3,6 @@
 use std::io;
 use std::net::IpAddr;
 
-
 use super::{ACKNOWLEDGE, Builder, CREATE, DUMP, EXCLUSIVE, REQUEST, Socket, find};
 
 const NEW_LINK: u16 = 16;
@@ -135,13 +134,11 @@ impl Route {
     /// There is none of this name.
     pub fn index(&self, name: &str) -> io::Result<u32> {
         let mut builder = Builder::default();
-        builder
-            .message(GET_LINK, REQUEST | ACKNOWLEDGE, 1, &link(0, 0, 0))
-            .text(LINK_NAME, name);
+        builder.message(GET_LINK, REQUEST | ACKNOWLEDGE, 1, &link(0, 0, 0)).text(LINK_NAME, name);
         let answers = self.socket.exchange(&builder.finish(), 1)?;
-        let index = answers.iter().find_map(|(_, body)| {
-            Some(u32::from_ne_bytes(body.get(4..8)?.try_into().ok()?))
-        });
+        let index = answers
+            .iter()
+            .find_map(|(_, body)| Some(u32::from_ne_bytes(body.get(4..8)?.try_into().ok()?)));
         index.ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 

@@ -35,7 +35,7 @@ pub struct Advertiser {
 
 impl Advertiser {
     /// Begins with the next call of [`serve`](Self::serve).
-    pub fn new(link: &str, prefixes: Vec<(Ipv6Addr, u8)>, routed: bool) -> io::Result<Self> {
+    pub fn new(link: &str, prefixes: &[(Ipv6Addr, u8)], routed: bool) -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let protocol = Some(ipproto::ICMPV6);
         let socket = socket_with(AddressFamily::INET6, SocketType::RAW, flags, protocol)?;
@@ -44,7 +44,7 @@ impl Advertiser {
         sockopt::set_ipv6_multicast_hops(&socket, 255)?;
         let index = Route::new()?.index(link)?;
         sockopt::set_ipv6_add_membership(&socket, &ALL_ROUTERS, index)?;
-        let message = message(&prefixes, routed);
+        let message = message(prefixes, routed);
         Ok(Self { socket: socket.into(), link: index, message, next: Instant::now() })
     }
 

@@ -94,7 +94,7 @@ impl Service {
         }
         let upstream = if names.is_some() { upstream_sockets() } else { Vec::new() };
         let advertiser = match settings.advertise {
-            Some((prefixes, routed)) => Some(Advertiser::new(&settings.link, prefixes, routed)?),
+            Some((prefixes, routed)) => Some(Advertiser::new(&settings.link, &prefixes, routed)?),
             None => None,
         };
         let watch = watcher.map(|watcher| Ok::<_, io::Error>((Watch::new()?, watcher)));

@@ -151,7 +151,8 @@ impl Names {
         let known = self.known(&question.name, leases);
         let records: Vec<Record> =
             known.iter().filter(|record| record.kind == question.kind).cloned().collect();
-        let answer = |code| Some(Step::Answer(client, query.answer(code, &records, ANSWER_BYTES_MAX)));
+        let answer =
+            |code| Some(Step::Answer(client, query.answer(code, &records, ANSWER_BYTES_MAX)));
         if !known.is_empty() {
             return answer(message::NO_ERROR);
         }
@@ -186,9 +187,9 @@ impl Names {
         let settings = &self.settings;
         let mut records: Vec<Record> =
             settings.records.iter().filter(|record| record.name == name).cloned().collect();
-        let leased = leases
-            .iter()
-            .filter_map(|lease| Some((lease.host_name.clone()?.to_ascii_lowercase(), lease.address)));
+        let leased = leases.iter().filter_map(|lease| {
+            Some((lease.host_name.clone()?.to_ascii_lowercase(), lease.address))
+        });
         let mut hosts: Vec<(String, Ipv4Addr)> = settings.hosts.clone();
         hosts.extend(leased);
         for (host, address) in &hosts {

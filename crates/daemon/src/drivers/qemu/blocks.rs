@@ -214,58 +214,7 @@ pub fn start(machine: &Machine, domain: &Element, target: &str, wish: &BlockJob)
         new_nodes: Vec::new(),
     };
     let mut arguments = json!({"device": top});
-    // The images from the disk's own to the last, and those that the job leaves without a user.
-    let chain = storage::chain(Path::new(&path))?;
-    let mut files: Vec<PathBuf> = vec![PathBuf::from(&path)];
-    files.extend(chain.iter().map(|(file, _)| file.clone()));
-    let place = |file: &Option<String>, otherwise: usize| {
-        let own = |file: &String| files.iter().position(|other| other.as_os_str() == file.as_str());
-        file.as_ref().and_then(own).unwrap_or(otherwise)
-    };
-    let command = match wish {
-        BlockJob::Pull { base, .. } => {
-            if let Some(base) = base {
-                arguments["base"] = base.as_str().into();
-            }
-            job.old_nodes = opened(&monitor, &files[1..place(base, files.len()).max(1)])?;
-            job.id = new_id("pull", target);
-            "block-stream"
-        }
-        BlockJob::Commit { top: upper, base, .. } => {
-            job.id = new_id("commit", target);
-            if let Some(upper) = upper.as_ref().filter(|upper| **upper != path) {
-                arguments["top"] = upper.as_str().into();
-            }
-            if let Some(base) = base {
-                arguments["base"] = base.as_str().into();
-            }
-            if job.kind == BlockJobKind::ActiveCommit {
-                let lower = match base {
-                    Some(base) => chain.iter().find(|(file, _)| file.as_os_str() == base.as_str()),
-                    None => chain.last(),
-                };
-                let (file, format) = lower.cloned().ok_or_else(|| no_backing(&path))?;
-                job.change = DiskChange::Source { file, format, index: None };
-            }
-            let (first, last) = (place(upper, 0), place(base, files.len() - 1));
-            job.old_nodes = opened(&monitor, files.get(first..last).unwrap_or_default())?;
-            "block-commit"
-        }
-        BlockJob::Copy { file, format, .. } => {
-            let (node, number) = open(&monitor, file, format)?;
-            job.id = new_id("copy", target);
-            job.change = DiskChange::Source {
-                file: PathBuf::from(file),
-                format: format.clone(),
-                index: Some(number),
-            };
-            job.new_nodes = nodes_of(&node);
-            job.old_nodes = opened(&monitor, &files)?;
-            arguments["target"] = node.as_str().into();
-            arguments["sync"] = "full".into();
-            "blockdev-mirror"
-        }
-    };
+    let command = detail(&monitor, &mut job, wish, &mut arguments)?;
     if wish.speed() > 0 {
         arguments["speed"] = wish.speed().into();
     }
@@ -281,6 +230,67 @@ pub fn start(machine: &Machine, domain: &Element, target: &str, wish: &BlockJob)
         return Err(error);
     }
     Ok(())
+}
+
+/// What is special to a kind of job: the command, its arguments, what becomes of the nodes.
+fn detail(
+    monitor: &Monitor,
+    job: &mut Job,
+    wish: &BlockJob,
+    arguments: &mut Value,
+) -> Result<&'static str> {
+    // The images from the disk's own to the last, and those that the job leaves without a user.
+    let chain = storage::chain(Path::new(&job.path))?;
+    let mut files: Vec<PathBuf> = vec![PathBuf::from(&job.path)];
+    files.extend(chain.iter().map(|(file, _)| file.clone()));
+    let place = |file: &Option<String>, otherwise: usize| {
+        let own = |file: &String| files.iter().position(|other| other.as_os_str() == file.as_str());
+        file.as_ref().and_then(own).unwrap_or(otherwise)
+    };
+    match wish {
+        BlockJob::Pull { base, .. } => {
+            if let Some(base) = base {
+                arguments["base"] = base.as_str().into();
+            }
+            job.old_nodes = opened(monitor, &files[1..place(base, files.len()).max(1)])?;
+            job.id = new_id("pull", &job.target);
+            Ok("block-stream")
+        }
+        BlockJob::Commit { top: upper, base, .. } => {
+            job.id = new_id("commit", &job.target);
+            if let Some(upper) = upper.as_ref().filter(|upper| **upper != job.path) {
+                arguments["top"] = upper.as_str().into();
+            }
+            if let Some(base) = base {
+                arguments["base"] = base.as_str().into();
+            }
+            if job.kind == BlockJobKind::ActiveCommit {
+                let lower = match base {
+                    Some(base) => chain.iter().find(|(file, _)| file.as_os_str() == base.as_str()),
+                    None => chain.last(),
+                };
+                let (file, format) = lower.cloned().ok_or_else(|| no_backing(&job.path))?;
+                job.change = DiskChange::Source { file, format, index: None };
+            }
+            let (first, last) = (place(upper, 0), place(base, files.len() - 1));
+            job.old_nodes = opened(monitor, files.get(first..last).unwrap_or_default())?;
+            Ok("block-commit")
+        }
+        BlockJob::Copy { file, format, .. } => {
+            let (node, number) = open(monitor, file, format)?;
+            job.id = new_id("copy", &job.target);
+            job.change = DiskChange::Source {
+                file: PathBuf::from(file),
+                format: format.clone(),
+                index: Some(number),
+            };
+            job.new_nodes = nodes_of(&node);
+            job.old_nodes = opened(monitor, &files)?;
+            arguments["target"] = node.as_str().into();
+            arguments["sync"] = "full".into();
+            Ok("blockdev-mirror")
+        }
+    }
 }
 
 fn no_backing(path: &str) -> Error {

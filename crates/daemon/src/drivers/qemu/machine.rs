@@ -22,13 +22,13 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use serde_json::{Map, Value, json};
 
-use super::monitor::{Heard, Monitor};
 use super::blocks::{self, Jobs};
+use super::monitor::{Heard, Monitor};
 use super::{hotplug, ports};
-use crate::drivers::{BlockJob, BlockJobInfo, Overlay};
 use crate::drivers::{
     Adopted, BlockInfo, BlockStats, MemoryStats, Report, Reporter, Vcpu, unsupported,
 };
+use crate::drivers::{BlockJob, BlockJobInfo, Overlay};
 
 /// A polite end gets so long, then the process is killed.
 const TERMINATE_TIMEOUT: Duration = Duration::from_secs(10);

@@ -108,9 +108,8 @@ const PAGES: [u32; 4] = [4, 8, 2048, 1_048_576];
 
 /// The test world's host: two NUMA nodes of eight processors.
 pub fn capabilities() -> Element {
-    let features = Element::new("features")
-        .with_child(Element::new("pae"))
-        .with_child(Element::new("nonpae"));
+    let features =
+        Element::new("features").with_child(Element::new("pae")).with_child(Element::new("nonpae"));
     let mut cpu = Element::new("cpu")
         .with_child(Element::with_text("arch", "i686"))
         .with_child(features.clone());
