@@ -11,3 +11,4 @@ mod procedures;
 mod virt_manager;
 mod go_libvirt;
 mod networks;
+mod transports;
