@@ -33,6 +33,7 @@ pub mod state {
 
     /// Why a domain is paused.
     pub mod paused {
+        pub const MIGRATION: i32 = 2;
         /// Nobody knows.
         pub const UNKNOWN: i32 = 0;
         /// A user asked.

@@ -311,6 +311,33 @@ const DISKS: &[&str] = &[
     "undefine tq",
 ];
 
+/// The same for domains that are saved and come back.
+const SAVES: &[&str] = &[
+    "define @/tq.xml",
+    "start tq",
+    "save tq @/saved1 --paused",
+    "domstate tq --reason",
+    "restore @/saved1",
+    "domstate tq --reason",
+    "save tq @/saved2",
+    "save-image-define @/saved2 @/tq.xml --running",
+    "save-image-define @/nope @/tq.xml",
+    "restore @/saved2",
+    "domstate tq --reason",
+    "save tq @/saved3 --running --paused",
+    "managedsave tq --paused",
+    "managedsave-dumpxml tq --xpath //domain/name",
+    "start tq",
+    "domstate tq --reason",
+    "resume tq",
+    "managedsave tq",
+    "managedsave-define tq @/tq.xml --paused",
+    "start tq",
+    "domstate tq --reason",
+    "destroy tq",
+    "undefine tq",
+];
+
 const DOMAIN: &str = "<domain type='qemu'><name>tq</name>
   <uuid>33333333-1111-4111-8111-111111111111</uuid><memory unit='MiB'>64</memory>
   <vcpu current='1'>2</vcpu><os><type arch='x86_64' machine='pc'>hvm</type></os>
@@ -383,6 +410,11 @@ fn disks_of_our_emulator_grow_shrink_and_move_likewise() {
     fs::write(&emulator, script).unwrap();
     fs::set_permissions(&emulator, fs::Permissions::from_mode(0o755)).unwrap();
     compare(DISKS, Some(&emulator));
+}
+
+#[test]
+fn saved_domains_come_back_as_with_libvirtd() {
+    compare(SAVES, None);
 }
 
 fn compare(tour: &[&str], own_emulator: Option<&Path>) {

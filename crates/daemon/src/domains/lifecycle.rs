@@ -157,6 +157,7 @@ pub fn start_in_job(world: &Arc<World>, domain: &Arc<Domain>, options: StartOpti
             state.summary = Summary::of(&started.document);
         }
         state.state = match (options.paused, restored, from_snapshot) {
+            (true, true, _) => (state::PAUSED, state::paused::MIGRATION),
             (true, ..) => (state::PAUSED, state::paused::USER),
             (_, true, _) => (state::RUNNING, state::running::RESTORED),
             (_, _, true) => (state::RUNNING, state::running::FROM_SNAPSHOT),

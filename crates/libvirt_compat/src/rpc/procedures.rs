@@ -191,6 +191,7 @@ macro_rules! remote_procedures {
         233 low write domain_restore_flags(from: String, dxml: Option<String>, flags: u32);
         234 high write domain_destroy_flags(dom: Domain, flags: u32);
         235 high write domain_save_image_get_xml_desc(file: String, flags: u32) -> String;
+        236 low write domain_save_image_define_xml(file: String, dxml: String, flags: u32);
         237 low write domain_block_job_abort(dom: Domain, path: String, flags: u32);
         238 low read domain_get_block_job_info(dom: Domain, path: String, flags: u32) -> (i32, i32, u64, u64, u64);
         239 low write domain_block_job_set_speed(dom: Domain, path: String, bandwidth: u64, flags: u32);
@@ -263,6 +264,7 @@ macro_rules! remote_procedures {
         380 high read connect_secret_event_register_any(event_id: i32, secret: Option<Secret>) -> i32;
         381 high read connect_secret_event_deregister_any(callback_id: i32);
         388 low read domain_managed_save_get_xml_desc(dom: Domain, flags: u32) -> String;
+        389 low write domain_managed_save_define_xml(dom: Domain, dxml: Option<String>, flags: u32);
         391 high read storage_pool_lookup_by_target_path(path: String) -> StoragePool;
         394 low write connect_baseline_hypervisor_cpu(emulator: Option<String>, arch: Option<String>, machine: Option<String>, virttype: Option<String>, cpus: Vec<String>, flags: u32) -> String;
         401 high read connect_list_all_nwfilter_bindings(need_results: i32, flags: u32) -> (Vec<NwfilterBinding>, u32);
@@ -296,7 +298,7 @@ macro_rules! remote_procedures {
         217 domain_migrate_finish3, 218 domain_migrate_confirm3,
         219 domain_set_scheduler_parameters_flags, 220 interface_change_begin,
         221 interface_change_commit, 222 interface_change_rollback,
-        223 domain_get_scheduler_parameters_flags, 236 domain_save_image_define_xml,
+        223 domain_get_scheduler_parameters_flags,
 
         242 domain_migrate_get_max_speed, 250 node_suspend_for_duration,
         253 domain_get_block_io_tune, 254 domain_set_numa_parameters,
@@ -315,7 +317,7 @@ macro_rules! remote_procedures {
         355 domain_add_iothread, 356 domain_del_iothread, 364 domain_migrate_start_post_copy,
         365 domain_get_perf_events, 366 domain_set_perf_events, 371 domain_get_guest_vcpus,
         372 domain_set_guest_vcpus, 384 domain_set_vcpu, 386 domain_set_block_threshold,
-        387 domain_migrate_get_max_downtime, 389 domain_managed_save_define_xml,
+        387 domain_migrate_get_max_downtime,
         390 domain_set_lifecycle_action, 392 domain_detach_device_alias,
         393 connect_compare_hypervisor_cpu,
         395 node_get_sev_info, 396 domain_get_launch_security_info,
