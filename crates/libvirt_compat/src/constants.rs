@@ -33,11 +33,12 @@ pub mod state {
 
     /// Why a domain is paused.
     pub mod paused {
-        pub const MIGRATION: i32 = 2;
         /// Nobody knows.
         pub const UNKNOWN: i32 = 0;
         /// A user asked.
         pub const USER: i32 = 1;
+        /// It came from a file or from another host, and was not let go.
+        pub const MIGRATION: i32 = 2;
         /// While it is saved.
         pub const SAVE: i32 = 3;
         /// While it is dumped.

@@ -65,6 +65,8 @@ pub struct State {
     pub managed_save: bool,
     pub snapshots: BTreeMap<String, Snapshot>,
     pub current_snapshot: Option<String>,
+    /// MiB a second that a migration may use, where somebody has said so.
+    pub migration_speed: Option<u64>,
     /// The balloon's last known size.
     pub balloon_kib: Option<u64>,
 }

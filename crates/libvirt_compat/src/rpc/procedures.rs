@@ -175,6 +175,7 @@ macro_rules! remote_procedures {
         202 high read domain_is_updated(dom: Domain) -> i32;
         203 high read connect_get_sysinfo(flags: u32) -> String;
         204 low write domain_set_memory_flags(dom: Domain, memory: u64, flags: u32);
+        207 high write domain_migrate_set_max_speed(dom: Domain, bandwidth: u64, flags: u32);
         208 low write storage_vol_upload(vol: StorageVol, offset: u64, length: u64, flags: u32);
         209 low write storage_vol_download(vol: StorageVol, offset: u64, length: u64, flags: u32);
         210 low write domain_inject_nmi(dom: Domain, flags: u32);
@@ -196,6 +197,7 @@ macro_rules! remote_procedures {
         238 low read domain_get_block_job_info(dom: Domain, path: String, flags: u32) -> (i32, i32, u64, u64, u64);
         239 low write domain_block_job_set_speed(dom: Domain, path: String, bandwidth: u64, flags: u32);
         240 low write domain_block_pull(dom: Domain, path: String, bandwidth: u64, flags: u32);
+        242 high read domain_migrate_get_max_speed(dom: Domain, flags: u32) -> u64;
         243 low read domain_block_stats_flags(dom: Domain, path: String, nparams: i32, flags: u32) -> (Vec<TypedParameter>, i32);
         244 high read domain_snapshot_get_parent(snap: Snapshot, flags: u32) -> Snapshot;
         245 low write domain_reset(dom: Domain, flags: u32);
@@ -293,14 +295,14 @@ macro_rules! remote_procedures {
         177 nwfilter_get_xml_desc, 180 nwfilter_define_xml, 181 nwfilter_undefine,
         197 domain_set_memory_parameters, 198 domain_get_memory_parameters,
         205 domain_set_blkio_parameters, 206 domain_get_blkio_parameters,
-        207 domain_migrate_set_max_speed, 213 domain_migrate_begin3, 214 domain_migrate_prepare3,
+        213 domain_migrate_begin3, 214 domain_migrate_prepare3,
         215 domain_migrate_prepare_tunnel3, 216 domain_migrate_perform3,
         217 domain_migrate_finish3, 218 domain_migrate_confirm3,
         219 domain_set_scheduler_parameters_flags, 220 interface_change_begin,
         221 interface_change_commit, 222 interface_change_rollback,
         223 domain_get_scheduler_parameters_flags,
 
-        242 domain_migrate_get_max_speed, 250 node_suspend_for_duration,
+        250 node_suspend_for_duration,
         253 domain_get_block_io_tune, 254 domain_set_numa_parameters,
         255 domain_get_numa_parameters, 256 domain_set_interface_parameters,
         257 domain_get_interface_parameters, 261 domain_pm_suspend_for_duration,
