@@ -43,7 +43,7 @@ pub struct Serve {
 /// What the command line asks for.
 pub enum Request {
     /// Serve clients.
-    Serve(Serve),
+    Serve(Box<Serve>),
     /// Print the help page.
     Help,
     /// Print the version.
@@ -127,7 +127,7 @@ pub fn parse(arguments: &[OsString]) -> Result<Request, String> {
             _ => return Err(format!("Unknown option '{argument}'")),
         }
     }
-    Ok(Request::Serve(options))
+    Ok(Request::Serve(Box::new(options)))
 }
 
 #[cfg(test)]
@@ -137,7 +137,7 @@ mod tests {
     fn check(arguments: &[&str]) -> Result<Serve, String> {
         let arguments: Vec<OsString> = arguments.iter().map(OsString::from).collect();
         match parse(&arguments)? {
-            Request::Serve(options) => Ok(options),
+            Request::Serve(options) => Ok(*options),
             _ => Err("not serving".into()),
         }
     }

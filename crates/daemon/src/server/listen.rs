@@ -3,6 +3,7 @@
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener as StdListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -149,7 +150,7 @@ fn inherited() -> Result<Vec<(Arc<UnixListener>, bool, PathBuf)>, Error> {
     let mut list = Vec::new();
     for descriptor in linux::inherited::sockets() {
         rustix::io::fcntl_setfd(&descriptor, FdFlags::CLOEXEC).map_err(|e| failed(e.into()))?;
-        let listener = std::os::unix::net::UnixListener::from(descriptor);
+        let listener = StdListener::from(descriptor);
         listener.set_nonblocking(true).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let path = address.as_pathname().map(Path::to_path_buf).unwrap_or_default();
