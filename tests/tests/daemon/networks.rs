@@ -285,7 +285,8 @@ fn a_guest_on_the_default_network_gets_an_address() {
          <type arch='x86_64' machine='q35'>hvm</type><kernel>{}</kernel><initrd>{}</initrd>\
          <cmdline>console=ttyS0 quiet</cmdline></os><features><acpi/></features><devices><emulator>{}</emulator>\
          <interface type='network'><mac address='52:54:00:00:00:42'/><source network='default'/>\
-         <model type='virtio'/></interface></devices></domain>",
+         <model type='virtio'/></interface><controller type='pci' model='pcie-root-port'/>\
+         <controller type='pci' model='pcie-root-port'/></devices></domain>",
         kernel.display(),
         disk.display(),
         emulator.display()
@@ -298,6 +299,10 @@ fn a_guest_on_the_default_network_gets_an_address() {
     assert!(ports.contains("vnet0"), "{ports}");
     until("a lease", || daemon.ok("domifaddr guest").contains("192.168.122."));
     assert!(daemon.ok("net-dhcp-leases default").contains("52:54:00:00:00:42"));
+    daemon.ok("attach-interface guest bridge virbr0 --model virtio --live");
+    let list = daemon.ok("domiflist guest");
+    assert!(list.contains("vnet1") && list.contains("virbr0"), "a card plugged in later: {list}");
+    assert!(daemon.ok("domifstat guest vnet0").contains("rx_bytes"));
     daemon.ok("destroy guest");
     until("the tap device goes", || {
         !run("ip", &["-n", &namespaces.0[0], "link"]).contains("vnet0")
