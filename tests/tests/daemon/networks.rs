@@ -13,10 +13,10 @@ use super::fixture::{Daemon, is_root};
 use crate::need;
 
 /// Network namespaces that go away.
-struct Namespaces(Vec<String>);
+pub struct Namespaces(pub Vec<String>);
 
 impl Namespaces {
-    fn new(names: &[&str]) -> Self {
+    pub fn new(names: &[&str]) -> Self {
         let names = names.iter().map(|name| format!("{name}-{}", std::process::id()));
         let own = Self(names.collect());
         for name in &own.0 {
