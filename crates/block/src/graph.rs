@@ -178,6 +178,13 @@ impl Graph {
         }
     }
 
+    /// Somebody beside the graph has taken hold of a node: it stays when nothing stands on it.
+    pub fn hold(&self, name: &str) {
+        if let Some(entry) = self.state.lock().nodes.get_mut(name) {
+            entry.owned = true;
+        }
+    }
+
     /// Whether another node stands on this one.
     #[must_use]
     pub fn has_parent(&self, node: &NodeRef) -> bool {

@@ -51,7 +51,7 @@ pub fn run(name: &str, arguments: &[OsString]) -> ExitCode {
             return ExitCode::from(EXIT_USAGE);
         }
     };
-    match server::serve(options) {
+    match server::serve(*options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");

@@ -30,6 +30,10 @@ pub struct Serve {
     pub timeout: Option<Duration>,
     /// Plain TCP, for trusted networks and tests.
     pub listen: Option<String>,
+    /// TLS, for clients with certificates.
+    pub listen_tls: Option<String>,
+    /// Where the certificates lie, instead of libvirt's places.
+    pub pki_dir: Option<PathBuf>,
     /// The emulator used for definitions that name none.
     pub emulator: Option<PathBuf>,
     /// Where to write the process id.
@@ -39,7 +43,7 @@ pub struct Serve {
 /// What the command line asks for.
 pub enum Request {
     /// Serve clients.
-    Serve(Serve),
+    Serve(Box<Serve>),
     /// Print the help page.
     Help,
     /// Print the version.
@@ -54,6 +58,8 @@ const HELP: &[(&str, &str)] = &[
     ("--runtime-dir DIR", "Keep what lives until the next boot in DIR"),
     ("--modular", "Also serve virtqemud-sock and the other modular names"),
     ("--listen ADDRESS:PORT", "Also serve plain TCP, without authentication"),
+    ("--listen-tls ADDRESS:PORT", "Also serve TLS to clients with certificates"),
+    ("--pki-dir DIR", "cacert.pem, servercert.pem and serverkey.pem lie in DIR"),
     ("--emulator PATH", "The emulator for definitions that name none"),
     ("-t, --timeout SECONDS", "Leave after SECONDS without clients and domains"),
     ("-p, --pid-file FILE", "Write the process id to FILE"),
@@ -81,6 +87,8 @@ pub fn parse(arguments: &[OsString]) -> Result<Request, String> {
         modular: false,
         timeout: None,
         listen: None,
+        listen_tls: None,
+        pki_dir: None,
         emulator: None,
         pid_file: None,
     };
@@ -106,6 +114,8 @@ pub fn parse(arguments: &[OsString]) -> Result<Request, String> {
             "--state-dir" => options.state_dir = Some(value()?.into()),
             "--runtime-dir" => options.runtime_dir = Some(value()?.into()),
             "--listen" => options.listen = Some(value()?),
+            "--listen-tls" => options.listen_tls = Some(value()?),
+            "--pki-dir" => options.pki_dir = Some(value()?.into()),
             "--emulator" => options.emulator = Some(value()?.into()),
             "-p" | "--pid-file" => options.pid_file = Some(value()?.into()),
             "-t" | "--timeout" => {
@@ -117,7 +127,7 @@ pub fn parse(arguments: &[OsString]) -> Result<Request, String> {
             _ => return Err(format!("Unknown option '{argument}'")),
         }
     }
-    Ok(Request::Serve(options))
+    Ok(Request::Serve(Box::new(options)))
 }
 
 #[cfg(test)]
@@ -127,7 +137,7 @@ mod tests {
     fn check(arguments: &[&str]) -> Result<Serve, String> {
         let arguments: Vec<OsString> = arguments.iter().map(OsString::from).collect();
         match parse(&arguments)? {
-            Request::Serve(options) => Ok(options),
+            Request::Serve(options) => Ok(*options),
             _ => Err("not serving".into()),
         }
     }

@@ -154,6 +154,7 @@ impl Blocks {
             return;
         };
         self.register();
+        self.graph.hold(&new_name);
         if self.backends.drives.exchange(&old_name, &new_name) {
             let mut roots = self.roots.lock();
             if let (Some(first), Some(second)) = (roots.remove(&old_name), roots.remove(&new_name))

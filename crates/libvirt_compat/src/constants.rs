@@ -37,6 +37,8 @@ pub mod state {
         pub const UNKNOWN: i32 = 0;
         /// A user asked.
         pub const USER: i32 = 1;
+        /// It came from a file or from another host, and was not let go.
+        pub const MIGRATION: i32 = 2;
         /// While it is saved.
         pub const SAVE: i32 = 3;
         /// While it is dumped.

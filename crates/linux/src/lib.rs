@@ -1,5 +1,6 @@
 //! Safe wrappers over the operating system, for what well-kept crates do not wrap.
 
+pub mod inherited;
 pub mod locks;
 pub mod shared;
 pub mod netlink;

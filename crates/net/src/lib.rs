@@ -3,6 +3,7 @@
 //! [`cable`] is the contract between a card and its back end; everything else implements it or
 //! speaks a protocol for those that do.
 
+pub mod bridge;
 pub mod cable;
 pub mod dhcp;
 pub mod dns;

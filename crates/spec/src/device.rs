@@ -235,6 +235,11 @@ pub enum Wire {
         /// `tcp:127.0.0.1:8080-:80` and the like.
         forwards: Vec<String>,
     },
+    /// A tap device that is open already: a descriptor's number, or its name in the monitor.
+    TapDescriptor {
+        /// The number or the name.
+        descriptor: String,
+    },
     /// A tap device of the host.
     Tap {
         /// Its name.

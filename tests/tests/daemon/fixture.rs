@@ -37,6 +37,8 @@ pub struct Daemon {
     pub scratch: Scratch,
     child: Child,
     options: Vec<String>,
+    /// The network namespace that it runs in.
+    namespace: Option<String>,
 }
 
 impl Daemon {
@@ -47,17 +49,23 @@ impl Daemon {
 
     /// Starts one with these options.
     pub fn start_with(options: &[&str]) -> Self {
+        Self::start_in(None, options)
+    }
+
+    /// Starts one in a network namespace.
+    pub fn start_in(namespace: Option<&str>, options: &[&str]) -> Self {
+        let namespace = namespace.map(str::to_owned);
         let scratch = Scratch::new();
         let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
-        let child = spawn(&scratch.0, &options);
-        Self { scratch, child, options }
+        let child = spawn(&scratch.0, namespace.as_deref(), &options);
+        Self { scratch, child, options, namespace }
     }
 
     /// Kills it without warning and starts another in the same directories.
     pub fn kill_and_restart(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        self.child = spawn(&self.scratch.0, &self.options);
+        self.child = spawn(&self.scratch.0, self.namespace.as_deref(), &self.options);
     }
 
     pub fn socket(&self) -> PathBuf {
@@ -92,6 +100,13 @@ impl Drop for Daemon {
         for name in names.split_whitespace() {
             self.virsh(&format!("destroy {name}"));
         }
+        // Bridges outlive the daemon.
+        if self.options.iter().any(|option| option == "--system") {
+            let (_, names) = self.virsh("net-list --name");
+            for name in names.split_whitespace() {
+                self.virsh(&format!("net-destroy {name}"));
+            }
+        }
         _ = self.child.kill();
         _ = self.child.wait();
     }
@@ -103,8 +118,17 @@ pub fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
 }
 
-fn spawn(folder: &Path, options: &[String]) -> Child {
-    let child = tests::hostel()
+fn spawn(folder: &Path, namespace: Option<&str>, options: &[String]) -> Child {
+    let mut command = match namespace {
+        Some(namespace) => {
+            // ip runs the program in its own stead, so the process is the daemon itself.
+            let mut command = Command::new("ip");
+            command.args(["netns", "exec", namespace]).arg(tests::hostel_path());
+            command
+        }
+        None => tests::hostel(),
+    };
+    let child = command
         .arg("daemon")
         .args(options)
         .arg("--socket-dir")

@@ -10,3 +10,5 @@ mod reference;
 mod procedures;
 mod virt_manager;
 mod go_libvirt;
+mod networks;
+mod transports;

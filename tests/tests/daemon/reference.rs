@@ -1,10 +1,14 @@
 //! The same virsh commands against libvirtd and against us, in the same run.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use super::fixture::{Daemon, Scratch, virsh};
 use crate::need;
@@ -233,6 +237,12 @@ const TOUR: &[&str] = &[
     "domcapabilities --machine nonsense",
     "domcapabilities --virttype nonsense",
     "iothreadinfo tq",
+    "define @/tq.xml",
+    "migrate-getspeed tq",
+    "migrate-setspeed tq 10",
+    "migrate-getspeed tq",
+    "migrate-setspeed tq 99999999999999",
+    "undefine tq",
     "dompmsuspend tq mem",
     "checkpoint-list tq",
     "nodedev-info nope",
@@ -244,6 +254,94 @@ const TOUR: &[&str] = &[
     "version",
     "hostname",
     "nodecpumap",
+];
+
+/// The same for disks that grow, shrink and move under a running domain.
+const DISKS: &[&str] = &[
+    "define @/tq.xml",
+    "blockjob tq vda",
+    "blockpull tq vda",
+    "snapshot-create-as tq s0 --disk-only",
+    "domblklist tq",
+    "snapshot-info tq s0",
+    "snapshot-delete tq s0 --metadata",
+    "start tq",
+    "snapshot-create-as tq s1 --disk-only",
+    "snapshot-create-as tq s1 --disk-only",
+    "domblklist tq",
+    "domblklist tq --inactive",
+    "snapshot-list tq --name",
+    "snapshot-list tq --name --external",
+    "snapshot-list tq --name --internal",
+    "snapshot-list tq --name --disk-only",
+    "snapshot-info tq s1",
+    "snapshot-current tq --name",
+    "snapshot-create-as tq s2 --disk-only --diskspec vda,file=@/over.qcow2",
+    "snapshot-create-as tq s9 --disk-only --diskspec vda,file=@/over.qcow2",
+    "snapshot-create-as tq s9 --disk-only --diskspec vda,snapshot=no",
+    "snapshot-create-as tq s9 --disk-only --quiesce",
+    "snapshot-list tq --tree",
+    "domblklist tq",
+    "snapshot-revert tq s1",
+    "blockjob tq vda",
+    "blockjob tq vda --abort",
+    "blockjob tq vda --pivot",
+    "blockjob tq vda 5",
+    "blockjob tq vdq",
+    "blockcommit tq vda",
+    "blockcommit tq vda --top @/nope",
+    "snapshot-delete tq s2",
+    "domblklist tq",
+    "snapshot-list tq --name",
+    "snapshot-create-as tq s3 --disk-only --no-metadata --diskspec vda,file=@/s3.qcow2",
+    "snapshot-list tq --name",
+    "domblklist tq",
+    "blockcommit tq vda --active --pivot --wait",
+    "domblklist tq",
+    "domblklist tq --inactive",
+    "blockcopy tq vda @/copy.qcow2 --transient-job --wait --pivot",
+    "domblklist tq",
+    "blockcopy tq vda @/copy2.qcow2 --transient-job --wait --finish",
+    "domblklist tq",
+    "blockcopy tq vda @/copy2.qcow2",
+    "blockcopy tq vda @/copy3.qcow2 --format raw --transient-job --wait --pivot",
+    "domblklist tq",
+    "dumpxml tq --inactive --xpath //disk[1]/source",
+    "snapshot-create-as tq s4 --disk-only --no-metadata --diskspec vda,file=@/s4.qcow2",
+    "blockpull tq vda --wait",
+    "domblklist tq",
+    "blockresize tq vda 30M",
+    "destroy tq",
+    "snapshot-list tq --name",
+    "snapshot-delete tq s1 --metadata",
+    "undefine tq",
+];
+
+/// The same for domains that are saved and come back.
+const SAVES: &[&str] = &[
+    "define @/tq.xml",
+    "start tq",
+    "save tq @/saved1 --paused",
+    "domstate tq --reason",
+    "restore @/saved1",
+    "domstate tq --reason",
+    "save tq @/saved2",
+    "save-image-define @/saved2 @/tq.xml --running",
+    "save-image-define @/nope @/tq.xml",
+    "restore @/saved2",
+    "domstate tq --reason",
+    "save tq @/saved3 --running --paused",
+    "managedsave tq --paused",
+    "managedsave-dumpxml tq --xpath //domain/name",
+    "start tq",
+    "domstate tq --reason",
+    "resume tq",
+    "managedsave tq",
+    "managedsave-define tq @/tq.xml --paused",
+    "start tq",
+    "domstate tq --reason",
+    "destroy tq",
+    "undefine tq",
 ];
 
 const DOMAIN: &str = "<domain type='qemu'><name>tq</name>
@@ -264,12 +362,27 @@ const NETWORK: &str = "<network><name>tnet</name>
   <forward mode='nat'/><bridge name='virbr77'/><ip address='10.9.8.1' netmask='255.255.255.0'>
   <dhcp><range start='10.9.8.2' end='10.9.8.9'/></dhcp></ip></network>";
 
-fn prepare(folder: &Scratch) {
+fn prepare(folder: &Scratch, emulator: Option<&Path>) {
     let here = folder.0.display().to_string();
-    fs::write(folder.join("tq.xml"), DOMAIN.replace('@', &here)).unwrap();
+    let own =
+        emulator.map_or(String::new(), |own| format!("<emulator>{}</emulator>", own.display()));
+    let domain = DOMAIN.replace('@', &here).replace("<devices>", &format!("<devices>{own}"));
+    fs::write(folder.join("tq.xml"), domain).unwrap();
     fs::write(folder.join("nic.xml"), NIC).unwrap();
     fs::write(folder.join("tnet.xml"), NETWORK).unwrap();
     fs::write(folder.join("cd.iso"), vec![0; 1 << 20]).unwrap();
+    for name in [
+        "over.qcow2",
+        "tq.s0",
+        "tq.s1",
+        "copy.qcow2",
+        "copy2.qcow2",
+        "copy3.qcow2",
+        "s3.qcow2",
+        "s4.qcow2",
+    ] {
+        _ = fs::remove_file(folder.join(name));
+    }
     for name in ["tq.qcow2", "tq2.qcow2"] {
         let made = Command::new("qemu-img")
             .args(["create", "-q", "-f", "qcow2"])
@@ -282,7 +395,39 @@ fn prepare(folder: &Scratch) {
 
 #[test]
 fn virsh_prints_the_same_as_with_libvirtd() {
+    compare(TOUR, None);
+}
+
+#[test]
+fn disks_grow_shrink_and_move_as_with_libvirtd() {
+    compare(DISKS, None);
+}
+
+#[test]
+fn disks_of_our_emulator_grow_shrink_and_move_likewise() {
+    let scratch = Scratch::new();
+    let emulator = scratch.join("qemu-system-x86_64");
+    let Some(firmware) = tests::asset("qemu-system-10/usr/share/seabios") else {
+        tests::skip!("SeaBIOS is not fetched");
+    };
+    let (own, firmware) = (tests::hostel_path(), firmware.display().to_string());
+    let own = own.display();
+    let script = format!("#!/bin/sh\nexec {own} qemu-system-x86_64 -L {firmware} \"$@\"\n");
+    fs::write(&emulator, script).unwrap();
+    fs::set_permissions(&emulator, fs::Permissions::from_mode(0o755)).unwrap();
+    compare(DISKS, Some(&emulator));
+}
+
+#[test]
+fn saved_domains_come_back_as_with_libvirtd() {
+    compare(SAVES, None);
+}
+
+fn compare(tour: &[&str], own_emulator: Option<&Path>) {
+    /// Two libvirtd take the same ports for screens.
+    static ONE_LIBVIRTD: Mutex<()> = Mutex::new(());
     need!("virsh", "qemu-system-x86_64", "qemu-img");
+    let _only = ONE_LIBVIRTD.lock();
     let root = fs::read_to_string("/proc/self/status").unwrap().contains("\nUid:\t0\t");
     if !root || !std::path::Path::new("/usr/sbin/libvirtd").exists() {
         tests::skip!("libvirtd in system mode needs root and Debian's libvirt-daemon");
@@ -295,15 +440,15 @@ fn virsh_prints_the_same_as_with_libvirtd() {
     let folder = Scratch::new();
     let mut different = Vec::new();
     let ours_uri = daemon.uri("qemu", "/session");
-    let run = |uri: &str| -> Vec<String> {
-        prepare(&folder);
+    let run = |uri: &str, emulator: Option<&Path>| -> Vec<String> {
+        prepare(&folder, emulator);
         let here = folder.0.display().to_string();
-        TOUR.iter().map(|commands| virsh(uri, &commands.replace('@', &here)).1).collect()
+        tour.iter().map(|commands| virsh(uri, &commands.replace('@', &here)).1).collect()
     };
-    let reference = run(&libvirtd.uri());
-    assert!(reference[1].contains("Name:"), "libvirtd: {} {}", reference[0], reference[1]);
-    let ours = run(&ours_uri);
-    for ((command, reference), ours) in TOUR.iter().zip(reference).zip(ours) {
+    let reference = run(&libvirtd.uri(), None);
+    assert!(!reference[0].contains("error"), "libvirtd: {}", reference[0]);
+    let ours = run(&ours_uri, own_emulator);
+    for ((command, reference), ours) in tour.iter().zip(reference).zip(ours) {
         if reference != ours {
             different.push(format!("{command}\n--- libvirtd\n{reference}--- ours\n{ours}"));
         }

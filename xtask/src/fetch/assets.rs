@@ -263,4 +263,12 @@ pub const ASSETS: &[Asset] = &[
         closure: false,
         programs: &[],
     },
+    Asset {
+        name: "nftables",
+        suite: "bookworm",
+        architecture: "amd64",
+        packages: &["nftables"],
+        closure: true,
+        programs: &[],
+    },
 ];

@@ -118,6 +118,9 @@ fn attach_live(world: &World, domain: &Domain, mut device: Element) -> Result<()
     let document = domain.document()?;
     refuse_duplicate(&document, &device)?;
     world.driver.complete_device(&document, &mut device)?;
+    if device.name == "interface" {
+        super::lifecycle::note_bridge(world, &mut device);
+    }
     domain.machine()?.attach(&document, &mut device)?;
     let alias = device.attribute_at("alias", "name").map(str::to_owned);
     change_live(world, domain, |document| {

@@ -126,11 +126,14 @@ pub fn start_in_job(world: &Arc<World>, domain: &Arc<Domain>, options: StartOpti
     if domain.is_active() {
         return Err(Error::new(Code::OperationInvalid, "domain is already running"));
     }
-    let document = match options.document {
+    let mut document = match options.document {
         Some(document) => document,
         None => domain.definition()?,
     };
     let networks = networks_of(world, &document)?;
+    for interface in document.ensure("devices").all_mut("interface") {
+        note_bridge(world, interface);
+    }
     let restored = options.restore.is_some();
     let from_snapshot = options.snapshot.is_some();
     let run = new_run();
@@ -154,6 +157,7 @@ pub fn start_in_job(world: &Arc<World>, domain: &Arc<Domain>, options: StartOpti
             state.summary = Summary::of(&started.document);
         }
         state.state = match (options.paused, restored, from_snapshot) {
+            (true, true, _) => (state::PAUSED, state::paused::MIGRATION),
             (true, ..) => (state::PAUSED, state::paused::USER),
             (_, true, _) => (state::RUNNING, state::running::RESTORED),
             (_, _, true) => (state::RUNNING, state::running::FROM_SNAPSHOT),
@@ -185,6 +189,14 @@ fn networks_of(world: &World, document: &Element) -> Result<BTreeMap<String, Ele
         networks.insert(name.to_owned(), network.document(false).clone());
     }
     Ok(networks)
+}
+
+/// Notes which bridge an interface on a network is plugged into.
+pub(super) fn note_bridge(world: &World, interface: &mut Element) {
+    let name = interface.attribute_at("source", "network").map(str::to_owned);
+    if let Some(bridge) = name.and_then(|name| world.networks.active_bridge(&name)) {
+        interface.ensure("source").set("bridge", bridge);
+    }
 }
 
 fn announce_start(world: &World, domain: &Domain, paused: bool, restored: bool, snapshot: bool) {
@@ -372,6 +384,12 @@ fn take(world: &Arc<World>, domain: &Arc<Domain>, run: u64, report: Report) {
                 let event = DomainEvent::AgentLifecycle(if open { 1 } else { 2 }, 2);
                 emit(world, domain, event);
             }
+        }
+        Report::BlockJob { target, path, kind, status, change } => {
+            if let Some(change) = change {
+                super::blocks::change_disk(world, domain, &target, &change);
+            }
+            emit(world, domain, DomainEvent::BlockJob { path, target, kind, status });
         }
         Report::Balloon(kib) => {
             domain.state.lock().balloon_kib = Some(kib);

@@ -4,6 +4,8 @@ mod lifecycle;
 mod persist;
 mod edit;
 mod snapshots;
+mod blocks;
+mod external;
 pub mod cpu_set;
 
 use std::collections::{BTreeMap, HashMap};
@@ -27,7 +29,7 @@ pub use lifecycle::{
 };
 pub use persist::{load, managed_save_path, write_autostart};
 pub use snapshots::{
-    Offline, Snapshot, create as create_snapshot, delete as delete_snapshot,
+    Offline, Snapshot, create as create_snapshot, delete as delete_snapshot, is_external,
     revert as revert_to_snapshot, without_live_parts,
 };
 
@@ -63,6 +65,8 @@ pub struct State {
     pub managed_save: bool,
     pub snapshots: BTreeMap<String, Snapshot>,
     pub current_snapshot: Option<String>,
+    /// MiB a second that a migration may use, where somebody has said so.
+    pub migration_speed: Option<u64>,
     /// The balloon's last known size.
     pub balloon_kib: Option<u64>,
 }

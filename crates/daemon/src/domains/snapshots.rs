@@ -14,7 +14,7 @@ use libvirt_compat::xml::{self, Element};
 use libvirt_compat::{Code, Error, Result};
 
 use super::lifecycle::{StartOptions, emit, start_in_job, stop_in_job};
-use super::{Domain, persist};
+use super::{Domain, external, persist};
 use crate::files::set_aside;
 use crate::world::World;
 
@@ -39,10 +39,24 @@ mod create_flags {
     pub const NO_METADATA: u32 = 4;
     pub const HALT: u32 = 8;
     pub const DISK_ONLY: u32 = 16;
+    pub const REUSE_EXT: u32 = 32;
+    pub const QUIESCE: u32 = 64;
 }
 
 fn not_found(name: &str) -> Error {
     Error::new(Code::NoDomainSnapshot, format!("no domain snapshot with matching name '{name}'"))
+}
+
+impl Snapshot {
+    fn set_state(&mut self, state: &str) {
+        state.clone_into(&mut self.state);
+        self.document.ensure("state").set_text(state);
+    }
+}
+
+/// Whether a snapshot lies in images of its own.
+pub fn is_external(snapshot: &Snapshot) -> bool {
+    external::is_external(snapshot)
 }
 
 impl Domain {
@@ -113,12 +127,6 @@ pub fn create(
     text: &str,
     flags: u32,
 ) -> Result<Snapshot> {
-    if flags & create_flags::DISK_ONLY != 0 {
-        return Err(Error::new(
-            Code::OperationUnsupported,
-            "external snapshots are not supported yet",
-        ));
-    }
     let _job = domain.begin()?;
     let given = xml::parse(text, "domainsnapshot")?;
     if given.name != "domainsnapshot" {
@@ -128,7 +136,10 @@ pub fn create(
     if flags & create_flags::REDEFINE != 0 {
         return redefine(world, domain, given, flags & create_flags::CURRENT != 0);
     }
-    let snapshot = describe(domain, &given)?;
+    let mut snapshot = describe(domain, &given)?;
+    let disk_only = flags & create_flags::DISK_ONLY != 0;
+    let reuse = flags & create_flags::REUSE_EXT != 0;
+    let plan = if disk_only { Some(external::plan(&mut snapshot, &given, reuse)?) } else { None };
     let (active, count, duplicate) = {
         let state = domain.state.lock();
         let duplicate = state.snapshots.contains_key(&snapshot.name);
@@ -141,7 +152,21 @@ pub fn create(
     if count >= SNAPSHOTS_MAX {
         return Err(Error::new(Code::OperationFailed, "too many snapshots"));
     }
-    if active {
+    if flags & create_flags::QUIESCE != 0 && !disk_only {
+        let text = "quiesce requires disk-only snapshot";
+        return Err(Error::new(Code::InvalidArg, text));
+    }
+    let memory = given.attribute_at("memory", "snapshot");
+    if memory == Some("external") {
+        let text = "external snapshots of memory are not supported";
+        return Err(Error::new(Code::OperationUnsupported, text));
+    }
+    if let Some(plan) = plan {
+        external::make(world, domain, plan, (reuse, flags & create_flags::QUIESCE != 0))?;
+        if active {
+            snapshot.set_state("disk-snapshot");
+        }
+    } else if active {
         let machine = domain.machine()?;
         machine.snapshot_save(&snapshot.name)?;
         if flags & create_flags::HALT != 0 {
@@ -228,7 +253,7 @@ fn describe(domain: &Domain, given: &Element) -> Result<Snapshot> {
 }
 
 /// Whether a disk takes part: writable, with something in it.
-fn is_kept(disk: &Element) -> bool {
+pub(super) fn is_kept(disk: &Element) -> bool {
     disk.is("device", "disk") && disk.child("readonly").is_none() && disk.child("source").is_some()
 }
 
@@ -242,6 +267,10 @@ mod revert_flags {
 pub fn revert(world: &Arc<World>, domain: &Arc<Domain>, name: &str, flags: u32) -> Result<()> {
     let _job = domain.begin()?;
     let snapshot = domain.snapshot(name)?;
+    if is_external(&snapshot) {
+        let text = "revert to external snapshot not supported yet";
+        return Err(Error::new(Code::ConfigUnsupported, text));
+    }
     let runs = snapshot.state != "shutoff";
     let wanted = runs || flags & (revert_flags::RUNNING | revert_flags::PAUSED) != 0;
     let paused = match flags {
@@ -325,7 +354,15 @@ pub fn delete(world: &Arc<World>, domain: &Arc<Domain>, name: &str, flags: u32) 
         doomed.push(name.to_owned());
     }
     for name in &doomed {
-        if flags & delete_flags::METADATA_ONLY == 0 {
+        let one = domain.snapshot(name)?;
+        if flags & delete_flags::METADATA_ONLY == 0 && is_external(&one) {
+            if with_children {
+                let text =
+                    "deletion of external and internal children disk snapshots not supported";
+                return Err(Error::new(Code::ConfigUnsupported, text));
+            }
+            external::delete(world, domain, &one)?;
+        } else if flags & delete_flags::METADATA_ONLY == 0 {
             match domain.machine() {
                 Ok(machine) => machine.snapshot_delete(name)?,
                 Err(_) => {

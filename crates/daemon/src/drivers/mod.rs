@@ -153,8 +153,88 @@ pub enum Report {
     Channel { alias: String, open: bool },
     /// The balloon's size in KiB.
     Balloon(u64),
+    /// A block job has come to a point: by the disk's target, with libvirt's numbers.
+    BlockJob { target: String, path: String, kind: i32, status: i32, change: Option<DiskChange> },
     /// An event as the monitor told it: name, seconds, microseconds, details.
     Monitor { name: String, seconds: i64, micros: u32, details: String },
+}
+
+/// What a disk is after a block job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DiskChange {
+    /// The same file over other ones.
+    Chain,
+    /// Another file; the number of its nodes if they were made for it.
+    Source { file: PathBuf, format: String, index: Option<u64> },
+}
+
+/// The kinds of block jobs, by libvirt's numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlockJobKind {
+    Pull = 1,
+    Copy = 2,
+    Commit = 3,
+    ActiveCommit = 4,
+}
+
+impl BlockJobKind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pull => "pull",
+            Self::Copy => "copy",
+            Self::Commit => "commit",
+            Self::ActiveCommit => "active-commit",
+        }
+    }
+}
+
+/// A block job to be begun; speeds are bytes per second, 0 is no limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BlockJob {
+    /// Brings data of backing files above this one into the disk's own.
+    Pull { base: Option<String>, speed: u64 },
+    /// Brings data of upper files into a lower one; of the uppermost, when it is `active`.
+    Commit { top: Option<String>, base: Option<String>, active: bool, speed: u64 },
+    /// Copies the disk into an image that is there already.
+    Copy { file: String, format: String, speed: u64 },
+}
+
+impl BlockJob {
+    pub fn kind(&self) -> BlockJobKind {
+        match self {
+            Self::Pull { .. } => BlockJobKind::Pull,
+            Self::Commit { active: true, .. } => BlockJobKind::ActiveCommit,
+            Self::Commit { .. } => BlockJobKind::Commit,
+            Self::Copy { .. } => BlockJobKind::Copy,
+        }
+    }
+
+    pub fn speed(&self) -> u64 {
+        match self {
+            Self::Pull { speed, .. } | Self::Commit { speed, .. } | Self::Copy { speed, .. } => {
+                *speed
+            }
+        }
+    }
+}
+
+/// How far a block job is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockJobInfo {
+    pub kind: i32,
+    pub bandwidth: u64,
+    pub done: u64,
+    pub total: u64,
+}
+
+/// An image to be put over a disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overlay {
+    pub target: String,
+    pub file: PathBuf,
+    pub format: String,
+    /// The number of its nodes, filled in.
+    pub index: u64,
 }
 
 /// Memory figures: `virDomainMemoryStatTags` and values.
@@ -270,6 +350,26 @@ pub trait Machine: Send + Sync {
         _limits: &[TypedParameter],
     ) -> Result<()> {
         Err(unsupported("virDomainSetBlockIoTune"))
+    }
+    /// Begins a block job on a disk.
+    fn block_job_start(&self, _domain: &Element, _target: &str, _job: &BlockJob) -> Result<()> {
+        Err(unsupported("virDomainBlockPull"))
+    }
+    /// How far the block job of a disk is.
+    fn block_job_info(&self, _target: &str) -> Result<Option<BlockJobInfo>> {
+        Err(unsupported("virDomainGetBlockJobInfo"))
+    }
+    /// Limits the bytes per second of a disk's block job.
+    fn block_job_set_speed(&self, _target: &str, _speed: u64) -> Result<()> {
+        Err(unsupported("virDomainBlockJobSetSpeed"))
+    }
+    /// Ends a disk's block job, going over to its target or not.
+    fn block_job_end(&self, _target: &str, _pivot: bool, _wait: bool) -> Result<()> {
+        Err(unsupported("virDomainBlockJobAbort"))
+    }
+    /// Puts images over disks, all at the same moment.
+    fn overlay(&self, _domain: &Element, _overlays: &mut [Overlay]) -> Result<()> {
+        Err(unsupported("virDomainSnapshotCreateXML"))
     }
     /// A picture of the screen: MIME type and file.
     fn screenshot(&self, _domain: &Element, _screen: u32) -> Result<(String, std::fs::File)> {

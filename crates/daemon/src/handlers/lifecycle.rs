@@ -63,8 +63,8 @@ pub fn domain_create_with_flags(call: &Call, dom: Domain, flags: u32) -> Result<
     if saved && !domain.is_active() {
         let path = managed_save_path(&world, &domain)?;
         if flags & start_flags::FORCE_BOOT == 0 {
-            let (document, file) = open_saved(&path)?;
-            domains::restore(&world, document, file.into(), paused)?;
+            let (document, file, stays_paused) = open_saved(&path)?;
+            domains::restore(&world, document, file.into(), paused || stays_paused)?;
         }
         _ = fs::remove_file(&path);
         domain.state.lock().managed_save = false;
@@ -208,10 +208,12 @@ pub fn domain_rename(call: &Call, dom: Domain, name: Option<String>, flags: u32)
 
 /// The head of a saved domain: a mark, the document's length, the document; then QEMU's stream.
 const SAVED_MARK: &[u8; 16] = b"HostelSavedVM\0\0\x01";
+/// The place in the mark that says how it goes on: 1 is paused.
+const SAVED_STATE: usize = 14;
 /// No document is longer.
 const SAVED_DOCUMENT_BYTES_MAX: u64 = 4 << 20;
 
-fn create_saved(path: &Path, document: &Element) -> Result<File> {
+fn create_saved(path: &Path, document: &Element, paused: bool) -> Result<File> {
     let failed =
         |error| crate::files::system(format!("Failed to create file '{}'", path.display()), &error);
     let text = document.to_xml();
@@ -223,14 +225,17 @@ fn create_saved(path: &Path, document: &Element) -> Result<File> {
         .mode(0o600)
         .open(path)
         .map_err(failed)?;
-    file.write_all(SAVED_MARK).map_err(failed)?;
+    let mut mark = *SAVED_MARK;
+    mark[SAVED_STATE] = u8::from(paused);
+    file.write_all(&mark).map_err(failed)?;
     file.write_all(&(text.len() as u64).to_le_bytes()).map_err(failed)?;
     file.write_all(text.as_bytes()).map_err(failed)?;
     Ok(file)
 }
 
-/// The document of a saved domain, and the file where the machine's state begins.
-fn open_saved(path: &Path) -> Result<(Element, File)> {
+/// The document of a saved domain, the file where the machine's state begins, and whether it stays
+/// paused.
+fn open_saved(path: &Path) -> Result<(Element, File, bool)> {
     let failed =
         |error| crate::files::system(format!("Failed to open file '{}'", path.display()), &error);
     let bad = |text: &str| Error::new(Code::OperationFailed, text.to_owned());
@@ -241,6 +246,7 @@ fn open_saved(path: &Path) -> Result<(Element, File)> {
     if whole.is_err() {
         return Err(bad("failed to read qemu header"));
     }
+    let paused = std::mem::take(&mut mark[SAVED_STATE]) == 1;
     if mark != *SAVED_MARK {
         return Err(bad("image magic is incorrect"));
     }
@@ -251,14 +257,55 @@ fn open_saved(path: &Path) -> Result<(Element, File)> {
     let mut text = vec![0; length as usize];
     file.read_exact(&mut text).map_err(failed)?;
     let text = String::from_utf8(text).map_err(|_| bad("failed to parse domain XML"))?;
-    Ok((xml::parse(&text, "domain_definition")?, file))
+    Ok((xml::parse(&text, "domain_definition")?, file, paused))
 }
 
-fn save_to(world: &Arc<World>, domain: &Arc<domains::Domain>, path: &Path) -> Result<()> {
+/// `VIR_DOMAIN_SAVE_RUNNING` and `VIR_DOMAIN_SAVE_PAUSED`.
+const SAVE_RUNNING: u32 = 2;
+const SAVE_PAUSED: u32 = 4;
+
+/// How a domain goes on by a client's flags, or as it was.
+fn goes_on_paused(flags: u32, was: bool) -> Result<bool> {
+    match (flags & SAVE_RUNNING != 0, flags & SAVE_PAUSED != 0) {
+        (true, true) => {
+            let text = "running and paused flags are mutually exclusive";
+            Err(Error::new(Code::InvalidArg, text))
+        }
+        (false, false) => Ok(was),
+        (_, paused) => Ok(paused),
+    }
+}
+
+/// Another document for the same domain.
+fn other_document(world: &World, text: &str, own: &Element) -> Result<Element> {
+    let document = world.driver.complete(text)?;
+    for name in ["name", "uuid"] {
+        let (given, own) = (document.text_at(name), own.text_at(name));
+        if given != own {
+            let (given, own) = (given.unwrap_or_default(), own.unwrap_or_default());
+            let text = format!("Target domain {name} {given} does not match source {own}");
+            return Err(Error::new(Code::ConfigUnsupported, text));
+        }
+    }
+    Ok(document)
+}
+
+fn save_to(
+    world: &Arc<World>,
+    domain: &Arc<domains::Domain>,
+    path: &Path,
+    text: Option<&str>,
+    flags: u32,
+) -> Result<()> {
     let _job = domain.begin()?;
     domain.machine()?;
-    let document = domains::without_live_parts(domain.document()?);
-    let file = create_saved(path, &document)?;
+    let was_paused = domain.state.lock().state.0 == state::PAUSED;
+    let paused = goes_on_paused(flags, was_paused)?;
+    let mut document = domains::without_live_parts(domain.document()?);
+    if let Some(text) = text {
+        document = other_document(world, text, &document)?;
+    }
+    let file = create_saved(path, &document, paused)?;
     let saved = domains::save(world, domain, file.into());
     if saved.is_err() {
         _ = fs::remove_file(path);
@@ -277,13 +324,9 @@ pub fn domain_save_flags(
     document: Option<String>,
     flags: u32,
 ) -> Result<()> {
-    check_flags(flags, 0, "qemuDomainSaveFlags")?;
-    if document.is_some() {
-        let text = "saving with another document is not supported";
-        return Err(Error::new(Code::ArgumentUnsupported, text));
-    }
+    check_flags(flags, SAVE_RUNNING | SAVE_PAUSED, "qemuDomainSaveFlags")?;
     let (world, domain) = call.domain(&dom)?;
-    save_to(&world, &domain, Path::new(&to))
+    save_to(&world, &domain, Path::new(&to), document.as_deref(), flags)
 }
 
 pub fn domain_restore(call: &Call, from: String) -> Result<()> {
@@ -299,11 +342,11 @@ pub fn domain_restore_flags(
     // Running (2) and paused (4).
     check_flags(flags, 2 | 4, "qemuDomainRestoreFlags")?;
     let world = call.world()?;
-    let (mut saved, file) = open_saved(Path::new(&from))?;
+    let (mut saved, file, paused) = open_saved(Path::new(&from))?;
     if let Some(text) = document {
-        saved = world.driver.complete(&text)?;
+        saved = other_document(&world, &text, &saved)?;
     }
-    domains::restore(&world, saved, file.into(), flags & 4 != 0)?;
+    domains::restore(&world, saved, file.into(), goes_on_paused(flags, paused)?)?;
     Ok(())
 }
 
@@ -312,20 +355,63 @@ pub fn domain_save_image_get_xml_desc(call: &Call, file: String, _flags: u32) ->
     Ok(open_saved(Path::new(&file))?.0.to_xml())
 }
 
+pub fn domain_save_image_define_xml(
+    call: &Call,
+    file: String,
+    text: String,
+    flags: u32,
+) -> Result<()> {
+    check_flags(flags, SAVE_RUNNING | SAVE_PAUSED, "qemuDomainSaveImageDefineXML")?;
+    redefine_saved(&*call.world()?, Path::new(&file), &text, flags)
+}
+
+/// Replaces the document of a saved domain; the machine's state stays as it is.
+fn redefine_saved(world: &World, path: &Path, text: &str, flags: u32) -> Result<()> {
+    let (saved, mut state, paused) = open_saved(path)?;
+    let document = other_document(world, text, &saved)?;
+    let new = path.with_extension("new");
+    let failed =
+        |error| crate::files::system(format!("failed to write '{}'", path.display()), &error);
+    let mut file = create_saved(&new, &document, goes_on_paused(flags, paused)?)?;
+    let copied = std::io::copy(&mut state, &mut file).and_then(|_| file.sync_data());
+    if let Err(error) = copied.and_then(|()| fs::rename(&new, path)) {
+        _ = fs::remove_file(&new);
+        return Err(failed(error));
+    }
+    Ok(())
+}
+
+pub fn domain_managed_save_define_xml(
+    call: &Call,
+    dom: Domain,
+    text: Option<String>,
+    flags: u32,
+) -> Result<()> {
+    check_flags(flags, SAVE_RUNNING | SAVE_PAUSED, "qemuDomainManagedSaveDefineXML")?;
+    let (world, domain) = call.domain(&dom)?;
+    let _job = domain.begin()?;
+    if !domain.state.lock().managed_save {
+        let text = "domain does not have managed save image";
+        return Err(Error::new(Code::OperationInvalid, text));
+    }
+    let path = managed_save_path(&world, &domain)?;
+    redefine_saved(&world, &path, &text.unwrap_or_default(), flags)
+}
+
 fn managed_save_path(world: &World, domain: &domains::Domain) -> Result<std::path::PathBuf> {
     domains::managed_save_path(world, domain.uuid)
         .ok_or_else(|| crate::drivers::unsupported("virDomainManagedSave"))
 }
 
 pub fn domain_managed_save(call: &Call, dom: Domain, flags: u32) -> Result<()> {
-    check_flags(flags, 1 | 2 | 4, "qemuDomainManagedSave")?;
+    check_flags(flags, SAVE_RUNNING | SAVE_PAUSED, "qemuDomainManagedSave")?;
     let (world, domain) = call.domain(&dom)?;
     domain.machine()?;
     if !domain.is_persistent() {
         let text = "cannot do managed save for transient domain";
         return Err(Error::new(Code::OperationInvalid, text));
     }
-    save_to(&world, &domain, &managed_save_path(&world, &domain)?)?;
+    save_to(&world, &domain, &managed_save_path(&world, &domain)?, None, flags)?;
     domain.state.lock().managed_save = true;
     Ok(())
 }

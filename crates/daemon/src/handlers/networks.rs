@@ -146,10 +146,33 @@ pub fn network_is_persistent(call: &Call, net: Network) -> Result<i32> {
 pub fn network_get_dhcp_leases(
     call: &Call,
     net: Network,
-    _mac: Option<String>,
-    _need_results: i32,
+    mac: Option<String>,
+    need_results: i32,
     _flags: u32,
 ) -> Result<(Vec<DhcpLease>, u32)> {
-    call.world()?.networks.find(&net)?;
-    Ok((Vec::new(), 0))
+    let world = call.world()?;
+    let network = world.networks.find(&net)?;
+    if !network.is_active() {
+        let text = format!("network '{}' is not active", network.name);
+        return Err(Error::new(Code::OperationInvalid, text));
+    }
+    let bridge = network.bridge().unwrap_or_default();
+    let prefix = network.prefix();
+    let wanted = |own: &str| mac.as_ref().is_none_or(|mac| mac.eq_ignore_ascii_case(own));
+    let leases = world.networks.leases(&network.name).into_iter().map(|lease| DhcpLease {
+        iface: bridge.clone(),
+        expirytime: lease.expires.map_or(0, |end| end.as_secs() as i64),
+        kind: 0,
+        mac: Some(lease.mac.to_string()),
+        iaid: None,
+        ipaddr: lease.address.to_string(),
+        prefix,
+        hostname: lease.host_name,
+        clientid: lease.client.map(|bytes| {
+            let bytes: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            bytes.join(":")
+        }),
+    });
+    let leases = leases.filter(|lease| lease.mac.as_deref().is_some_and(wanted));
+    Ok(super::counted(leases.collect(), need_results))
 }

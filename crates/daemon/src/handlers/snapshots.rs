@@ -54,12 +54,18 @@ fn select(call: &Call, dom: &Domain, parent: Option<&str>, flags: u32) -> Result
     let matches = |own: u32, group: u32| flags & group == 0 || flags & own != 0;
     let chosen = state.snapshots.values().filter(|snapshot| {
         let leaf = if is_leaf(snapshot) { list::LEAVES } else { list::NO_LEAVES };
-        let own = if snapshot.state == "shutoff" { list::INACTIVE } else { list::ACTIVE };
+        let own = match snapshot.state.as_str() {
+            "shutoff" => list::INACTIVE,
+            "disk-snapshot" => list::DISK_ONLY,
+            _ => list::ACTIVE,
+        };
+        let external = domains::is_external(snapshot);
+        let kind = if external { list::EXTERNAL } else { list::INTERNAL };
         placed(snapshot)
             && flags & list::NO_METADATA == 0
             && matches(leaf, list::LEAVES | list::NO_LEAVES)
             && matches(own, list::INACTIVE | list::ACTIVE | list::DISK_ONLY)
-            && matches(list::INTERNAL, list::INTERNAL | list::EXTERNAL)
+            && matches(kind, list::INTERNAL | list::EXTERNAL)
     });
     let list =
         chosen.map(|snapshot| Snapshot { name: snapshot.name.clone(), dom: reference.clone() });

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use libvirt_compat::constants::state;
 use libvirt_compat::rpc::types::{
-    Domain, DomainInterface, MemoryStat, StatsRecord, TypedParameter, Value, VcpuInfo,
+    Domain, DomainInterface, IpAddress, MemoryStat, StatsRecord, TypedParameter, Value, VcpuInfo,
 };
 use libvirt_compat::rpc::xdr::Opaque;
 use libvirt_compat::xml::Element;
@@ -166,17 +166,49 @@ pub fn domain_interface_addresses(
     source: u32,
     _flags: u32,
 ) -> Result<Vec<DomainInterface>> {
-    let (_, domain) = call.domain(&dom)?;
+    let (world, domain) = call.domain(&dom)?;
     domain.machine()?;
     match source {
-        // Leases and the ARP table know nothing of guests behind the user-mode network.
-        0 | 2 => Ok(Vec::new()),
+        0 => leased_addresses(&world, &domain.document()?),
+        // The ARP table knows nothing of guests behind the user-mode network.
+        2 => Ok(Vec::new()),
         1 => super::agent::interfaces(&domain),
         _ => Err(Error::new(
             Code::ArgumentUnsupported,
             format!("Unknown IP address data source {source}"),
         )),
     }
+}
+
+/// The addresses that a network's DHCP server has given to a domain's interfaces.
+fn leased_addresses(
+    world: &crate::world::World,
+    document: &Element,
+) -> Result<Vec<DomainInterface>> {
+    let devices = document.child("devices");
+    let mut list = Vec::new();
+    for interface in devices.into_iter().flat_map(|devices| devices.all("interface")) {
+        let Some(name) = interface.attribute_at("source", "network") else { continue };
+        let mac = interface.attribute_at("mac", "address").unwrap_or_default();
+        let network = world.networks.by_name(name)?;
+        let leases = world.networks.leases(name);
+        let own = leases.iter().filter(|lease| lease.mac.to_string().eq_ignore_ascii_case(mac));
+        let addrs: Vec<IpAddress> = own
+            .map(|lease| IpAddress {
+                kind: 0,
+                addr: lease.address.to_string(),
+                prefix: network.prefix(),
+            })
+            .collect();
+        if !addrs.is_empty() {
+            list.push(DomainInterface {
+                name: interface.attribute_at("target", "dev").unwrap_or_default().to_owned(),
+                hwaddr: Some(mac.to_owned()),
+                addrs,
+            });
+        }
+    }
+    Ok(list)
 }
 
 /// A bitmap of host CPUs with all of them set.

@@ -13,9 +13,10 @@ use libvirt_compat::rpc::{
     PROGRAM_KEEPALIVE, Status,
 };
 use libvirt_compat::{Code, Error, Origin};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_rustls::server::TlsStream;
 
 use super::{Shared, descriptors, dispatch};
 use crate::client::{Client, Outgoing, QUEUE_LENGTH};
@@ -36,6 +37,10 @@ const READ_BYTES: usize = 64 << 10;
 pub enum Socket {
     Unix(UnixStream),
     Tcp(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+    /// The halves of a TLS connection, which share its state.
+    TlsIn(ReadHalf<Box<TlsStream<TcpStream>>>),
+    TlsOut(WriteHalf<Box<TlsStream<TcpStream>>>),
 }
 
 impl Socket {
@@ -43,6 +48,9 @@ impl Socket {
         match self {
             Self::Unix(stream) => descriptors::receive(stream, buffer, fds).await,
             Self::Tcp(stream) => stream.read(buffer).await,
+            Self::Tls(stream) => stream.read(buffer).await,
+            Self::TlsIn(stream) => stream.read(buffer).await,
+            Self::TlsOut(_) => Ok(0),
         }
     }
 
@@ -59,6 +67,11 @@ impl Socket {
                 let copy = TcpStream::from_std(stream.try_clone()?)?;
                 (Self::Tcp(TcpStream::from_std(stream)?), Self::Tcp(copy))
             }
+            Self::Tls(stream) => {
+                let (reading, writing) = tokio::io::split(stream);
+                (Self::TlsIn(reading), Self::TlsOut(writing))
+            }
+            Self::TlsIn(_) | Self::TlsOut(_) => return Err(io::ErrorKind::Unsupported.into()),
         })
     }
 
@@ -72,6 +85,15 @@ impl Socket {
                 Ok(())
             }
             Self::Tcp(stream) => stream.write_all(&message.bytes).await,
+            Self::Tls(stream) => {
+                stream.write_all(&message.bytes).await?;
+                stream.flush().await
+            }
+            Self::TlsOut(stream) => {
+                stream.write_all(&message.bytes).await?;
+                stream.flush().await
+            }
+            Self::TlsIn(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 }

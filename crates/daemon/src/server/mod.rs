@@ -1,6 +1,7 @@
 //! The socket edge: the only place that knows tokio's sockets.
 
 mod listen;
+mod tls;
 mod connection;
 mod descriptors;
 mod dispatch;

@@ -254,7 +254,7 @@ fn create_raw(volume: &Volume) -> Result<()> {
     Ok(())
 }
 
-fn run(arguments: &[String]) -> Result<()> {
+pub(super) fn run(arguments: &[String]) -> Result<()> {
     // Our own program has it; under tests the daemon is another program.
     let own = std::env::current_exe().ok();
     let own = own.filter(|path| path.file_name().is_some_and(|name| name == "hostel"));

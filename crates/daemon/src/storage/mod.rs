@@ -1,5 +1,6 @@
 //! Storage pools and their volumes. Directory pools on the host; in a world in memory any kind.
 
+mod chain;
 mod images;
 mod pool;
 mod volume;
@@ -15,6 +16,7 @@ use libvirt_compat::xml::{self, Element};
 use libvirt_compat::{Code, Error, Origin, Result, Uuid};
 use parking_lot::RwLock;
 
+pub use chain::{chain, create as create_image, merge as merge_image};
 pub use images::{Format, ImageTool, QemuImg, probe};
 pub use pool::{Pool, PoolInfo};
 pub use volume::Volume;

@@ -175,6 +175,7 @@ macro_rules! remote_procedures {
         202 high read domain_is_updated(dom: Domain) -> i32;
         203 high read connect_get_sysinfo(flags: u32) -> String;
         204 low write domain_set_memory_flags(dom: Domain, memory: u64, flags: u32);
+        207 high write domain_migrate_set_max_speed(dom: Domain, bandwidth: u64, flags: u32);
         208 low write storage_vol_upload(vol: StorageVol, offset: u64, length: u64, flags: u32);
         209 low write storage_vol_download(vol: StorageVol, offset: u64, length: u64, flags: u32);
         210 low write domain_inject_nmi(dom: Domain, flags: u32);
@@ -191,6 +192,12 @@ macro_rules! remote_procedures {
         233 low write domain_restore_flags(from: String, dxml: Option<String>, flags: u32);
         234 high write domain_destroy_flags(dom: Domain, flags: u32);
         235 high write domain_save_image_get_xml_desc(file: String, flags: u32) -> String;
+        236 low write domain_save_image_define_xml(file: String, dxml: String, flags: u32);
+        237 low write domain_block_job_abort(dom: Domain, path: String, flags: u32);
+        238 low read domain_get_block_job_info(dom: Domain, path: String, flags: u32) -> (i32, i32, u64, u64, u64);
+        239 low write domain_block_job_set_speed(dom: Domain, path: String, bandwidth: u64, flags: u32);
+        240 low write domain_block_pull(dom: Domain, path: String, bandwidth: u64, flags: u32);
+        242 high read domain_migrate_get_max_speed(dom: Domain, flags: u32) -> u64;
         243 low read domain_block_stats_flags(dom: Domain, path: String, nparams: i32, flags: u32) -> (Vec<TypedParameter>, i32);
         244 high read domain_snapshot_get_parent(snap: Snapshot, flags: u32) -> Snapshot;
         245 low write domain_reset(dom: Domain, flags: u32);
@@ -205,6 +212,7 @@ macro_rules! remote_procedures {
         262 low read domain_get_cpu_stats(dom: Domain, nparams: u32, start_cpu: i32, ncpus: u32, flags: u32) -> (Vec<TypedParameter>, i32);
         264 low write domain_set_metadata(dom: Domain, kind: i32, metadata: Option<String>, key: Option<String>, uri: Option<String>, flags: u32);
         265 low read domain_get_metadata(dom: Domain, kind: i32, uri: Option<String>, flags: u32) -> String;
+        266 low write domain_block_rebase(dom: Domain, path: String, base: Option<String>, bandwidth: u64, flags: u32);
         271 low read domain_snapshot_is_current(snap: Snapshot, flags: u32) -> i32;
         272 low read domain_snapshot_has_metadata(snap: Snapshot, flags: u32) -> i32;
         273 high read connect_list_all_domains(need_results: i32, flags: u32) -> (Vec<Domain>, u32);
@@ -221,6 +229,7 @@ macro_rules! remote_procedures {
         286 high read connect_list_all_nwfilters(need_results: i32, flags: u32) -> (Vec<Nwfilter>, u32);
         287 high read connect_list_all_secrets(need_results: i32, flags: u32) -> (Vec<Secret>, u32);
         289 low read node_get_memory_parameters(nparams: i32, flags: u32) -> (Vec<TypedParameter>, i32);
+        290 low write domain_block_commit(dom: Domain, disk: String, base: Option<String>, top: Option<String>, bandwidth: u64, flags: u32);
         291 high write network_update(net: Network, command: u32, section: u32, parent_index: i32, xml: String, flags: u32);
         293 low read node_get_cpu_map(need_map: i32, need_online: i32, flags: u32) -> (Opaque, u32, i32);
         294 low write domain_fstrim(dom: Domain, mount_point: Option<String>, minimum: u64, flags: u32);
@@ -241,6 +250,7 @@ macro_rules! remote_procedures {
         342 low write connect_get_domain_capabilities(emulatorbin: Option<String>, arch: Option<String>, machine: Option<String>, virttype: Option<String>, flags: u32) -> String;
         343 low write domain_open_graphics_fd(dom: Domain, idx: u32, flags: u32);
         344 low read connect_get_all_domain_stats(doms: Vec<Domain>, stats: u32, flags: u32) -> Vec<StatsRecord>;
+        345 low write domain_block_copy(dom: Domain, path: String, destxml: String, params: Vec<TypedParameter>, flags: u32);
         349 low write domain_get_fsinfo(dom: Domain, flags: u32) -> (Vec<FilesystemInfo>, u32);
         350 high write domain_define_xml_flags(xml: String, flags: u32) -> Domain;
         353 low read domain_interface_addresses(dom: Domain, source: u32, flags: u32) -> Vec<DomainInterface>;
@@ -256,6 +266,7 @@ macro_rules! remote_procedures {
         380 high read connect_secret_event_register_any(event_id: i32, secret: Option<Secret>) -> i32;
         381 high read connect_secret_event_deregister_any(callback_id: i32);
         388 low read domain_managed_save_get_xml_desc(dom: Domain, flags: u32) -> String;
+        389 low write domain_managed_save_define_xml(dom: Domain, dxml: Option<String>, flags: u32);
         391 high read storage_pool_lookup_by_target_path(path: String) -> StoragePool;
         394 low write connect_baseline_hypervisor_cpu(emulator: Option<String>, arch: Option<String>, machine: Option<String>, virttype: Option<String>, cpus: Vec<String>, flags: u32) -> String;
         401 high read connect_list_all_nwfilter_bindings(need_results: i32, flags: u32) -> (Vec<NwfilterBinding>, u32);
@@ -284,31 +295,31 @@ macro_rules! remote_procedures {
         177 nwfilter_get_xml_desc, 180 nwfilter_define_xml, 181 nwfilter_undefine,
         197 domain_set_memory_parameters, 198 domain_get_memory_parameters,
         205 domain_set_blkio_parameters, 206 domain_get_blkio_parameters,
-        207 domain_migrate_set_max_speed, 213 domain_migrate_begin3, 214 domain_migrate_prepare3,
+        213 domain_migrate_begin3, 214 domain_migrate_prepare3,
         215 domain_migrate_prepare_tunnel3, 216 domain_migrate_perform3,
         217 domain_migrate_finish3, 218 domain_migrate_confirm3,
         219 domain_set_scheduler_parameters_flags, 220 interface_change_begin,
         221 interface_change_commit, 222 interface_change_rollback,
-        223 domain_get_scheduler_parameters_flags, 236 domain_save_image_define_xml,
-        237 domain_block_job_abort, 238 domain_get_block_job_info, 239 domain_block_job_set_speed,
-        240 domain_block_pull, 242 domain_migrate_get_max_speed, 250 node_suspend_for_duration,
+        223 domain_get_scheduler_parameters_flags,
+
+        250 node_suspend_for_duration,
         253 domain_get_block_io_tune, 254 domain_set_numa_parameters,
         255 domain_get_numa_parameters, 256 domain_set_interface_parameters,
         257 domain_get_interface_parameters, 261 domain_pm_suspend_for_duration,
-        263 domain_get_disk_errors, 266 domain_block_rebase, 267 domain_pm_wakeup,
-        279 domain_pin_emulator, 288 node_set_memory_parameters, 290 domain_block_commit,
+        263 domain_get_disk_errors, 267 domain_pm_wakeup,
+        279 domain_pin_emulator, 288 node_set_memory_parameters,
         295 domain_send_process_signal, 297 node_device_lookup_scsi_host_by_wwn,
         299 domain_migrate_get_compression_cache, 300 domain_migrate_set_compression_cache,
         301 node_device_detach_flags, 302 domain_migrate_begin3_params,
         303 domain_migrate_prepare3_params, 304 domain_migrate_prepare_tunnel3_params,
         305 domain_migrate_perform3_params, 306 domain_migrate_finish3_params,
         307 domain_migrate_confirm3_params, 309 domain_create_xml_with_files,
-        310 domain_create_with_files, 340 node_get_free_pages, 345 domain_block_copy,
+        310 domain_create_with_files, 340 node_get_free_pages,
         347 node_alloc_pages, 351 domain_get_iothread_info, 352 domain_pin_iothread,
         355 domain_add_iothread, 356 domain_del_iothread, 364 domain_migrate_start_post_copy,
         365 domain_get_perf_events, 366 domain_set_perf_events, 371 domain_get_guest_vcpus,
         372 domain_set_guest_vcpus, 384 domain_set_vcpu, 386 domain_set_block_threshold,
-        387 domain_migrate_get_max_downtime, 389 domain_managed_save_define_xml,
+        387 domain_migrate_get_max_downtime,
         390 domain_set_lifecycle_action, 392 domain_detach_device_alias,
         393 connect_compare_hypervisor_cpu,
         395 node_get_sev_info, 396 domain_get_launch_security_info,

@@ -81,10 +81,9 @@ impl Route {
             info.text(INFO_KIND, "bridge").nested(INFO_DATA, |data| {
                 // Hundredths of a second.
                 let delay = bridge.forward_delay_s.saturating_mul(100);
+                // Looking for loops, the kernel makes two seconds of less.
+                data.attribute(BRIDGE_FORWARD_DELAY, &delay.to_ne_bytes());
                 data.attribute(BRIDGE_STP, &u32::from(bridge.stp).to_ne_bytes());
-                if bridge.forward_delay_s >= 2 || !bridge.stp {
-                    data.attribute(BRIDGE_FORWARD_DELAY, &delay.to_ne_bytes());
-                }
             });
         });
         self.socket.exchange(&builder.finish(), 1).map(|_| ())

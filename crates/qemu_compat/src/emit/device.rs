@@ -89,6 +89,9 @@ fn wire(id: &str, wire: &Wire) -> Vec<Backing> {
         Wire::Tap { device } => vec![Backing::Network(json!({
             "type": "tap", "id": id, "ifname": device, "script": "no", "downscript": "no"
         }))],
+        Wire::TapDescriptor { descriptor } => vec![Backing::Network(json!({
+            "type": "tap", "id": id, "fd": descriptor
+        }))],
         Wire::None => Vec::new(),
     }
 }

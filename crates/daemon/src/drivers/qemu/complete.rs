@@ -45,8 +45,8 @@ pub fn domain(text: &str, emulators: &Emulators, nvram: &Path) -> Result<Element
     for device in devices.elements_mut() {
         own_device(device)?;
     }
-    controllers::add(devices, x86, q35);
-    implicit_devices(devices, x86);
+    controllers::add(devices, x86, x86 && !emulator.is_ours, q35);
+    implicit_devices(devices, x86, emulator.is_ours);
     addresses::assign(devices, q35)?;
     controllers::group(devices);
     Ok(document)
@@ -239,10 +239,15 @@ fn own_device(device: &mut Element) -> Result<()> {
 }
 
 /// Devices that every machine of QEMU has.
-fn implicit_devices(devices: &mut Element, x86: bool) {
+fn implicit_devices(devices: &mut Element, x86: bool, ours: bool) {
     let has_screen = devices.all("graphics").next().is_some();
     if has_screen && devices.child("video").is_none() {
-        let model = if x86 { "cirrus" } else { "virtio" };
+        // libvirt takes what the emulator has; ours has no Cirrus card.
+        let model = match (x86, ours) {
+            (true, true) => "vga",
+            (true, false) => "cirrus",
+            (false, _) => "virtio",
+        };
         let mut model = Element::new("model").with("type", model);
         if x86 {
             model.set("vram", 16384);

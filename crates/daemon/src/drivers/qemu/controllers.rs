@@ -29,17 +29,18 @@ pub fn has(devices: &Element, kind: &str, index: u32) -> bool {
     })
 }
 
-/// Adds what is missing, in libvirt's order.
-pub fn add(devices: &mut Element, x86: bool, q35: bool) {
+/// Adds what is missing, in libvirt's order. `uhci` says whether the emulator has the old
+/// controllers of PCs.
+pub fn add(devices: &mut Element, x86: bool, uhci: bool, q35: bool) {
     number(devices);
     let is_usb = |controller: &Element| controller.is("type", "usb");
     if !devices.all("controller").any(is_usb) {
-        let model = if q35 || !x86 { "qemu-xhci" } else { "piix3-uhci" };
+        let model = if q35 || !uhci { "qemu-xhci" } else { "piix3-uhci" };
         let usb = Element::new("controller").with("type", "usb").with("index", 0);
         devices.push(usb.with("model", model));
     }
     for controller in devices.all_mut("controller").filter(|controller| is_usb(controller)) {
-        controller.set_default("model", if q35 || !x86 { "qemu-xhci" } else { "piix3-uhci" });
+        controller.set_default("model", if q35 || !uhci { "qemu-xhci" } else { "piix3-uhci" });
     }
     if q35 && !has(devices, "sata", 0) {
         devices.push(Element::new("controller").with("type", "sata").with("index", 0));

@@ -354,8 +354,10 @@ fn network(element: &Element, networks: &Networks) -> Result<Network> {
     let kind = element.attribute("type").unwrap_or_default();
     let backend = match kind {
         "user" => Wire::User { subnet: None, isolated: false, forwards: forwards(element) },
-        "network" => stand_in(element, networks),
-        "ethernet" => Wire::Tap {
+        "network" if element.attribute_at("source", "bridge").is_none() => {
+            stand_in(element, networks)
+        }
+        "ethernet" | "network" | "bridge" => Wire::Tap {
             device: element.attribute_at("target", "dev").unwrap_or_default().to_owned(),
         },
         other => {

@@ -7,11 +7,12 @@ use libvirt_compat::xml::Element;
 use libvirt_compat::{Code, Error, Result};
 use qemu_compat::emit::{self, Backing};
 use serde_json::{Value, json};
-use spec::device::{Device, Image, Kind};
+use spec::device::{Device, Image, Kind, Wire};
 
 use super::complete::unsupported;
 use super::describe::Networks;
 use super::machine::Machine;
+use super::taps::Taps;
 use super::{aliases, describe, process};
 
 /// The image in the disk with this target.
@@ -57,8 +58,18 @@ pub fn attach(machine: &Machine, domain: &Element, device: &mut Element) -> Resu
     if device.name == "disk" {
         process::fill_disk(device, free_index(domain))?;
     }
-    let described = describe::device(domain, &Networks::new(), device)?
+    let mut taps = Taps::default();
+    if device.name == "interface" {
+        taps.add(device)?;
+    }
+    let mut described = describe::device(domain, &Networks::new(), device)?
         .ok_or_else(|| unsupported(format!("device '{}' cannot be plugged in", device.name)))?;
+    if let (Some(tap), Kind::Network(network)) = (taps.descriptors().next(), &mut described.kind) {
+        let descriptor = format!("tapfd-{}", described.id);
+        let name = json!({"fdname": descriptor});
+        machine.monitor().execute_with("getfd", name, tap)?;
+        network.backend = Wire::TapDescriptor { descriptor };
+    }
     plug(machine, &described)
 }
 

@@ -22,11 +22,13 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use serde_json::{Map, Value, json};
 
+use super::blocks::{self, Jobs};
 use super::monitor::{Heard, Monitor};
 use super::{hotplug, ports};
 use crate::drivers::{
     Adopted, BlockInfo, BlockStats, MemoryStats, Report, Reporter, Vcpu, unsupported,
 };
+use crate::drivers::{BlockJob, BlockJobInfo, Overlay};
 
 /// A polite end gets so long, then the process is killed.
 const TERMINATE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -63,6 +65,7 @@ struct Shared {
     own_resumes: AtomicI32,
     removed: Mutex<Vec<String>>,
     removal: Condvar,
+    jobs: Jobs,
     /// Thread ids of the vCPUs.
     vcpus: Mutex<Vec<(u32, u32)>>,
 }
@@ -107,6 +110,7 @@ impl Machine {
             own_resumes: AtomicI32::new(0),
             removed: Mutex::default(),
             removal: Condvar::new(),
+            jobs: Jobs::default(),
             vcpus: Mutex::default(),
         });
         let own = Arc::clone(&shared);
@@ -115,6 +119,11 @@ impl Machine {
             Heard::Closed => own.closed(),
         })?;
         Ok(Arc::new(Self { monitor, shared, socket }))
+    }
+
+    /// What disks are busy with.
+    pub fn jobs(&self) -> &Jobs {
+        &self.shared.jobs
     }
 
     pub fn monitor(&self) -> Arc<Monitor> {
@@ -305,6 +314,11 @@ impl Shared {
                         String::new()
                     },
                 }));
+            }
+            "BLOCK_JOB_READY" | "BLOCK_JOB_COMPLETED" | "BLOCK_JOB_CANCELLED" => {
+                if let Some(report) = self.jobs.event(monitor, &event.name, &event.data) {
+                    (self.reporter)(report);
+                }
             }
             "VSERPORT_CHANGE" => {
                 let (alias, open) = (text("id"), event.data["open"] == true);
@@ -630,10 +644,9 @@ impl crate::drivers::Machine for Machine {
     }
 
     fn block_resize(&self, domain: &Element, target: &str, bytes: u64) -> Result<()> {
-        let image = hotplug::image_of(domain, target)?.ok_or_else(|| {
-            Error::new(Code::OperationInvalid, format!("disk '{target}' is empty"))
-        })?;
-        let arguments = json!({"node-name": image.node, "size": bytes});
+        let alias = hotplug::alias_of(domain, target)?;
+        let node = blocks::top_node(&self.monitor, &alias)?;
+        let arguments = json!({"node-name": node, "size": bytes});
         self.monitor.execute("block_resize", Some(arguments)).map(|_| ())
     }
 
@@ -662,6 +675,26 @@ impl crate::drivers::Machine for Machine {
         }
         let arguments = Value::Object(arguments);
         self.monitor.execute("block_set_io_throttle", Some(arguments)).map(|_| ())
+    }
+
+    fn block_job_start(&self, domain: &Element, target: &str, job: &BlockJob) -> Result<()> {
+        blocks::start(self, domain, target, job)
+    }
+
+    fn block_job_info(&self, target: &str) -> Result<Option<BlockJobInfo>> {
+        blocks::info(self, target)
+    }
+
+    fn block_job_set_speed(&self, target: &str, speed: u64) -> Result<()> {
+        blocks::set_speed(self, target, speed)
+    }
+
+    fn block_job_end(&self, target: &str, pivot: bool, wait: bool) -> Result<()> {
+        blocks::end(self, target, pivot, wait)
+    }
+
+    fn overlay(&self, domain: &Element, overlays: &mut [Overlay]) -> Result<()> {
+        blocks::overlay(self, domain, overlays)
     }
 
     fn screenshot(&self, _domain: &Element, screen: u32) -> Result<(String, File)> {

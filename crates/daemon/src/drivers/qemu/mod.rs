@@ -13,7 +13,9 @@ mod process;
 mod monitor;
 mod machine;
 mod hotplug;
+mod blocks;
 mod ports;
+mod taps;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -53,7 +55,7 @@ fn start(worlds: &Arc<Worlds>) -> Result<Vec<Arc<World>>> {
         uri: uri.to_owned(),
         driver: Arc::new(driver),
         domains: Domains::default(),
-        networks: Networks::new(networks::Backend::Host),
+        networks: Networks::new(networks::Backend::of(options.mode)),
         pools: Pools::new(storage::Backend::Host),
         secrets: Secrets::default(),
         node: Node::default(),
@@ -62,6 +64,7 @@ fn start(worlds: &Arc<Worlds>) -> Result<Vec<Arc<World>>> {
     });
     let first_start = !paths.state.join("networks").exists();
     world.networks.load(&world);
+    world.networks.resume(&world);
     if first_start {
         let network = world.networks.define(&world, networks::DEFAULT)?;
         world.networks.set_autostart(&world, &network, true)?;

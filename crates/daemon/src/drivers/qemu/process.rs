@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 
 use super::machine::Machine;
 use super::monitor::Monitor;
+use super::taps::Taps;
 use super::{QemuDriver, aliases, describe, firmware, ports};
 use crate::domains::cpu_set;
 use crate::drivers::{Machine as _, Start, Started};
@@ -51,6 +52,7 @@ fn start_once(driver: &QemuDriver, start: &Start) -> Result<Started> {
     check_images(&document)?;
     firmware::prepare(&document)?;
     let mut taken = Vec::new();
+    let taps = Taps::open(&mut document)?;
     let prepared = prepare(&mut document, start.id, &runtime, &mut taken)
         .and_then(|()| describe::vm(&document, &start.networks));
     let mut vm = match prepared {
@@ -60,6 +62,7 @@ fn start_once(driver: &QemuDriver, start: &Start) -> Result<Started> {
             return Err(error);
         }
     };
+    taps.describe(&mut vm.devices);
     if emulator.is_ours {
         serve_sockets(&mut vm, &runtime);
     }
@@ -73,6 +76,7 @@ fn start_once(driver: &QemuDriver, start: &Start) -> Result<Started> {
         log: &log,
         restore: start.restore.as_ref(),
         snapshot: start.snapshot.as_deref(),
+        taps: &taps,
     });
     let (child, stream, log_start) = match spawned {
         Ok(spawned) => spawned,
@@ -197,6 +201,7 @@ struct Spawn<'a> {
     log: &'a Path,
     restore: Option<&'a OwnedFd>,
     snapshot: Option<&'a str>,
+    taps: &'a Taps,
 }
 
 /// Makes the process. Its monitor already listens, so nothing has to be polled.
@@ -229,6 +234,9 @@ fn spawn(spawn: &Spawn<'_>) -> Result<(Child, UnixStream, u64)> {
     if let Some(file) = spawn.restore {
         inherit(file.as_fd(), true)?;
     }
+    for tap in spawn.taps.descriptors() {
+        inherit(tap, true)?;
+    }
     let child = Command::new(spawn.emulator)
         .args(&arguments)
         .env("LC_ALL", "C")
@@ -240,6 +248,9 @@ fn spawn(spawn: &Spawn<'_>) -> Result<(Child, UnixStream, u64)> {
         .spawn();
     if let Some(file) = spawn.restore {
         inherit(file.as_fd(), false)?;
+    }
+    for tap in spawn.taps.descriptors() {
+        inherit(tap, false)?;
     }
     drop(listener);
     drop(guard);

@@ -1,8 +1,11 @@
 //! Virtual networks: definitions, their state, and bringing them up.
 //!
-//! There are no bridges yet. For a NAT network or an isolated one the emulator's user-mode stack
-//! stands in, with the network's addresses: each guest reaches the outside (or nothing), but guests
-//! do not see each other. Other modes are refused when they are started.
+//! A daemon that may make links makes bridges ([`host`]). For one that may not, the emulator's
+//! user-mode stack stands in for NAT networks and isolated ones, with the network's addresses: each
+//! guest reaches the outside (or nothing), but guests do not see each other.
+
+mod host;
+mod plan;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,11 +16,14 @@ use libvirt_compat::event::Event;
 use libvirt_compat::rpc::types;
 use libvirt_compat::xml::{self, Element, Node};
 use libvirt_compat::{Code, Error, Origin, Result, Uuid};
-use parking_lot::RwLock;
+use net::dhcp::Lease;
+use parking_lot::{Mutex, RwLock};
 
 use crate::files::{make_private_directory, remove, set_aside, write_atomically};
+use crate::options::Mode;
 use crate::random;
 use crate::world::World;
+use host::Running;
 
 /// A network.
 #[derive(Clone)]
@@ -36,8 +42,27 @@ pub struct Network {
 pub enum Backend {
     /// Nothing is really made.
     Memory,
-    /// The host's.
+    /// Bridges.
     Host,
+    /// The emulator's own stack, for want of the right to make links.
+    StandIn,
+}
+
+impl Backend {
+    /// What a daemon of this mode can make.
+    pub fn of(mode: Mode) -> Self {
+        match mode {
+            Mode::System if host::is_permitted() => Self::Host,
+            Mode::System => {
+                eprintln!(
+                    "warning: Without CAP_NET_ADMIN there are no bridges: guests get the \
+                     emulator's own network, and do not see each other"
+                );
+                Self::StandIn
+            }
+            Mode::Session => Self::StandIn,
+        }
+    }
 }
 
 /// Networks in one world, as many as a list may hold.
@@ -76,6 +101,9 @@ const ORDER: &[&str] = &[
 pub struct Networks {
     table: RwLock<BTreeMap<String, Network>>,
     backend: Backend,
+    /// What is up on this host, by the network's name. Held while one is made, so that two never
+    /// take the same bridge; never together with `table`.
+    running: Mutex<BTreeMap<String, Running>>,
 }
 
 impl Network {
@@ -95,6 +123,13 @@ impl Network {
         document.expect("a network in the table is defined or active")
     }
 
+    /// The length of the first IPv4 network's prefix.
+    pub fn prefix(&self) -> u32 {
+        let four = |ip: &&Element| ip.attribute("family").unwrap_or("ipv4") == "ipv4";
+        let ip = self.document(false).all("ip").find(four);
+        ip.and_then(|ip| plan::address(ip).ok()?).map_or(0, |own| u32::from(own.prefix))
+    }
+
     pub fn bridge(&self) -> Option<String> {
         self.document(false).attribute_at("bridge", "name").map(str::to_owned)
     }
@@ -102,7 +137,7 @@ impl Network {
 
 impl Networks {
     pub fn new(backend: Backend) -> Self {
-        Self { table: RwLock::default(), backend }
+        Self { table: RwLock::default(), backend, running: Mutex::default() }
     }
 
     /// Whether nothing is really made.
@@ -165,8 +200,9 @@ impl Networks {
             let text = format!("network '{name}' is already active");
             return Err(Error::new(Code::OperationInvalid, text));
         }
-        self.bring_up(&document)?;
+        self.bring_up(world, &document, false)?;
         let network = self.insert(&document, |network| network.live = Some(document.clone()))?;
+        write_live(world, &network, Some(&document))?;
         emit(world, &network, event::STARTED);
         Ok(network)
     }
@@ -205,7 +241,8 @@ impl Networks {
             return Err(Error::new(Code::OperationInvalid, "network is already active"));
         }
         let document = network.document(true).clone();
-        self.bring_up(&document)?;
+        self.bring_up(world, &document, false)?;
+        write_live(world, network, Some(&document))?;
         self.change(&network.name, |network| network.live = Some(document))?;
         emit(world, network, event::STARTED);
         Ok(())
@@ -218,6 +255,10 @@ impl Networks {
             return Err(Error::new(Code::OperationInvalid, text));
         }
         let transient = network.definition.is_none();
+        if let Some(mut running) = self.running.lock().remove(&network.name) {
+            running.stop();
+        }
+        write_live(world, network, None)?;
         self.change(&network.name, |network| network.live = None)?;
         if transient {
             self.table.write().remove(&network.name);
@@ -296,17 +337,74 @@ impl Networks {
         }
     }
 
-    fn bring_up(&self, document: &Element) -> Result<()> {
-        let mode = document.child("forward").map(|f| f.attribute("mode").unwrap_or("nat"));
-        if self.backend == Backend::Memory || matches!(mode, None | Some("nat")) {
-            return Ok(());
+    fn bring_up(&self, world: &World, document: &Element, again: bool) -> Result<()> {
+        let mode = match self.backend {
+            Backend::Memory => return Ok(()),
+            Backend::Host | Backend::StandIn => plan::mode(document)?,
+        };
+        let name = document.text_at("name").unwrap_or_default();
+        if self.backend == Backend::StandIn {
+            if matches!(mode, plan::Mode::Nat | plan::Mode::Isolated) {
+                return Ok(());
+            }
+            let bridge = document.attribute_at("bridge", "name").unwrap_or_default();
+            let denied = std::io::Error::from(rustix::io::Errno::PERM);
+            let doing = format!("error creating bridge interface {bridge}");
+            return Err(crate::files::system(doing, &denied).from(Origin::Network));
         }
-        let (name, mode) = (document.text_at("name").unwrap_or_default(), mode.unwrap_or_default());
-        let text = format!(
-            "network '{name}' forwards by '{mode}', which needs a bridge that this daemon does \
-             not make yet; networks of mode 'nat' and isolated ones work"
-        );
-        Err(Error::new(Code::OperationUnsupported, text))
+        let mut running = self.running.lock();
+        let leases = live_folder(world).map(|folder| folder.join(format!("{name}.leases")));
+        let leases = leases.ok_or_else(|| Error::bare(Code::NoSupport))?;
+        if let Some(folder) = leases.parent() {
+            make_private_directory(folder)?;
+        }
+        running.insert(name, Running::start(document, leases, again)?);
+        Ok(())
+    }
+
+    /// The bridge of an active network, where there is one.
+    pub fn active_bridge(&self, name: &str) -> Option<String> {
+        Some(self.running.lock().get(name)?.bridge().to_owned())
+    }
+
+    /// Who has which address of a network.
+    pub fn leases(&self, name: &str) -> Vec<Lease> {
+        self.running.lock().get(name).map(Running::leases).unwrap_or_default()
+    }
+
+    /// Takes up again what an earlier daemon has left behind.
+    pub fn resume(&self, world: &World) {
+        let Some(folder) = live_folder(world) else { return };
+        let Ok(entries) = fs::read_dir(&folder) else { return };
+        for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+            if path.extension().is_none_or(|extension| extension != "xml") {
+                continue;
+            }
+            let document = fs::read_to_string(&path)
+                .map_err(|error| Error::new(Code::ReadFailed, error.to_string()))
+                .and_then(|text| self.complete(&text));
+            let document = match document {
+                Ok(document) => document,
+                Err(error) => {
+                    set_aside(&path, &error);
+                    continue;
+                }
+            };
+            let bridge = document.attribute_at("bridge", "name").unwrap_or_default();
+            let there = PathBuf::from(format!("/sys/class/net/{bridge}")).exists();
+            let resumed = match (self.backend, there) {
+                (Backend::Host, false) => Err(Error::new(Code::OperationFailed, "it is gone")),
+                _ => self.bring_up(world, &document, true),
+            };
+            let resumed = resumed.and_then(|()| {
+                self.insert(&document, |network| network.live = Some(document.clone()))
+            });
+            if let Err(error) = resumed {
+                let name = document.text_at("name").unwrap_or_default();
+                eprintln!("warning: The network '{name}' is not taken up again: {error}");
+                _ = fs::remove_file(&path);
+            }
+        }
     }
 
     /// Fills in what libvirt fills in.
@@ -379,6 +477,23 @@ fn folder(world: &World) -> Option<PathBuf> {
     Some(world.place.as_ref()?.state.join("networks"))
 }
 
+/// Where what is up is noted, gone after a boot like the bridges themselves.
+fn live_folder(world: &World) -> Option<PathBuf> {
+    Some(world.place.as_ref()?.runtime.join("networks"))
+}
+
+fn write_live(world: &World, network: &Network, document: Option<&Element>) -> Result<()> {
+    let Some(folder) = live_folder(world) else { return Ok(()) };
+    let path = folder.join(format!("{}.xml", network.uuid));
+    match document {
+        Some(document) => {
+            make_private_directory(&folder)?;
+            write_atomically(&path, document.to_xml().as_bytes())
+        }
+        None => remove(&path),
+    }
+}
+
 fn write(world: &World, network: &Network) -> Result<()> {
     let Some(folder) = folder(world) else { return Ok(()) };
     make_private_directory(&folder)?;
@@ -442,6 +557,10 @@ pub fn update(
     if live {
         let mut document = network.document(false).clone();
         change(&mut document)?;
+        if let Some(running) = world.networks.running.lock().get(&network.name) {
+            running.change(&document)?;
+        }
+        write_live(world, network, Some(&document))?;
         world.networks.change(&network.name, |network| network.live = Some(document))?;
     }
     Ok(())
