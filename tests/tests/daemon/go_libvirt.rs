@@ -2,10 +2,6 @@
 //! suite's address is fixed: 127.0.0.1:16509.
 
 use std::fs;
-<<<<<<< HEAD
-use std::net::TcpListener;
-=======
->>>>>>> host
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
