@@ -7,6 +7,7 @@ mod network;
 mod people;
 mod processors;
 mod saved;
+mod systems;
 mod time;
 
 use std::path::PathBuf;

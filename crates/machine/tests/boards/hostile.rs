@@ -313,7 +313,7 @@ fn damaged_states_do_no_harm() {
         lasting_rig(board).run(|machine, _| {
             machine.control().stop(machine::RunState::Paused);
             let (mut random, mut loaded) = (Random(seed * 7919), 0);
-            for _ in 0..300 * times {
+            for _ in 0..120 * times {
                 let mut stream = stream.clone();
                 for _ in 0..=random.below(3) {
                     let frame = places[random.below(places.len() as u64) as usize];
@@ -330,7 +330,7 @@ fn damaged_states_do_no_harm() {
                 loaded += u32::from(machine.load(&mut &stream[..]).is_ok());
                 rage(machine, &mut random, 300);
             }
-            assert!(loaded > 20, "too few of the states could be loaded: {loaded}");
+            assert!(loaded > 8, "too few of the states could be loaded: {loaded}");
             true
         });
     }
