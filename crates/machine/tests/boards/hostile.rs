@@ -272,6 +272,52 @@ fn wild_state(board: BoardKind, seed: u64) -> Vec<u8> {
     stream
 }
 
+/// The number, then so many bytes, from the front.
+fn counted<'a>(bytes: &mut &'a [u8]) -> &'a [u8] {
+    let (length, rest) = bytes.split_first_chunk::<4>().unwrap();
+    let (taken, rest) = rest.split_at(u32::from_le_bytes(*length) as usize);
+    *bytes = rest;
+    taken
+}
+
+/// Names and versions of sections, with the names of their fields.
+fn layout(stream: &[u8]) -> String {
+    let mut text = String::new();
+    for mut section in sections(stream) {
+        let name = String::from_utf8_lossy(counted(&mut section)).into_owned();
+        let (version, mut fields) = section.split_first_chunk::<4>().unwrap();
+        text.push_str(&format!("{name} {}:", u32::from_le_bytes(*version)));
+        while !fields.is_empty() {
+            text.push_str(&format!(" {}", String::from_utf8_lossy(counted(&mut fields))));
+            counted(&mut fields);
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// States of earlier versions must be understood: whoever changes the layout of a section sees it
+/// here, and gives it another version.
+#[test]
+fn the_layout_of_saved_states_is_known() {
+    for (board, name) in [(BoardKind::Pc, "pc"), (BoardKind::Q35, "q35")] {
+        let mut text = String::new();
+        small_rig(board).run(|machine, _| {
+            machine.control().stop(machine::RunState::Paused);
+            text = layout(&save(machine));
+            true
+        });
+        let folder = tests::workspace().join("crates/machine/tests/golden");
+        let path = folder.join(format!("saved-{name}.txt"));
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::create_dir_all(&folder).unwrap();
+            std::fs::write(&path, &text).unwrap();
+        }
+        let golden = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(golden == text, "{} is another: UPDATE_GOLDEN=1 writes it anew", path.display());
+    }
+}
+
 #[test]
 fn a_loaded_board_is_saved_as_it_was() {
     for (board, seed) in [(BoardKind::Pc, 77), (BoardKind::Q35, 99), (BoardKind::Q35, 12345)] {
