@@ -10,17 +10,17 @@ use parking_lot::Mutex;
 use crate::rig::{MemoryDisk, Rig, part, text};
 
 /// Numbers that look random and are the same each time.
-struct Random(u64);
+pub struct Random(pub u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    pub fn next(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         self.0
     }
 
-    fn below(&mut self, end: u64) -> u64 {
+    pub fn below(&mut self, end: u64) -> u64 {
         self.next() % end.max(1)
     }
 
@@ -134,7 +134,7 @@ fn seed_tables(memory: &AddressSpace, random: &mut Random) {
 }
 
 /// Every function decodes and masters, with its registers side by side.
-fn open_functions(machine: &Machine) {
+pub fn open_functions(machine: &Machine) {
     let ports = machine.ports();
     let view = ports.view();
     let (mut memory, mut io) = (0xc000_0000_u64, 0xc000_u64);
@@ -172,7 +172,7 @@ fn one_storm(board: BoardKind, seed: u64, steps: usize) {
 }
 
 /// A board with every device that needs no host, and little memory.
-fn small_rig(board: BoardKind) -> Rig {
+pub fn small_rig(board: BoardKind) -> Rig {
     let mut rig = Rig::new(board, vec![0xf4; 64 << 10]);
     rig.config.ram_bytes = 16 << 20;
     // A guest that switches itself off is still there to be saved.
