@@ -38,6 +38,11 @@ impl Log {
         String::from_utf8_lossy(&self.text.lock()).into_owned()
     }
 
+    /// Drops so many of the first bytes.
+    pub fn forget(&self, bytes: usize) {
+        self.text.lock().drain(..bytes);
+    }
+
     /// Waits for a text. False when it has not come in time.
     pub fn wait_for(&self, wanted: &str) -> bool {
         self.wait_for_times(wanted, 1)
