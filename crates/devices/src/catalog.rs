@@ -59,6 +59,7 @@ pub const MODELS: &[&[Model]] = &[
     models::INPUT,
     models::GPU,
     models::VSOCK,
+    models::MMIO,
     xhci::MODELS,
 ];
 
@@ -146,6 +147,8 @@ pub enum BusKind {
     Usb,
     /// Ports of a virtio serial controller.
     VirtioSerial,
+    /// Places for virtio devices behind registers in memory.
+    VirtioMmio,
     /// No bus: the board itself.
     Board,
 }

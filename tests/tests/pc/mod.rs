@@ -3,6 +3,7 @@
 
 mod board;
 mod debugger;
+mod microvm;
 mod network;
 mod people;
 mod processors;

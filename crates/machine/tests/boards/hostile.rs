@@ -58,7 +58,7 @@ fn devices(rig: &mut Rig, board: BoardKind) {
     let (disk, cd) = (part("ide-hd", &[drive("disk")]), part("ide-cd", &[drive("cd")]));
     let mut parts = match board {
         BoardKind::Pc => vec![on(disk, "ide.0", Some(0)), on(cd, "ide.0", Some(1))],
-        BoardKind::Q35 => vec![on(disk, "ide.0", None), on(cd, "ide.1", None)],
+        _ => vec![on(disk, "ide.0", None), on(cd, "ide.1", None)],
     };
     for model in [
         "VGA",

@@ -9,7 +9,8 @@ use device::{Blob, Stream, StreamPeer};
 use machine::surroundings::{Backends, Firmware};
 use machine::{
     Accelerator, Actions, BoardKind, Boot, Cause, Config, End, Identity, Kernel, Machine, NoEvents,
-    PanicAction, Part, Properties, PropertyValue, Request, Smbios, Topology, TranslatorOptions,
+    OldChips, PanicAction, Part, Properties, PropertyValue, Request, Smbios, Topology,
+    TranslatorOptions,
 };
 use parking_lot::{Condvar, Mutex};
 
@@ -177,6 +178,7 @@ impl Rig {
             events: Arc::new(NoEvents),
             i8042: true,
             hpet: true,
+            old_chips: OldChips::ALL,
             uuid: [7; 16],
             smbios: Smbios::default(),
             fw_cfg: Vec::new(),

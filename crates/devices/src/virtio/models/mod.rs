@@ -5,11 +5,14 @@ mod blk;
 mod console;
 mod gpu;
 mod input;
+mod mmio;
 mod net;
 mod rng;
 mod vsock;
 
 use std::sync::Arc;
+
+pub use mmio::MmioPlaces;
 
 use device::pci::Layout;
 use device::{DefaultValue, Property, PropertyKind};
@@ -35,6 +38,8 @@ pub const BALLOON: &[Model] = balloon::MODELS;
 pub const INPUT: &[Model] = input::MODELS;
 /// Graphics cards.
 pub const GPU: &[Model] = gpu::MODELS;
+/// All that can be behind registers in memory.
+pub const MMIO: &[Model] = mmio::MODELS;
 /// Sockets to the host.
 pub const VSOCK: &[Model] = vsock::MODELS;
 
