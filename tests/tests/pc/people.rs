@@ -220,3 +220,33 @@ fn a_kernels_pages_buses_and_devices_are_shown() {
     assert_eq!(session.line("qom-get /machine type"), "\"pc-q35-10.0-machine\"\n");
     session.line("nmi");
 }
+
+#[test]
+fn telnet_clients_talk_to_the_monitor() {
+    use std::io::Read;
+    const BINARY_AND_ECHO: [u8; 12] = [255, 251, 1, 255, 251, 3, 255, 251, 0, 255, 253, 0];
+    let folder = tests::scratch("telnet");
+    let rom = folder.join("rom");
+    fs::write(&rom, rom_with(&[0xf4])).unwrap();
+    let port = crate::user::free_port();
+    let monitor = format!("telnet:127.0.0.1:{port},server=on,wait=off");
+    let options = ["-S", "-bios", rom.to_str().unwrap(), "-monitor", &monitor];
+    let mut session = Session::new(ours(), &options);
+    let mut client = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+    client.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+    let mut opening = [0; 12];
+    client.read_exact(&mut opening).unwrap();
+    assert_eq!(opening, BINARY_AND_ECHO);
+    // The client agrees, and says how large its terminal is, in the middle of a word.
+    client.write_all(b"info st\xff\xfd\x01\xff\xfa\x1f\x00\x50\x00\x18\xff\xf0atus\r\n").unwrap();
+    let (mut said, mut bytes) = (String::new(), [0; 512]);
+    while !said.contains("VM status: paused (prelaunch)") {
+        let count = client.read(&mut bytes).unwrap();
+        assert!(count > 0, "{said}");
+        said.push_str(&String::from_utf8_lossy(&bytes[..count]));
+    }
+    let list = session.ask("query-chardev", &json!({})).to_string();
+    assert!(list.contains(&format!("telnet:127.0.0.1:{port}")), "{list}");
+    drop(session);
+    fs::remove_dir_all(folder).unwrap();
+}

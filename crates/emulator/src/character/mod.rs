@@ -5,6 +5,7 @@ mod line;
 mod mux;
 mod ring;
 mod socket;
+mod telnet;
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -180,12 +181,13 @@ impl Characters {
                 let ring = Arc::new(Ring::new(*bytes));
                 Ok((Kind::Ring(Arc::clone(&ring)), ring))
             }
-            CharacterKind::Socket { address, server, wait, reconnect_ms, no_delay } => {
+            CharacterKind::Socket { address, server, wait, reconnect_ms, no_delay, telnet } => {
                 let manner = Manner {
                     server: *server,
                     wait: *wait,
                     reconnect: (*reconnect_ms > 0).then(|| Duration::from_millis(*reconnect_ms)),
                     no_delay: *no_delay,
+                    telnet: *telnet,
                 };
                 let socket = self.socket(address, &manner)?;
                 Ok((Kind::Socket(Arc::clone(&socket)), socket))

@@ -228,7 +228,8 @@ const SECTION: u8 = 2;
 fn frames(stream: &[u8]) -> Vec<(usize, usize)> {
     let (mut at, mut frames) = (STREAM_HEAD, Vec::new());
     while at < stream.len() {
-        let length = u32::from_le_bytes(stream[at + 1..at + 5].try_into().unwrap()) as usize;
+        let length =
+            u32::from_le_bytes(stream[at + 1..at + 5].try_into().expect("four bytes")) as usize;
         frames.push((at, length));
         at += FRAME_HEAD + length;
     }
@@ -274,7 +275,7 @@ fn wild_state(board: BoardKind, seed: u64) -> Vec<u8> {
 
 /// The number, then so many bytes, from the front.
 fn counted<'a>(bytes: &mut &'a [u8]) -> &'a [u8] {
-    let (length, rest) = bytes.split_first_chunk::<4>().unwrap();
+    let (length, rest) = bytes.split_first_chunk::<4>().expect("a length");
     let (taken, rest) = rest.split_at(u32::from_le_bytes(*length) as usize);
     *bytes = rest;
     taken
@@ -285,7 +286,7 @@ fn layout(stream: &[u8]) -> String {
     let mut text = String::new();
     for mut section in sections(stream) {
         let name = String::from_utf8_lossy(counted(&mut section)).into_owned();
-        let (version, mut fields) = section.split_first_chunk::<4>().unwrap();
+        let (version, mut fields) = section.split_first_chunk::<4>().expect("a version");
         text.push_str(&format!("{name} {}:", u32::from_le_bytes(*version)));
         while !fields.is_empty() {
             text.push_str(&format!(" {}", String::from_utf8_lossy(counted(&mut fields))));
@@ -329,7 +330,8 @@ fn a_loaded_board_is_saved_as_it_was() {
             let (before, after) = (sections(&stream), sections(&again));
             assert_eq!(before.len(), after.len());
             for (before, after) in before.into_iter().zip(after) {
-                let length = u32::from_le_bytes(before[..4].try_into().unwrap()) as usize;
+                let length =
+                    u32::from_le_bytes(before[..4].try_into().expect("four bytes")) as usize;
                 let name = String::from_utf8_lossy(&before[4..4 + length]);
                 assert!(before == after, "{name} of {board:?}: {}", differing(before, after));
             }

@@ -67,6 +67,8 @@ pub enum CharacterKind {
         reconnect_ms: u64,
         /// Small writes go out at once.
         no_delay: bool,
+        /// The far end speaks telnet.
+        telnet: bool,
     },
     /// A virtual console, which only a graphical display shows.
     Console,
@@ -206,7 +208,8 @@ fn ring(size: Option<&str>) -> Result<CharacterKind> {
 
 fn socket(pairs: &mut Pairs) -> Result<CharacterKind> {
     let other = |text: &str| Err(CharacterError::Other(text.to_owned()));
-    for (name, what) in [("telnet", "telnet"), ("tn3270", "tn3270"), ("websocket", "websocket")] {
+    let telnet = pairs.switch("telnet", false)?;
+    for (name, what) in [("tn3270", "tn3270"), ("websocket", "websocket")] {
         if pairs.switch(name, false)? {
             return other(&format!("chardev: socket: '{what}' is not built in Hostel"));
         }
@@ -248,7 +251,7 @@ fn socket(pairs: &mut Pairs) -> Result<CharacterKind> {
         return other("'reconnect' option is incompatible with socket in server listen mode");
     }
     let no_delay = pairs.switch("nodelay", false)? | !pairs.switch("delay", true)?;
-    Ok(CharacterKind::Socket { address, server, wait, reconnect_ms, no_delay })
+    Ok(CharacterKind::Socket { address, server, wait, reconnect_ms, no_delay, telnet })
 }
 
 /// What stands behind `-serial`, `-monitor`, `-qmp` and their like.
@@ -294,7 +297,7 @@ pub fn parse_short(text: &str, id: &str) -> Result<Short> {
             pairs.finish()?;
             new(kind, mux)
         }
-        "tcp" => {
+        "tcp" | "telnet" => {
             let mut pairs = Pairs(parse_opts(rest, Some("address"))?);
             let address = pairs.take("address").unwrap_or_default();
             let Some((host, port)) = address.rsplit_once(':') else {
@@ -303,11 +306,14 @@ pub fn parse_short(text: &str, id: &str) -> Result<Short> {
             let host = host.trim_start_matches('[').trim_end_matches(']');
             pairs.0.push(("host".to_owned(), host.to_owned()));
             pairs.0.push(("port".to_owned(), port.to_owned()));
+            if name == "telnet" {
+                pairs.0.push(("telnet".to_owned(), "on".to_owned()));
+            }
             let kind = socket(&mut pairs)?;
             pairs.finish()?;
             new(kind, mux)
         }
-        "telnet" | "udp" | "websocket" | "con" | "msmouse" | "braille" => {
+        "udp" | "websocket" | "con" | "msmouse" | "braille" => {
             Err(CharacterError::NotBuilt { name: name.to_owned() })
         }
         _ => Err(CharacterError::Other(format!("'{text}' is not a valid char driver"))),
@@ -364,7 +370,14 @@ mod tests {
     use super::*;
 
     fn socket(address: SocketAddress, server: bool, wait: bool) -> CharacterKind {
-        CharacterKind::Socket { address, server, wait, reconnect_ms: 0, no_delay: false }
+        CharacterKind::Socket {
+            address,
+            server,
+            wait,
+            reconnect_ms: 0,
+            no_delay: false,
+            telnet: false,
+        }
     }
 
     fn unix(path: &str) -> SocketAddress {
@@ -389,7 +402,7 @@ mod tests {
             ("null,id=a,b=c", "Invalid parameter 'b'"),
             ("udp,id=a,port=1", "chardev: the 'udp' backend is not built in Hostel"),
             ("ringbuf,id=a,size=3", "size of ringbuf chardev must be power of two"),
-            ("socket,id=a,path=/x,telnet=on", "chardev: socket: 'telnet' is not built in Hostel"),
+            ("socket,id=a,path=/x,tn3270=on", "chardev: socket: 'tn3270' is not built in Hostel"),
         ] {
             assert_eq!(parse(text).unwrap_err().to_string(), error, "{text}");
         }
