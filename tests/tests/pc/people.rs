@@ -250,3 +250,30 @@ fn telnet_clients_talk_to_the_monitor() {
     drop(session);
     fs::remove_dir_all(folder).unwrap();
 }
+
+#[test]
+fn datagrams_are_a_serial_line() {
+    let folder = tests::scratch("udp");
+    let rom = folder.join("rom");
+    // mov dx, 0x3f8; mov al, 'x'; out dx, al; then what comes in goes out: mov dx, 0x3fd; in al, dx;
+    // test al, 1; jz; mov dx, 0x3f8; in al, dx; out dx, al; jmp
+    let code = [
+        0xba, 0xf8, 0x03, 0xb0, b'x', 0xee, 0xba, 0xfd, 0x03, 0xec, 0xa8, 0x01, 0x74, 0xfb, 0xba,
+        0xf8, 0x03, 0xec, 0xee, 0xeb, 0xf1,
+    ];
+    fs::write(&rom, rom_with(&code)).unwrap();
+    let host = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    host.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+    let serial = format!("udp:127.0.0.1:{}", host.local_addr().unwrap().port());
+    let options = ["-bios", rom.to_str().unwrap(), "-serial", &serial];
+    let session = Session::new(ours(), &options);
+    let mut bytes = [0; 16];
+    let (count, guest) = host.recv_from(&mut bytes).unwrap();
+    assert_eq!(&bytes[..count], b"x");
+    for letter in b"yz" {
+        host.send_to(&[*letter], guest).unwrap();
+        assert_eq!((host.recv(&mut bytes).unwrap(), bytes[0]), (1, *letter));
+    }
+    drop(session);
+    fs::remove_dir_all(folder).unwrap();
+}

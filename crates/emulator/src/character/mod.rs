@@ -6,6 +6,7 @@ mod mux;
 mod ring;
 mod socket;
 mod telnet;
+mod udp;
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -23,6 +24,7 @@ use file::{Plain, Pty};
 use mux::Mux;
 use ring::Ring;
 use socket::{Manner, Socket};
+use udp::Udp;
 
 /// Why a character device cannot be had. The texts are QEMU's where QEMU has one.
 #[derive(Debug, thiserror::Error)]
@@ -176,6 +178,12 @@ impl Characters {
                 let what = "Failed to create PTY".to_owned();
                 let pty = Pty::new(reactor, path.as_deref()).map_err(failed(what))?;
                 Ok((Kind::Pty(Arc::clone(&pty)), pty))
+            }
+            CharacterKind::Udp { remote, local } => {
+                let opened = Udp::new(reactor, (&local.0, local.1), (&remote.0, remote.1));
+                let what = format!("Failed to connect to '{}:{}'", remote.0, remote.1);
+                let stream: Arc<dyn Stream> = opened.map_err(failed(what))?;
+                Ok((Kind::Plain { filename: "udp".to_owned() }, stream))
             }
             CharacterKind::Ring { bytes } => {
                 let ring = Arc::new(Ring::new(*bytes));

@@ -70,6 +70,13 @@ pub enum CharacterKind {
         /// The far end speaks telnet.
         telnet: bool,
     },
+    /// Datagrams.
+    Udp {
+        /// Where they go: host and port.
+        remote: (String, u16),
+        /// Where they come from; port 0 for any.
+        local: (String, u16),
+    },
     /// A virtual console, which only a graphical display shows.
     Console,
 }
@@ -185,9 +192,10 @@ fn kind(name: &str, pairs: &mut Pairs) -> Result<CharacterKind> {
         "pipe" => CharacterKind::Pipe { path: pairs.needed("pipe", "path")? },
         "ringbuf" | "memory" => ring(pairs.take("size").as_deref())?,
         "socket" => socket(pairs)?,
+        "udp" => udp(pairs)?,
         "vc" => CharacterKind::Console,
-        "udp" | "msmouse" | "wctablet" | "braille" | "serial" | "parallel" | "spicevmc"
-        | "spiceport" | "hub" | "dbus" | "qemu-vdagent" | "testdev" => {
+        "msmouse" | "wctablet" | "braille" | "serial" | "parallel" | "spicevmc" | "spiceport"
+        | "hub" | "dbus" | "qemu-vdagent" | "testdev" => {
             return Err(CharacterError::NotBuilt { name: name.to_owned() });
         }
         _ => return Err(CharacterError::Kind { name: name.to_owned() }),
@@ -254,6 +262,46 @@ fn socket(pairs: &mut Pairs) -> Result<CharacterKind> {
     Ok(CharacterKind::Socket { address, server, wait, reconnect_ms, no_delay, telnet })
 }
 
+fn udp(pairs: &mut Pairs) -> Result<CharacterKind> {
+    let port = |name: &str, text: Option<String>| match text.as_deref() {
+        None | Some("") => Ok(None),
+        Some(text) => match text.parse() {
+            Ok(port) => Ok(Some(port)),
+            Err(_) => {
+                let name = name.to_owned();
+                Err(CharacterError::Other(format!("chardev: udp: '{name}' is no port: {text}")))
+            }
+        },
+    };
+    let other = |text: &str| CharacterError::Other(text.to_owned());
+    let to = port("port", pairs.take("port"))?;
+    let to = to.ok_or_else(|| other("chardev: udp: remote port not specified"))?;
+    let from = port("localport", pairs.take("localport"))?;
+    let host = |text: Option<String>, default: &str| {
+        text.filter(|text| !text.is_empty()).unwrap_or_else(|| default.to_owned())
+    };
+    let remote = host(pairs.take("host"), "localhost");
+    let local = host(pairs.take("localaddr"), "0.0.0.0");
+    for family in ["ipv4", "ipv6"] {
+        _ = pairs.switch(family, true)?;
+    }
+    Ok(CharacterKind::Udp { remote: (remote, to), local: (local, from.unwrap_or(0)) })
+}
+
+/// `[HOST]:PORT[@[HOST]:PORT]`: where to, and where from.
+fn udp_short(text: &str) -> Result<CharacterKind> {
+    let (remote, local) = text.split_once('@').unwrap_or((text, ""));
+    let mut pairs = Pairs(Vec::new());
+    for (place, host_name, port_name) in
+        [(remote, "host", "port"), (local, "localaddr", "localport")]
+    {
+        let (host, port) = place.rsplit_once(':').unwrap_or((place, ""));
+        pairs.0.push((host_name.to_owned(), host.to_owned()));
+        pairs.0.push((port_name.to_owned(), port.to_owned()));
+    }
+    udp(&mut pairs)
+}
+
 /// What stands behind `-serial`, `-monitor`, `-qmp` and their like.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Short {
@@ -313,7 +361,8 @@ pub fn parse_short(text: &str, id: &str) -> Result<Short> {
             pairs.finish()?;
             new(kind, mux)
         }
-        "udp" | "websocket" | "con" | "msmouse" | "braille" => {
+        "udp" => new(udp_short(rest)?, mux),
+        "websocket" | "con" | "msmouse" | "braille" => {
             Err(CharacterError::NotBuilt { name: name.to_owned() })
         }
         _ => Err(CharacterError::Other(format!("'{text}' is not a valid char driver"))),
@@ -400,12 +449,31 @@ mod tests {
             ("foo,id=a", "'foo' is not a valid char driver name"),
             ("null", "Parameter 'id' is missing"),
             ("null,id=a,b=c", "Invalid parameter 'b'"),
-            ("udp,id=a,port=1", "chardev: the 'udp' backend is not built in Hostel"),
+            ("braille,id=a,port=1", "chardev: the 'braille' backend is not built in Hostel"),
             ("ringbuf,id=a,size=3", "size of ringbuf chardev must be power of two"),
             ("socket,id=a,path=/x,tn3270=on", "chardev: socket: 'tn3270' is not built in Hostel"),
         ] {
             assert_eq!(parse(text).unwrap_err().to_string(), error, "{text}");
         }
+    }
+
+    #[test]
+    fn datagrams_have_two_ends() {
+        let udp = |remote: (&str, u16), local: (&str, u16)| CharacterKind::Udp {
+            remote: (remote.0.to_owned(), remote.1),
+            local: (local.0.to_owned(), local.1),
+        };
+        let long = parse("udp,id=u,host=h,port=5,localaddr=l,localport=6").map(|made| made.kind);
+        assert_eq!(long, Ok(udp(("h", 5), ("l", 6))));
+        for (text, expected) in [
+            ("udp::4555", udp(("localhost", 4555), ("0.0.0.0", 0))),
+            ("udp:h:1@:2", udp(("h", 1), ("0.0.0.0", 2))),
+        ] {
+            let Ok(Short::New(made)) = parse_short(text, "s") else { panic!("{text}") };
+            assert_eq!(made.kind, expected);
+        }
+        let error = parse("udp,id=u").unwrap_err().to_string();
+        assert_eq!(error, "chardev: udp: remote port not specified");
     }
 
     #[test]
