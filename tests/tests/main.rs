@@ -19,3 +19,4 @@ mod launch;
 mod user;
 mod monitor;
 mod pc;
+mod outside;

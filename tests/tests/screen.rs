@@ -208,7 +208,10 @@ fn the_monitor_types_and_dumps_in_both_formats() {
             "qcode",
         ),
         (r#"{"execute":"screendump","arguments":{"filename":"x","device":"y"}}"#, "'y' not found"),
-        (r#"{"execute":"display-reload","arguments":{"type":"vnc"}}"#, "not built"),
+        (
+            r#"{"execute":"display-reload","arguments":{"type":"vnc","tls-certs":true}}"#,
+            "vnc tls is not enabled",
+        ),
         (r#"{"execute":"change-vnc-password","arguments":{"password":"x"}}"#, "Could not set"),
     ] {
         let answer = machine.ask(command);
@@ -369,7 +372,9 @@ fn our_client_sees_what_the_reference_shows() {
 #[test]
 fn what_is_not_built_is_refused_by_name() {
     for (options, part) in [
-        (["-vnc", ":1,tls-creds=x"], "tls-creds=x is not built"),
+        (["-vnc", ":1,tls-creds=x"], "No TLS credentials with id 'x'"),
+        (["-vnc", ":1,sasl=on"], "sasl=on is not built"),
+        (["-object", "tls-creds-anon,id=a"], "tls-creds-anon is not built"),
         (["-vnc", "5"], "no vnc port specified"),
         (["-k", "de"], "keyboard layout 'de' is not built"),
         (["-vga", "cirrus"], "this card is not built"),

@@ -318,9 +318,15 @@ pub trait Node: Send + Sync {
         None
     }
 
-    /// Changes creation options of an existing image. With `force` also where data may be lost.
-    fn amend(&self, options: &crate::options::CreateOptions, force: bool) -> Result<()> {
-        _ = (options, force);
+    /// Changes creation options of an existing image. With `force` also where data may be lost. Says
+    /// how much of the work is done.
+    fn amend(
+        &self,
+        options: &crate::options::CreateOptions,
+        force: bool,
+        report: &dyn Fn(u64, u64),
+    ) -> Result<()> {
+        _ = (options, force, report);
         Err(Error::unsupported("Operation not supported"))
     }
 
@@ -418,7 +424,9 @@ pub fn status_above(
                 depth += 1;
             }
             None if !extent.allocated => {
-                extent.zero = true;
+                // What could have a backing file is zero without one; others know best.
+                let kind = crate::formats::find(node.driver());
+                extent.zero |= kind.is_some_and(|kind| kind.name != "raw");
                 return Ok(Found { extent, depth, node });
             }
             _ => return Ok(Found { extent, depth, node }),

@@ -105,6 +105,11 @@ impl Networks {
         Self { table: RwLock::default(), backend }
     }
 
+    /// Whether nothing is really made.
+    pub fn is_imaginary(&self) -> bool {
+        self.backend == Backend::Memory
+    }
+
     pub fn all(&self) -> Vec<Network> {
         self.table.read().values().cloned().collect()
     }

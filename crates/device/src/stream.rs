@@ -31,6 +31,12 @@ pub trait Stream: Send + Sync {
         Vec::new()
     }
 
+    /// The connection itself, for who speaks a protocol of its own over it; the stream has none
+    /// then. None for what is no socket, or is not connected.
+    fn take_socket(&self) -> Option<OwnedFd> {
+        None
+    }
+
     /// The guest has opened or closed its end, where the device can tell.
     fn set_guest_open(&self, open: bool) {
         _ = open;

@@ -58,6 +58,8 @@ pub const MODELS: &[&[Model]] = &[
     models::BALLOON,
     models::INPUT,
     models::GPU,
+    models::NINEP,
+    models::FS,
     models::VSOCK,
     models::MMIO,
     xhci::MODELS,

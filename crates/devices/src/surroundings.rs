@@ -12,6 +12,7 @@ use memory::AddressSpace;
 use parking_lot::Mutex;
 
 use crate::catalog::BuildError;
+use crate::virtio::ninep::Share;
 
 /// What the machine offers to its devices.
 #[derive(Clone)]
@@ -99,6 +100,8 @@ pub struct Backends {
     pub streams: Registry<dyn Stream>,
     /// Sources of random numbers.
     pub entropy: Registry<dyn Entropy>,
+    /// Shared folders.
+    pub shares: Registry<Share>,
 }
 
 /// Back ends of one kind. A device claims one by its name; most kinds have one user at most.
@@ -222,6 +225,7 @@ impl Backends {
         self.networks.release(id);
         self.streams.release(id);
         self.entropy.release(id);
+        self.shares.release(id);
     }
 }
 

@@ -11,5 +11,6 @@ mod decode;
 mod damage;
 mod websocket;
 mod socket;
+pub mod secure;
 pub mod server;
 pub mod viewer;

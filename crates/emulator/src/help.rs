@@ -37,9 +37,14 @@ Options that are built; QEMU's others are refused by name:
                 configure a block backend
 -hda/-hdb/-hdc/-hdd/-cdrom file
                 use 'file' as hard disk or CD-ROM image
--netdev user|tap|socket|stream|dgram|hubport,id=str[,...]
+-netdev user|tap|bridge|socket|stream|dgram|vhost-user|hubport,id=str[,...]
                 configure a network backend
 -nic, -net      short forms of network card and backend
+-fsdev local,id=id,path=path,security_model=mapped-xattr|mapped-file|passthrough|none
+       [,writeout=immediate][,readonly=on][,fmode=fmode][,dmode=dmode][,multidevs=remap|forbid]
+                share a folder of this machine
+-virtfs local,path=path,mount_tag=tag,security_model=...[,id=id][,...]
+                the same with its device, virtio-9p-pci
 -chardev null|socket|file|pipe|pty|stdio|ringbuf,id=id[,...]
                 configure a character device
 -serial dev     redirect the serial port to char device 'dev'
@@ -58,7 +63,7 @@ Options that are built; QEMU's others are refused by name:
                 no screen on this machine
 -display vnc=<display>[,<optargs>], -vnc <display>[,<optargs>]
                 show the screen by VNC: host:d or unix:path, with to=, password=,
-                websocket=, share=, display=
+                tls-creds=, websocket=, share=, lossy=, display=
 -vga [std|virtio|none]
                 select video card type
 -k en-us        use keyboard layout
@@ -105,7 +110,8 @@ pub fn of_option(option: &str, value: &str) -> Option<Result<String, String>> {
             Some(format!("Available chardev backend types: \n{lines}"))
         }
         "netdev" if asks => {
-            let kinds = ["bridge", "dgram", "hubport", "socket", "stream", "tap", "user"];
+            let kinds =
+                ["bridge", "dgram", "hubport", "socket", "stream", "tap", "user", "vhost-user"];
             let lines: String = kinds.iter().map(|kind| format!("{kind}\n")).collect();
             Some(format!("Available netdev backend types:\n{lines}"))
         }

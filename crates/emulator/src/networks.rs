@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use machine::surroundings::Backends;
+use net::dump::Dump;
 use net::hub::Hub;
 use net::user::{
     Config, ForwardTarget, GuestForward, HostEnd, HostForward, Ipv4Config, Ipv6Config, UserNet,
@@ -14,7 +15,9 @@ use parking_lot::Mutex;
 use qemu_compat::system::values;
 use serde_json::{Map, Value};
 
-use crate::character::Descriptors;
+use crate::character::{Characters, Descriptors};
+use crate::smb::{self, SmbFolder};
+use crate::tap_helpers::DownScript;
 use crate::wires;
 
 /// All of them.
@@ -23,6 +26,10 @@ pub struct Networks {
     users: Mutex<BTreeMap<String, User>>,
     hubs: Mutex<BTreeMap<i64, Arc<Hub>>>,
     descriptors: Arc<dyn Descriptors>,
+    characters: Arc<Characters>,
+    /// In front of each, where its frames can be seen.
+    dumps: Mutex<BTreeMap<String, Arc<Dump>>>,
+    down_scripts: Mutex<BTreeMap<String, DownScript>>,
 }
 
 /// A user-mode network, and the guest that forwardings lead to unless they name one.
@@ -30,14 +37,22 @@ pub struct Networks {
 pub struct User {
     pub network: Arc<UserNet>,
     pub guest: Option<Ipv4Addr>,
+    /// Keeps the folder of its server for shared files.
+    _smb: Option<Arc<SmbFolder>>,
 }
 
 type Result<T> = std::result::Result<T, String>;
 
 impl Networks {
-    pub fn new(backends: &Arc<Backends>, descriptors: Arc<dyn Descriptors>) -> Self {
-        let backends = Arc::clone(backends);
-        Self { backends, users: Mutex::default(), hubs: Mutex::default(), descriptors }
+    pub fn new(
+        backends: &Arc<Backends>,
+        descriptors: Arc<dyn Descriptors>,
+        characters: &Arc<Characters>,
+    ) -> Self {
+        let (backends, characters) = (Arc::clone(backends), Arc::clone(characters));
+        let (users, hubs) = (Mutex::default(), Mutex::default());
+        let (dumps, down_scripts) = (Mutex::default(), Mutex::default());
+        Self { backends, users, hubs, descriptors, characters, dumps, down_scripts }
     }
 
     /// A port of a hub, which is made with its first port. Another back end may join through it.
@@ -67,17 +82,19 @@ impl Networks {
         }
         let backend: Arc<dyn net::Backend> = match kind.as_str() {
             "user" => {
-                let (config, forwards) = user(&mut members)?;
+                let (config, forwards, smb) = user(&mut members)?;
                 members.finish()?;
                 let guest = config.first_guest();
                 let network = UserNet::new(config, &forwards).map_err(|error| full(&error))?;
-                let user = User { network: Arc::clone(&network), guest };
+                let smb = smb.map(Arc::new);
+                let user = User { network: Arc::clone(&network), guest, _smb: smb };
                 self.users.lock().insert(id.clone(), user);
                 network
             }
             "tap" | "bridge" => {
-                let tap = wires::tap(&kind, &mut members, &*self.descriptors)?;
+                let (tap, down) = wires::tap(&kind, &mut members, &*self.descriptors)?;
                 members.finish()?;
+                self.down_scripts.lock().extend(down.map(|down| (id.clone(), down)));
                 tap
             }
             "stream" => {
@@ -100,13 +117,35 @@ impl Networks {
                 members.finish()?;
                 port
             }
-            "vhost-user" | "vhost-vdpa" | "vde" | "l2tpv3" | "af-xdp" | "passt" => {
+            "vhost-user" => {
+                let network = wires::vhost_user(&mut members, &self.characters)?;
+                members.finish()?;
+                network
+            }
+            "vhost-vdpa" | "vde" | "l2tpv3" | "af-xdp" | "passt" => {
                 return Err(format!("network backend '{kind}' is not built in Hostel"));
             }
             other => return Err(format!("Parameter 'type' does not accept value '{other}'")),
         };
-        self.backends.networks.insert(&id, backend);
+        let dump = Dump::new(backend);
+        self.backends.networks.insert(&id, Arc::clone(&dump) as _);
+        self.dumps.lock().insert(id, dump);
         Ok(())
+    }
+
+    /// The place in front of a back end where its frames can be seen.
+    pub fn dump(&self, id: &str) -> Option<Arc<Dump>> {
+        self.dumps.lock().get(id).cloned()
+    }
+
+    /// Whether there is a capture of this name.
+    pub fn has_capture(&self, name: &str) -> bool {
+        self.dumps.lock().values().any(|dump| dump.has(name))
+    }
+
+    /// Ends a capture, whichever back end it is at. False when there is none of this name.
+    pub fn end_capture(&self, name: &str) -> bool {
+        self.dumps.lock().values().any(|dump| dump.remove(name))
     }
 
     /// Takes one away that no card uses.
@@ -119,6 +158,8 @@ impl Networks {
         }
         self.backends.networks.remove(id);
         self.users.lock().remove(id);
+        self.dumps.lock().remove(id);
+        drop(self.down_scripts.lock().remove(id));
         Ok(())
     }
 
@@ -155,7 +196,7 @@ pub fn full(error: &dyn std::error::Error) -> String {
 }
 
 /// What was asked for, each to be used once.
-pub struct Members(Map<String, Value>);
+pub struct Members(pub Map<String, Value>);
 
 impl Members {
     pub fn text(&mut self, name: &str) -> Option<String> {
@@ -212,7 +253,7 @@ impl Members {
     }
 }
 
-fn user(members: &mut Members) -> Result<(Config, Vec<HostForward>)> {
+fn user(members: &mut Members) -> Result<(Config, Vec<HostForward>, Option<SmbFolder>)> {
     let mut config = Config::customary();
     if let Some(net) = members.text("net") {
         config.ipv4 = Some(ipv4_network(&net)?);
@@ -247,16 +288,16 @@ fn user(members: &mut Members) -> Result<(Config, Vec<HostForward>)> {
     config.boot_file = members.text("bootfile");
     config.tftp_root = members.text("tftp").map(Into::into);
     config.tftp_name = members.text("tftp-server-name");
-    if members.text("smb").is_some() {
-        return Err("'smb' is not built in Hostel".to_owned());
-    }
+    let smb_address = members.parsed("smbserver", address)?;
+    let smb = members.text("smb").map(|folder| smb::share(&mut config, &folder, smb_address));
+    let smb = smb.transpose()?;
     let guest = config.first_guest();
     let forwards = members.list("hostfwd");
     let forwards: Result<Vec<_>> = forwards.iter().map(|rule| host_forward(rule, guest)).collect();
     for rule in members.list("guestfwd") {
         config.guest_forwards.push(guest_forward(&rule)?);
     }
-    Ok((config, forwards?))
+    Ok((config, forwards?, smb))
 }
 
 /// `10.0.2.0/24`, or with a mask, or without either.

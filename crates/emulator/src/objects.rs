@@ -17,7 +17,15 @@ use crate::options::Options;
 type Result<T> = std::result::Result<T, String>;
 
 /// What can be made.
-pub const KINDS: &[&str] = &["memory-backend-ram", "rng-builtin", "rng-random", "secret"];
+pub const KINDS: &[&str] = &[
+    "filter-dump",
+    "memory-backend-memfd",
+    "memory-backend-ram",
+    "rng-builtin",
+    "rng-random",
+    "secret",
+    "tls-creds-x509",
+];
 
 /// Makes an object.
 pub fn add(backends: &Backends, members: &Map<String, Value>, options: &Options) -> Result<()> {
@@ -59,6 +67,7 @@ pub fn add(backends: &Backends, members: &Map<String, Value>, options: &Options)
             }
             block::secrets::define(&id, &properties).map_err(|error| error.to_string())
         }
+        "tls-creds-x509" => crate::credentials::add(members),
         "throttle-group" => {
             let limits = throttle_limits(members)?;
             throttle::Group::define(&id, limits).map_err(|error| error.to_string())
@@ -67,9 +76,11 @@ pub fn add(backends: &Backends, members: &Map<String, Value>, options: &Options)
             only(&[])?;
             insert(backends, &id, Arc::new(KernelEntropy))
         }
-        // The machine's own memory; it is allocated by the board.
-        "memory-backend-ram" => {
-            only(&["size", "merge", "dump", "prealloc"])?;
+        // The machine's own memory; it is allocated by the board, always shared and by a descriptor.
+        "memory-backend-ram" | "memory-backend-memfd" => {
+            // The last one, which libvirt sets, is about names in a stream that is not spoken here.
+            let canonical = "x-use-canonical-path-for-ramblock-id";
+            only(&["size", "merge", "dump", "prealloc", "share", "seal", canonical])?;
             if text("prealloc").as_deref() == Some("on") {
                 return Err("'prealloc' is not built in Hostel".to_owned());
             }
@@ -81,13 +92,16 @@ pub fn add(backends: &Backends, members: &Map<String, Value>, options: &Options)
                 false => Err("memory that is not the machine's RAM is not built in Hostel".into()),
             }
         }
-        _ => Err(format!("invalid object type: {kind}")),
+        _ => match crate::credentials::refused(&kind) {
+            Some(refusal) => Err(refusal),
+            None => Err(format!("invalid object type: {kind}")),
+        },
     }
 }
 
 /// Takes an object away that nobody uses.
 pub fn remove(backends: &Backends, id: &str) -> Result<()> {
-    if block::secrets::remove(id) {
+    if block::secrets::remove(id) || crate::credentials::remove(id) {
         return Ok(());
     }
     match (backends.entropy.names().contains(&id.to_owned()), backends.entropy.user(id)) {

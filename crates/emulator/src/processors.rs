@@ -29,6 +29,10 @@ pub struct Offered {
 const ON_KVM: [(&str, bool); 4] =
     [("x2apic", true), ("svm", false), ("monitor", false), ("acpi", false)];
 
+/// What the translator has but nobody should prefer there: with SMAP a system changes its mode at
+/// each copy from and to a program.
+const ONLY_ASKED_FOR: [&str; 1] = ["smap"];
+
 fn word_of(answer: impl Fn(u32, u32) -> [u32; 4], register: impl Fn(u32) -> u64) -> Features {
     let mut features = Features::of(|word| match word {
         Word::Leaf { leaf, subleaf, register } => answer(leaf, subleaf)[register],
@@ -74,7 +78,13 @@ impl Offered {
     ) -> Result<Resolved, ProcessorError> {
         let processor = match name {
             "base" => Processor::base(),
-            name if is_whole_host(name) => self.whole.clone(),
+            name if is_whole_host(name) => {
+                let mut whole = self.whole.clone();
+                for feature in ONLY_ASKED_FOR.iter().filter_map(|name| models::feature(name)) {
+                    whole.features.set(feature, self.is_kvm && whole.features.has(feature));
+                }
+                whole
+            }
             name => {
                 let found = models::find(name);
                 let mut found = found.ok_or_else(|| ProcessorError::Unknown(name.to_owned()))?;

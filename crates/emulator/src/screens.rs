@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use crate::monitor::Monitors;
-use crate::options::{Options, Place, VncOption};
+use crate::options::{Asked, Options, Place, VncOption};
 
 /// The size of a screen that is not there.
 const NO_SCREEN: (u32, u32) = (640, 480);
@@ -27,6 +27,8 @@ pub struct Vnc(Vec<Named>);
 pub struct Named {
     pub id: String,
     pub server: Server,
+    /// The name of what proves it.
+    pub credentials: Option<String>,
     /// Socket files, which go with it.
     paths: Vec<String>,
 }
@@ -53,7 +55,7 @@ impl Vnc {
                 Some(name) => format!("QEMU ({name})"),
                 None => "QEMU".to_owned(),
             };
-            let server = start(id, name, option, place, machine, monitors)?;
+            let server = start(id, name, option, place, &options.objects, machine, monitors)?;
             if let Some(secret) = &option.password_secret {
                 let bytes = block::secrets::get(secret).map_err(|error| anyhow!("{error}"))?;
                 let password = String::from_utf8(bytes)
@@ -86,6 +88,7 @@ fn start(
     name: String,
     option: &VncOption,
     place: &Place,
+    objects: &[Asked],
     machine: &Machine,
     monitors: &Arc<Monitors>,
 ) -> Result<Named> {
@@ -101,13 +104,21 @@ fn start(
         listeners.push((listen(web, &mut paths)?, true));
     }
     let surface = MachineSurface { screens, device: option.screen.clone(), last: Mutex::default() };
-    let settings = Settings { name, password: option.password, sharing: option.sharing };
-    let watcher = Announcer { monitors: Arc::clone(monitors), auth: auth_name(option.password) };
+    let VncOption { password, sharing, lossy, .. } = *option;
+    let settings = Settings { name, password, sharing, lossy };
+    let credentials = option.credentials.as_deref().map(|id| {
+        let is_object = objects.iter().any(|object| object.members.get("id") == Some(&id.into()));
+        crate::credentials::find(id, is_object)
+            .map_err(|error| anyhow!("{}: {error}", option.typed))
+    });
+    let credentials = credentials.transpose()?;
+    let auth = auth_name(option.password, credentials.is_some());
+    let watcher = Announcer { monitors: Arc::clone(monitors), auth };
     let sink = MachineInputs(machine.inputs());
-    let server =
-        Server::start(settings, Arc::new(surface), Arc::new(sink), Arc::new(watcher), listeners)
-            .context("cannot start the VNC server")?;
-    Ok(Named { id, server, paths })
+    let (surface, sink, watcher) = (Arc::new(surface), Arc::new(sink), Arc::new(watcher));
+    let server = Server::start(settings, credentials, surface, sink, watcher, listeners)
+        .context("cannot start the VNC server")?;
+    Ok(Named { id, server, paths, credentials: option.credentials.clone() })
 }
 
 fn listen(place: &Place, paths: &mut Vec<String>) -> Result<Listener> {
@@ -139,8 +150,13 @@ fn listen(place: &Place, paths: &mut Vec<String>) -> Result<Listener> {
 }
 
 /// What QMP calls a way to come in.
-pub fn auth_name(password: bool) -> &'static str {
-    if password { "vnc" } else { "none" }
+pub fn auth_name(password: bool, secure: bool) -> &'static str {
+    match (password, secure) {
+        (false, false) => "none",
+        (true, false) => "vnc",
+        (false, true) => "vencrypt+x509+none",
+        (true, true) => "vencrypt+x509+vnc",
+    }
 }
 
 /// The screen that a name stands for: the device's, or the first.

@@ -20,16 +20,19 @@ use crate::boards;
 use crate::character::Characters;
 use crate::descriptors::Passed;
 use crate::emulator::{DeviceEvents, Emulator, connect_streams};
+use crate::filters;
 use crate::firmware::Folders;
 use crate::migration::Migration;
 use crate::monitor::{HmpMonitor, Monitors, QmpMonitor};
 use crate::networks::Networks;
+use crate::nics;
 use crate::objects;
 use crate::options::{Asked, Card, ClockBase, Mode, Options};
 use crate::parts;
 use crate::processors::{self, Chosen};
 use crate::reactor::Reactor;
 use crate::screens::Vnc;
+use crate::shares;
 use crate::typist::Typist;
 
 /// The system ROM of boards without flash.
@@ -56,7 +59,7 @@ pub fn run(options: Options) -> Result<End> {
     let backends: Arc<Backends> = Arc::default();
     let assembly = Assembly {
         blocks: Blocks::new(&backends),
-        networks: Networks::new(&backends, Arc::clone(&passed) as _),
+        networks: Networks::new(&backends, Arc::clone(&passed) as _, &characters),
         monitors: Arc::default(),
         passed: Arc::clone(&passed),
         characters,
@@ -289,7 +292,8 @@ impl Assembly {
     fn build(&self, streams: &Streams) -> Result<(Machine, Chosen)> {
         let options = &self.options;
         let mut devices: Vec<Asked> = self.card().into_iter().collect();
-        for asked in &options.objects {
+        let late = |asked: &&Asked| filters::is_filter(&asked.members);
+        for asked in options.objects.iter().filter(|asked| !late(asked)) {
             objects::add(&self.backends, &asked.members, options)
                 .map_err(|error| about(asked, error))?;
         }
@@ -321,10 +325,17 @@ impl Assembly {
                 flash[number] = Some(found.ok_or_else(none)?);
             }
         }
+        for asked in &options.shares {
+            shares::add(&self.backends, &asked.members).map_err(|error| about(asked, error))?;
+        }
         for asked in &options.networks {
             self.networks.add(&asked.members).map_err(|error| about(asked, error))?;
         }
-        self.cards(&mut devices)?;
+        let cards = nics::cards(&self.networks, &options.nics);
+        devices.extend(cards.map_err(|(asked, error)| about(&asked, error))?);
+        for asked in options.objects.iter().filter(late) {
+            filters::add(&self.networks, &asked.members).map_err(|error| about(asked, error))?;
+        }
         let has_serial = options.board.property("isa-serial") != Some("off");
         devices.extend(old_devices(streams).into_iter().filter(|_| has_serial));
         devices.extend(options.devices.iter().cloned());
@@ -360,37 +371,6 @@ impl Assembly {
         let mut members = serde_json::Map::new();
         members.insert("driver".into(), model.into());
         Some(Asked { typed: format!("-vga {model}"), members })
-    }
-
-    /// `-nic` and `-net`, and the card that nobody asked for is left out: a network is asked for.
-    fn cards(&self, devices: &mut Vec<Asked>) -> Result<()> {
-        for (number, asked) in self.options.nics.iter().enumerate() {
-            let mut members = asked.members.clone();
-            let kind = match members.shift_remove("type") {
-                Some(serde_json::Value::String(kind)) => kind,
-                _ => bail!(about(asked, "Parameter 'type' is missing")),
-            };
-            if kind == "none" {
-                continue;
-            }
-            if kind == "nic" {
-                bail!(about(asked, "'-net nic' is not built in Hostel: use -nic or -device"));
-            }
-            let id = format!("nic{number}");
-            let model = members.shift_remove("model").unwrap_or_else(|| "virtio-net-pci".into());
-            let mac = members.shift_remove("mac").or_else(|| members.shift_remove("macaddr"));
-            members.insert("type".into(), kind.into());
-            members.insert("id".into(), id.clone().into());
-            self.networks.add(&members).map_err(|error| about(asked, error))?;
-            let mut card = serde_json::Map::new();
-            card.insert("driver".into(), model);
-            card.insert("netdev".into(), id.into());
-            if let Some(mac) = mac {
-                card.insert("mac".into(), mac);
-            }
-            devices.push(Asked { typed: asked.typed.clone(), members: card });
-        }
-        Ok(())
     }
 
     fn part(&self, asked: &Asked, others: &[Part]) -> std::result::Result<Part, String> {

@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use net::socket::{Address, DgramEnds, DgramNet, StreamEnd, StreamNet};
 use net::tap::{TapEnd, TapNet};
+use net::vhost_user::VhostUserNet;
 use qemu_compat::system::values;
 
-use crate::character::Descriptors;
+use crate::character::{Characters, Descriptors};
 use crate::networks::{Members, full};
+use crate::tap_helpers::{self, DownScript};
 
 type Result<T> = std::result::Result<T, String>;
 type Backend = Arc<dyn net::Backend>;
@@ -22,33 +24,60 @@ fn descriptor(descriptors: &dyn Descriptors, name: &str) -> Result<std::os::fd::
     descriptors.take(name).ok_or_else(none)
 }
 
-/// `tap` and `bridge`.
-pub fn tap(kind: &str, members: &mut Members, descriptors: &dyn Descriptors) -> Result<Backend> {
-    for (name, otherwise) in [("script", "no"), ("downscript", "no")] {
-        let value = members.text(name);
-        if value.is_some_and(|value| value != otherwise && !value.is_empty()) {
-            return Err(format!("'{name}' is not built in Hostel: {name}=no"));
-        }
-    }
+/// `tap` and `bridge`. With the back end comes what is to be done when it goes.
+pub fn tap(
+    kind: &str,
+    members: &mut Members,
+    descriptors: &dyn Descriptors,
+) -> Result<(Backend, Option<DownScript>)> {
+    let (up, down) = (members.text("script"), members.text("downscript"));
     for name in ["vhost", "vhostforce"] {
         if members.switch(name, false)? {
             return Err(format!("'{name}' is not built in Hostel"));
         }
     }
-    for name in ["helper", "fds", "vhostfd", "vhostfds", "queues"] {
+    for name in ["fds", "vhostfd", "vhostfds", "queues"] {
         if members.text(name).is_some() {
             return Err(format!("'{name}' is not built in Hostel"));
         }
     }
     let offload = members.switch("vnet_hdr", true)?;
-    let bridge = members.text("br").or_else(|| (kind == "bridge").then(|| BRIDGE.to_owned()));
-    let end = match (members.text("fd"), members.text("ifname")) {
-        (Some(name), None) => TapEnd::Descriptor(descriptor(descriptors, &name)?),
+    let helper = members.text("helper");
+    let is_bridge = kind == "bridge" || helper.is_some();
+    let bridge = members.text("br").or_else(|| is_bridge.then(|| BRIDGE.to_owned()));
+    let made =
+        |end, bridge: Option<&str>| TapNet::new(end, offload, bridge).map_err(|error| full(&error));
+    let (fd, name) = (members.text("fd"), members.text("ifname"));
+    if is_bridge && (fd.is_some() || (name.is_some() && helper.is_some())) {
+        return Err("ifname=, fd=, and helper= are mutually exclusive".to_owned());
+    }
+    let by_helper = |helper: &str| {
+        let bridge = bridge.as_deref().unwrap_or(BRIDGE);
+        let tap = tap_helpers::from_helper(helper, bridge)?;
+        Ok::<_, String>((made(TapEnd::Descriptor(tap), None)? as Backend, None))
+    };
+    let end = match (fd, name) {
+        (Some(name), None) => {
+            let tap = made(TapEnd::Descriptor(descriptor(descriptors, &name)?), None)?;
+            return Ok((tap, None));
+        }
+        (None, _) if helper.is_some() => return by_helper(&helper.unwrap_or_default()),
         (None, name) => TapEnd::Name(name.unwrap_or_default()),
         _ => return Err("ifname= and fd= are mutually exclusive".to_owned()),
     };
-    let tap = TapNet::new(end, offload, bridge.as_deref());
-    Ok(tap.map_err(|error| full(&error))?)
+    let tap = match made(end, bridge.as_deref()) {
+        Ok(tap) => tap,
+        // Who may not make interfaces may have a helper that may.
+        Err(error) => match tap_helpers::customary_helper().filter(|_| kind == "bridge") {
+            Some(helper) => return by_helper(&helper),
+            None => return Err(error),
+        },
+    };
+    if bridge.is_some() {
+        return Ok((tap, None)); // joined already
+    }
+    let down = tap_helpers::scripts(tap.name(), up, down)?;
+    Ok((tap, down))
 }
 
 /// `HOST:PORT`, where no host means every address for who listens and this host for others.
@@ -167,4 +196,20 @@ pub fn socket(members: &mut Members, descriptors: &dyn Descriptors) -> Result<Ba
         return Ok(DgramNet::new(ends).map_err(|error| full(&error))?);
     }
     Err("exactly one of listen=, connect=, mcast= or udp= is required".to_owned())
+}
+
+/// `vhost-user`: a network of another process, by shared memory.
+pub fn vhost_user(members: &mut Members, characters: &Characters) -> Result<Backend> {
+    let chardev = members.needed("chardev")?;
+    if members.text("queues").is_some_and(|queues| queues != "1") {
+        return Err("'queues' above 1 is not built in Hostel".to_owned());
+    }
+    // It is shared in any case.
+    members.switch("vhostforce", false)?;
+    let stream = characters.use_by_device(&chardev);
+    let stream = stream.map_err(|_| format!("chardev \"{chardev}\" not found"))?;
+    let socket = stream.take_socket().ok_or_else(|| {
+        format!("chardev \"{chardev}\" is not a unix socket that is connected to a back end")
+    })?;
+    Ok(VhostUserNet::new(socket, &chardev).map_err(|error| full(&error))?)
 }

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 /// Runs the applet `name`.
 pub fn run(name: &str, arguments: &[OsString]) -> ExitCode {
-    block::notices::listen(|text| eprintln!("{text}"));
+    block::notices::listen(name, |text| eprintln!("{text}"));
     let arguments: Vec<String> =
         arguments.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     match name {

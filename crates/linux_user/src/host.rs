@@ -4,7 +4,7 @@
 // are; the kernel checks them. Mapping guest memory is what user-mode emulation does.
 
 use std::arch::global_asm;
-use std::ffi::CStr;
+use std::ffi::{CString, c_int, c_void};
 use std::io;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -182,16 +182,78 @@ pub fn fork() -> Answer {
     }
 }
 
+/// Makes a process that shares this one's memory, and waits until it ends or becomes another
+/// program. It runs `child` on a stack of its own and ends with the status that gives.
+pub fn vfork(child: &mut dyn FnMut() -> i32) -> Answer {
+    extern "C" fn begin(child: *mut c_void) -> c_int {
+        // SAFETY: what `vfork` passes; it waits meanwhile.
+        let child = unsafe { &mut *child.cast::<&mut dyn FnMut() -> i32>() };
+        child()
+    }
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    let whole = CHILD_STACK_BYTES + GUARD_BYTES;
+    let stack = map(0, whole, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0)?;
+    let guarded = plain(libc::SYS_mprotect, [stack, GUARD_BYTES, 0, 0, 0, 0]);
+    let mut child = child;
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+    let pid = guarded.and_then(|_| {
+        // SAFETY: the stack is the child's alone and lies above a guard; this thread does not go on
+        // before the child has left it, so that borrows of this thread are the child's meanwhile.
+        let pid = unsafe {
+            let top = (stack + whole) as *mut c_void;
+            libc::clone(begin, top, flags, (&raw mut child).cast())
+        };
+        if pid == -1 { Err(errno()) } else { Ok(pid as u64) }
+    });
+    let _ = plain(libc::SYS_munmap, [stack, whole, 0, 0, 0, 0]);
+    pid
+}
+
+/// Of the stack on which the child of a `vfork` runs the translator.
+const CHILD_STACK_BYTES: u64 = 1 << 20;
+const GUARD_BYTES: u64 = 0x1000;
+
+/// What `execve` takes.
+pub struct Program {
+    path: CString,
+    /// Arguments and environment.
+    lists: [Strings; 2],
+}
+
+/// A list of C strings.
+struct Strings {
+    /// Owns what `addresses` points to.
+    _strings: Vec<CString>,
+    /// Ends with null.
+    addresses: Vec<usize>,
+}
+
+impl Strings {
+    fn new(strings: Vec<Vec<u8>>) -> Result<Self, Errno> {
+        let strings: Result<Vec<CString>, _> = strings.into_iter().map(CString::new).collect();
+        let strings = strings.map_err(|_| libc::EINVAL)?;
+        let addresses = strings.iter().map(|string| string.as_ptr() as usize).chain([0]).collect();
+        Ok(Self { _strings: strings, addresses })
+    }
+}
+
+impl Program {
+    /// A program with its arguments and environment.
+    pub fn new(
+        path: Vec<u8>,
+        arguments: Vec<Vec<u8>>,
+        environment: &[Vec<u8>],
+    ) -> Result<Self, Errno> {
+        let path = CString::new(path).map_err(|_| libc::EINVAL)?;
+        Ok(Self { path, lists: [Strings::new(arguments)?, Strings::new(environment.to_vec())?] })
+    }
+}
+
 /// Replaces this process.
-pub fn execute(path: &CStr, arguments: &[&CStr], environment: &[&CStr]) -> Errno {
-    let list = |strings: &[&CStr]| {
-        let mut list: Vec<_> = strings.iter().map(|string| string.as_ptr()).collect();
-        list.push(std::ptr::null());
-        list
-    };
-    let (arguments, environment) = (list(arguments), list(environment));
+pub fn execute(program: &Program) -> Errno {
+    let [arguments, environment] = program.lists.each_ref().map(|list| list.addresses.as_ptr());
     // SAFETY: all are C strings and lists of them that end with null.
-    unsafe { libc::execve(path.as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
+    unsafe { libc::execve(program.path.as_ptr(), arguments.cast(), environment.cast()) };
     errno()
 }
 

@@ -156,6 +156,7 @@ fn start<G: Guest>(options: Options) -> Result<i32, Refusal> {
     let vdso = map_vdso::<G>(&space)?;
     let interpreter_ref = interpreter.as_ref();
     let stack = build_stack::<G>(&space, &options, &program_elf, &image, interpreter_ref, &vdso)?;
+    drop(program_elf); // the guest's first descriptor is 3
 
     let engine = engine::<G>(front_end, &space, &options)?;
     let mut vcpu = Vcpu::new(&engine).map_err(|error| format!("Cannot make a vCPU: {error}"))?;
@@ -177,7 +178,6 @@ fn start<G: Guest>(options: Options) -> Result<i32, Refusal> {
         debugger,
         engine,
         space,
-        actions: Mutex::new(inherited_actions()),
         vdso,
         executable: executable.to_string_lossy().into_owned(),
         arguments: guest_arguments(&options),
@@ -198,6 +198,8 @@ fn start<G: Guest>(options: Options) -> Result<i32, Refusal> {
         robust_list: 0,
         ended: None,
         threaded: Arc::default(),
+        actions: Arc::new(Mutex::new(inherited_actions())),
+        programs: Vec::new(),
     };
     host::close_again();
     let code = thread.run();

@@ -76,6 +76,14 @@ pub fn pending() -> u64 {
     MAILBOX.with(|mailbox| mailbox.pending.load(Ordering::SeqCst))
 }
 
+/// Of all signals that came, only these are still held back.
+pub fn keep_only(pending: u64) {
+    MAILBOX.with(|mailbox| {
+        mailbox.pending.fetch_and(pending, Ordering::SeqCst);
+        mailbox.flag.store(0, Ordering::SeqCst);
+    });
+}
+
 extern "C" fn handler(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     let index = (signal - 1) as usize & 63;
     let _ = MAILBOX.try_with(|mailbox| {

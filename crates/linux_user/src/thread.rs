@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use isa::Event;
+use isa::{Event, FrontEnd};
 use jit::{Engine, Exit, Vcpu};
 use linux::locks::Mutex;
 
@@ -42,7 +42,6 @@ pub struct Process<G: Guest> {
     pub engine: Arc<Engine<G::FrontEnd>>,
     pub space: AddressSpace,
     pub options: Options,
-    pub actions: Mutex<[Action; 64]>,
     /// The code that the kernel gives to every program.
     pub vdso: Vdso,
     /// The guest executable's path, for /proc/self/exe and exec.
@@ -65,7 +64,7 @@ impl<G: Guest> Process<G> {
     /// Waits for all locks that threads share, and holds them: a child must not be made while one is
     /// held by a thread that the child does not have.
     pub fn hold_locks(&self) -> impl Sized + '_ {
-        let shared = (self.actions.lock(), self.named.lock(), self.options.hold_log());
+        let shared = (self.named.lock(), self.options.hold_log());
         (shared, narrow::hold_cookies(), self.space.hold())
     }
 
@@ -101,12 +100,55 @@ pub struct Thread<G: Guest> {
     pub ended: Option<i32>,
     /// Threads have been made: an `exit` of one is not that of all.
     pub threaded: Arc<AtomicBool>,
+    /// What the process does on signals.
+    pub actions: Arc<Mutex<Actions>>,
+    /// What it is about to become, one after the other while they are not found.
+    pub programs: Vec<host::Program>,
+}
+
+/// By signal number, from 1.
+pub type Actions = [Action; 64];
+
+/// What a thread is, while its child after `vfork` runs in its place.
+pub struct Remembered<G: Guest> {
+    state: <G::FrontEnd as FrontEnd>::State,
+    fp_control: u32,
+    local: G::Local,
+    mask: u64,
+    saved_mask: Option<u64>,
+    alternate: [u64; 3],
+    clear_tid: u64,
+    robust_list: u64,
 }
 
 /// Signal numbers whose default is to do nothing.
 const IGNORED: [i32; 4] = [libc::SIGCHLD, libc::SIGURG, libc::SIGWINCH, libc::SIGCONT];
 
 impl<G: Guest> Thread<G> {
+    /// See [`Remembered`].
+    pub fn remember(&self) -> Remembered<G> {
+        Remembered {
+            state: *self.vcpu.state(),
+            fp_control: self.vcpu.fp_control(),
+            local: self.local.clone(),
+            mask: self.mask,
+            saved_mask: self.saved_mask,
+            alternate: self.alternate,
+            clear_tid: self.clear_tid,
+            robust_list: self.robust_list,
+        }
+    }
+
+    /// The thread is what it was.
+    pub fn recall(&mut self, was: Remembered<G>) {
+        *self.vcpu.state_mut() = was.state;
+        self.vcpu.set_fp_control(was.fp_control);
+        (self.local, self.mask, self.saved_mask) = (was.local, was.mask, was.saved_mask);
+        (self.alternate, self.clear_tid) = (was.alternate, was.clear_tid);
+        (self.robust_list, self.ended) = (was.robust_list, None);
+        self.programs = Vec::new();
+    }
+
     /// Runs until the thread ends.
     pub fn run(&mut self) -> i32 {
         signals::attach(self.vcpu.kicker());
@@ -199,7 +241,7 @@ impl<G: Guest> Thread<G> {
     /// An interrupted call is made again unless a handler without SA_RESTART comes first.
     fn interrupted(&mut self, number: u64, arguments: &[u64; 6]) {
         let waiting = signals::pending() & !self.mask;
-        let actions = *self.process.actions.lock();
+        let actions = *self.actions.lock();
         let handled = (0..64).find(|n| waiting & 1 << n != 0 && actions[*n].handler > 1);
         match handled {
             Some(n) if actions[n].flags & SA_RESTART == 0 => {
@@ -223,7 +265,7 @@ impl<G: Guest> Thread<G> {
     /// A synchronous fault: cannot be blocked or ignored.
     fn fault(&mut self, signal: i32, code: i32, address: u64, exception: Exception) {
         let Some(signal) = self.ask_debugger(signal) else { return };
-        let action = self.process.actions.lock()[signal as usize - 1];
+        let action = self.actions.lock()[signal as usize - 1];
         if action.handler < 2 || self.mask & 1 << (signal - 1) != 0 {
             self.crash(signal, address);
         }
@@ -250,7 +292,7 @@ impl<G: Guest> Thread<G> {
 
     pub fn enter_handler(&mut self, signal: i32, info: Info, exception: Exception) {
         let action = {
-            let mut actions = self.process.actions.lock();
+            let mut actions = self.actions.lock();
             let action = actions[signal as usize - 1];
             if action.handler > 1 && action.flags & SA_RESETHAND != 0 {
                 actions[signal as usize - 1].handler = 0;

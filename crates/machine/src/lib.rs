@@ -35,6 +35,7 @@ pub use device::{
     Picture, Properties, PropertyKind, PropertyValue, Rectangle, Screen, Screens, Stream,
     StreamEvent, StreamPeer,
 };
+pub use devices::virtio::ninep as shares;
 pub use devices::virtio::rng::KernelEntropy;
 pub use devices::{catalog, surroundings, vmgenid};
 pub use main_loop::{End, Request, Requests};

@@ -7,6 +7,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -73,24 +74,58 @@ impl Capture {
     }
 }
 
-/// A back end whose traffic is captured.
+/// Which frames a capture keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// All.
+    Both,
+    /// Those from the card.
+    FromCard,
+    /// Those for the card.
+    ToCard,
+}
+
+/// A back end whose traffic can be captured. Captures come and go while frames pass.
 pub struct Dump {
     inner: Arc<dyn Backend>,
     tap: Arc<Listening>,
 }
 
 /// The card that the back end sees.
+#[derive(Default)]
 struct Listening {
-    capture: Arc<Capture>,
+    /// Whether there is any capture: without one nothing is paid.
+    any: AtomicBool,
+    captures: RwLock<Vec<(String, Direction, Arc<Capture>)>>,
     card: RwLock<Option<Weak<dyn Card>>>,
 }
 
 impl Dump {
-    /// Captures what passes to and from `inner`.
+    /// Stands before `inner`, with no capture yet.
     #[must_use]
-    pub fn new(inner: Arc<dyn Backend>, capture: Arc<Capture>) -> Arc<Self> {
-        let tap = Arc::new(Listening { capture, card: RwLock::new(None) });
-        Arc::new(Self { inner, tap })
+    pub fn new(inner: Arc<dyn Backend>) -> Arc<Self> {
+        Arc::new(Self { inner, tap: Arc::default() })
+    }
+
+    /// Adds a capture under a name.
+    pub fn add(&self, name: &str, direction: Direction, capture: Arc<Capture>) {
+        self.tap.captures.write().push((name.to_owned(), direction, capture));
+        self.tap.any.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether there is a capture of this name.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.tap.captures.read().iter().any(|(known, ..)| known == name)
+    }
+
+    /// Ends a capture. False when there is none of this name.
+    pub fn remove(&self, name: &str) -> bool {
+        let mut captures = self.tap.captures.write();
+        let before = captures.len();
+        captures.retain(|(known, ..)| known != name);
+        self.tap.any.store(!captures.is_empty(), Ordering::Relaxed);
+        captures.len() < before
     }
 }
 
@@ -98,13 +133,25 @@ impl Listening {
     fn card(&self) -> Option<Arc<dyn Card>> {
         self.card.read().as_ref().and_then(Weak::upgrade)
     }
+
+    fn capture(&self, frame: &[u8], direction: Direction) {
+        if !self.any.load(Ordering::Relaxed) {
+            return;
+        }
+        let now = SystemTime::now();
+        for (_, wanted, capture) in &*self.captures.read() {
+            if *wanted == direction || *wanted == Direction::Both {
+                capture.add(frame, now);
+            }
+        }
+    }
 }
 
 impl Card for Listening {
     fn receive(&self, frame: &[u8], offload: Offload) -> bool {
         let taken = self.card().is_none_or(|card| card.receive(frame, offload));
         if taken {
-            self.capture.add(frame, SystemTime::now());
+            self.capture(frame, Direction::ToCard);
         }
         taken
     }
@@ -122,7 +169,7 @@ impl Backend for Dump {
     }
 
     fn transmit(&self, frame: &[u8], offload: Offload) {
-        self.tap.capture.add(frame, SystemTime::now());
+        self.tap.capture(frame, Direction::FromCard);
         self.inner.transmit(frame, offload);
     }
 

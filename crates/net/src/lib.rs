@@ -14,6 +14,7 @@ pub mod socket;
 pub mod tap;
 mod unix;
 pub mod user;
+pub mod vhost_user;
 
 pub use cable::{Backend, Capabilities, Card, Offload, Segmentation};
 pub use error::{Error, Result};

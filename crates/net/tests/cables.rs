@@ -13,7 +13,7 @@ use std::thread;
 use std::time::Duration;
 
 use guest::Guest;
-use net::dump::{Capture, Dump};
+use net::dump::{Capture, Direction, Dump};
 use net::hub::Hub;
 use net::socket::{Address, DgramEnds, DgramNet, StreamEnd, StreamNet};
 use net::tap::{TapEnd, TapNet};
@@ -146,7 +146,8 @@ fn guest_behind_a_hub_uses_the_user_network_and_is_captured() {
     hub.join(&network);
     let path = scratch("capture");
     let capture = Arc::new(Capture::create(&path, 65_536).unwrap());
-    let dump = Dump::new(hub.port(), Arc::clone(&capture));
+    let dump = Dump::new(hub.port());
+    dump.add("d", Direction::Both, Arc::clone(&capture));
     let mut guest = Guest::with_address(dump, false);
     let handle = guest.connect(target);
     assert_eq!(guest.exchange(handle, b""), [7; 300_000]);

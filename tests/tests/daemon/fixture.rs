@@ -36,21 +36,28 @@ impl Drop for Scratch {
 pub struct Daemon {
     pub scratch: Scratch,
     child: Child,
+    options: Vec<String>,
 }
 
 impl Daemon {
     /// Starts one and waits for its socket.
     pub fn start() -> Self {
+        Self::start_with(&["--session"])
+    }
+
+    /// Starts one with these options.
+    pub fn start_with(options: &[&str]) -> Self {
         let scratch = Scratch::new();
-        let child = spawn(&scratch.0);
-        Self { scratch, child }
+        let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
+        let child = spawn(&scratch.0, &options);
+        Self { scratch, child, options }
     }
 
     /// Kills it without warning and starts another in the same directories.
     pub fn kill_and_restart(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        self.child = spawn(&self.scratch.0);
+        self.child = spawn(&self.scratch.0, &self.options);
     }
 
     pub fn socket(&self) -> PathBuf {
@@ -67,7 +74,8 @@ impl Daemon {
 
     /// Runs one virsh with these commands; returns what it printed, and whether it succeeded.
     pub fn virsh(&self, commands: &str) -> (bool, String) {
-        virsh(&self.uri("qemu", "/session"), commands)
+        let system = self.options.iter().any(|option| option == "--system");
+        virsh(&self.uri("qemu", if system { "/system" } else { "/session" }), commands)
     }
 
     /// The same, which has to succeed.
@@ -89,9 +97,16 @@ impl Drop for Daemon {
     }
 }
 
-fn spawn(folder: &Path) -> Child {
+/// Whether this is root, who may have networks and a system's daemon.
+pub fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt;
+    fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
+}
+
+fn spawn(folder: &Path, options: &[String]) -> Child {
     let child = tests::hostel()
-        .args(["daemon", "--session"])
+        .arg("daemon")
+        .args(options)
         .arg("--socket-dir")
         .arg(folder.join("s"))
         .arg("--state-dir")

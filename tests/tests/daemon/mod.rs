@@ -8,3 +8,5 @@ mod qemu;
 mod hostile;
 mod reference;
 mod procedures;
+mod virt_manager;
+mod go_libvirt;

@@ -80,6 +80,22 @@ fn storms_lose_nothing_ten_times_in_a_row() {
     fs::remove_dir_all(folder).expect("the folder is ours");
 }
 
+#[test]
+fn children_share_memory_until_they_become_another_program() {
+    let folder = folder("spawn");
+    let programs = build("spawn", include_str!("spawn.c"), &folder);
+    if programs.is_empty() {
+        tests::skip!("no compiler on this machine");
+    }
+    let expected = "first descriptor 3\nmissing 1\nstatus 7\nwritten 5 status 3 handled 1\n\
+                    written 1 killed 9\ngood 200\n";
+    for (architecture, program) in programs {
+        let output = run(architecture, &[], &program);
+        assert_eq!(text(&output.stdout), expected, "{architecture}: {}", text(&output.stderr));
+    }
+    fs::remove_dir_all(folder).expect("the folder is ours");
+}
+
 /// What gdb is told to do, and what it must then have said.
 const CONVERSATION: &str = "set pagination off\nset confirm off\nset width 0\n\
     target remote SOCKET\nbreak add\ncontinue\nbt\nfinish\nprint d\nwatch d\ncontinue\n\

@@ -3,6 +3,7 @@
 mod architectures;
 mod binfmt;
 mod floats;
+mod old_units;
 mod programs;
 
 use std::fs;

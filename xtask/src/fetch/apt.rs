@@ -68,8 +68,13 @@ impl Apt {
 
     /// Downloads the packages and all they depend on.
     pub fn download_closure(&self, packages: &[&str]) -> Result<Vec<PathBuf>> {
-        let names = self.resolve(packages)?;
+        let (without, packages): (Vec<&str>, Vec<&str>) =
+            packages.iter().copied().partition(|name| name.starts_with('-'));
+        let names = self.resolve(&packages)?;
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        if !without.is_empty() {
+            return self.download_without(&names, &without);
+        }
         let install = [&["--quiet=2", "--yes", "--download-only", "install"], &*names].concat();
         self.run("apt-get", &install)?;
         let plan = [&["--yes", "--print-uris", "--no-download", "install"], &*names].concat();
@@ -79,6 +84,29 @@ impl Apt {
         let simulated = self.run("apt-get", &simulated)?;
         let installed = simulated.lines().filter_map(|line| line.strip_prefix("Inst "));
         installed.map(|line| self.archive(line)).collect()
+    }
+
+    /// The same but for packages that are named with a `-` before them.
+    fn download_without(&self, names: &[&str], without: &[&str]) -> Result<Vec<PathBuf>> {
+        let simulated = [&["--yes", "--simulate", "install"], names].concat();
+        let simulated = self.run("apt-get", &simulated)?;
+        let lines: Vec<&str> = simulated
+            .lines()
+            .filter_map(|line| line.strip_prefix("Inst "))
+            .filter(|line| {
+                let name = line.split(' ').next().unwrap_or_default();
+                !without.iter().any(|other| other[1..] == *name)
+            })
+            .collect();
+        let names = lines.iter().filter_map(|line| line.split(' ').next());
+        let status = Command::new("apt-get")
+            .args(["--quiet=2", "download"])
+            .args(names)
+            .env("APT_CONFIG", &self.configuration)
+            .current_dir(&self.archives)
+            .status()?;
+        ensure!(status.success(), "apt-get download ended with {status}");
+        lines.into_iter().map(|line| self.archive(line)).collect()
     }
 
     /// The downloaded archive behind `NAME (VERSION SUITE [ARCHITECTURE])`.
@@ -139,7 +167,7 @@ impl Apt {
         Ok(self.archives.join(newest))
     }
 
-    /// Replaces a pattern `NAME*` by the newest package that matches it.
+    /// Replaces a pattern `NAME*END` by the newest package that matches it.
     fn resolve(&self, packages: &[&str]) -> Result<Vec<String>> {
         packages
             .iter()
@@ -150,7 +178,11 @@ impl Apt {
                 let names = self.run("apt-cache", &["pkgnames", start])?;
                 let matching = names.lines().filter(|name| {
                     let middle = name.strip_prefix(start).and_then(|rest| rest.strip_suffix(end));
-                    middle.is_some_and(|middle| middle.starts_with(|c: char| c.is_ascii_digit()))
+                    // No letters: `-cloud-` is another flavour, not another version.
+                    middle.is_some_and(|middle| {
+                        middle.starts_with(|c: char| c.is_ascii_digit())
+                            && !middle.contains(|c: char| c.is_ascii_alphabetic())
+                    })
                 });
                 let newest = matching.max_by_key(|name| numbers(name));
                 newest.map(str::to_owned).with_context(|| format!("No package matches {package}"))

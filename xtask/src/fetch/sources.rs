@@ -18,13 +18,32 @@ pub struct Source {
     pub folders: &'static [&'static str],
 }
 
-pub const SOURCES: &[Source] = &[Source {
-    name: "qemu-iotests",
-    suite: "trixie",
-    package: "qemu",
-    // The tests, the Python package they speak QMP with, and what some of them start.
-    folders: &["tests/qemu-iotests", "python", "scripts"],
-}];
+pub const SOURCES: &[Source] = &[
+    Source {
+        name: "qemu-iotests",
+        suite: "trixie",
+        package: "qemu",
+        // The tests, the Python package they speak QMP with, and what some of them start.
+        folders: &["tests/qemu-iotests", "python", "scripts"],
+    },
+    Source {
+        name: "virt-manager",
+        suite: "trixie",
+        package: "virt-manager",
+        // The tests, the library that they test, and what they look into.
+        folders: &[
+            "tests",
+            "virtinst",
+            "virtManager",
+            "ui",
+            "data",
+            "man",
+            "po",
+            "README.md",
+            "virt-install",
+        ],
+    },
+];
 
 impl Source {
     /// What the asset is made from, as the manifest's first line.

@@ -200,8 +200,8 @@ impl Node for Tuned {
         self.node.bitmaps()
     }
 
-    fn amend(&self, options: &CreateOptions, force: bool) -> Result<()> {
-        self.node.amend(options, force)
+    fn amend(&self, options: &CreateOptions, force: bool, report: &dyn Fn(u64, u64)) -> Result<()> {
+        self.node.amend(options, force, report)
     }
 
     fn lock(&self, mode: &OpenMode, metadata: bool) -> Result<()> {

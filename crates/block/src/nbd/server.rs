@@ -30,6 +30,19 @@ pub struct Export {
     pub allocation_depth: bool,
 }
 
+/// The image that has a dirty bitmap: this one, or one behind it.
+pub fn bitmap_owner(node: &NodeRef, name: &str) -> Option<NodeRef> {
+    let mut next = Some(node.clone());
+    while let Some(node) = next {
+        let has = node.bitmaps().is_some_and(|all| all.list().iter().any(|row| row.name == name));
+        if has {
+            return Some(node);
+        }
+        next = node.backing();
+    }
+    None
+}
+
 /// What a client can ask block status about.
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Context {
@@ -474,10 +487,13 @@ impl Connection<'_> {
         let end = request.offset + request.length;
         let mut extents: Vec<(u64, u32)> = Vec::new();
         let dirty = match context {
-            Context::Bitmap(name) => match self.export.node.bitmaps() {
-                Some(bitmaps) => bitmaps.dirty(name)?,
-                None => Vec::new(),
-            },
+            Context::Bitmap(name) => {
+                let owner = bitmap_owner(&self.export.node, name);
+                match owner.as_ref().and_then(|node| node.bitmaps()) {
+                    Some(bitmaps) => bitmaps.dirty(name)?,
+                    None => Vec::new(),
+                }
+            }
             _ => Vec::new(),
         };
         let mut at = request.offset;

@@ -7,7 +7,7 @@ use crate::options::OpenOptions;
 
 /// Options without which the contents would be others, or unreadable.
 const STRONG: [&str; 3] = ["key-secret", "offset", "size"];
-const STRONG_BELOW: [&str; 2] = ["encrypt.", "data-file."];
+const STRONG_BELOW: [&str; 1] = ["encrypt."];
 
 /// The name in JSON, where one is needed.
 pub(super) fn full(node: &NodeRef, given: &OpenOptions) -> Option<String> {

@@ -90,6 +90,7 @@ fn open(options: &mut OpenOptions, mode: &OpenMode) -> Result<NodeRef> {
     let host = options.take_text("host").or_else(|| options.take_text("server.host"));
     let port = options.take_text("port").or_else(|| options.take_text("server.port"));
     let export = options.take_text("export").unwrap_or_default();
+    let context = options.take_text("x-dirty-bitmap");
     let slash = if export.is_empty() { "" } else { "/" };
     let (stream, name): (Box<dyn Stream>, String) = match (path, host) {
         (Some(path), _) => {
@@ -111,7 +112,11 @@ fn open(options: &mut OpenOptions, mode: &OpenMode) -> Result<NodeRef> {
         (None, None) => return Err(Error::invalid("one of path and host must be specified.")),
     };
     let mut link = Link { stream, cookie: 0 };
-    let Greeting { size, flags, structured, allocation } = link.greet(&export)?;
+    let Greeting { size, flags, structured, allocation } =
+        link.greet(&export, context.as_deref())?;
+    if let Some(context) = context.filter(|_| !allocation) {
+        return Err(Error::invalid(format!("requested x-dirty-bitmap {context} not found")));
+    }
     let read_only = flags & can::READ_ONLY != 0;
     if mode.write && read_only && !mode.auto_read_only {
         return Err(
@@ -137,7 +142,8 @@ struct Greeting {
 }
 
 impl Link {
-    fn greet(&mut self, export: &str) -> Result<Greeting> {
+    /// With the context that block status is asked in, if it is not the usual one.
+    fn greet(&mut self, export: &str, context: Option<&str>) -> Result<Greeting> {
         if read_u64(&mut *self.stream)? != MAGIC || read_u64(&mut *self.stream)? != OPTION_MAGIC {
             return Err(Error::invalid("Server does not speak the fixed newstyle protocol"));
         }
@@ -152,7 +158,7 @@ impl Link {
         name.extend(export.bytes());
         let mut allocation = false;
         if structured {
-            let query = b"base:allocation";
+            let query = context.unwrap_or("base:allocation").as_bytes();
             let mut data = name.clone();
             data.extend(1u32.to_be_bytes());
             data.extend((query.len() as u32).to_be_bytes());
@@ -428,12 +434,10 @@ impl Node for Nbd {
         let Some((run, flags)) = extents.first().copied().filter(|(run, _)| *run > 0) else {
             return Ok(Extent { length, ..known });
         };
-        Ok(Extent {
-            length: u64::from(run).min(length),
-            data: flags & STATE_HOLE == 0,
-            zero: flags & STATE_ZERO != 0,
-            ..known
-        })
+        let (data, zero) = (flags & STATE_HOLE == 0, flags & STATE_ZERO != 0);
+        let allocated = data || zero;
+        let length = u64::from(run).min(length);
+        Ok(Extent { length, data, zero, allocated, host: data.then_some(offset), ..known })
     }
 }
 

@@ -170,6 +170,9 @@ pub fn start_in_job(world: &Arc<World>, domain: &Arc<Domain>, options: StartOpti
 
 /// The networks that a document's interfaces name; all have to be active.
 fn networks_of(world: &World, document: &Element) -> Result<BTreeMap<String, Element>> {
+    if world.networks.is_imaginary() {
+        return Ok(BTreeMap::new()); // the test world's domains start without their networks
+    }
     let devices = document.child("devices");
     let interfaces = devices.into_iter().flat_map(|devices| devices.all("interface"));
     let mut networks = BTreeMap::new();

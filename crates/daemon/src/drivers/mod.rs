@@ -56,6 +56,10 @@ pub struct CapabilitiesRequest {
 pub trait Driver: Send + Sync {
     /// Whose errors these are.
     fn origin(&self) -> Origin;
+    /// Whether this hypervisor lacks a procedure that the daemon serves for others.
+    fn lacks(&self, _procedure: &str) -> bool {
+        false
+    }
     /// What `virsh version` calls it.
     fn kind(&self) -> &'static str;
     /// Major * 1,000,000 + minor * 1,000 + release.

@@ -193,3 +193,12 @@ pub fn storage_pool_is_active(call: &Call, pool: StoragePool) -> Result<i32> {
 pub fn storage_pool_is_persistent(call: &Call, pool: StoragePool) -> Result<i32> {
     Ok(i32::from(call.world()?.pools.find(&pool)?.persistent))
 }
+
+pub fn connect_find_storage_pool_sources(
+    call: &Call,
+    kind: String,
+    src_spec: Option<String>,
+    _flags: u32,
+) -> Result<String> {
+    call.world()?.pools.sources(&kind, src_spec.as_deref())
+}

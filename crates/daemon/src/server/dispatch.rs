@@ -50,6 +50,9 @@ pub fn run(call: &Call, payload: &[u8]) -> Result<Vec<u8>> {
         return Err(Error::new(Code::OperationDenied, "read only access prevents this operation")
             .from(origin(row, call)));
     }
+    if call.client.world().is_ok_and(|world| world.driver.lacks(row.name)) {
+        return Err(unsupported(call).from(origin(row, call)));
+    }
     let result = match program {
         PROGRAM_REMOTE => remote(call, payload),
         _ => qemu(call, payload),

@@ -35,16 +35,55 @@ impl Format {
         Self("vmdk"),
     ];
 
+    /// Of volumes that are devices and have no format.
+    pub const ABSENT: Self = Self("");
+    /// What is in a partition of a disk.
+    const PARTITIONS: [Self; 8] = [
+        Self("none"),
+        Self("linux"),
+        Self("fat16"),
+        Self("fat32"),
+        Self("linux-swap"),
+        Self("linux-lvm"),
+        Self("linux-raid"),
+        Self("extended"),
+    ];
+
     pub fn parse(name: &str) -> Result<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|format| format.0 == name)
+        Self::find(&Self::ALL, name)
+    }
+
+    /// The format of a volume in a pool of this kind.
+    pub fn of_volume(kind: &str, name: Option<&str>) -> Result<Self> {
+        match (kind, name) {
+            ("dir" | "fs" | "netfs" | "gluster" | "vstorage", None) => Ok(Self::RAW),
+            ("dir" | "fs" | "netfs" | "gluster" | "vstorage", Some(name)) => Self::parse(name),
+            ("disk", name) => Self::find(&Self::PARTITIONS, name.unwrap_or("none")),
+            _ => Ok(Self::ABSENT),
+        }
+    }
+
+    fn find(formats: &[Self], name: &str) -> Result<Self> {
+        let found = formats.iter().copied().find(|format| format.0 == name);
+        found
             .ok_or_else(|| Error::new(Code::XmlError, format!("unknown volume format type {name}")))
     }
 
     pub fn name(self) -> &'static str {
         self.0
     }
+}
+
+/// LVM's volume groups, each with one of its devices, as LVM's own tool lists them.
+pub fn volume_groups() -> Result<Vec<(String, String)>> {
+    let output = Command::new("pvs")
+        .args(["--noheadings", "--separator", ":", "-o", "vg_name,pv_name"])
+        .output()
+        .map_err(|error| crate::files::system("Cannot run 'pvs' of the package lvm2", &error))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let rows = text.lines().filter_map(|line| line.trim().split_once(':'));
+    let rows = rows.filter(|(group, _)| !group.is_empty());
+    Ok(rows.map(|(group, device)| (group.to_owned(), device.to_owned())).collect())
 }
 
 /// What a file's head says.

@@ -122,6 +122,10 @@ impl Pools {
     /// Stores a definition, or starts a pool without storing it.
     pub fn define(&self, world: &World, text: &str, transient: bool) -> Result<Pool> {
         let mut pool = Pool::parse(text)?;
+        if self.backend == Backend::Memory {
+            pool.imaginary = true;
+            pool.account();
+        }
         if self.backend == Backend::Host && pool.kind != "dir" {
             let text = format!("missing backend for pool type '{}'", pool.kind);
             return Err(Error::new(Code::InternalError, text));
@@ -315,6 +319,9 @@ impl Pools {
         if pool.volumes.contains_key(&volume.name) {
             return Err(Error::new(Code::StorageVolExist, format!("'{}'", volume.name)));
         }
+        if let (Some(source), Backend::Memory) = (source, self.backend) {
+            pool.volume(&source.name)?; // the test world copies within a pool only
+        }
         if let Some(source) = source {
             volume.capacity = volume.capacity.max(source.capacity);
         }
@@ -340,6 +347,55 @@ impl Pools {
             }
         })?;
         Ok(volume)
+    }
+
+    /// Where pools of a kind could be made from, as `virStoragePoolSources`.
+    pub fn sources(&self, kind: &str, given: Option<&str>) -> Result<String> {
+        let mut document = Element::new("sources");
+        let groups = match (self.backend, kind) {
+            (Backend::Memory, "logical") => ["testvg1", "testvg2"]
+                .iter()
+                .zip(["/dev/sda20", "/dev/sda21"])
+                .map(|(group, device)| ((*group).to_owned(), device.to_owned()))
+                .collect(),
+            (Backend::Memory, "netfs") => {
+                let given =
+                    given.map(|text| parse(text, "storage_source", "source")).transpose()?;
+                let host = given.as_ref().and_then(|given| given.attribute_at("host", "name"));
+                let Some(host) = host else {
+                    let text = "hostname must be specified for netfs sources";
+                    return Err(Error::new(Code::InvalidArg, text));
+                };
+                let source = Element::new("source")
+                    .with_child(Element::new("host").with("name", host))
+                    .with_child(Element::new("dir").with("path", "/testshare"))
+                    .with_child(Element::new("format").with("type", "nfs"));
+                document.push(source);
+                Vec::new()
+            }
+            (Backend::Host, "logical") => images::volume_groups()?,
+            _ => {
+                let text = format!("pool type '{kind}' does not support source discovery");
+                return Err(Error::new(Code::NoSupport, text));
+            }
+        };
+        for (group, device) in groups {
+            let source = Element::new("source")
+                .with_child(Element::new("device").with("path", device))
+                .with_child(Element::with_text("name", group))
+                .with_child(Element::new("format").with("type", "lvm2"));
+            document.push(source);
+        }
+        Ok(document.to_xml())
+    }
+
+    /// Notes a volume that a document describes, in a world in memory.
+    pub fn adopt_volume(&self, pool: &Pool, text: &str) -> Result<()> {
+        let volume = Volume::adopt(text, pool)?;
+        self.change(&pool.name, |pool| {
+            pool.volumes.insert(volume.name.clone(), volume);
+            pool.account();
+        })
     }
 
     pub fn delete_volume(&self, pool: &Pool, volume: &Volume) -> Result<()> {

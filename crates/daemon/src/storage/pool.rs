@@ -22,6 +22,8 @@ pub struct Pool {
     /// Without the sizes, which change.
     pub definition: Element,
     pub active: bool,
+    /// Of a world in memory: the path leads nowhere.
+    pub imaginary: bool,
     pub persistent: bool,
     pub autostart: bool,
     pub info: PoolInfo,
@@ -64,6 +66,29 @@ fn problem(text: impl Into<String>) -> Error {
     Error::new(Code::XmlError, text).from(Origin::Storage)
 }
 
+/// A source's format where nothing is said, by kind of pool.
+const SOURCE_FORMATS: &[(&str, &str)] =
+    &[("fs", "auto"), ("netfs", "auto"), ("disk", "unknown"), ("logical", "lvm2")];
+
+/// Fills in the source; answers where volumes are if the kind alone says so.
+fn complete_source(document: &mut Element, kind: &str, name: &str) -> Option<String> {
+    if let Some((_, format)) = SOURCE_FORMATS.iter().find(|(own, _)| *own == kind) {
+        document.ensure("source").ensure("format").set_default("type", format);
+    }
+    match kind {
+        "logical" => {
+            let source = document.ensure("source");
+            if source.text_at("name").is_none_or(|name| name.is_empty()) {
+                source.ensure("name").set_text(name);
+            }
+            Some(format!("/dev/{}", source.text_at("name").unwrap_or_default()))
+        }
+        "zfs" => Some(format!("/dev/zvol/{}", document.text_at("source/name")?)),
+        "mpath" => Some("/dev/mapper".to_owned()),
+        _ => None,
+    }
+}
+
 impl Pool {
     /// Parses a definition and fills in what libvirt fills in.
     pub fn parse(text: &str) -> Result<Self> {
@@ -82,18 +107,21 @@ impl Pool {
             None => random::uuid(),
             Some(text) => Uuid::parse(&text).ok_or_else(|| problem("malformed uuid element"))?,
         };
-        let path =
-            document.text_at("target/path").map(|path| path.trim_end_matches('/').to_owned());
+        let path = document.text_at("target/path").map(|path| match path.trim_end_matches('/') {
+            "" => "/".to_owned(),
+            path => path.to_owned(),
+        });
         if matches!(kind.as_str(), "dir" | "fs" | "netfs") && path.is_none() {
             return Err(problem("missing storage pool target path"));
         }
         if path.as_deref().is_some_and(|path| !path.starts_with('/')) && kind == "dir" {
             return Err(problem("storage pool target path must be absolute"));
         }
+        let path = complete_source(&mut document, &kind, &name).or(path);
         document.ensure("name").set_text(&name);
         document.ensure("uuid").set_text(uuid);
         document.remove(|element| {
-            matches!(element.name.as_str(), "capacity" | "allocation" | "available")
+            matches!(element.name.as_str(), "capacity" | "allocation" | "available" | "volume")
         });
         document.ensure("source");
         if let Some(path) = &path {
@@ -107,6 +135,7 @@ impl Pool {
             path: path.map(PathBuf::from),
             definition: document,
             active: false,
+            imaginary: false,
             persistent: false,
             autostart: false,
             info: PoolInfo::default(),
@@ -145,6 +174,7 @@ impl Pool {
             document.push(bytes_element(name, bytes));
         }
         if self.active
+            && !self.imaginary
             && let Some(path) = &self.path
             && document.at("target/permissions").is_none()
             && let Ok(metadata) = fs::metadata(path)

@@ -5,7 +5,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
 use libvirt_compat::rpc::types;
-use libvirt_compat::xml::Element;
+use libvirt_compat::xml::{Element, Node};
 use libvirt_compat::{Code, Error, Origin, Result};
 
 use super::{Format, Pool, bytes_element, bytes_of, parse, probe};
@@ -16,6 +16,7 @@ pub struct Volume {
     pub pool: String,
     pub name: String,
     pub path: String,
+    pub(super) key: Option<String>,
     pub format: Format,
     pub capacity: u64,
     pub allocation: u64,
@@ -53,10 +54,7 @@ impl Volume {
             (None, None) => return Err(problem("missing capacity element")),
         };
         let allocation = size("allocation")?.unwrap_or(capacity);
-        let format = match document.attribute_at("target/format", "type") {
-            Some(format) => Format::parse(format)?,
-            None => Format::RAW,
-        };
+        let format = Format::of_volume(&pool.kind, document.attribute_at("target/format", "type"))?;
         let folder = pool.path.clone().unwrap_or_else(|| "/".into());
         let path = folder.join(&name).to_string_lossy().into_owned();
         document.set_default("type", "file");
@@ -64,6 +62,7 @@ impl Volume {
             pool: pool.name.clone(),
             name,
             path,
+            key: None,
             format,
             capacity,
             allocation,
@@ -71,6 +70,17 @@ impl Volume {
             backing,
             given: Some(document),
         })
+    }
+
+    /// Parses a volume that exists already, in a world in memory.
+    pub fn adopt(text: &str, pool: &Pool) -> Result<Self> {
+        let mut volume = Self::parse(text, pool)?;
+        let given = volume.given.as_ref();
+        let said = |name: &str| given?.text_at(name).filter(|text| !text.is_empty());
+        let (path, key) = (said("target/path"), said("key"));
+        volume.path = path.unwrap_or(volume.path);
+        volume.key = key;
+        Ok(volume)
     }
 
     /// Looks at a file.
@@ -89,6 +99,7 @@ impl Volume {
             pool: pool.to_owned(),
             name,
             path: path.to_string_lossy().into_owned(),
+            key: None,
             format: found.format,
             capacity: found.capacity,
             allocation: metadata.blocks() * 512,
@@ -103,8 +114,13 @@ impl Volume {
         types::StorageVol {
             pool: self.pool.clone(),
             name: self.name.clone(),
-            key: self.path.clone(),
+            key: self.key().to_owned(),
         }
+    }
+
+    /// What is unique to it on this host: the path, where no document says something else.
+    pub fn key(&self) -> &str {
+        self.key.as_deref().unwrap_or(&self.path)
     }
 
     /// `virStorageVolType`.
@@ -114,11 +130,14 @@ impl Volume {
 
     /// The document, in libvirt's order.
     pub fn document(&self) -> Element {
-        let kind = if self.kind() == 2 { "dir" } else { "file" };
+        let given = self.given.as_ref().and_then(|given| given.attribute("type"));
+        let kind = given.unwrap_or(if self.kind() == 2 { "dir" } else { "file" });
         let mut document = Element::new("volume").with("type", kind);
         document.push(Element::with_text("name", &self.name));
-        document.push(Element::with_text("key", &self.path));
-        document.push(Element::new("source"));
+        document.push(Element::with_text("key", self.key()));
+        if self.given.is_none() {
+            document.push(Element::new("source"));
+        }
         document.push(bytes_element("capacity", self.capacity));
         document.push(bytes_element("allocation", self.allocation));
         if self.given.is_none() && self.kind() == 0 {
@@ -126,12 +145,16 @@ impl Volume {
         }
         let mut target =
             Element::with_child(Element::new("target"), Element::with_text("path", &self.path));
-        target.push(Element::new("format").with("type", self.format.name()));
+        if self.format != Format::ABSENT {
+            target.push(Element::new("format").with("type", self.format.name()));
+        }
         let metadata = fs::metadata(&self.path);
         if let (Ok(metadata), None) = (&metadata, &self.given) {
             target.push(permissions(metadata));
             target.push(timestamps(metadata));
         }
+        let given = self.given.as_ref().and_then(|given| given.at("target/permissions"));
+        target.children.extend(given.cloned().map(Node::Element));
         document.push(target);
         if let Some((path, format)) = &self.backing {
             let mut backing = Element::new("backingStore");

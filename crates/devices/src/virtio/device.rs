@@ -29,6 +29,8 @@ pub enum Kind {
     Input = 18,
     /// Sockets to the host.
     Vsock = 19,
+    /// A shared folder by FUSE.
+    Fs = 26,
 }
 
 /// Feature bits that concern rings and transports (6.1). Devices offer none of them.

@@ -13,6 +13,19 @@ pub enum Access {
     Open,
     /// With a password, by this challenge.
     Password([u8; CHALLENGE_BYTES]),
+    /// As above, behind TLS (VeNCrypt with certificates).
+    Secure(Option<[u8; CHALLENGE_BYTES]>),
+}
+
+impl Access {
+    /// The challenge, if there is one.
+    fn challenge(self) -> Option<[u8; CHALLENGE_BYTES]> {
+        match self {
+            Self::Open => None,
+            Self::Password(challenge) => Some(challenge),
+            Self::Secure(challenge) => challenge,
+        }
+    }
 }
 
 /// What follows from what a client said.
@@ -22,6 +35,8 @@ pub enum Step {
     Reply(Vec<u8>),
     /// Send this and hang up.
     Refuse(Vec<u8>),
+    /// Send the first, make the connection secure, send the second and go on.
+    Secure(Vec<u8>, Vec<u8>),
     /// The client is in. It may share the screen with others, or wants it for itself.
     Enter {
         /// Others may stay.
@@ -33,6 +48,9 @@ pub enum Step {
 enum Stage {
     Version,
     Choice,
+    /// VeNCrypt's version, then which kind of it.
+    Secured,
+    SecuredKind,
     Answer,
     Init,
 }
@@ -47,6 +65,12 @@ pub struct Greeting {
 
 const OPEN: u8 = 1;
 const PASSWORD: u8 = 2;
+/// VeNCrypt, its version, and its kinds with certificates.
+const SECURE: u8 = 19;
+const SECURE_VERSION: [u8; 2] = [0, 2];
+const SECURE_OPEN: u32 = 260;
+const SECURE_PASSWORD: u32 = 261;
+const TOO_OLD: &str = "This server speaks TLS only, and RFB 3.3 knows none";
 const REASON: &str = "Authentication failed";
 
 impl Greeting {
@@ -81,9 +105,18 @@ impl Greeting {
                     self.stage = Stage::Answer;
                     Ok(Step::Reply(challenge.to_vec()))
                 }
+                (SECURE, Access::Secure(_)) => {
+                    self.stage = Stage::Secured;
+                    Ok(Step::Reply(SECURE_VERSION.to_vec()))
+                }
                 _ => Err(bad("security type")),
             },
-            (Stage::Answer, Access::Password(challenge)) => {
+            (Stage::Secured, _) => Ok(self.secured(bytes.take(2)?)),
+            (Stage::SecuredKind, _) => match bytes.u32()? {
+                kind if kind == self.secured_kind() => Ok(self.secure()),
+                _ => Ok(Step::Refuse(vec![0])),
+            },
+            (Stage::Answer, Access::Password(challenge) | Access::Secure(Some(challenge))) => {
                 match verdict(&challenge, bytes.take(CHALLENGE_BYTES)?) {
                     true => {
                         self.stage = Stage::Init;
@@ -92,7 +125,7 @@ impl Greeting {
                     false => Ok(Step::Refuse(self.refusal())),
                 }
             }
-            (Stage::Answer, Access::Open) => Err(bad("state")),
+            (Stage::Answer, Access::Open | Access::Secure(None)) => Err(bad("state")),
             (Stage::Init, _) => Ok(Step::Enter { shared: bytes.u8()? != 0 }),
         })
     }
@@ -112,7 +145,11 @@ impl Greeting {
             7 => 7,
             _ => 8,
         };
-        let kind = if self.access == Access::Open { OPEN } else { PASSWORD };
+        let kind = match self.access {
+            Access::Open => OPEN,
+            Access::Password(_) => PASSWORD,
+            Access::Secure(_) => SECURE,
+        };
         if self.minor > 3 {
             self.stage = Stage::Choice;
             return Ok(Step::Reply(vec![1, kind]));
@@ -124,8 +161,37 @@ impl Greeting {
                 reply.extend(challenge);
                 Stage::Answer
             }
+            Access::Secure(_) => {
+                let mut refusal = vec![0; 4];
+                refusal.put32(TOO_OLD.len() as u32);
+                refusal.extend(TOO_OLD.as_bytes());
+                return Ok(Step::Refuse(refusal));
+            }
         };
         Ok(Step::Reply(reply))
+    }
+
+    fn secured_kind(&self) -> u32 {
+        if self.access.challenge().is_some() { SECURE_PASSWORD } else { SECURE_OPEN }
+    }
+
+    fn secured(&mut self, version: &[u8]) -> Step {
+        if version != SECURE_VERSION {
+            return Step::Refuse(vec![1]);
+        }
+        self.stage = Stage::SecuredKind;
+        let mut reply = vec![0, 1]; // the version is right, and there is one kind
+        reply.put32(self.secured_kind());
+        Step::Reply(reply)
+    }
+
+    fn secure(&mut self) -> Step {
+        let (stage, words) = match self.access.challenge() {
+            Some(challenge) => (Stage::Answer, challenge.to_vec()),
+            None => (Stage::Init, vec![0; 4]),
+        };
+        self.stage = stage;
+        Step::Secure(vec![1], words)
     }
 
     fn refusal(&self) -> Vec<u8> {
@@ -169,6 +235,31 @@ mod tests {
         let words: [&[u8]; 4] = [b"RFB 003.889\n", &[2], &answer, &[1]];
         let said = talk(locked, &words);
         assert_eq!(said, [reply(&[1, 2]), reply(&challenge), reply(&[0; 4]), enter]);
+    }
+
+    #[test]
+    fn behind_tls_the_order_is_vencrypts() {
+        let reply = |bytes: &[u8]| Ok(Step::Reply(bytes.to_vec()));
+        let enter = Ok(Step::Enter { shared: true });
+        let words: [&[u8]; 5] = [b"RFB 003.008\n", &[19], &[0, 2], &[0, 0, 1, 4], &[1]];
+        let said = talk(Access::Secure(None), &words);
+        let kinds = reply(&[0, 1, 0, 0, 1, 4]);
+        let secure = Ok(Step::Secure(vec![1], vec![0; 4]));
+        assert_eq!(said, [reply(&[1, 19]), reply(&[0, 2]), kinds, secure, enter.clone()]);
+        let challenge = *b"abcdefghijklmnop";
+        let answer = response(b"pass", &challenge);
+        let start: [&[u8]; 3] = [b"RFB 003.008\n", &[19], &[0, 2]];
+        let words = [&start[..], &[&[0, 0, 1, 5], &answer, &[1]]].concat();
+        let said = talk(Access::Secure(Some(challenge)), &words);
+        assert_eq!(said[3], Ok(Step::Secure(vec![1], challenge.to_vec())));
+        assert_eq!(said[4..], [reply(&[0; 4]), enter]);
+        // No way around it: neither another kind, nor another type, nor an old version.
+        let words = [&start[..], &[&[0, 0, 1, 4]]].concat();
+        let said = talk(Access::Secure(Some(challenge)), &words);
+        assert_eq!(said[3], Ok(Step::Refuse(vec![0])));
+        assert!(talk(Access::Secure(None), &[b"RFB 003.008\n", &[1]])[1].is_err());
+        let old = talk(Access::Secure(None), &[b"RFB 003.003\n"]);
+        assert!(matches!(&old[0], Ok(Step::Refuse(_))));
     }
 
     #[test]

@@ -18,6 +18,10 @@ pub mod encoding {
     pub const TIGHT: i32 = 7;
     /// Tiles of 64 by 64 with palettes and runs, compressed.
     pub const ZRLE: i32 = 16;
+    /// JPEG may be used, of a quality from the lowest to the highest.
+    pub const QUALITIES: std::ops::RangeInclusive<i32> = -32..=-23;
+    /// Text of the clipboard in Unicode, when somebody asks.
+    pub const EXTENDED_CLIPBOARD: i32 = 0xc0a1_e5ce_u32 as i32;
     /// The screen's size changes.
     pub const DESKTOP_SIZE: i32 = -223;
     /// The pointer's picture, opaque or not.

@@ -10,7 +10,7 @@ mod zrle;
 
 use crate::codec::{Bytes, PixelFormat, ProtocolError, bad, encoding};
 use crate::surface::{Frame, Pointer, Rect};
-use zlib::Inflater;
+pub(crate) use zlib::Inflater;
 
 /// What a try gives.
 pub type Tried<T = ()> = Option<Result<T, ProtocolError>>;

@@ -155,3 +155,58 @@ fn damaged_rectangles_do_no_harm() {
         assert_eq!(frame.pixels.len(), 90 * 70);
     }
 }
+
+/// A picture without edges, as a photograph of the sky.
+fn sky(width: u32, height: u32) -> Frame {
+    let mut frame = Frame::new(width, height);
+    for (at, pixel) in (0..).zip(frame.pixels.iter_mut()) {
+        let (x, y) = (at % width, at / width);
+        let wave = |value: u32, of: u32| (value * 255 / of.max(1)) & 0xff;
+        *pixel = wave(x, width) << 16 | wave(y, height) << 8 | (128 + (x * y) % 5);
+    }
+    frame
+}
+
+#[test]
+fn photographs_are_small_and_look_the_same_only_if_asked_for() {
+    let rect = Rect { x: 3, y: 5, width: 201, height: 117 };
+    let sent = sky(240, 160);
+    let mut sizes = Vec::new();
+    for (level, most) in [(None, 0), (Some(9), 8), (Some(5), 16), (Some(0), 60)] {
+        let mut encoder = Encoder::default();
+        encoder.set_quality(level);
+        let mut bytes = Vec::new();
+        encoder.encode(&sent, rect, encoding::TIGHT, &PixelFormat::NATIVE, &mut bytes);
+        let mut seen = Frame::new(240, 160);
+        let mut reader = Bytes::new(&bytes[12..]);
+        let mut decoder = Decoder::default();
+        let (number, format) = (encoding::TIGHT, &PixelFormat::NATIVE);
+        let done = decoder.decode(&mut reader, &mut seen, rect, number, format);
+        assert_eq!(done, Some(Ok(())), "{level:?}");
+        assert_eq!(reader.taken() + 12, bytes.len());
+        let mut worst = 0;
+        for row in 0..rect.height {
+            for (one, other) in sent.row(rect, row).iter().zip(seen.row(rect, row)) {
+                for shift in [0, 8, 16] {
+                    worst = worst.max((one >> shift & 0xff).abs_diff(other >> shift & 0xff));
+                }
+            }
+        }
+        assert!(worst <= most, "level {level:?}: {worst} off");
+        sizes.push(bytes.len());
+    }
+    assert!(sizes[0] > sizes[1] && sizes[1] > sizes[2] && sizes[2] > sizes[3], "{sizes:?}");
+}
+
+#[test]
+fn what_has_edges_is_never_a_photograph() {
+    let mut numbers = Numbers(99);
+    let mut encoder = Encoder::default();
+    encoder.set_quality(Some(0));
+    for colours in [2, 16, 300, 5000] {
+        let sent = picture(&mut numbers, 200, 100, colours, true);
+        let mut bytes = Vec::new();
+        encoder.encode(&sent, sent.area(), encoding::TIGHT, &PixelFormat::NATIVE, &mut bytes);
+        assert_ne!(bytes[12] >> 4, 9, "{colours} colours of noise");
+    }
+}

@@ -1,4 +1,9 @@
-//! Tight, but for JPEG, which nobody sends to a client that does not ask for it.
+//! Tight, with JPEG for clients that have asked for it.
+
+use zune_core::bytestream::ZCursor;
+use zune_core::colorspace::ColorSpace;
+use zune_core::options::DecoderOptions;
+use zune_jpeg::JpegDecoder;
 
 use super::Tried;
 use super::zlib::Inflater;
@@ -24,6 +29,12 @@ pub fn decode(
         reset(streams, control);
         frame.fill(rect, colour);
         return Some(Ok(()));
+    }
+    if control >> 4 == 9 {
+        let length = length(bytes)?;
+        let data = bytes.take(length)?;
+        reset(streams, control);
+        return Some(photograph(data, frame, rect));
     }
     if control >> 4 > 7 {
         return Some(Err(bad("kind of Tight rectangle")));
@@ -61,6 +72,26 @@ pub fn decode(
         true => paint(&data, frame, rect, format, &filter),
         false => Err(bad("length of compressed data")),
     }))
+}
+
+/// A rectangle that is a whole JPEG file, of just its size.
+fn photograph(data: &[u8], frame: &mut Frame, rect: Rect) -> Result<(), ProtocolError> {
+    let (width, height) = (rect.width as usize, rect.height as usize);
+    let options = DecoderOptions::default()
+        .set_max_width(width)
+        .set_max_height(height)
+        .jpeg_set_out_colorspace(ColorSpace::RGB);
+    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(data), options);
+    let pixels = decoder.decode().map_err(|_| bad("JPEG"))?;
+    if decoder.dimensions() != Some((width, height)) || pixels.len() != width * height * 3 {
+        return Err(bad("size of a JPEG"));
+    }
+    for (row, bytes) in (0..rect.height).zip(pixels.chunks_exact(width * 3)) {
+        for (pixel, rgb) in frame.row_mut(rect, row).iter_mut().zip(bytes.chunks_exact(3)) {
+            *pixel = u32::from(rgb[0]) << 16 | u32::from(rgb[1]) << 8 | u32::from(rgb[2]);
+        }
+    }
+    Ok(())
 }
 
 fn reset(streams: &mut [Inflater; 4], control: u8) {

@@ -1,6 +1,8 @@
 //! Rectangles of a frame as a client wants them.
 
 mod hextile;
+mod jpeg;
+mod jpeg_tables;
 mod palette;
 mod tight;
 mod zlib;
@@ -8,13 +10,17 @@ mod zrle;
 
 use crate::codec::{PixelFormat, Put, encoding};
 use crate::surface::{Frame, Pointer, Rect};
+use jpeg::Jpeg;
 use palette::Palette;
-use zlib::Deflater;
+pub(crate) use zlib::Deflater;
 
 /// The most pixels of a rectangle on its way: what has to be held for one is bounded.
 const RECT_PIXELS_MAX: usize = 1 << 16;
 /// Tight's rectangles are no wider.
 const TIGHT_WIDTH_MAX: u32 = 2048;
+
+/// JPEG's qualities for the levels that clients name.
+const QUALITIES: [u8; 10] = [15, 25, 35, 45, 55, 65, 75, 82, 90, 96];
 
 /// One client's encoder. Compressed streams go on from rectangle to rectangle.
 #[derive(Default)]
@@ -23,6 +29,8 @@ pub struct Encoder {
     zrle: Option<Deflater>,
     tight: [Option<Deflater>; 4],
     scratch: Vec<u8>,
+    /// For photographs, if the client may be shown less than there is.
+    jpeg: Option<Jpeg>,
 }
 
 /// Whether rectangles of an encoding can be written.
@@ -58,6 +66,14 @@ pub fn split(rect: Rect, encoding: i32, parts: &mut Vec<Rect>) {
 }
 
 impl Encoder {
+    /// Photographs may lose detail, to this quality from 0 to 9, or none.
+    pub fn set_quality(&mut self, level: Option<u8>) {
+        let quality = level.map(|level| QUALITIES[usize::from(level.min(9))]);
+        if quality != self.jpeg.as_ref().map(Jpeg::quality) {
+            self.jpeg = quality.map(Jpeg::new);
+        }
+    }
+
     /// Writes a rectangle of the frame, no larger than [`split`] makes them, with its head.
     pub fn encode(
         &mut self,
@@ -80,7 +96,8 @@ impl Encoder {
                 put_deflated(&mut self.zlib, &self.scratch, out);
             }
             encoding::TIGHT => {
-                tight::encode(&mut self.tight, &mut self.scratch, frame, rect, format, out);
+                let jpeg = self.jpeg.as_ref().filter(|_| format.bits > 8);
+                tight::encode(&mut self.tight, jpeg, &mut self.scratch, frame, rect, format, out);
             }
             _ => raw(frame, rect, format, out),
         }

@@ -1,10 +1,16 @@
 //! Tight: one colour, palettes, or pixels, each compressed in a stream of its own.
 
+use super::jpeg::Jpeg;
 use super::{Deflater, Palette, colours};
 use crate::codec::PixelFormat;
 use crate::surface::{Frame, Rect};
 
 const FILL: u8 = 0x80;
+const JPEG: u8 = 0x90;
+/// Of less JPEG's head would be most.
+const PHOTOGRAPH_PIXELS_MIN: usize = 1024;
+/// Neighbours that differ by more are an edge.
+const SHARP: i32 = 40;
 const FILTERED: u8 = 0x40;
 const FILTER_PALETTE: u8 = 1;
 /// Shorter data is not compressed.
@@ -17,6 +23,7 @@ const INDEXES: u8 = 2;
 
 pub fn encode(
     streams: &mut [Option<Deflater>; 4],
+    jpeg: Option<&Jpeg>,
     scratch: &mut Vec<u8>,
     frame: &Frame,
     rect: Rect,
@@ -40,6 +47,13 @@ pub fn encode(
                 stream
             }
         },
+        None if jpeg.is_some() && is_photograph(frame, rect) => {
+            out.push(JPEG);
+            jpeg.into_iter().for_each(|jpeg| jpeg.encode(frame, rect, scratch));
+            put_length(scratch.len(), out);
+            out.extend(&*scratch);
+            return;
+        }
         None => {
             out.push(PIXELS << 4);
             for pixel in (0..rect.height).flat_map(|row| frame.row(rect, row)) {
@@ -56,6 +70,24 @@ pub fn encode(
     streams[usize::from(stream)].get_or_insert_default().deflate(scratch, &mut compressed);
     put_length(compressed.len(), out);
     out.extend(compressed);
+}
+
+/// Whether a rectangle is smooth as photographs are: letters and lines, whose edges are sharp, would
+/// suffer. Neighbours are compared, of every fourth row.
+fn is_photograph(frame: &Frame, rect: Rect) -> bool {
+    if rect.pixels() < PHOTOGRAPH_PIXELS_MIN || rect.width < 8 || rect.height < 8 {
+        return false;
+    }
+    let (mut steps, mut sharp, mut flat) = (0_u32, 0, 0);
+    for row in (0..rect.height).step_by(4).map(|row| frame.row(rect, row)) {
+        for pair in row.windows(2) {
+            let green = |pixel: u32| i32::from((pixel >> 8) as u8);
+            steps += 1;
+            flat += u32::from(pair[0] == pair[1]);
+            sharp += u32::from((green(pair[0]) - green(pair[1])).abs() > SHARP);
+        }
+    }
+    sharp * 16 < steps && flat * 8 < steps * 5
 }
 
 fn indexes(frame: &Frame, rect: Rect, palette: &Palette, out: &mut Vec<u8>) {

@@ -8,7 +8,10 @@ use crate::encode;
 pub struct Abilities {
     /// The encoding that it likes best of those that are known here.
     pub encoding: i32,
+    /// How much detail it wants of photographs, from 0 to 9; it takes JPEG then.
+    pub quality: Option<u8>,
     pub copies: bool,
+    pub clipboard: bool,
     pub resizes: bool,
     pub resizes_extended: bool,
     pub cursor: bool,
@@ -24,9 +27,13 @@ impl Abilities {
     pub fn of(list: &[i32]) -> Self {
         let has = |number: i32| list.contains(&number);
         let best = list.iter().copied().find(|number| encode::is_known(*number));
+        let quality = list.iter().find(|number| encoding::QUALITIES.contains(*number));
+        let quality = quality.map(|number| (number - encoding::QUALITIES.start()) as u8);
         Self {
+            quality,
             encoding: best.unwrap_or(encoding::RAW),
             copies: has(encoding::COPY_RECT),
+            clipboard: has(encoding::EXTENDED_CLIPBOARD),
             resizes: has(encoding::DESKTOP_SIZE),
             resizes_extended: has(encoding::EXTENDED_DESKTOP_SIZE),
             cursor: has(encoding::CURSOR),

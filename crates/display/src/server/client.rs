@@ -8,6 +8,7 @@ use std::{io, thread};
 use parking_lot::{Condvar, Mutex};
 
 use super::abilities::Abilities;
+use super::clipboard::TEXT_BYTES_MAX;
 use super::update::Writer;
 use super::{ClientEvent, ClientInfo, Shared, Socket};
 use crate::codec::{
@@ -16,6 +17,7 @@ use crate::codec::{
 };
 use crate::damage::Dirty;
 use crate::keys;
+use crate::secure::Channel;
 use crate::surface::{Motion, PointerInput, Rect};
 use crate::websocket::{self, Unframer};
 
@@ -23,7 +25,7 @@ use crate::websocket::{self, Unframer};
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Answers that a client does not take.
 const OUTBOX_BYTES_MAX: usize = 64 << 10;
-/// The most text for the clipboard, which is not kept.
+/// The most text for the clipboard that is listened to at all.
 const CUT_TEXT_BYTES_MAX: u32 = 16 << 20;
 /// A fence that asks for an answer.
 pub const FENCE_REQUEST: u32 = 1 << 31;
@@ -85,7 +87,7 @@ impl State {
 
 /// One client.
 pub struct Client {
-    pub socket: Socket,
+    pub socket: Channel,
     pub info: ClientInfo,
     pub state: Mutex<State>,
     pub changed: Condvar,
@@ -93,6 +95,7 @@ pub struct Client {
 
 impl Client {
     pub fn new(socket: Socket, info: ClientInfo) -> Self {
+        let socket = Channel::new(socket);
         Self { socket, info, state: Mutex::default(), changed: Condvar::new() }
     }
 
@@ -128,8 +131,17 @@ impl Client {
     }
 
     fn put(&self, bytes: &[u8]) -> Result<(), End> {
+        self.put_within(bytes, OUTBOX_BYTES_MAX)
+    }
+
+    /// The same for what may be long.
+    pub fn put_text(&self, bytes: &[u8]) -> Result<(), End> {
+        self.put_within(bytes, OUTBOX_BYTES_MAX + 2 * TEXT_BYTES_MAX)
+    }
+
+    fn put_within(&self, bytes: &[u8], most: usize) -> Result<(), End> {
         let mut state = self.state.lock();
-        if state.outbox.len() + bytes.len() > OUTBOX_BYTES_MAX {
+        if state.outbox.len() + bytes.len() > most {
             return Err(End);
         }
         state.outbox.extend(bytes);
@@ -163,6 +175,7 @@ pub fn serve(shared: &Arc<Shared>, client: &Arc<Client>) {
         unframer: client.info.websocket.then(Unframer::default),
         waiting: Vec::new(),
         skip: 0,
+        cut: None,
         pressed: BTreeSet::new(),
         buttons: 0,
         last_at: None,
@@ -183,8 +196,10 @@ struct Reader<'a> {
     client: &'a Arc<Client>,
     unframer: Option<Unframer>,
     waiting: Vec<u8>,
-    /// Bytes of a text that nobody keeps.
+    /// Bytes of a text that are still to come.
     skip: usize,
+    /// A text on its way, as far as it is kept; true beside one by the extension.
+    cut: Option<(bool, Vec<u8>)>,
     pressed: BTreeSet<u16>,
     buttons: u16,
     last_at: Option<(i32, i32)>,
@@ -194,6 +209,10 @@ impl Reader<'_> {
     fn converse(&mut self) -> Result<(), End> {
         self.client.socket.patience(Some(PATIENCE), Some(PATIENCE))?;
         if self.unframer.is_some() {
+            let credentials = self.shared.credentials.lock().clone();
+            if let Some(credentials) = credentials {
+                self.client.socket.secure(&credentials, &[])?;
+            }
             self.upgrade()?;
         }
         self.greet()?;
@@ -277,13 +296,17 @@ impl Reader<'_> {
     }
 
     fn greet(&mut self) -> Result<(), End> {
+        let credentials = self.shared.credentials.lock().clone();
+        // A browser's connection is secure from its first byte on.
+        let within = credentials.is_some() && !self.client.info.websocket;
         let access = match self.shared.settings.password {
+            false if within => Access::Secure(None),
             false => Access::Open,
             true => {
                 let mut challenge = [0; CHALLENGE_BYTES];
                 let flags = rustix::rand::GetRandomFlags::empty();
                 rustix::rand::getrandom(&mut challenge, flags).map_err(io::Error::from)?;
-                Access::Password(challenge)
+                if within { Access::Secure(Some(challenge)) } else { Access::Password(challenge) }
             }
         };
         let mut greeting = Greeting::new(access);
@@ -305,6 +328,14 @@ impl Reader<'_> {
                             self.send(&reply)?;
                             return Err(End);
                         }
+                        Step::Secure(before, after) => {
+                            let credentials = credentials.as_ref().ok_or(End)?;
+                            self.send(&before)?;
+                            // What came before TLS is TLS's, not ours.
+                            let early = std::mem::take(&mut self.waiting);
+                            self.client.socket.secure(credentials, &early)?;
+                            self.send(&after)?;
+                        }
                         Step::Enter { shared } => {
                             let may_stay = self.shared.share(self.client, shared);
                             return if may_stay { Ok(()) } else { Err(End) };
@@ -318,8 +349,18 @@ impl Reader<'_> {
     fn messages(&mut self) -> Result<(), End> {
         loop {
             let skipped = self.skip.min(self.waiting.len());
-            self.waiting.drain(..skipped);
+            let text = self.waiting.drain(..skipped);
+            if let Some((_, cut)) = &mut self.cut {
+                cut.extend(text);
+            } else {
+                drop(text);
+            }
             self.skip -= skipped;
+            if self.skip == 0
+                && let Some((is_extended, text)) = self.cut.take()
+            {
+                self.shared.cut(self.client, is_extended, &text)?;
+            }
             let waiting = std::mem::take(&mut self.waiting);
             let mut at = 0;
             while self.skip == 0 {
@@ -359,8 +400,17 @@ impl Reader<'_> {
                 None => self.symbol(symbol, down),
             },
             ClientMessage::Pointer { buttons, x, y } => self.pointer(buttons, x, y),
-            ClientMessage::CutText { bytes } if bytes > CUT_TEXT_BYTES_MAX => return Err(End),
-            ClientMessage::CutText { bytes } => self.skip = bytes as usize,
+            ClientMessage::CutText { bytes } => {
+                // A negative length is the sign of the extension.
+                let is_extended = bytes > i32::MAX as u32;
+                let bytes = if is_extended { bytes.wrapping_neg() } else { bytes };
+                if bytes > CUT_TEXT_BYTES_MAX {
+                    return Err(End);
+                }
+                self.skip = bytes as usize;
+                let is_kept = self.skip > 0 && self.skip <= TEXT_BYTES_MAX;
+                self.cut = is_kept.then(|| (is_extended, Vec::new()));
+            }
             ClientMessage::ContinuousUpdates { enable, area } => {
                 let mut state = self.client.state.lock();
                 let was = state.continuous.is_some();
@@ -407,6 +457,9 @@ impl Reader<'_> {
             fence.put32(FENCE_REQUEST);
             fence.push(0);
             self.client.put(&fence)?;
+        }
+        if abilities.clipboard && !before.clipboard {
+            self.shared.introduce_clipboard(self.client)?;
         }
         if abilities.continuous && !before.continuous {
             self.client.put(&[150])?;

@@ -9,6 +9,7 @@
 
 mod abilities;
 mod client;
+mod clipboard;
 mod update;
 
 use std::io;
@@ -21,6 +22,7 @@ use std::time::{Duration, SystemTime};
 use parking_lot::{Condvar, Mutex};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 
+use crate::secure::Credentials;
 pub use crate::socket::{Address, Listener, Socket};
 use crate::surface::{Frame, InputSink, Pointer, Surface};
 use client::Client;
@@ -52,6 +54,8 @@ pub struct Settings {
     pub password: bool,
     /// Who may come beside whom.
     pub sharing: Sharing,
+    /// Photographs may lose detail for clients that say so.
+    pub lossy: bool,
 }
 
 /// A client, for lists and events.
@@ -103,6 +107,10 @@ struct Shared {
     sink: Arc<dyn InputSink>,
     watcher: Arc<dyn Watcher>,
     password: Mutex<Password>,
+    /// Nothing but the handshake's beginning passes without TLS.
+    credentials: Mutex<Option<Credentials>>,
+    /// What was cut last, by whomever.
+    clipboard: Mutex<Option<Arc<str>>>,
     clients: Mutex<Vec<Arc<Client>>>,
     screen: Mutex<Screen>,
     /// Somebody is waiting for a change.
@@ -122,6 +130,7 @@ impl Server {
     /// Starts to serve on sockets that listen; true beside those that speak WebSocket.
     pub fn start(
         settings: Settings,
+        credentials: Option<Credentials>,
         surface: Arc<dyn Surface>,
         sink: Arc<dyn InputSink>,
         watcher: Arc<dyn Watcher>,
@@ -133,6 +142,8 @@ impl Server {
             sink,
             watcher,
             password: Mutex::default(),
+            credentials: Mutex::new(credentials),
+            clipboard: Mutex::default(),
             clients: Mutex::default(),
             screen: Mutex::default(),
             is_wanted: Mutex::default(),
@@ -168,6 +179,17 @@ impl Server {
     /// Sets the password; none keeps everybody out.
     pub fn set_password(&self, text: Option<&str>) {
         self.shared.password.lock().text = text.map(str::to_owned);
+    }
+
+    /// Other credentials, for clients that come from now on.
+    pub fn set_credentials(&self, credentials: Credentials) {
+        *self.shared.credentials.lock() = Some(credentials);
+    }
+
+    /// Whether clients need TLS.
+    #[must_use]
+    pub fn is_secure(&self) -> bool {
+        self.shared.credentials.lock().is_some()
     }
 
     /// Until when the password holds.

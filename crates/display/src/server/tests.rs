@@ -1,5 +1,7 @@
 //! The server under our own client, over real sockets.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
@@ -87,9 +89,10 @@ fn rig(password: bool, sharing: Sharing, websocket: bool) -> Rig {
     });
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let settings = Settings { name: "stage".to_owned(), password, sharing };
+    let settings = Settings { name: "stage".to_owned(), password, sharing, lossy: false };
     let server = Server::start(
         settings,
+        None,
         Arc::clone(&stage) as _,
         Arc::clone(&stage) as _,
         Arc::clone(&stage) as _,
@@ -341,4 +344,81 @@ fn full_screens_a_second() {
         }
         println!("encoding {number}: {:.1} a second", count as f64 / start.elapsed().as_secs_f64());
     }
+}
+
+/// A client that says and hears bytes, for what our own viewer does not do.
+struct Raw(TcpStream);
+
+impl Raw {
+    fn new(rig: &Rig, encodings: &[i32]) -> Self {
+        let mut raw = Self(TcpStream::connect(&rig.address).unwrap());
+        raw.0.set_read_timeout(Some(PATIENCE)).unwrap();
+        raw.hear(12);
+        raw.say(b"RFB 003.008\n");
+        raw.hear(2);
+        raw.say(&[1]);
+        raw.hear(4);
+        raw.say(&[1]);
+        let head = raw.hear(24);
+        let name = u32::from_be_bytes(head[20..].try_into().unwrap());
+        raw.hear(name as usize);
+        let mut message = vec![2, 0];
+        message.extend((encodings.len() as u16).to_be_bytes());
+        encodings.iter().for_each(|number| message.extend(number.to_be_bytes()));
+        raw.say(&message);
+        raw
+    }
+
+    fn say(&mut self, bytes: &[u8]) {
+        self.0.write_all(bytes).unwrap();
+    }
+
+    fn hear(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        self.0.read_exact(&mut bytes).unwrap();
+        bytes
+    }
+
+    /// The next text of the clipboard: true beside one by the extension.
+    fn text(&mut self) -> (bool, Vec<u8>) {
+        let head = self.hear(8);
+        assert_eq!(head[..4], [3, 0, 0, 0], "a text");
+        let length = i32::from_be_bytes(head[4..].try_into().unwrap());
+        (length < 0, self.hear(length.unsigned_abs() as usize))
+    }
+
+    fn cut(&mut self, is_extended: bool, bytes: &[u8]) {
+        let length = bytes.len() as i32 * if is_extended { -1 } else { 1 };
+        self.say(&[&[6, 0, 0, 0][..], &length.to_be_bytes(), bytes].concat());
+    }
+}
+
+#[test]
+fn what_one_client_cuts_the_others_can_paste() {
+    let rig = rig(false, Sharing::Ignore, false);
+    let mut plain = Raw::new(&rig, &[0]);
+    let mut knowing = Raw::new(&rig, &[0, encoding::EXTENDED_CLIPBOARD]);
+    let (is_extended, capabilities) = knowing.text();
+    assert!(is_extended && capabilities[..4] == [0x1f, 0, 0, 1], "{capabilities:?}");
+    until(|| rig.server.clients().len() == 2);
+    // From Latin 1 to Unicode, when it is asked for.
+    plain.cut(false, b"caf\xe9");
+    assert_eq!(knowing.text(), (true, vec![0x08, 0, 0, 1]), "there is a text");
+    knowing.cut(true, &[0x02, 0, 0, 1]);
+    let (is_extended, provided) = knowing.text();
+    assert!(is_extended && provided[..4] == [0x10, 0, 0, 1]);
+    // What was provided can be given back, and reaches the other in Latin 1.
+    knowing.cut(true, &[0x08, 0, 0, 1]);
+    assert_eq!(knowing.text(), (true, vec![0x02, 0, 0, 1]), "the server asks");
+    knowing.cut(true, &provided);
+    assert_eq!(plain.text(), (false, b"caf\xe9".to_vec()));
+    // Who comes later hears of it; too much is not kept, and nonsense ends its client only.
+    let mut late = Raw::new(&rig, &[encoding::EXTENDED_CLIPBOARD]);
+    late.text();
+    assert_eq!(late.text(), (true, vec![0x08, 0, 0, 1]));
+    plain.cut(false, &vec![b'x'; (1 << 20) + 1]);
+    late.cut(true, &[0x10, 0, 0, 1, 9, 9, 9]);
+    until(|| rig.server.clients().len() == 2);
+    plain.cut(false, b"end");
+    assert_eq!(knowing.text(), (true, vec![0x08, 0, 0, 1]), "only of the short one");
 }

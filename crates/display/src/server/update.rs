@@ -157,6 +157,8 @@ impl Writer {
             self.shared.want();
             return Ok(());
         }
+        let lossy = self.shared.settings.lossy;
+        self.encoder.set_quality(task.abilities.quality.filter(|_| lossy));
         let mut out = vec![0, 0];
         out.put16(all as u32);
         out.extend(ready);

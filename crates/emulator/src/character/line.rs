@@ -94,6 +94,14 @@ impl Line {
         self.passed.lock().clear();
     }
 
+    /// Gives the connection away.
+    pub fn take_socket(&self) -> Option<OwnedFd> {
+        let state = std::mem::take(&mut *self.state.lock());
+        let socket = state.input.filter(|_| state.is_socket)?;
+        // The reactor may still look at this one.
+        socket.try_clone().ok()
+    }
+
     /// Somebody is there.
     pub fn is_connected(&self) -> bool {
         let state = self.state.lock();

@@ -88,17 +88,15 @@ enum Kind {
 
 struct Entry {
     kind: Kind,
-    stream: Arc<dyn Stream>,
+    stream: Arc<Lent>,
     mux: Option<Arc<Mux>>,
-    /// How often the stream is held here; whatever is above are its users.
-    own: usize,
 }
 
 impl Entry {
     fn is_used(&self) -> bool {
         match &self.mux {
             Some(mux) => Arc::strong_count(mux) > 1,
-            None => Arc::strong_count(&self.stream) > self.own,
+            None => Arc::strong_count(&self.stream) > 1,
         }
     }
 }
@@ -147,8 +145,7 @@ impl Characters {
             Kind::Pty(pty) => Some(pty.name().to_owned()),
             _ => None,
         };
-        let own = Arc::strong_count(&stream);
-        let entry = Entry { kind, stream, mux, own };
+        let entry = Entry { kind, stream: Arc::new(Lent(stream)), mux };
         self.entries.lock().insert(character.id.clone(), entry);
         Ok(pty)
     }
@@ -241,7 +238,7 @@ impl Characters {
         match &entry.mux {
             Some(mux) => Ok(mux.front().ok_or_else(busy)?),
             None if entry.is_used() => Err(busy()),
-            None => Ok(Arc::clone(&entry.stream)),
+            None => Ok(Arc::clone(&entry.stream) as Arc<dyn Stream>),
         }
     }
 
@@ -292,6 +289,39 @@ impl Characters {
             Kind::Ring(ring) => Some(Arc::clone(ring)),
             _ => None,
         }
+    }
+}
+
+/// What devices hold, so that they can be told from others who hold the stream for a moment.
+struct Lent(Arc<dyn Stream>);
+
+impl Stream for Lent {
+    fn write(&self, bytes: &[u8]) -> usize {
+        self.0.write(bytes)
+    }
+
+    fn attach(&self, peer: Weak<dyn StreamPeer>) {
+        self.0.attach(peer);
+    }
+
+    fn room(&self) {
+        self.0.room();
+    }
+
+    fn is_open(&self) -> bool {
+        self.0.is_open()
+    }
+
+    fn take_descriptors(&self) -> Vec<OwnedFd> {
+        self.0.take_descriptors()
+    }
+
+    fn take_socket(&self) -> Option<OwnedFd> {
+        self.0.take_socket()
+    }
+
+    fn set_guest_open(&self, open: bool) {
+        self.0.set_guest_open(open);
     }
 }
 

@@ -259,4 +259,8 @@ impl Stream for Socket {
     fn take_descriptors(&self) -> Vec<OwnedFd> {
         self.line.take_descriptors()
     }
+
+    fn take_socket(&self) -> Option<OwnedFd> {
+        self.line.take_socket()
+    }
 }

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use super::{Answer, Arguments, Command, flag, plain, text};
 use crate::emulator::{Emulator, connect_streams, free_streams};
 use crate::options::Asked;
-use crate::{errors, objects, parts, processors};
+use crate::{errors, filters, objects, parts, processors};
 
 pub const COMMANDS: &[Command] = &[
     plain("device_add", "any", "", add),
@@ -305,7 +305,11 @@ fn controls(emulator: &Emulator, id: &str) -> Option<Controls> {
 
 /// See its row.
 pub fn object_add(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
-    let Emulator { backends, options, .. } = &**emulator;
+    let Emulator { backends, options, networks, .. } = &**emulator;
+    if filters::is_filter(arguments) {
+        filters::add(networks, arguments).map_err(failed)?;
+        return Ok(json!({}));
+    }
     objects::add(backends, arguments, options).map_err(failed)?;
     Ok(json!({}))
 }
@@ -313,6 +317,9 @@ pub fn object_add(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
 /// See its row.
 pub fn object_remove(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
     let id = text(arguments, "id");
+    if emulator.networks.end_capture(id) {
+        return Ok(json!({}));
+    }
     objects::remove(&emulator.backends, id).map_err(failed)?;
     Ok(json!({}))
 }

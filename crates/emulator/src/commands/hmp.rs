@@ -469,7 +469,7 @@ fn user_network<'a>(emulator: &Emulator, line: &'a str) -> Result<(User, &'a str
 }
 
 fn add_forward(emulator: &Arc<Emulator>, line: &str) -> Result<String, String> {
-    let (User { network, guest }, rule) = user_network(emulator, line)?;
+    let (User { network, guest, .. }, rule) = user_network(emulator, line)?;
     let forward = networks::host_forward(rule, guest)?;
     network.add_forward(&forward).map(|_| String::new()).map_err(|error| {
         format!("could not set up host forwarding rule '{rule}': {}", networks::full(&error))

@@ -31,9 +31,7 @@ pub const COMMANDS: &[Command] = &[
         expire_password,
     ),
     plain("change-vnc-password", "{ password: str }", "", change_password),
-    plain("display-reload", "{ type: DisplayReloadType, tls-certs?: bool }", "", |_, _| {
-        Err(Refusal::new("display-reload: VNC over TLS is not built in Hostel"))
-    }),
+    plain("display-reload", "{ type: DisplayReloadType, tls-certs?: bool }", "", reload),
     plain(
         "screendump",
         "{ filename: str, device?: str, head?: int, format?: ImageFormat }",
@@ -47,10 +45,37 @@ fn clients(server: &Server) -> Value {
     server.clients().iter().map(entry).collect()
 }
 
+fn auth(server: &Server) -> &'static str {
+    auth_name(server.settings().password, server.is_secure())
+}
+
+/// The same in two parts.
+fn primary(server: &Server) -> (&'static str, Option<&'static str>) {
+    match auth(server) {
+        "vencrypt+x509+none" => ("vencrypt", Some("x509-none")),
+        "vencrypt+x509+vnc" => ("vencrypt", Some("x509-vnc")),
+        plain => (plain, None),
+    }
+}
+
+/// `display-reload`: clients that come from now on see other certificates.
+fn reload(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
+    if arguments.get("tls-certs").and_then(Value::as_bool) != Some(true) {
+        return Ok(json!({}));
+    }
+    for named in emulator.vnc.all() {
+        let Some(id) = &named.credentials else {
+            return Err(Refusal::new("vnc tls is not enabled"));
+        };
+        let credentials = crate::credentials::reload(id).map_err(Refusal::new)?;
+        named.server.set_credentials(credentials);
+    }
+    Ok(json!({}))
+}
+
 fn query(emulator: &Arc<Emulator>, _: &Arguments) -> Answer {
     let Some(server) = emulator.vnc.find(None) else { return Ok(json!({"enabled": false})) };
-    let mut info = json!({"enabled": true, "auth": auth_name(server.settings().password),
-        "clients": clients(server)});
+    let mut info = json!({"enabled": true, "auth": auth(server), "clients": clients(server)});
     if let Some((address, _)) = server.addresses().first() {
         info["host"] = address.host.as_str().into();
         info["service"] = address.service.as_str().into();
@@ -61,14 +86,21 @@ fn query(emulator: &Arc<Emulator>, _: &Arguments) -> Answer {
 
 fn query_all(emulator: &Arc<Emulator>, _: &Arguments) -> Answer {
     let entry = |named: &crate::screens::Named| {
-        let auth = auth_name(named.server.settings().password);
+        let (auth, within) = primary(&named.server);
         let server = named.server.addresses().iter().map(|(address, websocket)| {
             let mut server = end(address, *websocket);
             server["auth"] = auth.into();
+            if let Some(within) = within {
+                server["vencrypt"] = within.into();
+            }
             server
         });
-        json!({"id": named.id, "server": server.collect::<Vec<Value>>(),
-            "clients": clients(&named.server), "auth": auth})
+        let mut info = json!({"id": named.id, "server": server.collect::<Vec<Value>>(),
+            "clients": clients(&named.server), "auth": auth});
+        if let Some(within) = within {
+            info["vencrypt"] = within.into();
+        }
+        info
     };
     Ok(emulator.vnc.all().iter().map(entry).collect())
 }
@@ -205,7 +237,7 @@ pub fn info_vnc(emulator: &Arc<Emulator>, _: &str) -> Result<String, String> {
         family => format!("{}:{} ({family})", address.host, address.service),
     };
     for named in emulator.vnc.all() {
-        let auth = auth_name(named.server.settings().password);
+        let auth = auth(&named.server);
         _ = writeln!(lines, "{}:", named.id);
         for (address, websocket) in named.server.addresses() {
             let web = if *websocket { " (Websocket)" } else { "" };

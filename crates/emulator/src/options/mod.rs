@@ -62,6 +62,7 @@ pub struct Options {
     pub monitors: Vec<MonitorOption>,
     pub devices: Vec<Asked>,
     pub networks: Vec<Asked>,
+    pub shares: Vec<Asked>,
     pub blocks: Vec<Asked>,
     pub drives: Vec<Asked>,
     /// What is written to drives goes when the machine goes.
@@ -126,6 +127,7 @@ impl Options {
             monitors: Vec::new(),
             devices: Vec::new(),
             networks: Vec::new(),
+            shares: Vec::new(),
             blocks: Vec::new(),
             drives: Vec::new(),
             snapshot: false,
@@ -174,6 +176,15 @@ impl Options {
             "blockdev" => self.blocks.push(asked(name, value, "driver")?),
             "object" => self.objects.push(asked(name, value, "qom-type")?),
             "drive" => self.drives.push(asked_flat(name, value, "file")?),
+            "fsdev" => self.share(asked_flat(name, value, "fsdriver")?)?,
+            "virtfs" => {
+                let asked = asked_flat(name, value, "fsdriver")?;
+                let (share, device) = crate::shares::short_form(asked)?;
+                let id = share.members.get("id").and_then(Value::as_str).unwrap_or_default();
+                let invalid = format!("duplicate or invalid fsdev id: {id}");
+                self.share(share).map_err(|_| invalid)?;
+                self.devices.push(device);
+            }
             "nic" | "net" => self.nics.push(asked_flat(name, value, "type")?),
             "fw_cfg" => self.firmware_config.push(asked_flat(name, value, "name")?),
             "smbios" => self.smbios.push(asked_flat(name, value, "type")?),
@@ -191,6 +202,18 @@ impl Options {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// A shared folder, whose name must be new.
+    fn share(&mut self, asked: Asked) -> Result<(), Refusal> {
+        let id = |asked: &Asked| asked.members.get("id").cloned();
+        if let Some(Value::String(name)) = id(&asked)
+            && self.shares.iter().any(|other| id(other) == id(&asked))
+        {
+            return Err(format!("Duplicate ID '{name}' for fsdev"));
+        }
+        self.shares.push(asked);
         Ok(())
     }
 

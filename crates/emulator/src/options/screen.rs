@@ -22,6 +22,8 @@ pub enum Place {
 /// A `-vnc`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VncOption {
+    /// As it was typed.
+    pub typed: String,
     pub id: Option<String>,
     /// None for `-vnc none`.
     pub place: Option<Place>,
@@ -29,7 +31,11 @@ pub struct VncOption {
     pub password: bool,
     /// The name of the secret that is the password.
     pub password_secret: Option<String>,
+    /// The name of what proves the server.
+    pub credentials: Option<String>,
     pub sharing: Sharing,
+    /// Photographs may lose detail.
+    pub lossy: bool,
     /// The device whose screen it shows.
     pub screen: Option<String>,
 }
@@ -79,11 +85,14 @@ impl Options {
 
 fn vnc(value: &str) -> Result<VncOption, Refusal> {
     let mut option = VncOption {
+        typed: format!("-vnc {value}"),
         id: None,
         place: None,
         web: None,
         password: false,
         password_secret: None,
+        credentials: None,
+        lossy: false,
         sharing: Sharing::AllowExclusive,
         screen: None,
     };
@@ -100,6 +109,10 @@ fn vnc(value: &str) -> Result<VncOption, Refusal> {
                 option.password = true;
                 option.password_secret = Some(value.to_owned());
             }
+            ("tls-creds", value) => option.credentials = Some(value.to_owned()),
+            ("sasl", "on") => {
+                return Err("sasl=on is not built in Hostel: use password=on and tls-creds".into());
+            }
             ("websocket", value) => websocket = Some(value.to_owned()),
             ("share", "allow-exclusive") => option.sharing = Sharing::AllowExclusive,
             ("share", "force-shared") => option.sharing = Sharing::ForceShared,
@@ -110,11 +123,12 @@ fn vnc(value: &str) -> Result<VncOption, Refusal> {
             // The one back end there is for sound is silent.
             ("audiodev", _) => {}
             // Pixels are never changed on their way, and encodings do not change by themselves.
-            ("lossy" | "sasl" | "reverse" | "power-control" | "tls", "off") => {}
+            ("lossy", value) => option.lossy = parsed(values::switch(key, value))?,
+            ("sasl" | "reverse" | "power-control" | "tls", "off") => {}
             ("non-adaptive" | "ipv4", "on" | "off") => {}
             (
-                "head" | "lossy" | "sasl" | "reverse" | "power-control" | "tls-creds" | "tls-authz"
-                | "sasl-authz" | "key-delay-ms" | "ipv6" | "tls",
+                "head" | "sasl" | "reverse" | "power-control" | "tls-authz" | "sasl-authz"
+                | "key-delay-ms" | "ipv6" | "tls",
                 value,
             ) => return Err(format!("{key}={value} is not built in Hostel")),
             _ => return Err(format!("Invalid parameter '{key}'")),
@@ -200,7 +214,7 @@ mod tests {
         for (value, error) in [
             ("5", "no vnc port specified"),
             (":x", "error converting port ':x' to a number"),
-            (":1,tls-creds=a", "tls-creds=a is not built in Hostel"),
+            (":1,sasl=on", "sasl=on is not built in Hostel: use password=on and tls-creds"),
             (":1,share=all", "unknown vnc share= option"),
             (":1,foo=1", "Invalid parameter 'foo'"),
             (":60000", "error converting port ':60000' to a number"),

@@ -48,7 +48,7 @@ pub fn run(typed: &Typed) -> Outcome {
     }
     options.validate(&[specs])?;
     let progress = Progress::new(typed.has("progress"));
-    node.amend(&options, typed.has("force"))?;
+    node.amend(&options, typed.has("force"), &|done, all| progress.set(done, all))?;
     if write_through {
         node.flush()?;
     }

@@ -78,8 +78,9 @@ fn merge_then_rest(typed: &Typed, target: &dyn Bitmaps, bitmap: &str, source: &s
     let ranges = match typed.value("source-file") {
         None => target.dirty(source),
         Some(file) => {
-            let node =
-                opening::open_named(file, typed.value("source-format"), &OpenMode::default())?;
+            // What is merged may lie behind it.
+            let mode = OpenMode { no_backing: true, ..OpenMode::default() };
+            let node = opening::open_named(file, typed.value("source-format"), &mode)?;
             match node.bitmaps() {
                 Some(bitmaps) => bitmaps.dirty(source),
                 None => return Err(failed(format!("Dirty bitmap '{source}' not found"))),

@@ -1,5 +1,7 @@
 //! `qemu-img compare`.
 
+use std::ops::Range;
+
 use block::NodeRef;
 use block::node::{Found, status_above};
 use block::open::OpenMode;
@@ -83,23 +85,42 @@ fn compare(
         progress.set(at, progress_total);
     }
     if sizes.0 != sizes.1 {
-        say("Warning: Image size mismatch!".into());
+        const WARNING: &str = "Warning: Image size mismatch!";
         let larger = if sizes.0 > sizes.1 { one } else { two };
-        while at < progress_total {
-            let found = status(larger, at, progress_total - at)?;
-            let length = found.extent.length;
-            if !found.extent.zero
-                && let Some(place) = first_nonzero(larger, at, length, &mut buffers.0)?
-            {
-                say(format!("Content mismatch at offset {place}!"));
-                return Ok(1);
-            }
-            at += length;
-            progress.set(at, progress_total);
+        let rest = first_in_rest(larger, at..progress_total, &mut buffers.0, progress);
+        let silent =
+            |failure: Failure| if quiet { failure } else { failure.with_last_words(WARNING) };
+        let rest = rest.map_err(silent)?;
+        say(WARNING.into());
+        if let Some(place) = rest {
+            say(format!("Content mismatch at offset {place}!"));
+            return Ok(1);
         }
     }
     say("Images are identical.".into());
     Ok(0)
+}
+
+/// The first place beyond the other image's end that is not zero.
+fn first_in_rest(
+    larger: &Side<'_>,
+    range: Range<u64>,
+    buffer: &mut [u8],
+    progress: &Progress,
+) -> Result<Option<u64>, Failure> {
+    let mut at = range.start;
+    while at < range.end {
+        let found = status(larger, at, range.end - at)?;
+        let length = found.extent.length;
+        if !found.extent.zero
+            && let Some(place) = first_nonzero(larger, at, length, buffer)?
+        {
+            return Ok(Some(place));
+        }
+        at += length;
+        progress.set(at, range.end);
+    }
+    Ok(None)
 }
 
 fn status(side: &Side<'_>, at: u64, length: u64) -> Result<Found, Failure> {

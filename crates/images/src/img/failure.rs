@@ -9,6 +9,8 @@ pub type Outcome = Result<u8, Failure>;
 #[derive(Debug)]
 pub struct Failure {
     text: String,
+    /// What standard output shows behind it.
+    after: String,
     hint_help: bool,
     /// The exit code.
     pub code: u8,
@@ -17,7 +19,7 @@ pub struct Failure {
 impl Failure {
     /// With exit code 1.
     pub fn new(text: impl Into<String>) -> Self {
-        Self { text: text.into(), hint_help: false, code: 1 }
+        Self { text: text.into(), after: String::new(), hint_help: false, code: 1 }
     }
 
     /// A senseless command line.
@@ -28,6 +30,11 @@ impl Failure {
     /// With another exit code.
     pub fn code(self, code: u8) -> Self {
         Self { code, ..self }
+    }
+
+    /// With a line on standard output: the last thing in a pipe, whenever it was said.
+    pub fn with_last_words(self, line: &str) -> Self {
+        Self { after: format!("{line}\n"), ..self }
     }
 
     /// With `prefix` in front, instead of the file name that stands there.
@@ -47,6 +54,7 @@ impl Failure {
         if self.hint_help {
             eprintln!("Try '{tool} {command} --help' for more info");
         }
+        print!("{}", self.after);
     }
 }
 

@@ -54,7 +54,7 @@ impl Progress {
     pub fn end(&self, complete: bool) {
         if self.shown {
             if complete {
-                self.set(1, 1);
+                self.print(100.0);
             }
             println!();
         }

@@ -171,26 +171,38 @@ fn write_differences(
 ) -> Result<(), Failure> {
     let failed =
         |error: Error| fail(format!("Error while writing to COW image: {}", error.reason()));
-    let mut start = 0;
-    while start < old.len() {
+    let differs = |start: usize| {
         let to_unit = (unit - (at + start as u64) % unit) as usize;
         let end = (start + to_unit).min(old.len());
-        if old[start..end] != new[start..end] {
-            let place = at + start as u64;
+        (old[start..end] != new[start..end], end)
+    };
+    let mut start = 0;
+    while start < old.len() {
+        let (wanted, mut end) = differs(start);
+        if !wanted {
+            start = end;
+            continue;
+        }
+        let place = at + start as u64;
+        if let Some(compressing) = node.compressing().filter(|_| compress) {
             let data = &old[start..end];
-            match node.compressing().filter(|_| compress) {
-                Some(compressing)
-                    if place.is_multiple_of(unit)
-                        && (data.len() as u64 == unit || place + data.len() as u64 == size) =>
-                {
-                    let packed = compressing.pack(data).map_err(failed)?;
-                    compressing.store(place, data, &packed).map_err(failed)?;
-                }
-                _ if block::zeros::all_zero(data) => {
-                    node.zero_at(place, data.len() as u64, Zeroing::Keep).map_err(failed)?;
-                }
-                _ => node.write_at(data, place).map_err(failed)?,
+            let whole = data.len() as u64 == unit || place + data.len() as u64 == size;
+            if place.is_multiple_of(unit) && whole {
+                let packed = compressing.pack(data).map_err(failed)?;
+                compressing.store(place, data, &packed).map_err(failed)?;
+                start = end;
+                continue;
             }
+        }
+        // Clusters in a row are written at once, whatever zeros are among them.
+        while let Some((true, further)) = (end < old.len() && !compress).then(|| differs(end)) {
+            end = further;
+        }
+        let data = &old[start..end];
+        if block::zeros::all_zero(data) {
+            node.zero_at(place, data.len() as u64, Zeroing::Keep).map_err(failed)?;
+        } else {
+            node.write_at(data, place).map_err(failed)?;
         }
         start = end;
     }

@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
 
 use block::formats::raw::window;
-use block::nbd::server::Export;
+use block::nbd::server::{Export, bitmap_owner};
 use block::open::{OpenMode, parse_cache};
 use block::options::parse_size;
 use block::{NodeRef, OpenOptions};
@@ -153,9 +153,7 @@ fn serve(typed: &Typed) -> Result<(), String> {
     };
     let bitmaps: Vec<String> = typed.values("bitmap").map(str::to_string).collect();
     for bitmap in &bitmaps {
-        let known =
-            node.bitmaps().is_some_and(|all| all.list().iter().any(|row| row.name == *bitmap));
-        if !known {
+        if bitmap_owner(&node, bitmap).is_none() {
             return Err(format!("Bitmap '{bitmap}' is not found"));
         }
     }

@@ -32,6 +32,8 @@ const TSC_DEADLINE: u32 = 1 << 24;
 /// Leaf 7, EBX: FSGSBASE TSC_ADJUST BMI1 SMEP BMI2 ERMS INVPCID RDSEED ADX.
 const STRUCTURED_EBX: u32 =
     1 | 1 << 1 | 1 << 3 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 18 | 1 << 19;
+/// Leaf 7, EBX too, but only where it is asked for: each change of EFLAGS.AC is one of mode.
+const SMAP: u32 = 1 << 20;
 /// Leaf 7, ECX: RDPID.
 const STRUCTURED_ECX: u32 = 1 << 22;
 /// Leaf 7, EDX: FSRM, IBRS, and ARCH_CAPABILITIES, which says that none of the leaks exist here:
@@ -133,7 +135,11 @@ pub fn answer(state: &State, abilities: Abilities, leaf: u32, subleaf: u32) -> [
 pub fn native(host: Host, leaf: u32, subleaf: u32) -> [u32; 4] {
     let mut state = State::default();
     state.msr.apic_count = 1;
-    answer(&state, Abilities::of(host), leaf, subleaf)
+    let mut answer = answer(&state, Abilities::of(host), leaf, subleaf);
+    if (leaf, subleaf) == (7, 0) {
+        answer[1] |= SMAP;
+    }
+    answer
 }
 
 fn brand(part: u32) -> [u32; 4] {

@@ -1,5 +1,7 @@
 //! From bytes to IR: the block loop, operands, and what all chapters share.
 
+use std::mem;
+
 use iced_x86::{Decoder, DecoderError, DecoderOptions, Instruction, OpKind, Register};
 
 use super::X86;
@@ -79,6 +81,8 @@ pub struct Lift<'a> {
     pub wide_vectors: bool,
     /// The instruction has VEX: results clear what is above them.
     pub vex: bool,
+    /// The instruction has an MMX register.
+    pub mmx: bool,
     /// `Mode::upper_halves` as it is here.
     pub upper_halves: bool,
     /// The instruction's linear address.
@@ -91,7 +95,6 @@ pub struct Lift<'a> {
 
 /// Lifts a superblock: direct jumps forward and not-taken branches are followed.
 pub fn block(key: Key, front_end: &X86, fetch: &mut dyn Fetch, ir: &mut Ir) {
-    let X86 { system, host, wide_vectors } = *front_end;
     let mode = Mode::from_bits(key.mode);
     if mode.interrupt_due {
         ir.insn(key.pc, 1);
@@ -99,56 +102,80 @@ pub fn block(key: Key, front_end: &X86, fetch: &mut dyn Fetch, ir: &mut Ir) {
         ir.put(state::PC, pc);
         return ir.raise(exception::INTERRUPT_DUE, nothing);
     }
-    let mut window = Window { start: 0, valid: 0, bytes: [0; WINDOW_BYTES] };
-    let mut pc = key.pc;
-    let mut upper_halves = mode.upper_halves;
-    while !ir.ended() {
-        let decoded = window.instruction(pc, &mode, fetch);
-        if ir.insns() > 0 && !matches!(decoded, Decoded::Instruction(_)) {
-            return ir.exit(pc); // it is a block's first instruction next time
+    let mut at = At { pc: key.pc, upper_halves: mode.upper_halves };
+    loop {
+        let mut bytes = [0; WINDOW_BYTES];
+        let mut window = Window::at(at.pc, &mode, &mut bytes, fetch);
+        lift_window(&mut at, &mode, front_end, &mut window, ir);
+        if ir.ended() {
+            if mode.code_bits == 64 {
+                drop_dead_flags(key.pc, &mode, &mut window, fetch, ir);
+            }
+            return;
         }
-        let insn = match decoded {
-            Decoded::Instruction(insn) => insn,
-            Decoded::Illegal => Instruction::default(),
-            Decoded::Unreadable(missing) => return fetch_fault(ir, pc, missing),
-        };
-        ir.insn(pc, insn.len().max(1) as u32);
-        let next = pc.wrapping_add(insn.len() as u64);
-        let (vex, rsp_bias) = (false, 0);
-        let mut lift = Lift {
-            ir,
-            insn,
-            mode,
-            system,
-            host,
-            wide_vectors,
-            vex,
-            upper_halves,
-            pc,
-            next,
-            rsp_bias,
-        };
+    }
+}
+
+/// How far a block is lifted.
+struct At {
+    pc: u64,
+    upper_halves: bool,
+}
+
+/// Lifts until the block ends or leaves the window.
+fn lift_window(at: &mut At, mode: &Mode, front_end: &X86, window: &mut Window<'_>, ir: &mut Ir) {
+    let X86 { system, host, wide_vectors } = *front_end;
+    let mut lift = Lift {
+        ir,
+        insn: Instruction::default(),
+        mode: *mode,
+        system,
+        host,
+        wide_vectors,
+        vex: false,
+        mmx: false,
+        upper_halves: at.upper_halves,
+        pc: at.pc,
+        next: at.pc,
+        rsp_bias: 0,
+    };
+    while !lift.ir.ended() {
+        let pc = lift.next;
+        let decoded = window.instruction(pc, &mut lift.insn);
+        if lift.ir.insns() > 0 && matches!(decoded, Decoded::Illegal | Decoded::Unreadable(_)) {
+            return lift.ir.exit(pc); // it is a block's first instruction next time
+        }
+        match decoded {
+            Decoded::Instruction => {}
+            Decoded::Illegal => lift.insn = Instruction::default(),
+            Decoded::Unreadable(missing) => return fetch_fault(lift.ir, pc, missing),
+            Decoded::Elsewhere => break,
+        }
+        lift.ir.insn(pc, lift.insn.len().max(1) as u32);
+        lift.pc = pc;
+        lift.next = pc.wrapping_add(lift.insn.len() as u64);
+        (lift.vex, lift.rsp_bias) = (false, 0);
         chapters::lift(&mut lift);
-        pc = lift.next;
-        upper_halves = lift.upper_halves;
-        if !ir.ended() {
+        if mem::take(&mut lift.mmx) {
+            lift.enter_mmx();
+        }
+        let next = lift.next;
+        if !lift.ir.ended() {
             if mode.single_step || mode.shadow {
-                end_after_one(ir, &mode, pc);
-            } else if !ir.may_follow(pc) {
-                ir.exit(pc);
+                end_after_one(lift.ir, mode, next);
+            } else if !lift.ir.may_follow(next) {
+                lift.ir.exit(next);
             }
         }
     }
-    if mode.code_bits == 64 {
-        drop_dead_flags(key.pc, &mode, &mut window, fetch, ir);
-    }
+    (at.pc, at.upper_halves) = (lift.next, lift.upper_halves);
 }
 
 /// Exits behind which the flags are overwritten need not write them.
 fn drop_dead_flags(
     start: u64,
     mode: &Mode,
-    window: &mut Window,
+    window: &mut Window<'_>,
     fetch: &mut dyn Fetch,
     ir: &mut Ir,
 ) {
@@ -165,24 +192,51 @@ fn flags_are_dead(
     start: u64,
     mut pc: u64,
     mode: &Mode,
-    window: &mut Window,
+    window: &mut Window<'_>,
     fetch: &mut dyn Fetch,
 ) -> bool {
     let mut flags = dead_flags::Flags::new();
-    for _ in 0..dead_flags::INSNS_MAX {
-        // The last instruction of a page may reach into the next.
-        let on_page = |pc: u64| (pc ^ start) >> 12 == 0;
-        if !on_page(pc) || !on_page(pc + INSN_BYTES_MAX as u64) {
-            return false;
+    let mut left = dead_flags::INSNS_MAX;
+    loop {
+        if let Some(known) = flags_end(start, &mut pc, &mut left, &mut flags, window) {
+            return known;
         }
-        let Decoded::Instruction(insn) = window.instruction(pc, mode, fetch) else { return false };
-        match flags.pass(&insn) {
-            Verdict::Alive => return false,
-            Verdict::Dead => return true,
-            Verdict::Further(next) => pc = next,
+        let mut bytes = [0; WINDOW_BYTES];
+        let mut window = Window::at(pc, mode, &mut bytes, fetch);
+        if let Some(known) = flags_end(start, &mut pc, &mut left, &mut flags, &mut window) {
+            return known;
         }
     }
-    false
+}
+
+/// Whether the flags are dead, as far as a window shows it.
+fn flags_end(
+    start: u64,
+    pc: &mut u64,
+    left: &mut usize,
+    flags: &mut dead_flags::Flags,
+    window: &mut Window<'_>,
+) -> Option<bool> {
+    let mut insn = Instruction::default();
+    while *left > 0 {
+        // The last instruction of a page may reach into the next.
+        let on_page = |pc: u64| (pc ^ start) >> 12 == 0;
+        if !on_page(*pc) || !on_page(*pc + INSN_BYTES_MAX as u64) {
+            return Some(false);
+        }
+        match window.instruction(*pc, &mut insn) {
+            Decoded::Instruction => {}
+            Decoded::Elsewhere => return None,
+            Decoded::Illegal | Decoded::Unreadable(_) => return Some(false),
+        }
+        *left -= 1;
+        match flags.pass(&insn) {
+            Verdict::Alive => return Some(false),
+            Verdict::Dead => return Some(true),
+            Verdict::Further(next) => *pc = next,
+        }
+    }
+    Some(false)
 }
 
 /// An instruction of which a byte cannot be fetched.
@@ -584,52 +638,64 @@ impl Lift<'_> {
     }
 }
 
-/// The code ahead, fetched in larger pieces.
-struct Window {
+/// A piece of the code ahead.
+struct Window<'a> {
     start: u64,
     valid: usize,
-    bytes: [u8; WINDOW_BYTES],
+    /// No more can be read behind it.
+    ends: bool,
+    decoder: Decoder<'a>,
+    /// The decoder's position, by address.
+    at: u64,
+    cs_base: u64,
 }
 
 /// Enough for most blocks and for the targets of their exits.
 const WINDOW_BYTES: usize = 256;
 
 enum Decoded {
-    Instruction(Instruction),
+    Instruction,
     Illegal,
     /// The first address that cannot be read.
     Unreadable(u64),
+    /// Not in the window, or not all of it.
+    Elsewhere,
 }
 
-impl Window {
-    fn instruction(&mut self, pc: u64, mode: &Mode, fetch: &mut dyn Fetch) -> Decoded {
-        let mut at = pc.wrapping_sub(self.start) as usize;
-        if at.checked_add(INSN_BYTES_MAX).is_none_or(|end| end > self.valid) {
-            self.fill(pc, fetch);
-            at = 0;
+impl<'a> Window<'a> {
+    /// The code at `pc`: to the end of its page, and beyond it when an instruction may cross.
+    fn at(pc: u64, mode: &Mode, bytes: &'a mut [u8; WINDOW_BYTES], fetch: &mut dyn Fetch) -> Self {
+        let mut valid = fetch.fetch(pc, bytes).min(WINDOW_BYTES);
+        if valid > 0 && valid < INSN_BYTES_MAX {
+            let next = pc.wrapping_add(valid as u64);
+            let room = &mut bytes[valid..];
+            valid += fetch.fetch(next, room).min(room.len());
         }
-        let bytes = &self.bytes[at..self.valid];
-        let bytes = &bytes[..bytes.len().min(INSN_BYTES_MAX)];
-        let ip = pc.wrapping_sub(u64::from(mode.cs_base));
-        let mut decoder = Decoder::with_ip(mode.code_bits, bytes, ip, DecoderOptions::NONE);
-        let insn = decoder.decode();
-        match decoder.last_error() {
-            DecoderError::None => Decoded::Instruction(insn),
-            DecoderError::NoMoreBytes if bytes.len() < INSN_BYTES_MAX => {
-                Decoded::Unreadable(pc.wrapping_add(bytes.len() as u64))
-            }
-            _ => Decoded::Illegal,
-        }
+        let cs_base = u64::from(mode.cs_base);
+        let ip = pc.wrapping_sub(cs_base);
+        let options = DecoderOptions::NONE;
+        let decoder = Decoder::with_ip(mode.code_bits, &bytes[..valid], ip, options);
+        Self { start: pc, valid, ends: valid < INSN_BYTES_MAX, decoder, at: pc, cs_base }
     }
 
-    /// Fetches code at `pc`: to the end of its page, and beyond it when an instruction may cross.
-    fn fill(&mut self, pc: u64, fetch: &mut dyn Fetch) {
-        self.start = pc;
-        self.valid = fetch.fetch(pc, &mut self.bytes).min(self.bytes.len());
-        if self.valid > 0 && self.valid < INSN_BYTES_MAX {
-            let next = pc.wrapping_add(self.valid as u64);
-            let room = &mut self.bytes[self.valid..];
-            self.valid += fetch.fetch(next, room).min(room.len());
+    fn instruction(&mut self, pc: u64, insn: &mut Instruction) -> Decoded {
+        let offset = pc.wrapping_sub(self.start) as usize;
+        let whole = offset.checked_add(INSN_BYTES_MAX).is_some_and(|end| end <= self.valid);
+        if !(whole || self.ends && offset == 0) {
+            return Decoded::Elsewhere;
+        }
+        if pc != self.at {
+            if self.decoder.set_position(offset).is_err() {
+                return Decoded::Elsewhere;
+            }
+            self.decoder.set_ip(pc.wrapping_sub(self.cs_base));
+        }
+        self.decoder.decode_out(insn);
+        self.at = pc.wrapping_add(insn.len() as u64);
+        match self.decoder.last_error() {
+            DecoderError::None => Decoded::Instruction,
+            DecoderError::NoMoreBytes => Decoded::Unreadable(pc.wrapping_add(self.valid as u64)),
+            _ => Decoded::Illegal,
         }
     }
 }

@@ -81,6 +81,7 @@ impl Lift<'_> {
         if self.insn.op_kind(i) == OpKind::Register {
             let number = self.vector(i);
             if self.is_mmx(i) {
+                self.mmx = true;
                 let low = self.ir.get(state::mmx(number));
                 return self.ir.zero_upper(low);
             }
@@ -125,10 +126,10 @@ impl Lift<'_> {
         self.ir.put(state::mmx(number), low);
         let ones = self.ir.constant(Type::I16, 0xffff);
         self.ir.put(state::mmx_exponent(number), ones);
-        self.enter_mmx();
+        self.mmx = true;
     }
 
-    /// MMX instructions make all FPU registers valid and ST(0) the first one.
+    /// Instructions with MMX registers make all FPU registers valid and ST(0) the first one.
     pub fn enter_mmx(&mut self) {
         let zero = self.ir.imm(0);
         self.ir.put(state::X87_TOP, zero);

@@ -42,6 +42,7 @@ pub fn complete(text: &str, defaults: &mut Defaults<'_>) -> Result<Element> {
     }
     mirror_console(devices);
     number_by_position(devices);
+    super::normal::normalize(&mut domain)?;
     Ok(domain)
 }
 
@@ -125,21 +126,36 @@ fn check_name(name: &str) -> Result<()> {
     Ok(())
 }
 
+/// The size is the sum of the NUMA cells and memory modules where there are cells.
 fn memory(domain: &mut Element) -> Result<()> {
-    let Some(memory) = domain.child("memory") else {
-        return Err(unsupported("missing memory configuration"));
-    };
-    let maximum = kibibytes(memory)?;
-    if maximum == 0 {
-        return Err(unsupported("missing memory configuration"));
+    let mut modules = 0u64;
+    for module in domain.child("devices").iter().flat_map(|devices| devices.all("memory")) {
+        let target = module.child("target");
+        if let Some(size) = target.and_then(|target| target.child("size")) {
+            modules = modules.saturating_add(kibibytes(size)?);
+        }
     }
-    let current = match domain.child("currentMemory") {
-        Some(current) => kibibytes(current)?,
-        None => maximum,
-    };
-    if current > maximum {
-        return Err(xml(format!("current memory '{current}k' exceeds maximum '{maximum}k'")));
+    let mut cells = 0u64;
+    let numa = domain.child("cpu").and_then(|cpu| cpu.child("numa"));
+    for cell in numa.iter().flat_map(|numa| numa.all("cell")) {
+        if let Some(size) = cell.attribute("memory") {
+            let unit = cell.attribute("unit").unwrap_or("KiB");
+            let size = Element::with_text("memory", size).with("unit", unit);
+            cells = cells.saturating_add(kibibytes(&size)?);
+        }
     }
+    let written = domain.child("memory").map(kibibytes).transpose()?.unwrap_or(0);
+    let maximum = if cells > 0 { cells.saturating_add(modules) } else { written };
+    if maximum < modules {
+        return Err(xml("Total size of memory devices exceeds the total memory size"));
+    }
+    if maximum == modules {
+        return Err(xml(
+            "Memory size must be specified via <memory> or in the <numa> configuration",
+        ));
+    }
+    let current = domain.child("currentMemory").map(kibibytes).transpose()?.unwrap_or(0);
+    let current = if current == 0 { maximum } else { current.min(maximum) };
     for (name, size) in [("memory", maximum), ("currentMemory", current)] {
         let element = domain.ensure(name);
         element.set("unit", "KiB");
@@ -187,7 +203,9 @@ fn operating_system(domain: &mut Element, defaults: &Defaults<'_>) -> Result<()>
         kind.set_text(defaults.os_type);
     }
     let kind = kind.text();
-    if kind.trim() != defaults.os_type && !matches!(kind.trim(), "hvm" | "xen" | "linux" | "exe") {
+    if kind.trim() != defaults.os_type
+        && !matches!(kind.trim(), "hvm" | "xen" | "xenpvh" | "linux" | "exe")
+    {
         return Err(Error::new(Code::OsType, kind).from(Origin::Domain));
     }
     Ok(())
@@ -501,8 +519,8 @@ mod tests {
                 "XML error: name ../a cannot contain '/'",
             ),
             (
-                domain("<currentMemory>2048</currentMemory>"),
-                "XML error: current memory '2048k' exceeds maximum '1024k'",
+                domain("").replace("<memory unit='MiB'>1</memory>", ""),
+                "XML error: Memory size must be specified via <memory> or in the <numa> configuration",
             ),
             (
                 domain("<devices><nonsense/></devices>"),

@@ -3,6 +3,7 @@
 
 mod order;
 mod defaults;
+mod normal;
 mod quantity;
 mod summary;
 

@@ -160,6 +160,10 @@ const CHARACTER: &[&str] = &["source", "log", "protocol", "target", "alias", "ad
 const CPU: &[&str] =
     &["arch", "model", "vendor", "topology", "cache", "maxphysaddr", "feature", "numa"];
 
+const LEASE: &[&str] = &["lockspace", "key", "target"];
+
+const RNG: &[&str] = &["rate", "backend", "driver", "alias", "address"];
+
 const GENERIC_DEVICE: &[&str] = &[
     "driver",
     "source",
@@ -195,7 +199,8 @@ const ATTRIBUTES: &[(&str, &[&str])] = &[
     ("type", &["arch", "machine"]),
     ("loader", &["readonly", "secure", "type", "stateless", "format"]),
     ("cpu", &["mode", "match", "check", "migratable"]),
-    ("feature", &["policy", "name"]),
+    ("feature", &["policy", "enabled", "name"]),
+    ("nvram", &["template", "type", "format"]),
     ("topology", &["sockets", "dies", "cores", "threads"]),
     ("clock", &["offset", "adjustment", "basis", "timezone"]),
     ("timer", &["name", "present", "track", "tickpolicy", "frequency", "mode"]),
@@ -243,7 +248,18 @@ const ATTRIBUTES: &[(&str, &[&str])] = &[
     ),
     (
         "target",
-        &["type", "dev", "bus", "tray", "removable", "name", "chassisNr", "chassis", "port"],
+        &[
+            "type",
+            "dev",
+            "bus",
+            "tray",
+            "removable",
+            "name",
+            "chassisNr",
+            "chassis",
+            "address",
+            "port",
+        ],
     ),
     (
         "address",
@@ -283,6 +299,9 @@ const ATTRIBUTES: &[(&str, &[&str])] = &[
     ),
     ("listen", &["type", "address", "network", "socket"]),
     ("model", &["type", "ram", "vram", "vram64", "vgamem", "heads", "primary", "name", "fallback"]),
+    ("cid", &["auto", "address"]),
+    ("filesystem", &["type", "accessmode"]),
+    ("rate", &["bytes", "period"]),
     ("memballoon", &["model", "autodeflate", "freePageReporting"]),
     ("seclabel", &["type", "model", "relabel"]),
 ];
@@ -317,6 +336,8 @@ pub fn arrange_device(device: &mut Element) {
         "disk" => DISK,
         "interface" => INTERFACE,
         "serial" | "parallel" | "console" | "channel" | "redirdev" | "smartcard" => CHARACTER,
+        "lease" => LEASE,
+        "rng" => RNG,
         _ => GENERIC_DEVICE,
     };
     sort_children(device, order);

@@ -79,6 +79,7 @@ macro_rules! remote_procedures {
         72 high read connect_list_storage_pools(maxnames: i32) -> Vec<String>;
         73 high read connect_num_of_defined_storage_pools() -> i32;
         74 high read connect_list_defined_storage_pools(maxnames: i32) -> Vec<String>;
+        75 low read connect_find_storage_pool_sources(kind: String, src_spec: Option<String>, flags: u32) -> String;
         76 low write storage_pool_create_xml(xml: String, flags: u32) -> StoragePool;
         77 high write storage_pool_define_xml(xml: String, flags: u32) -> StoragePool;
         78 low write storage_pool_create(pool: StoragePool, flags: u32);
@@ -146,6 +147,7 @@ macro_rules! remote_procedures {
         159 low read domain_memory_stats(dom: Domain, max_stats: u32, flags: u32) -> Vec<MemoryStat>;
         160 low write domain_attach_device_flags(dom: Domain, xml: String, flags: u32);
         161 low write domain_detach_device_flags(dom: Domain, xml: String, flags: u32);
+        162 low read connect_baseline_cpu(cpus: Vec<String>, flags: u32) -> String;
         163 low read domain_get_job_info(dom: Domain) -> (i32, u64, u64, u64, u64, u64, u64, u64, u64, u64, u64, u64);
         165 low write storage_vol_wipe(vol: StorageVol, flags: u32);
         174 low write domain_update_device_flags(dom: Domain, xml: String, flags: u32);
@@ -255,6 +257,7 @@ macro_rules! remote_procedures {
         381 high read connect_secret_event_deregister_any(callback_id: i32);
         388 low read domain_managed_save_get_xml_desc(dom: Domain, flags: u32) -> String;
         391 high read storage_pool_lookup_by_target_path(path: String) -> StoragePool;
+        394 low write connect_baseline_hypervisor_cpu(emulator: Option<String>, arch: Option<String>, machine: Option<String>, virttype: Option<String>, cpus: Vec<String>, flags: u32) -> String;
         401 high read connect_list_all_nwfilter_bindings(need_results: i32, flags: u32) -> (Vec<NwfilterBinding>, u32);
         413 high read domain_list_all_checkpoints(dom: Domain, need_results: i32, flags: u32) -> (Vec<Checkpoint>, i32);
         419 low write connect_set_identity(params: Vec<TypedParameter>, flags: u32);
@@ -269,13 +272,13 @@ macro_rules! remote_procedures {
         57 domain_get_scheduler_parameters, 58 domain_set_scheduler_parameters,
         61 domain_migrate_prepare, 62 domain_migrate_perform, 63 domain_migrate_finish,
         67 auth_sasl_init, 68 auth_sasl_start, 69 auth_sasl_step,
-        75 connect_find_storage_pool_sources, 103 domain_block_peek, 104 domain_memory_peek,
+        103 domain_block_peek, 104 domain_memory_peek,
         105 connect_domain_event_register, 106 connect_domain_event_deregister,
         108 domain_migrate_prepare2, 109 domain_migrate_finish2, 118 node_device_dettach,
         119 node_device_re_attach, 120 node_device_reset, 123 node_device_create_xml,
         124 node_device_destroy, 131 interface_define_xml, 132 interface_undefine,
         133 interface_create, 134 interface_destroy, 135 connect_domain_xml_from_native,
-        148 domain_migrate_prepare_tunnel, 158 connect_compare_cpu, 162 connect_baseline_cpu,
+        148 domain_migrate_prepare_tunnel, 158 connect_compare_cpu,
         164 domain_abort_job, 166 domain_migrate_set_max_downtime,
         167 connect_domain_event_register_any, 168 connect_domain_event_deregister_any,
         177 nwfilter_get_xml_desc, 180 nwfilter_define_xml, 181 nwfilter_undefine,
@@ -307,7 +310,7 @@ macro_rules! remote_procedures {
         372 domain_set_guest_vcpus, 384 domain_set_vcpu, 386 domain_set_block_threshold,
         387 domain_migrate_get_max_downtime, 389 domain_managed_save_define_xml,
         390 domain_set_lifecycle_action, 392 domain_detach_device_alias,
-        393 connect_compare_hypervisor_cpu, 394 connect_baseline_hypervisor_cpu,
+        393 connect_compare_hypervisor_cpu,
         395 node_get_sev_info, 396 domain_get_launch_security_info,
         397 nwfilter_binding_lookup_by_port_dev, 398 nwfilter_binding_get_xml_desc,
         399 nwfilter_binding_create_xml, 400 nwfilter_binding_delete,

@@ -3,6 +3,9 @@
 
 use super::{Element, Node};
 
+/// What libvirt opens and closes even when nothing is inside.
+const SPREAD: [&str; 2] = ["devices", "redirdev"];
+
 pub(super) fn document(root: &Element) -> String {
     let mut out = String::with_capacity(4096);
     element(root, 0, '\'', &mut out);
@@ -20,6 +23,14 @@ fn element(element_: &Element, depth: usize, quote: char, out: &mut String) {
         out.push(quote);
         escape(value, out);
         out.push(quote);
+    }
+    if element_.children.is_empty() && SPREAD.contains(&element_.name.as_str()) {
+        out.push_str(">\n");
+        indent(depth, out);
+        out.push_str("</");
+        out.push_str(&element_.name);
+        out.push_str(">\n");
+        return;
     }
     if element_.children.is_empty() {
         out.push_str("/>\n");

@@ -4,7 +4,7 @@ use isa::x86::{FS, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP, State, X86, exception
 use isa::{Access, Event, MemoryFault};
 use jit::Vcpu;
 
-use crate::call::{Call, Row, clock, file, memory as mapping, process, signal};
+use crate::call::{Call, Row, clock, clone, file, memory as mapping, process, signal};
 use crate::debug::x86;
 use crate::guest::{Delivery, Exception, Guest, Machine};
 use crate::host::Answer;
@@ -376,13 +376,9 @@ fn arch_prctl(thread: &mut Thread<X8664>, a: [u64; 6]) -> Answer {
     Ok(0)
 }
 
-fn fork(thread: &mut Thread<X8664>, _: [u64; 6]) -> Answer {
-    process::clone(thread, [libc::SIGCHLD as u64, 0, 0, 0, 0, 0])
-}
-
-fn clone(thread: &mut Thread<X8664>, a: [u64; 6]) -> Answer {
+fn x86_clone(thread: &mut Thread<X8664>, a: [u64; 6]) -> Answer {
     let [flags, stack, parent, child, tls, _] = a;
-    process::clone(thread, [flags, stack, parent, tls, child, 0])
+    clone::clone(thread, [flags, stack, parent, tls, child, 0])
 }
 
 macro_rules! same {
@@ -485,9 +481,9 @@ fn calls() -> Vec<Row<X8664>> {
         SYS_rt_sigtimedwait signal::rt_sigtimedwait;
         SYS_rt_sigsuspend signal::rt_sigsuspend;
         SYS_sigaltstack signal::sigaltstack;
-        SYS_clone clone;
-        SYS_fork fork;
-        SYS_vfork fork;
+        SYS_clone x86_clone;
+        SYS_fork clone::fork_call;
+        SYS_vfork clone::vfork_call;
         SYS_execve process::execve;
         SYS_exit process::exit;
         SYS_exit_group process::exit_group;

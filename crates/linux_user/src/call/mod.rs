@@ -3,6 +3,7 @@
 //! have a function here.
 
 pub mod clock;
+pub mod clone;
 pub mod file;
 pub mod memory;
 pub mod narrow;
@@ -185,7 +186,7 @@ fn generic64_own<G: Guest>() -> Vec<Row<G>> {
         214 brk memory::brk;
         215 munmap memory::munmap;
         216 mremap memory::mremap;
-        220 clone process::clone;
+        220 clone clone::clone;
         221 execve process::execve;
         222 mmap memory::mmap;
         226 mprotect memory::mprotect;

@@ -1,13 +1,10 @@
-//! Processes and threads: clone, exec, exit.
+//! Processes: what they are told of themselves, exec, exit.
 
-use std::ffi::{CString, OsStr};
+use std::ffi::OsStr;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
-use std::sync::mpsc;
-
-use jit::Vcpu;
 
 use crate::elf::Elf;
 use crate::guest::Guest;
@@ -148,124 +145,12 @@ pub fn semctl<G: Guest>(thread: &mut Thread<G>, mut a: [u64; 6]) -> Answer {
     Ok(answer)
 }
 
-const CLONE_VM: u64 = 0x100;
-const CLONE_VFORK: u64 = 0x4000;
-const CLONE_THREAD: u64 = 0x1_0000;
-const CLONE_SETTLS: u64 = 0x8_0000;
-const CLONE_PARENT_SETTID: u64 = 0x10_0000;
-const CLONE_CHILD_CLEARTID: u64 = 0x20_0000;
-const CLONE_CHILD_SETTID: u64 = 0x100_0000;
-
-/// What clone was asked for, in the order of the generic ABI: flags, stack, parent tid, tls,
-/// child tid.
-#[derive(Clone, Copy)]
-struct Clone {
-    flags: u64,
-    stack: u64,
-    parent_tid: u64,
-    tls: u64,
-    child_tid: u64,
-}
-
-pub fn clone<G: Guest>(thread: &mut Thread<G>, a: [u64; 6]) -> Answer {
-    let [flags, stack, parent_tid, tls, child_tid, _] = a;
-    let clone = Clone { flags, stack, parent_tid, tls, child_tid };
-    if flags & CLONE_THREAD != 0 {
-        return new_thread(thread, clone);
-    }
-    if flags & CLONE_VM != 0 && flags & CLONE_VFORK == 0 {
-        return Err(libc::ENOSYS); // a process that shares memory: nobody but old thread libraries
-    }
-    fork(thread, clone)
-}
-
-/// `vfork` is `fork`: the child's writes do not show in the parent, which no sound program needs.
-fn fork<G: Guest>(thread: &mut Thread<G>, clone: Clone) -> Answer {
-    let process = thread.process.clone();
-    let fork = || {
-        let _nobody_else_holds_them = process.hold_locks();
-        host::fork()
-    };
-    let pid = process.engine.fork(fork, |_| libc::EAGAIN)?;
-    if pid != 0 {
-        if clone.flags & CLONE_PARENT_SETTID != 0 {
-            memory::write_word(clone.parent_tid, pid, 4)?;
-        }
-        return Ok(pid);
-    }
-    thread.forget_debugger();
-    thread.robust_list = 0; // the child's library will say where its list is
-    let state = thread.vcpu.state_mut();
-    G::set_result(state, 0);
-    let stack = (clone.stack != 0).then_some(clone.stack);
-    let tls = (clone.flags & CLONE_SETTLS != 0).then_some(clone.tls);
-    G::set_thread(state, &mut thread.local, stack, tls)?;
-    let own = host::plain(libc::SYS_gettid, [0; 6])?;
-    if clone.flags & CLONE_CHILD_SETTID != 0 {
-        memory::write_word(clone.child_tid, own, 4)?;
-    }
-    thread.clear_tid = if clone.flags & CLONE_CHILD_CLEARTID != 0 { clone.child_tid } else { 0 };
-    Err(thread::RETURNED)
-}
-
-/// A guest thread is a host thread.
-fn new_thread<G: Guest>(parent: &mut Thread<G>, clone: Clone) -> Answer {
-    parent.threaded.store(true, Ordering::Relaxed);
-    let process = parent.process.clone();
-    let mut vcpu = Vcpu::new(&process.engine).map_err(|_| libc::EAGAIN)?;
-    *vcpu.state_mut() = *parent.vcpu.state();
-    vcpu.set_fp_control(parent.vcpu.fp_control());
-    G::set_result(vcpu.state_mut(), 0);
-    let tls = (clone.flags & CLONE_SETTLS != 0).then_some(clone.tls);
-    let mut local = parent.local.clone();
-    G::set_thread(vcpu.state_mut(), &mut local, Some(clone.stack), tls)?;
-    let clears = clone.flags & CLONE_CHILD_CLEARTID != 0;
-    let mut child = Thread {
-        process,
-        vcpu,
-        local,
-        mask: parent.mask,
-        saved_mask: None,
-        alternate: [0, 2, 0],
-        clear_tid: if clears { clone.child_tid } else { 0 },
-        robust_list: 0,
-        ended: None,
-        threaded: parent.threaded.clone(),
-    };
-    let (tell, told) = mpsc::channel();
-    let body = move || {
-        let tid = host::plain(libc::SYS_gettid, [0; 6]).unwrap_or(0);
-        if clone.flags & CLONE_CHILD_SETTID != 0 {
-            let _ = memory::write_word(clone.child_tid, tid, 4);
-        }
-        if clone.flags & CLONE_PARENT_SETTID != 0 {
-            let _ = memory::write_word(clone.parent_tid, tid, 4);
-        }
-        let _ = tell.send(tid);
-        child.set_mask(child.mask);
-        child.run();
-        thread::finish(&mut child);
-    };
-    let spawned = std::thread::Builder::new().stack_size(THREAD_STACK_BYTES).spawn(body);
-    spawned.map_err(|_| libc::EAGAIN)?;
-    let action = parent.process.actions.lock()[SIGSETXID as usize - 1];
-    parent.follow_action(SIGSETXID, &action);
-    told.recv().map_err(|_| libc::EAGAIN)
-}
-
-/// With its first thread the host's C library takes this signal for itself. The guest's has it for
-/// the same purpose, to change the identity of all threads.
-const SIGSETXID: i32 = 33;
-
-/// Host code of a guest thread needs little: the guest has its own stack.
-const THREAD_STACK_BYTES: usize = 512 << 10;
-
 pub fn execve<G: Guest>(thread: &mut Thread<G>, a: [u64; 6]) -> Answer {
     let pointer = G::MACHINE.pointer_bytes;
     let path = memory::read_string(a[0])?;
     let arguments = memory::read_strings(a[1], pointer)?;
     let environment = memory::read_strings(a[2], pointer)?;
-    execute::<G>(thread, path, arguments, &environment, 0)
+    execute::<G>(thread, path, arguments, environment)
 }
 
 /// `execveat`: of a path, or of a descriptor (AT_EMPTY_PATH).
@@ -282,7 +167,7 @@ pub fn execveat<G: Guest>(thread: &mut Thread<G>, a: [u64; 6]) -> Answer {
         _ if current => path,
         _ => [format!("/proc/self/fd/{}/", a[0] as i32).as_bytes(), &path].concat(),
     };
-    execute::<G>(thread, path, arguments, &environment, 0)
+    execute::<G>(thread, path, arguments, environment)
 }
 
 /// The path of an open file. One that has none any more gets a descriptor that stays open.
@@ -302,13 +187,35 @@ fn opened(fd: i32) -> Result<Vec<u8>, i32> {
 /// Scripts may name scripts, so often.
 const SCRIPT_DEPTH_MAX: u32 = 4;
 
+/// Becomes another program. What that takes belongs to the thread meanwhile: after `vfork` the memory
+/// is still the parent's.
 fn execute<G: Guest>(
+    thread: &mut Thread<G>,
+    path: Vec<u8>,
+    arguments: Vec<Vec<u8>>,
+    environment: Vec<Vec<u8>>,
+) -> Answer {
+    thread.programs = programs(thread, path, arguments, &environment, 0)?;
+    drop(environment);
+    let mut errno = libc::ENOENT;
+    for program in &thread.programs {
+        errno = host::execute(program);
+        if errno != libc::ENOENT {
+            break;
+        }
+    }
+    thread.programs.clear();
+    Err(errno)
+}
+
+/// What the kernel is to execute, and what else if it does not find that.
+fn programs<G: Guest>(
     thread: &Thread<G>,
     path: Vec<u8>,
     mut arguments: Vec<Vec<u8>>,
     environment: &[Vec<u8>],
     depth: u32,
-) -> Answer {
+) -> Result<Vec<host::Program>, i32> {
     let own =
         matches!(crate::proc::entry(&thread.process, &path), Some(crate::proc::Entry::Executable));
     let host_path = match own {
@@ -331,32 +238,20 @@ fn execute<G: Guest>(
         words.extend(option.map(<[u8]>::to_vec));
         words.push(path);
         words.extend(rest);
-        return execute(thread, program.to_vec(), words, environment, depth + 1);
+        return programs(thread, program.to_vec(), words, environment, depth + 1);
     }
-    let c = |bytes: Vec<u8>| CString::new(bytes).map_err(|_| libc::EINVAL);
-    let environment: Vec<CString> = environment.iter().cloned().map(c).collect::<Result<_, _>>()?;
-    let environment: Vec<_> = environment.iter().map(CString::as_c_str).collect();
-    let guest = Elf::open(place, &G::MACHINE).is_ok();
-    let direct = (host_path.clone(), arguments.clone());
-    let (program, words) = if guest {
-        let typed = thread.process.options.typed.iter().map(|word| word.clone().into_vec());
-        let mut words = vec![format!("qemu-{}", G::MACHINE.name).into_bytes()];
-        words.extend(typed);
-        words.extend([b"-0".to_vec(), arguments.first().cloned().unwrap_or_default(), host_path]);
-        words.extend(arguments.into_iter().skip(1));
-        (b"/proc/self/exe".to_vec(), words)
-    } else {
-        (host_path, arguments)
-    };
-    let list = |words: Vec<Vec<u8>>| words.into_iter().map(c).collect::<Result<Vec<_>, _>>();
-    let run = |program: Vec<u8>, words: Vec<Vec<u8>>| -> Result<i32, i32> {
-        let words = list(words)?;
-        let words: Vec<_> = words.iter().map(CString::as_c_str).collect();
-        Ok(host::execute(&c(program)?, &words, &environment))
-    };
-    let errno = run(program, words)?;
+    if Elf::open(place, &G::MACHINE).is_err() {
+        return Ok(vec![host::Program::new(host_path, arguments, environment)?]);
+    }
+    let typed = thread.process.options.typed.iter().map(|word| word.clone().into_vec());
+    let mut words = vec![format!("qemu-{}", G::MACHINE.name).into_bytes()];
+    words.extend(typed);
+    let first = arguments.first().cloned().unwrap_or_default();
+    words.extend([b"-0".to_vec(), first, host_path.clone()]);
+    words.extend(arguments.iter().skip(1).cloned());
+    let ourselves = host::Program::new(b"/proc/self/exe".to_vec(), words, environment)?;
     // In a chroot without /proc, the kernel finds us itself if it was told of us (binfmt_misc).
-    Err(if guest && errno == libc::ENOENT { run(direct.0, direct.1)? } else { errno })
+    Ok(vec![ourselves, host::Program::new(host_path, arguments, environment)?])
 }
 
 /// The first bytes of an executable file.

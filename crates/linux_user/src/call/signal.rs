@@ -25,7 +25,7 @@ pub fn exchange<G: Guest>(
         return Err(libc::EINVAL);
     }
     let index = number as usize - 1;
-    let mut actions = thread.process.actions.lock();
+    let mut actions = thread.actions.lock();
     let before = actions[index];
     if let Some(action) = new {
         if UNBLOCKABLE & 1 << index != 0 {

@@ -21,7 +21,8 @@ const FILL: u8 = 0;
 const DATA: u8 = 1;
 const LIKE: u8 = 2;
 
-/// A page's fingerprint: 128 bits, so that two that differ do not meet in practice.
+/// A page's fingerprint: 128 bits, so that two that differ do not meet by accident. A guest can make
+/// some that do; it would deceive itself about its own pages only.
 pub type Print = [u64; 2];
 
 /// The fingerprint of a page.
@@ -129,6 +130,11 @@ pub fn send(
     let (mut at, mut count) = (0, 0);
     let mut known: HashMap<Print, u64> = HashMap::new();
     let mut page = Box::new([0; PAGE]);
+    let mut earlier = Box::new([0; PAGE]);
+    // A fingerprint is no proof: one program of the guest could put its own page in another's place.
+    let mut is_like = |page: &[u8; PAGE], other: u64| {
+        ram.read(other * PAGE_SIZE, &mut earlier[..]) && *page == *earlier
+    };
     loop {
         let part = ram.touched(at * PAGE_SIZE);
         let part = part.map_or(pages..pages, |part| part.start / PAGE_SIZE..part.end / PAGE_SIZE);
@@ -150,7 +156,9 @@ pub fn send(
             count += 1;
             if let Some(word) = repeated(&page) {
                 sender.fill(number, 1, word);
-            } else if let Some(other) = known.get(&now).filter(|_| stands) {
+            } else if let Some(other) =
+                known.get(&now).filter(|other| stands && is_like(&page, **other))
+            {
                 sender.like(number, *other);
             } else {
                 if stands && known.len() < KNOWN_MAX {

@@ -1,6 +1,9 @@
 //! The internet checksum (RFC 1071): the complement of the one's complement sum of 16-bit words.
 
 use core::net::IpAddr;
+use core::ops::Range;
+
+use super::{ethernet, ipv4, ipv6};
 
 /// A running sum. It is kept in the host's byte order, which RFC 1071 section 2 permits, and
 /// in 64 bits, so that carries are folded once at the end.
@@ -81,6 +84,48 @@ pub fn pseudo(source: IpAddr, destination: IpAddr, protocol: u8, length: usize) 
     sum.with(&length.to_be_bytes()).with_word(u16::from(protocol))
 }
 
+/// Makes the checksum of a frame's TCP segment or UDP datagram right. Frames of other kinds, and
+/// fragments, are left as they are.
+pub fn fill(frame: &mut [u8]) {
+    let Some((segment, pseudo, field)) = transport(frame) else { return };
+    let segment = &mut frame[segment];
+    let Some(place) = segment.get_mut(field..field + 2) else { return };
+    place.fill(0);
+    let sum = pseudo.with(segment).finish();
+    // A datagram without a checksum has 0 there.
+    let sum = if sum == 0 && field == UDP_FIELD { 0xffff } else { sum };
+    segment[field..field + 2].copy_from_slice(&sum.to_be_bytes());
+}
+
+const UDP_FIELD: usize = 6;
+
+/// Where a frame's segment or datagram lies, the sum of its pseudo header, and where in it the
+/// checksum lies.
+fn transport(bytes: &[u8]) -> Option<(Range<usize>, Sum, usize)> {
+    let frame = ethernet::Frame::read(bytes)?;
+    let packet = match frame.kind {
+        ethernet::IPV4 => ipv4::read(frame.payload),
+        ethernet::IPV6 => ipv6::read(frame.payload),
+        _ => None,
+    }?;
+    let field = match packet.protocol {
+        6 => 16,
+        17 => UDP_FIELD,
+        _ => return None,
+    };
+    if packet.fragment.is_some() {
+        return None;
+    }
+    // The payload is a piece of the frame; what follows it is padding.
+    let start = packet.payload.as_ptr().addr().checked_sub(bytes.as_ptr().addr())?;
+    let length = packet.payload.len();
+    Some((
+        start..start + length,
+        pseudo(packet.source, packet.destination, packet.protocol, length),
+        field,
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,5 +154,30 @@ mod tests {
     fn example_of_the_rfc() {
         let bytes = [0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7];
         assert_eq!(Sum::default().with(&bytes).partial(), 0xddf2);
+    }
+
+    #[test]
+    fn sums_that_were_left_out_are_filled_in() {
+        let (from, to) = ("10.0.0.1:7".parse().unwrap(), "10.0.0.2:9".parse().unwrap());
+        let datagram = crate::packet::udp::bytes(from, to, b"hello");
+        let header = ipv4::Header {
+            source: [10, 0, 0, 1].into(),
+            destination: [10, 0, 0, 2].into(),
+            protocol: 17,
+            length: datagram.len(),
+            fragment: None,
+        };
+        let mac = ethernet::Mac([2; 6]);
+        let mut frame = ethernet::header(mac, mac, ethernet::IPV4).to_vec();
+        frame.extend(header.bytes());
+        frame.extend(&datagram);
+        frame.resize(60, 0); // padding is not summed
+        let right = frame.clone();
+        frame[14 + 20 + 6..14 + 20 + 8].fill(0);
+        fill(&mut frame);
+        assert_eq!(frame, right);
+        for length in 0..right.len() {
+            fill(&mut frame[..length].to_vec()); // nothing that is cut short does harm
+        }
     }
 }

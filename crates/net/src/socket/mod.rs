@@ -23,17 +23,17 @@ pub use stream::{Address, StreamEnd, StreamNet};
 pub const FRAME_BYTES_MAX: usize = 65_536 + 4096;
 
 /// The card, and what its thread and others tell each other.
-struct Socketed {
+pub(crate) struct Socketed {
     card: Mutex<Option<Weak<dyn Card>>>,
     up: AtomicBool,
     stop: AtomicBool,
-    wake: OwnedFd,
-    room: Mutex<bool>,
-    made_room: Condvar,
+    pub(crate) wake: OwnedFd,
+    pub(crate) room: Mutex<bool>,
+    pub(crate) made_room: Condvar,
 }
 
 impl Socketed {
-    fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
         let wake = eventfd(0, flags)
             .map_err(|error| Error::Host { action: "make an event", source: error.into() })?;
@@ -47,40 +47,40 @@ impl Socketed {
         })
     }
 
-    fn card(&self) -> Option<std::sync::Arc<dyn Card>> {
+    pub(crate) fn card(&self) -> Option<std::sync::Arc<dyn Card>> {
         self.card.lock().as_ref().and_then(Weak::upgrade)
     }
 
-    fn attach(&self, card: Weak<dyn Card>) {
+    pub(crate) fn attach(&self, card: Weak<dyn Card>) {
         *self.card.lock() = Some(card);
     }
 
-    fn is_stopped(&self) -> bool {
+    pub(crate) fn is_stopped(&self) -> bool {
         self.stop.load(Ordering::SeqCst)
     }
 
-    fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.stop.store(true, Ordering::SeqCst);
         self.wake();
         self.made_room.notify_all();
     }
 
-    fn wake(&self) {
+    pub(crate) fn wake(&self) {
         // A full counter has woken it already.
         let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
     }
 
-    fn woken(&self) {
+    pub(crate) fn woken(&self) {
         let _ = rustix::io::read(&self.wake, &mut [0_u8; 8]);
     }
 
-    fn room(&self) {
+    pub(crate) fn room(&self) {
         *self.room.lock() = true;
         self.made_room.notify_all();
     }
 
     /// The far end came or went.
-    fn set_link(&self, up: bool) {
+    pub(crate) fn set_link(&self, up: bool) {
         if self.up.swap(up, Ordering::SeqCst) != up
             && let Some(card) = self.card()
         {
@@ -88,7 +88,7 @@ impl Socketed {
         }
     }
 
-    fn is_up(&self) -> bool {
+    pub(crate) fn is_up(&self) -> bool {
         self.up.load(Ordering::SeqCst)
     }
 }

@@ -230,7 +230,7 @@ impl Node for Luks {
         })
     }
 
-    fn amend(&self, options: &CreateOptions, force: bool) -> Result<()> {
+    fn amend(&self, options: &CreateOptions, force: bool, _: &dyn Fn(u64, u64)) -> Result<()> {
         let change = keys::Change::take(options, "")?;
         let mut header = self.header.lock();
         change.apply(&mut header, &*self.file, self.secret.as_deref(), force)?;

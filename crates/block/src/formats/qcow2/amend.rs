@@ -81,7 +81,12 @@ pub(super) fn change_backing(
     state.meta.file.flush()
 }
 
-pub(super) fn amend(image: &Qcow2, options: &CreateOptions, force: bool) -> Result<()> {
+pub(super) fn amend(
+    image: &Qcow2,
+    options: &CreateOptions,
+    force: bool,
+    report: &dyn Fn(u64, u64),
+) -> Result<()> {
     if options.names().any(|name| name.starts_with("encrypt.")) {
         image.amend_keys(options, force)?;
     }
@@ -139,7 +144,7 @@ pub(super) fn amend(image: &Qcow2, options: &CreateOptions, force: bool) -> Resu
         image.resize(size, Preallocation::Off)?;
     }
     if version < old_version {
-        downgrade(image)?;
+        downgrade(image, report)?;
     }
     image.flush()
 }
@@ -199,7 +204,7 @@ fn change_refcount_bits(image: &Qcow2, bits: u64, version: u32) -> Result<()> {
 }
 
 /// To version 2: what it cannot express is written out or refused.
-fn downgrade(image: &Qcow2) -> Result<()> {
+fn downgrade(image: &Qcow2, report: &dyn Fn(u64, u64)) -> Result<()> {
     let geometry = image.geometry;
     {
         let mut state = image.state.lock();
@@ -211,9 +216,10 @@ fn downgrade(image: &Qcow2) -> Result<()> {
             return Err(Error::unsupported("Cannot downgrade an image with a data file"));
         }
         if geometry.extended() || header.compression != Compression::Zlib {
-            return Err(Error::unsupported(
-                "Cannot downgrade an image with incompatible features set",
-            ));
+            return Err(Error::unsupported(format!(
+                "Cannot downgrade an image with incompatible features {:#x} set",
+                header.incompatible
+            )));
         }
         if !state.snapshots.is_empty()
             && state.snapshots.iter().any(|row| row.shown.disk_bytes != header.size)
@@ -222,8 +228,9 @@ fn downgrade(image: &Qcow2) -> Result<()> {
         }
         state.meta.flush()?;
     }
-    expand_zeros(image, &geometry)?;
-    expand_in_snapshots(image, &geometry)?;
+    let mut steps = Steps::new(image, report);
+    expand_zeros(image, &geometry, &mut steps)?;
+    expand_in_snapshots(image, &geometry, &mut steps)?;
     let mut state = image.state.lock();
     state.meta.flush()?;
     let header = &mut state.meta.header;
@@ -236,10 +243,34 @@ fn downgrade(image: &Qcow2) -> Result<()> {
     state.meta.write_header()
 }
 
+/// The entries of all L1 tables, one after the other.
+struct Steps<'a> {
+    done: u64,
+    all: u64,
+    report: &'a dyn Fn(u64, u64),
+}
+
+impl<'a> Steps<'a> {
+    fn new(image: &Qcow2, report: &'a dyn Fn(u64, u64)) -> Self {
+        let state = image.state.lock();
+        let of_snapshots = state.snapshots.iter().map(|row| u64::from(row.l1_entries));
+        Self { done: 0, all: state.meta.l1.len() as u64 + of_snapshots.sum::<u64>(), report }
+    }
+
+    fn to(&mut self, done: u64) {
+        while self.done < done.min(self.all) {
+            self.done += 1;
+            (self.report)(self.done, self.all);
+        }
+    }
+}
+
 /// Zero clusters become data, or nothing where nothing shines through.
-fn expand_zeros(image: &Qcow2, geometry: &Geometry) -> Result<()> {
+fn expand_zeros(image: &Qcow2, geometry: &Geometry, steps: &mut Steps<'_>) -> Result<()> {
+    let by_entry = geometry.cluster << geometry.l2_bits;
     let mut at = 0;
     while at < image.size() {
+        steps.to(at / by_entry);
         let run = {
             let mut state = image.state.lock();
             image.run(&mut state, at, image.size() - at)?
@@ -262,11 +293,12 @@ fn expand_zeros(image: &Qcow2, geometry: &Geometry) -> Result<()> {
         }
         at += run.length;
     }
+    steps.to(image.state.lock().meta.l1.len() as u64);
     Ok(())
 }
 
 /// The same in the tables of snapshots, in place: all who share a table see the same zeros.
-fn expand_in_snapshots(image: &Qcow2, geometry: &Geometry) -> Result<()> {
+fn expand_in_snapshots(image: &Qcow2, geometry: &Geometry, steps: &mut Steps<'_>) -> Result<()> {
     let mut guard = image.state.lock();
     let state = &mut *guard;
     state.meta.flush()?;
@@ -278,6 +310,7 @@ fn expand_in_snapshots(image: &Qcow2, geometry: &Geometry) -> Result<()> {
             if table != 0 && seen.insert(table) {
                 expand_table(image, &mut state.meta, geometry, table, backed)?;
             }
+            steps.to(steps.done + 1);
         }
     }
     state.meta.flush()

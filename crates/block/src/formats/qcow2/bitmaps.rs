@@ -268,7 +268,7 @@ fn update_flags(state: &mut State) -> Result<()> {
 pub(super) fn start_using(state: &mut State) -> Result<()> {
     let mut marked = false;
     for bitmap in &mut state.bitmaps {
-        if bitmap.auto && !bitmap.in_use {
+        if !bitmap.in_use {
             load(&state.meta, bitmap)?;
             bitmap.in_use = true;
             marked = true;
@@ -284,7 +284,8 @@ pub(super) fn start_using(state: &mut State) -> Result<()> {
 /// Stores what follows writes, when the image is closed.
 pub(super) fn store(state: &mut State) -> Result<()> {
     for bitmap in &mut state.bitmaps {
-        if bitmap.bits.is_some() && bitmap.auto {
+        // Those that follow no writes were marked as in use, too.
+        if bitmap.bits.is_some() && (bitmap.auto || bitmap.in_use) {
             store_bits(&mut state.meta, bitmap)?;
             bitmap.in_use = false;
         }

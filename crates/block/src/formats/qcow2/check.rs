@@ -709,12 +709,3 @@ pub(super) fn change_refcount_order(image: &Qcow2, order: u32) -> Result<()> {
     state.meta.write_header()?;
     state.meta.flush()
 }
-
-/// Sets refcounts that are too high to the references there are.
-pub(super) fn drop_leaks(image: &Qcow2, state: &mut State) -> Result<()> {
-    let fix = Fix { leaks: true, errors: false };
-    let mut report = CheckReport::default();
-    let (references, mut rebuild) = count(image, state, fix, &mut report)?;
-    compare(&mut state.meta, &references, fix, &mut report, &mut rebuild)?;
-    Ok(())
-}

@@ -10,7 +10,7 @@ use super::{Qcow2, crypt};
 use crate::error::{Error, Result};
 use crate::formats::Measure;
 use crate::formats::luks::keys;
-use crate::node::{Node, NodeRef, Preallocation, status_above};
+use crate::node::{Node, NodeRef, Preallocation, Zeroing, status_above};
 use crate::open::{OpenContext, OpenMode, create_protocol, open_created};
 use crate::options::{CreateOptions, OpenOptions, OptionKind, OptionSpec};
 
@@ -429,9 +429,29 @@ pub(super) fn preallocate_grown(
             to
         } else {
             let all = |size| metadata_bytes(&image.geometry, size) + size;
-            data.size() + all(to).saturating_sub(all(from))
+            // Of a new image the table that ends the file is counted by `all`.
+            let cluster = image.geometry.cluster;
+            let now = if from == 0 { data.size() / cluster * cluster } else { data.size() };
+            now + all(to).saturating_sub(all(from))
         };
         data.resize(grown.max(data.size()), preallocation)?;
+        provide_rest(image, from, to)?;
     }
     preallocate(image, from, to)
+}
+
+/// The cluster in which the disk ended gets the space for the rest of it.
+fn provide_rest(image: &Qcow2, from: u64, to: u64) -> Result<()> {
+    let cluster = image.geometry.cluster;
+    let used = from % cluster;
+    if used == 0 {
+        return Ok(());
+    }
+    match image.status(from - used, used)?.host {
+        Some(host) => {
+            let rest = (cluster - used).min(to - from);
+            image.data().zero_at(host + used, rest, Zeroing::Keep)
+        }
+        None => Ok(()),
+    }
 }

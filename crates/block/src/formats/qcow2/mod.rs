@@ -135,8 +135,12 @@ impl Drop for Qcow2 {
         if !self.writable() {
             return;
         }
-        // Nobody is left who could be told of an error; a flush before would have told it.
-        _ = self.close();
+        if let Err(error) = self.close() {
+            for cache in ["L2 table", "refcount block"] {
+                let text = format!("Failed to flush the {cache} cache: {error}");
+                crate::notices::complain(&text);
+            }
+        }
     }
 }
 
@@ -346,8 +350,8 @@ impl Node for Qcow2 {
         Ok(())
     }
 
-    fn amend(&self, options: &CreateOptions, force: bool) -> Result<()> {
+    fn amend(&self, options: &CreateOptions, force: bool, report: &dyn Fn(u64, u64)) -> Result<()> {
         self.must_be_writable()?;
-        amend::amend(self, options, force)
+        amend::amend(self, options, force, report)
     }
 }

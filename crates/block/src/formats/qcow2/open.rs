@@ -47,7 +47,7 @@ pub(super) fn open_image(
     }
     check_tables(&header, mode)?;
     let crypt = Crypt::open(&header, &*file, options, mode.no_data)?;
-    let data_file = open_data_file(&header, &file, options, mode)?;
+    let data_file = open_data_file(&header, options, mode)?;
     if let Some(lazy) = runtime.lazy_refcounts {
         if lazy && header.version < 3 {
             return Err(Error::invalid(
@@ -248,7 +248,6 @@ fn check_tables(header: &Header, mode: &OpenMode) -> Result<()> {
 
 fn open_data_file(
     header: &Header,
-    file: &NodeRef,
     options: &mut OpenOptions,
     mode: &OpenMode,
 ) -> Result<Option<NodeRef>> {
@@ -264,8 +263,7 @@ fn open_data_file(
     let data = if !below.is_empty() {
         open_child(None, below, mode)?
     } else if let Some(name) = &header.data_file {
-        let full = crate::open::combine(&crate::open::exact_name(file), name)?;
-        open_child(Some(&full), OpenOptions::new(), mode)?
+        open_child(Some(name), OpenOptions::new(), mode)?
     } else {
         return Err(Error::invalid("'data-file' is required for this image"));
     };

@@ -6,6 +6,7 @@ use super::geometry::{COMPRESSED, COPIED, Entry, Kind, L1_RESERVED, L2_RESERVED,
 use super::{Qcow2, State, compress};
 use crate::error::{Error, Result};
 use crate::node::{Extent, Node};
+use crate::notices::Hex;
 
 /// A run of guest bytes of one kind. Plain data lies in one piece.
 #[derive(Clone, Copy, Debug)]
@@ -77,9 +78,9 @@ impl Qcow2 {
         let geometry = &self.geometry;
         if kind == Kind::Invalid {
             let text = format!(
-                "Invalid cluster entry found  (L2 offset: {:#x}, L2 index: {:#x})",
-                state.meta.l2_offset(geometry.l1_index(guest)),
-                geometry.l2_index(guest)
+                "Invalid cluster entry found  (L2 offset: {}, L2 index: {})",
+                Hex(state.meta.l2_offset(geometry.l1_index(guest))),
+                Hex(geometry.l2_index(guest) as u64)
             );
             return Err(self.damaged(state, text));
         }
@@ -92,9 +93,9 @@ impl Qcow2 {
             let what =
                 if kind.is_zero() { "Preallocated zero cluster" } else { "Cluster allocation" };
             let text = format!(
-                "{what} offset {offset:#x} unaligned (L2 offset: {:#x}, L2 index: {:#x})",
-                state.meta.l2_offset(geometry.l1_index(guest)),
-                geometry.l2_index(guest)
+                "{what} offset {offset:#x} unaligned (L2 offset: {}, L2 index: {})",
+                Hex(state.meta.l2_offset(geometry.l1_index(guest))),
+                Hex(geometry.l2_index(guest) as u64)
             );
             return Err(self.damaged(state, text));
         }

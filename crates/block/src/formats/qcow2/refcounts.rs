@@ -8,6 +8,7 @@ use super::metadata::{
     Freed, Metadata, PENDING_FREES_MAX, encode_table, get_refcount, put_refcount, read_table,
 };
 use crate::error::{Error, Result};
+use crate::notices::Hex;
 
 /// Freed bytes worth a barrier before the file grows, and how many allocations a smaller gain waits.
 const RECLAIM_BYTES: u64 = 1 << 20;
@@ -38,7 +39,7 @@ impl Metadata {
 
     /// A damaged refcount table: the image is marked, where that is possible.
     fn damaged_refcounts(&mut self, block: u64, index: u64) -> Error {
-        let text = format!("Refblock offset {block:#x} unaligned (reftable index: {index:#x})");
+        let text = format!("Refblock offset {block:#x} unaligned (reftable index: {})", Hex(index));
         if !self.corrupt_said {
             self.corrupt_said = true;
             crate::notices::say(&format!(
@@ -223,7 +224,7 @@ impl Metadata {
         let mut start = self.free_index;
         let mut found = 0;
         while found < count {
-            let (slot, index, left) = self.refcounts_at(start + found)?;
+            let (slot, index, left) = self.sound_refcounts_at(start + found)?;
             let Some(slot) = slot else {
                 found += left.min(count - found); // nothing is counted there
                 continue;
@@ -307,6 +308,17 @@ impl Metadata {
         Ok((slot, index as usize, left))
     }
 
+    /// The same for who is going to rely on it: a table that points to no block marks the image.
+    fn sound_refcounts_at(&mut self, cluster: u64) -> Result<(Option<usize>, usize, u64)> {
+        let index = cluster >> self.geometry.refcount_block_bits;
+        let table = self.refcount_table()?;
+        let block = table.get(index as usize).map_or(0, |entry| entry & REFCOUNT_OFFSET_MASK);
+        if !block.is_multiple_of(self.geometry.cluster) {
+            return Err(self.damaged_refcounts(block, index));
+        }
+        self.refcounts_at(cluster)
+    }
+
     /// Calls `differs` for every cluster whose refcount is not what `expected` says, and for
     /// those that cannot be read. Returns the highest cluster in use.
     pub fn compare_refcounts(
@@ -384,17 +396,23 @@ impl Metadata {
         }
         self.mark_dirty()?;
         let bits = self.geometry.cluster_bits;
-        for cluster in offset >> bits..=(offset + bytes - 1) >> bits {
-            let refcount = self.refcount(cluster)?;
-            let changed = if decrement { refcount.checked_sub(1) } else { refcount.checked_add(1) };
-            match changed {
-                Some(value) if value <= self.geometry.refcount_max() => {
-                    self.set_refcount(cluster, value)?;
+        let first = offset >> bits;
+        for cluster in first..=(offset + bytes - 1) >> bits {
+            if let Err(error) = self.change_refcount(cluster, decrement) {
+                for before in (first..cluster).filter(|_| !decrement) {
+                    self.change_refcount(before, true)?;
                 }
-                _ => return Err(Errno::INVAL.into()),
+                return Err(error);
             }
         }
         Ok(())
+    }
+
+    fn change_refcount(&mut self, cluster: u64, decrement: bool) -> Result<()> {
+        let refcount = self.refcount(cluster)?;
+        let changed = if decrement { refcount.checked_sub(1) } else { refcount.checked_add(1) };
+        let value = changed.filter(|value| *value <= self.geometry.refcount_max());
+        self.set_refcount(cluster, value.ok_or(Errno::INVAL)?)
     }
 
     /// Gives a range back once nothing on the medium points to it.

@@ -146,7 +146,31 @@ pub(super) fn write_rows(meta: &mut Metadata, rows: &[SnapshotRow]) -> Result<()
 
 /// Changes the refcount of everything that an L1 table reaches.
 pub(super) fn change_tree(meta: &mut Metadata, l1: &[u64], decrement: bool) -> Result<()> {
+    let mut done = 0;
+    let changed = change_tree_until(meta, l1, decrement, u64::MAX, &mut done);
+    if changed.is_err() && !decrement {
+        // Refcounts of few bits are soon full: those that were raised go down again.
+        change_tree_until(meta, l1, true, done, &mut 0)?;
+    }
+    changed
+}
+
+/// The first `limit` changes only; `done` counts them.
+fn change_tree_until(
+    meta: &mut Metadata,
+    l1: &[u64],
+    decrement: bool,
+    limit: u64,
+    done: &mut u64,
+) -> Result<()> {
     let geometry = meta.geometry;
+    let mut change = |meta: &mut Metadata, place, bytes| {
+        if *done < limit {
+            meta.change_refcounts(place, bytes, decrement)?;
+            *done += 1;
+        }
+        Ok::<_, Error>(*done < limit)
+    };
     let external = meta.external_data();
     for entry in l1 {
         let table = entry & OFFSET_MASK;
@@ -162,24 +186,19 @@ pub(super) fn change_tree(meta: &mut Metadata, l1: &[u64], decrement: bool) -> R
         for word in entries {
             if word & COMPRESSED != 0 {
                 let (place, bytes) = geometry.compressed_place(word & !COPIED);
-                meta.change_refcounts(place, bytes, decrement)?;
+                change(meta, place, bytes)?;
             } else if !external {
-                meta.change_refcounts(word & OFFSET_MASK, geometry.cluster, decrement)?;
+                change(meta, word & OFFSET_MASK, geometry.cluster)?;
             }
         }
-        meta.change_refcounts(table, geometry.cluster, decrement)?;
+        if !change(meta, table, geometry.cluster)? {
+            break;
+        }
         if decrement && meta.refcount(table >> geometry.cluster_bits)? == 0 {
             meta.forget_l2(table);
         }
     }
     Ok(())
-}
-
-/// Gives back every reference that no table holds.
-fn lower_to_references(image: &Qcow2, state: &mut State) -> Result<()> {
-    state.meta.write_back_all()?;
-    super::check::drop_leaks(image, state)?;
-    state.meta.write_back_all()
 }
 
 /// Makes the copied flags of the active tables agree with the refcounts.
@@ -261,12 +280,7 @@ impl Snapshots for Qcow2 {
             meta.file.write_at(&encode_table(&l1), place)?;
             meta.note_touched(place + bytes);
         }
-        if let Err(error) = change_tree(meta, &l1, false) {
-            // Refcounts of few bits are soon full: those that were raised go down again.
-            lower_to_references(self, state)?;
-            return Err(error);
-        }
-        let meta = &mut state.meta;
+        change_tree(meta, &l1, false)?;
         refresh_copied(meta)?;
         meta.write_back()?;
         let mut rows = state.snapshots.clone();
@@ -326,8 +340,16 @@ impl Snapshots for Qcow2 {
         let l1 = snapshot_l1(meta, &row)?;
         write_rows(meta, &rows)?;
         state.snapshots = rows;
-        change_tree(meta, &l1, true)?;
-        meta.free(row.l1_offset, u64::from(row.l1_entries) * 8, Freed::Other);
+        change_tree(meta, &l1, true)
+            .and_then(|()| {
+                meta.free(row.l1_offset, u64::from(row.l1_entries) * 8, Freed::Other);
+                meta.write_back()
+            })
+            .map_err(|error| {
+                crate::notices::say(&format!("qcow2_free_clusters failed: {error}"));
+                let action = "Failed to free the cluster and L1 table".to_owned();
+                Error::Failed { action, source: Box::new(error) }
+            })?;
         refresh_copied(meta)?;
         meta.flush()
     }

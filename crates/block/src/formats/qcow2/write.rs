@@ -10,6 +10,7 @@ use super::metadata::Freed;
 use super::{Qcow2, State};
 use crate::error::{Error, Result};
 use crate::node::HostRange;
+use crate::notices::Hex;
 
 /// Up to this many bytes are copied together with the data, so that one write does.
 const JOINED_BYTES_MAX: u64 = 1 << 20;
@@ -195,7 +196,8 @@ impl Qcow2 {
         let entry = meta.l1[index];
         let old = entry & OFFSET_MASK;
         if old & (self.geometry.cluster - 1) != 0 {
-            let text = format!("L2 table offset {old:#x} unaligned (L1 index: {index:#x})");
+            let text =
+                format!("L2 table offset {old:#x} unaligned (L1 index: {})", Hex(index as u64));
             return Err(self.damaged(state, text));
         }
         if entry & COPIED != 0 {
@@ -248,8 +250,10 @@ impl Qcow2 {
         let entry = state.meta.entry(slot, first);
         let base = entry.word & OFFSET_MASK;
         if entry.word & COMPRESSED == 0 && base & (geometry.cluster - 1) != 0 {
-            let text =
-                format!("Cluster allocation offset {base:#x} unaligned (guest offset: {guest:#x})");
+            let text = format!(
+                "Cluster allocation offset {base:#x} unaligned (guest offset: {})",
+                Hex(guest)
+            );
             return Err(self.damaged(state, text));
         }
         let keeps_place = |entry: Entry| {

@@ -26,7 +26,7 @@ pub fn assign_for_one(devices: &mut Element, q35: bool) -> Result<()> {
     Pci { spare: false, ..Pci::new(devices, q35)? }.assign(devices)
 }
 
-fn drives(devices: &mut Element) -> Result<()> {
+pub fn drives(devices: &mut Element) -> Result<()> {
     let mut taken = BTreeSet::new();
     for disk in devices.all_mut("disk") {
         let bus = disk.attribute_at("target", "bus").unwrap_or_default().to_owned();

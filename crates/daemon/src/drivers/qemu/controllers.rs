@@ -22,7 +22,7 @@ pub fn disk_number(target: &str) -> u32 {
     number.saturating_sub(1)
 }
 
-fn has(devices: &Element, kind: &str, index: u32) -> bool {
+pub fn has(devices: &Element, kind: &str, index: u32) -> bool {
     let index = index.to_string();
     devices.all("controller").any(|controller| {
         controller.is("type", kind) && controller.attribute("index").unwrap_or("0") == index
@@ -68,7 +68,7 @@ pub fn add(devices: &mut Element, x86: bool, q35: bool) {
 }
 
 /// Controllers without an index count up within their kind.
-fn number(devices: &mut Element) {
+pub fn number(devices: &mut Element) {
     let kinds: Vec<String> = devices
         .all("controller")
         .filter_map(|controller| controller.attribute("type").map(str::to_owned))
@@ -103,7 +103,7 @@ pub fn group(devices: &mut Element) {
     controllers.into_iter().for_each(|controller| devices.push(controller));
 }
 
-fn add_for_disks(devices: &mut Element, bus: &str) {
+pub fn add_for_disks(devices: &mut Element, bus: &str) {
     let mut highest = None;
     for disk in devices.all("disk").filter(|disk| disk.attribute_at("target", "bus") == Some(bus)) {
         let given = disk.attribute_at("address", "controller").and_then(|text| text.parse().ok());

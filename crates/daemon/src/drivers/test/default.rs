@@ -103,24 +103,63 @@ pub fn device(document: Element) -> NodeDevice {
     }
 }
 
-/// The test world's host.
+/// Sizes of pages in KiB that the test world's host has.
+const PAGES: [u32; 4] = [4, 8, 2048, 1_048_576];
+
+/// The test world's host: two NUMA nodes of eight processors.
 pub fn capabilities() -> Element {
-    let cpu = Element::new("cpu").with_child(Element::with_text("arch", "i686"));
+    let features =
+        Element::new("features").with_child(Element::new("pae")).with_child(Element::new("nonpae"));
+    let mut cpu = Element::new("cpu")
+        .with_child(Element::with_text("arch", "i686"))
+        .with_child(features.clone());
+    for size in PAGES {
+        cpu.push(Element::new("pages").with("unit", "KiB").with("size", size));
+    }
     let secmodel = Element::new("secmodel")
         .with_child(Element::with_text("model", "testSecurity"))
         .with_child(Element::with_text("doi", ""));
-    let host = Element::new("host").with_child(cpu).with_child(secmodel);
+    let cells = Element::new("cells").with("num", 2).with_child(cell(0)).with_child(cell(1));
+    let host = Element::new("host")
+        .with_child(cpu)
+        .with_child(Element::new("power_management"))
+        .with_child(Element::new("iommu").with("support", "no"))
+        .with_child(Element::new("topology").with_child(cells))
+        .with_child(secmodel);
     let mut document = Element::new("capabilities").with_child(host);
     for os_type in ["hvm", "xen"] {
-        for (arch, bits) in [("i686", 32), ("x86_64", 64)] {
-            let domain = Element::new("domain").with("type", "test");
-            let arch = Element::new("arch")
-                .with("name", arch)
-                .with_child(Element::with_text("wordsize", bits))
-                .with_child(domain);
-            let guest = Element::new("guest").with_child(Element::with_text("os_type", os_type));
-            document.push(guest.with_child(arch));
-        }
+        let arch = Element::new("arch")
+            .with("name", "i686")
+            .with_child(Element::with_text("wordsize", 32))
+            .with_child(Element::with_text("emulator", "/usr/bin/test-hv"))
+            .with_child(Element::new("domain").with("type", "test"));
+        let guest = Element::new("guest")
+            .with_child(Element::with_text("os_type", os_type))
+            .with_child(arch)
+            .with_child(features.clone());
+        document.push(guest);
     }
     document
+}
+
+fn cell(id: u32) -> Element {
+    const CPUS: u32 = 8;
+    let mut cell = Element::new("cell").with("id", id);
+    cell.push(Element::with_text("memory", (id + 1) << 21).with("unit", "KiB"));
+    let small = PAGES[id as usize];
+    for (size, count) in [(small, 524_288), (PAGES[2], 0), (PAGES[3], 0)] {
+        cell.push(Element::with_text("pages", count).with("unit", "KiB").with("size", size));
+    }
+    let mut cpus = Element::new("cpus").with("num", CPUS);
+    for core in 0..CPUS {
+        let number = id * CPUS + core;
+        let cpu = Element::new("cpu")
+            .with("id", number)
+            .with("socket_id", id)
+            .with("die_id", 0)
+            .with("core_id", core)
+            .with("siblings", number);
+        cpus.push(cpu);
+    }
+    cell.with_child(cpus)
 }

@@ -100,8 +100,7 @@ fn pool(world: &Arc<World>, mut element: Element, folder: &Path) -> Result<()> {
     world.pools.start(world, &pool)?;
     for volume in volumes {
         let volume = resolve(&volume, folder)?;
-        let pool = world.pools.by_name(&pool.name)?;
-        world.pools.create_volume(&pool, &volume.to_xml(), None, false)?;
+        world.pools.adopt_volume(&pool, &volume.to_xml())?;
     }
     Ok(())
 }

@@ -3,10 +3,12 @@
 mod balloon;
 mod blk;
 mod console;
+mod fs;
 mod gpu;
 mod input;
 mod mmio;
 mod net;
+mod ninep;
 mod rng;
 mod vsock;
 
@@ -40,6 +42,10 @@ pub const INPUT: &[Model] = input::MODELS;
 pub const GPU: &[Model] = gpu::MODELS;
 /// All that can be behind registers in memory.
 pub const MMIO: &[Model] = mmio::MODELS;
+/// Shared folders of other processes.
+pub const FS: &[Model] = fs::MODELS;
+/// Shared folders.
+pub const NINEP: &[Model] = ninep::MODELS;
 /// Sockets to the host.
 pub const VSOCK: &[Model] = vsock::MODELS;
 

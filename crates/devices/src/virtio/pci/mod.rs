@@ -65,7 +65,7 @@ pub fn transitional_id(kind: Kind) -> Option<u16> {
         Kind::Console => 0x1003,
         Kind::Entropy => 0x1005,
         Kind::NineP => 0x1009,
-        Kind::Gpu | Kind::Input | Kind::Vsock => return None,
+        Kind::Gpu | Kind::Input | Kind::Vsock | Kind::Fs => return None,
     })
 }
 
@@ -77,6 +77,7 @@ pub fn class(kind: Kind) -> u32 {
         Kind::Block => 0x01_0000,
         Kind::Console | Kind::Vsock => 0x07_8000,
         Kind::NineP => 0x00_0200,
+        Kind::Fs => 0x01_8000,
         Kind::Gpu => 0x03_8000,
         Kind::Input => 0x09_8000,
         Kind::Balloon | Kind::Entropy => 0x00_ff00,

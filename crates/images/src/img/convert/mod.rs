@@ -290,10 +290,12 @@ fn check_bitmaps(wish: &Wish<'_>, sources: &Sources) -> Result<(), Failure> {
     let Some(bitmaps) = sources.first().bitmaps() else {
         return Err(fail("Source lacks bitmap support"));
     };
-    let broken = bitmaps.list().into_iter().find(|bitmap| bitmap.in_use);
+    // The latest first, as everywhere here.
+    let broken = bitmaps.list().into_iter().rev().find(|bitmap| bitmap.in_use);
     if let (Some(bitmap), false) = (broken, wish.typed.has("skip-broken-bitmaps")) {
         return Err(fail(format!(
-            "Cannot copy inconsistent bitmap '{}'\nTry --skip-broken-bitmaps, or use 'qemu-img bitmap --remove'",
+            "Cannot copy inconsistent bitmap '{}'\nTry --skip-broken-bitmaps, \
+             or use 'qemu-img bitmap --remove' to delete it",
             bitmap.name
         )));
     }
@@ -310,11 +312,10 @@ fn copy_bitmaps(sources: &Sources, target: &NodeRef, skip_broken: bool) -> Resul
             Err(fail(format!("Format driver '{}' does not support bitmaps", target.driver())))
         };
     };
-    for bitmap in list {
-        if bitmap.in_use && skip_broken {
-            eprintln!("qemu-img: warning: Skipping inconsistent bitmap '{}'", bitmap.name);
-            continue;
-        }
+    for bitmap in list.iter().rev().filter(|bitmap| bitmap.in_use && skip_broken) {
+        eprintln!("qemu-img: warning: Skipping inconsistent bitmap '{}'", bitmap.name);
+    }
+    for bitmap in list.into_iter().filter(|bitmap| !(bitmap.in_use && skip_broken)) {
         to.add(&bitmap.name, bitmap.granularity, false)
             .map_err(|error| fail(format!("Failed to create bitmap {}: {error}", bitmap.name)))?;
         let populate = |error: block::Error| {

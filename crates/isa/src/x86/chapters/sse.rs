@@ -174,7 +174,7 @@ pub const ROWS: &[Row] = &[
     // with an immediate
     (M::Shufps, |l| binary_imm(l, Lane::ShuffleF32)),
     (M::Shufpd, |l| binary_imm(l, Lane::ShuffleF64)),
-    (M::Palignr, |l| binary_imm(l, Lane::AlignBytes)),
+    (M::Palignr, align),
     (M::Pblendw, |l| binary_imm(l, Lane::BlendImm16)),
     (M::Blendps, |l| binary_imm(l, Lane::BlendImm32)),
     (M::Blendpd, |l| binary_imm(l, Lane::BlendImm64)),
@@ -188,6 +188,7 @@ pub const ROWS: &[Row] = &[
     (M::Roundsd, |l| binary_imm(l, Lane::FRoundLow64)),
     (M::Pclmulqdq, |l| binary_imm(l, Lane::ClMul)),
     (M::Pshufd, |l| unary_imm(l, Lane::Shuffle32)),
+    (M::Pshufw, |l| unary_imm(l, Lane::ShuffleLo16)),
     (M::Pshuflw, |l| unary_imm(l, Lane::ShuffleLo16)),
     (M::Pshufhw, |l| unary_imm(l, Lane::ShuffleHi16)),
     (M::Roundps, |l| unary_imm(l, Lane::FRound32)),
@@ -221,6 +222,13 @@ pub const ROWS: &[Row] = &[
     (M::Cvtsd2si, |l| to_integer(l, Type::F64, Round::Dynamic)),
     (M::Cvttss2si, |l| to_integer(l, Type::F32, Round::Zero)),
     (M::Cvttsd2si, |l| to_integer(l, Type::F64, Round::Zero)),
+    // between numbers and MMX registers
+    (M::Cvtpi2ps, |l| from_mmx(l, Lane::FFrom32)),
+    (M::Cvtpi2pd, |l| from_mmx(l, Lane::FFromLow32to64)),
+    (M::Cvtps2pi, |l| low_to_mmx(l, Lane::FTo32)),
+    (M::Cvttps2pi, |l| low_to_mmx(l, Lane::FToZero32)),
+    (M::Cvtpd2pi, |l| unary(l, Lane::F64To32)),
+    (M::Cvttpd2pi, |l| unary(l, Lane::F64ToZero32)),
     // strings in registers
     (M::Pcmpistri, |l| compare_strings(l, false, false)),
     (M::Pcmpistrm, |l| compare_strings(l, false, true)),
@@ -253,9 +261,75 @@ pub fn binary(l: &mut Lift, lane: Lane) {
     binary_by(l, |ir, a, b| ir.lanes2(lane, a, b));
 }
 
-/// A row whose meaning depends on the register's width: not for MMX registers.
+/// A row whose meaning depends on the register's width.
 pub fn whole(l: &mut Lift, lane: Lane) {
-    if l.is_mmx(0) { l.illegal() } else { binary(l, lane) }
+    if l.is_mmx(0) { across_mmx(l, lane) } else { binary(l, lane) }
+}
+
+/// The same with MMX registers: what 64 bits make is found in what 128 make of the operands' halves.
+fn across_mmx(l: &mut Lift, lane: Lane) {
+    let (a, b) = (l.read_vector(0), l.read_vector(1));
+    let upper = match lane {
+        Lane::ZipHi8 => Some(Lane::ZipLo8),
+        Lane::ZipHi16 => Some(Lane::ZipLo16),
+        Lane::ZipHi32 => Some(Lane::ZipLo32),
+        _ => None,
+    };
+    let value = match lane {
+        Lane::ZipLo8 | Lane::ZipLo16 | Lane::ZipLo32 => l.ir.lanes2(lane, a, b),
+        Lane::Shuffle8 => {
+            let places = l.ir.imm(0x8787_8787_8787_8787_u64 as i64);
+            let places = l.ir.zero_upper(places);
+            let places = l.ir.lanes2(Lane::And, b, places);
+            l.ir.lanes2(lane, a, places)
+        }
+        _ => match upper {
+            Some(lower) => {
+                let whole = l.ir.lanes2(lower, a, b);
+                let upper = l.ir.hi(whole);
+                l.ir.zero_upper(upper)
+            }
+            None => {
+                let both = l.ir.lanes2(Lane::ZipLo64, a, b);
+                l.ir.lanes2(lane, both, both)
+            }
+        },
+    };
+    l.write_vector(0, value);
+}
+
+/// PALIGNR.
+fn align(l: &mut Lift) {
+    if !l.is_mmx(0) {
+        return binary_imm(l, Lane::AlignBytes);
+    }
+    let (above, below) = (l.read_vector(0), l.read_vector(1));
+    let both = l.ir.lanes2(Lane::ZipLo64, below, above);
+    let value = l.ir.lanes1(Lane::ShrBytes, both, l.insn.immediate8());
+    l.write_vector(0, value);
+}
+
+/// From the integers of an MMX register or 64 bits of memory.
+fn from_mmx(l: &mut Lift, lane: Lane) {
+    let source = l.read_vector(1);
+    let value = l.ir.lanes1(lane, source, 0);
+    let value = match lane {
+        Lane::FFrom32 => {
+            let old = l.read_vector(0);
+            l.ir.lanes2(Lane::MoveLow64, old, value)
+        }
+        _ => value,
+    };
+    l.write_vector(0, value);
+}
+
+/// To an MMX register, from the low 64 bits: others must not leave exceptions behind.
+fn low_to_mmx(l: &mut Lift, lane: Lane) {
+    let source = l.read_vector(1);
+    let low = l.ir.lo(source);
+    let low = l.ir.zero_upper(low);
+    let value = l.ir.lanes1(lane, low, 0);
+    l.write_vector(0, value);
 }
 
 pub fn unary(l: &mut Lift, lane: Lane) {
@@ -264,9 +338,6 @@ pub fn unary(l: &mut Lift, lane: Lane) {
 }
 
 pub fn binary_imm(l: &mut Lift, lane: Lane) {
-    if l.is_mmx(0) {
-        return l.illegal();
-    }
     let mut imm = Halves::new(lane, l.insn.immediate8());
     binary_by(l, |ir, a, b| {
         let wide = ir.ty(a) == Type::V256;

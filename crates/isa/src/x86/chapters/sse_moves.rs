@@ -57,6 +57,7 @@ pub const ROWS: &[Row] = &[
     (M::Extractps, |l| extract(l, Type::I32)),
     (M::Insertps, insertps),
     (M::Maskmovdqu, maskmov),
+    (M::Maskmovq, maskmov),
     (M::Ldmxcsr, ldmxcsr),
     (M::Stmxcsr, stmxcsr),
 ];
@@ -105,12 +106,11 @@ fn is_vector(register: Register) -> bool {
 
 /// MOVD and MOVQ, between vectors, general registers and memory.
 pub fn move_integer(l: &mut Lift, ty: Type) {
-    let ty = if matches!(l.insn.mnemonic(), M::Movd | M::Vmovd)
-        && l.bytes(if l.is_memory(0) { 0 } else { 1 }) == 8
-    {
-        Type::I64
-    } else {
-        ty
+    // As wide as the operand that is no vector.
+    let other = u32::from(is_vector(l.insn.op0_register()));
+    let ty = match l.insn.mnemonic() {
+        M::Movd | M::Vmovd if l.bytes(other) == 8 => Type::I64,
+        _ => ty,
     };
     let from = l.insn.op1_register();
     let value = if is_vector(from) {

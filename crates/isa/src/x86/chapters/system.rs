@@ -4,10 +4,10 @@ use iced_x86::{Mnemonic as M, OpKind};
 
 use super::Row;
 use crate::front_end::Event;
-use crate::ir::{Code, Type, Value};
+use crate::ir::{Cmp, Code, FlagKind, Type, Value};
 use crate::x86::helpers::helper;
 use crate::x86::lift::{Lift, exception, general_number};
-use crate::x86::mode::control;
+use crate::x86::mode::{control, eflags};
 use crate::x86::state::{self, RAX, RCX, RDX};
 
 pub const ROWS: &[Row] = &[
@@ -45,6 +45,9 @@ pub const ROWS: &[Row] = &[
     (M::Lsl, |l| examine(l, 1)),
     (M::Verr, |l| examine(l, 2)),
     (M::Verw, |l| examine(l, 3)),
+    (M::Arpl, adjust_privilege),
+    (M::Stac, |l| allow_user_pages(l, true)),
+    (M::Clac, |l| allow_user_pages(l, false)),
     (M::Lds, |l| load_far_pointer(l, state::DS)),
     (M::Les, |l| load_far_pointer(l, state::ES)),
     (M::Lfs, |l| load_far_pointer(l, state::FS)),
@@ -309,6 +312,47 @@ fn store_selector(l: &mut Lift, register: crate::ir::Reg) {
     let ty = if l.is_memory(0) { Type::I16 } else { l.ty(0) };
     let selector = l.ir.trunc(ty, selector);
     l.write(0, selector);
+}
+
+/// EFLAGS.AC, which with SMAP lets the supervisor at user pages: another mode.
+fn allow_user_pages(l: &mut Lift, allow: bool) {
+    if !l.system || l.mode.cpl != 0 {
+        return l.illegal();
+    }
+    let flags = l.ir.get(state::EFLAGS);
+    let flags = l.ir.and_imm(flags, !eflags::AC);
+    let bit = l.ir.imm(if allow { eflags::AC as i64 } else { 0 });
+    let flags = l.ir.alu(Code::Or, flags, bit);
+    l.ir.put(state::EFLAGS, flags);
+    l.end_mode();
+}
+
+/// ARPL: a selector gets at least another one's privilege number, and the zero flag says whether it
+/// changed.
+fn adjust_privilege(l: &mut Lift) {
+    if l.mode.paragraphs {
+        return l.illegal();
+    }
+    let asked = l.read_as(1, Type::I16);
+    let wanted = l.ir.and_imm(asked, 3);
+    let flags = l.flags();
+    let at = l.is_memory(0).then(|| l.address());
+    let register = general_number(l.insn.op0_register());
+    let old = match at {
+        Some(at) => l.load(Type::I16, at),
+        None => l.gpr(register, Type::I16),
+    };
+    let has = l.ir.and_imm(old, 3);
+    let enough = l.ir.compare(Cmp::LeU, wanted, has);
+    let rest = l.ir.and_imm(old, 0xfffc);
+    let raised = l.ir.alu(Code::Or, rest, wanted);
+    let new = l.ir.select(enough, old, raised);
+    match at {
+        Some(at) => l.store(at, new),
+        None => l.set_gpr(register, new),
+    }
+    let same = l.ir.zext(Type::I16, enough);
+    l.set_flags(FlagKind::Zero, Type::I16, same, Value::NONE, flags);
 }
 
 fn examine(l: &mut Lift, which: i64) {

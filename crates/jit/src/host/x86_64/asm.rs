@@ -181,92 +181,145 @@ impl Asm {
 
     /// The general form: prefix, REX, opcode, ModRM. `size` in bytes gives 0x66 and REX.W; byte
     /// registers 4 to 7 get the REX that makes them SPL to DIL.
+    #[inline(always)]
     fn modrm(&mut self, size: u8, prefix: u8, opcode: &[u8], reg: u8, rm: Rm, byte_regs: bool) {
-        let (x, b) = match rm {
-            Rm::Reg(rm) => (0, rm >> 3),
-            Rm::Mem(mem) => {
-                (mem.index.map_or(0, |(i, _)| i >> 3), mem.base.map_or(0, |base| base >> 3))
-            }
-        };
-        let rex = u8::from(size == 8) << 3 | (reg >> 3) << 2 | x << 1 | b;
-        let low_byte = byte_regs && (reg >= 4 || matches!(rm, Rm::Reg(4..)));
-        let room = self.room();
-        let mut count = 0;
-        let mut put = |wanted: bool, byte: u8| {
-            room[count % PIECE_BYTES] = byte;
-            count += usize::from(wanted);
-        };
-        put(matches!(rm, Rm::Mem(Mem { gs: true, .. })), 0x65);
-        put(size == 2, 0x66);
-        put(prefix != 0, prefix);
-        put(rex != 0 || low_byte, 0x40 | rex);
+        let mut bytes = Bytes::default();
         for &byte in opcode {
-            put(true, byte);
+            bytes.push(byte);
         }
-        self.at += count;
-        self.operand(reg, rm);
+        self.general(size, prefix, bytes, reg, rm, byte_regs);
     }
 
-    /// ModRM, SIB and displacement.
-    fn operand(&mut self, reg: u8, rm: Rm) {
-        let reg = (reg & 7) << 3;
-        let mem = match rm {
-            Rm::Reg(rm) => return self.byte(0xc0 | reg | rm & 7),
-            Rm::Mem(mem) => mem,
-        };
-        let Some(base) = mem.base else {
-            // no base: SIB with disp32
-            let (index, scale) = mem.index.map_or((4, 0), |(i, s)| (i & 7, s));
-            self.byte(reg | 4);
-            self.byte(scale << 6 | index << 3 | 5);
-            return self.imm32(mem.disp);
-        };
-        let mode = match mem.disp {
-            0 if base & 7 != 5 => 0x00,
-            -128..=127 => 0x40,
-            _ => 0x80,
-        };
-        if mem.index.is_some() || base & 7 == 4 {
-            let (index, scale) = mem.index.map_or((4, 0), |(i, s)| (i & 7, s));
-            self.byte(mode | reg | 4);
-            self.byte(scale << 6 | index << 3 | base & 7);
-        } else {
-            self.byte(mode | reg | base & 7);
-        }
-        match mode {
-            0x40 => self.byte(mem.disp as u8),
-            0x80 => self.imm32(mem.disp),
-            _ => {}
-        }
+    fn general(&mut self, size: u8, prefix: u8, opcode: Bytes, reg: u8, rm: Rm, byte_regs: bool) {
+        let (x, b) = high_bits(&rm);
+        let rex = u8::from(size == 8) << 3 | (reg >> 3) << 2 | x << 1 | b;
+        let low_byte = byte_regs && (reg >= 4 || matches!(rm, Rm::Reg(4..)));
+        let mut head = Bytes::default();
+        head.push_if(matches!(rm, Rm::Mem(Mem { gs: true, .. })), 0x65);
+        head.push_if(size == 2, 0x66);
+        head.push_if(prefix != 0, prefix);
+        head.push_if(rex != 0 || low_byte, 0x40 | rex);
+        head.append(opcode);
+        self.both(head, operand(reg, &rm));
+    }
+
+    /// Appends two pieces of at most eight bytes.
+    #[inline(always)]
+    fn both(&mut self, head: Bytes, tail: Bytes) {
+        let room = self.room();
+        let middle = (head.bits / 8) as usize & 7;
+        room[..8].copy_from_slice(&head.value.to_le_bytes());
+        room[middle..middle + 8].copy_from_slice(&tail.value.to_le_bytes());
+        self.at += middle + (tail.bits / 8) as usize;
     }
 
     /// VEX form. `vvvv` is the first source.
     fn vex(&mut self, encoding: Encoding, wide: bool, reg: u8, vvvv: u8, rm: Rm) {
-        if matches!(rm, Rm::Mem(Mem { gs: true, .. })) {
-            self.byte(0x65);
-        }
         let pp = match encoding.prefix {
             0x66 => 1,
             0xf3 => 2,
             0xf2 => 3,
             _ => 0,
         };
-        let (x, b) = match rm {
-            Rm::Reg(rm) => (0, rm >> 3),
-            Rm::Mem(mem) => {
-                (mem.index.map_or(0, |(i, _)| i >> 3), mem.base.map_or(0, |base| base >> 3))
-            }
-        };
+        let (x, b) = high_bits(&rm);
         let r = reg >> 3;
         let tail = (!vvvv & 15) << 3 | u8::from(wide) << 2 | pp;
+        let mut head = Bytes::default();
+        head.push_if(matches!(rm, Rm::Mem(Mem { gs: true, .. })), 0x65);
         if x == 0 && b == 0 && encoding.map == 1 && !encoding.w {
-            self.raw(&[0xc5, (r ^ 1) << 7 | tail]);
+            head.push(0xc5);
+            head.push((r ^ 1) << 7 | tail);
         } else {
-            let first = (r ^ 1) << 7 | (x ^ 1) << 6 | (b ^ 1) << 5 | encoding.map;
-            self.raw(&[0xc4, first, u8::from(encoding.w) << 7 | tail]);
+            head.push(0xc4);
+            head.push((r ^ 1) << 7 | (x ^ 1) << 6 | (b ^ 1) << 5 | encoding.map);
+            head.push(u8::from(encoding.w) << 7 | tail);
         }
-        self.byte(encoding.opcode);
-        self.operand(reg, rm);
+        head.push(encoding.opcode);
+        self.both(head, operand(reg, &rm));
+    }
+}
+
+/// Bits 3 of the numbers of an operand's registers: X and B.
+#[inline(always)]
+fn high_bits(rm: &Rm) -> (u8, u8) {
+    match rm {
+        Rm::Reg(rm) => (0, rm >> 3),
+        Rm::Mem(mem) => {
+            (mem.index.map_or(0, |(i, _)| i >> 3), mem.base.map_or(0, |base| base >> 3))
+        }
+    }
+}
+
+/// ModRM, SIB and displacement.
+#[inline(always)]
+fn operand(reg: u8, rm: &Rm) -> Bytes {
+    let reg = (reg & 7) << 3;
+    let mut bytes = Bytes::default();
+    let mem = match rm {
+        Rm::Reg(rm) => {
+            bytes.push(0xc0 | reg | rm & 7);
+            return bytes;
+        }
+        Rm::Mem(mem) => mem,
+    };
+    let (index, scale) = mem.index.map_or((4, 0), |(i, s)| (i & 7, s));
+    let Some(base) = mem.base else {
+        // no base: SIB with disp32
+        bytes.push(reg | 4);
+        bytes.push(scale << 6 | index << 3 | 5);
+        bytes.push32(mem.disp);
+        return bytes;
+    };
+    let mode = match mem.disp {
+        0 if base & 7 != 5 => 0x00,
+        -128..=127 => 0x40,
+        _ => 0x80,
+    };
+    if mem.index.is_some() || base & 7 == 4 {
+        bytes.push(mode | reg | 4);
+        bytes.push(scale << 6 | index << 3 | base & 7);
+    } else {
+        bytes.push(mode | reg | base & 7);
+    }
+    match mode {
+        0x40 => bytes.push(mem.disp as u8),
+        0x80 => bytes.push32(mem.disp),
+        _ => {}
+    }
+    bytes
+}
+
+/// A piece of an instruction, at most eight bytes: the first lowest.
+#[derive(Clone, Copy, Default)]
+struct Bytes {
+    value: u64,
+    bits: u32,
+}
+
+impl Bytes {
+    #[inline(always)]
+    fn push(&mut self, byte: u8) {
+        self.value |= u64::from(byte) << (self.bits & 63);
+        self.bits += 8;
+    }
+
+    #[inline(always)]
+    fn push_if(&mut self, wanted: bool, byte: u8) {
+        let byte = if wanted { byte } else { 0 };
+        self.value |= u64::from(byte) << (self.bits & 63);
+        self.bits += u32::from(wanted) * 8;
+    }
+
+    #[inline(always)]
+    fn push32(&mut self, value: i32) {
+        self.value |= u64::from(value as u32) << (self.bits & 63);
+        self.bits += 32;
+    }
+
+    #[inline(always)]
+    fn append(&mut self, tail: Self) {
+        self.value |= tail.value << (self.bits & 63);
+        self.bits += tail.bits;
     }
 }
 

@@ -4,7 +4,7 @@ use super::Arg::{Both, Id, In, Out, Pair, Path, Same, Signed};
 use super::shape::{MQ_ATTR, SIGEVENT, STATFS, TIME, TIMES, TIMEX, USAGE, UTIMBUF};
 use super::{directory, socket, time, vector};
 use super::{file as narrow_file, ioctl, ipc, process as narrow_process, signal as narrow_signal};
-use crate::call::{Call, Row, clock, file, memory, process, signal};
+use crate::call::{Call, Row, clock, clone, file, memory, process, signal};
 use crate::guest::Guest;
 
 /// Rows that go to the host under their own name; those that are described; those with a function.
@@ -115,7 +115,7 @@ fn old_own<G: Guest>() -> Vec<Row<G>> {
         described:
         own:
         1 exit process::exit;
-        2 fork narrow_process::fork;
+        2 fork clone::fork_call;
         5 open file::open;
         7 waitpid narrow_process::waitpid;
         11 execve process::execve;
@@ -163,7 +163,7 @@ fn old_own_more<G: Guest>() -> Vec<Row<G>> {
         108 fstat narrow_file::fstat::<G, false>;
         116 sysinfo narrow_process::sysinfo;
         117 ipc ipc::ipc;
-        120 clone process::clone;
+        120 clone clone::clone;
         122 uname process::uname;
         125 mprotect memory::mprotect;
         126 sigprocmask narrow_signal::sigprocmask;
@@ -269,7 +269,7 @@ fn new_own<G: Guest>() -> Vec<Row<G>> {
         same:
         described:
         own:
-        190 vfork narrow_process::fork;
+        190 vfork clone::vfork_call;
         191 ugetrlimit narrow_process::getrlimit::<G, NO_LIMIT>;
         192 mmap2 narrow_file::mmap2;
         195 stat64 narrow_file::stat::<G, { libc::SYS_stat }, true>;

@@ -74,11 +74,6 @@ pub fn nice<G: Guest>(thread: &mut Thread<G>, a: [u64; 6]) -> Answer {
     }
 }
 
-/// `clone` has the arguments of `fork` when it is called so.
-pub fn fork<G: Guest>(thread: &mut Thread<G>, _: [u64; 6]) -> Answer {
-    crate::call::process::clone(thread, [libc::SIGCHLD as u64, 0, 0, 0, 0, 0])
-}
-
 pub fn umount<G: Guest>(thread: &mut Thread<G>, a: [u64; 6]) -> Answer {
     thread.pass(libc::SYS_umount2, [a[0], 0, 0, 0, 0, 0])
 }

@@ -36,9 +36,9 @@ impl Job<'_> {
     /// Somebody needs what EFLAGS hold.
     pub fn flags_live(&self) -> bool {
         self.c.eflags.is_some_and(|host| {
-            self.c.last[host.value as usize] >= self.c.at
-                && self.c.place[host.value as usize] == NONE
-                && self.c.home[host.value as usize] == Home::None
+            self.c.values[host.value as usize].last >= self.c.at
+                && self.c.values[host.value as usize].place == NONE
+                && self.c.values[host.value as usize].home == Home::None
         })
     }
 
@@ -65,7 +65,7 @@ impl Job<'_> {
     /// Whether the next operation takes the flags of this one.
     pub fn flags_wanted(&self, index: u32, op: &Op) -> bool {
         let Some(next) = self.ops.get(index as usize + 1) else { return false };
-        if next.code != Code::Flags || next.ty != op.ty || self.c.dead[index as usize + 1] {
+        if next.code != Code::Flags || next.ty != op.ty || self.c.values[index as usize + 1].dead {
             return false;
         }
         let same =
@@ -325,8 +325,8 @@ impl Job<'_> {
     /// If the value is only in EFLAGS it gets an image.
     fn materialise_flags(&mut self, index: u32) {
         let here = self.c.eflags.is_some_and(|host| host.value == index);
-        let elsewhere =
-            self.c.place[index as usize] != NONE || self.c.home[index as usize] != Home::None;
+        let elsewhere = self.c.values[index as usize].place != NONE
+            || self.c.values[index as usize].home != Home::None;
         if here && !elsewhere {
             self.right_carry();
             self.spill_flags(index);
@@ -383,16 +383,16 @@ impl Job<'_> {
         if let Some(host) = self.c.eflags.filter(|host| host.value == index) {
             return Image::Host { inverted: host.inverted };
         }
-        let register = self.c.place[index as usize];
+        let register = self.c.values[index as usize].place;
         if register != NONE && self.c.gprs.is_scratch(register) {
             return Image::Register(register);
         }
-        if register != NONE && self.c.home[index as usize] == Home::None {
+        if register != NONE && self.c.values[index as usize].home == Home::None {
             // A borrowed register, which is given back before the jump.
             let slot = self.new_spill(index);
             self.c.asm.store(8, spill_mem(slot), register);
         }
-        match self.c.home[index as usize] {
+        match self.c.values[index as usize].home {
             Home::Spill(slot) => Image::Spill(slot),
             Home::State(offset) => Image::State(offset),
             Home::None => unreachable!("a flags value is somewhere while it is wanted"),
@@ -457,8 +457,8 @@ impl Job<'_> {
 
     /// The host condition under which a truth value holds, now.
     pub fn condition_code(&mut self, index: u32) -> u8 {
-        let computed =
-            self.c.place[index as usize] != NONE || self.c.home[index as usize] != Home::None;
+        let computed = self.c.values[index as usize].place != NONE
+            || self.c.values[index as usize].home != Home::None;
         let op = self.ops[index as usize];
         if !computed && matches!(op.code, Code::Compare | Code::Condition | Code::FCompare) {
             return self.test(&op);
@@ -484,7 +484,7 @@ impl Job<'_> {
     pub fn compare(&mut self, a: Value, b: Value, ty: Type) {
         let bytes = ty.bytes() as u8;
         if let Some(value) = self.immediate(b, ty) {
-            let in_register = self.c.place[self.canon(a) as usize] != NONE;
+            let in_register = self.c.values[self.canon(a) as usize].place != NONE;
             if value == 0 && in_register {
                 let a = self.gpr(a);
                 self.clobber_flags();

@@ -283,7 +283,7 @@ impl Job<'_> {
         self.store_pc(self.c.pc);
         self.c.asm.store_imm(4, Mem::gs(block::OPERATION), i32::from(op.aux));
         self.c.asm.call(self.t.stubs.helper);
-        if self.c.last[index as usize] != 0 {
+        if self.c.values[index as usize].last != 0 {
             let result = self.result(index);
             self.c.asm.load(8, result, Mem::gs(block::RESULT));
         }

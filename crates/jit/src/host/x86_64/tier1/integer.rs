@@ -311,7 +311,7 @@ impl Job<'_> {
             .ops
             .get(next as usize)
             .is_some_and(|op| matches!(op.code, Code::RemWideS | Code::RemWideU))
-            && !self.c.dead[next as usize];
+            && !self.c.values[next as usize].dead;
         self.clobber_flags();
         let by = self.fixed(op.a, Some(op.b), Some(op.c));
         let bytes = op.ty.bytes() as u8;

@@ -1,10 +1,10 @@
 //! The backward pass: what is live, what is dead, what is computed where it is used, and where
 //! results are going.
 
-use isa::ir::{Code, FlagKind, Op, Reg, Type, Value};
+use isa::ir::{Code, FlagKind, Op, Type, Value};
 
 use super::super::map::NONE;
-use super::{Job, is_clean, is_exit};
+use super::{Job, Lazy, class, is_exit};
 
 /// What the backward pass knows of relaxed cells, flags values and faults behind the present
 /// operation.
@@ -28,119 +28,47 @@ impl Relaxed {
     }
 }
 
+/// Values that are going to be put into pinned registers, while the backward pass is at them: by host
+/// register, vectors from 16.
+struct Wishes {
+    /// The value, and where it is put.
+    by_register: [(u32, u32); 32],
+    /// Puts from here on do not count any more.
+    until: u32,
+}
+
+impl Wishes {
+    fn new() -> Self {
+        Self { by_register: [(0, u32::MAX); 32], until: u32::MAX }
+    }
+
+    /// The value that wants to be in a register.
+    fn of(&self, register: usize) -> Option<u32> {
+        let (value, put) = self.by_register[register & 31];
+        (put < self.until).then_some(value)
+    }
+
+    fn forget(&mut self, register: usize) {
+        self.by_register[register & 31].1 = u32::MAX;
+    }
+
+    fn set(&mut self, register: usize, value: u32, put: u32) {
+        self.by_register[register & 31] = (value, put);
+    }
+
+    /// No value behind this operation may be in its register before.
+    fn forget_all(&mut self, at: u32) {
+        self.until = at;
+    }
+}
+
+/// The backward part.
 impl Job<'_> {
-    fn can_be_lazy(&self, index: u32) -> bool {
-        let op = &self.ops[index as usize];
-        match op.code {
-            Code::Const => true,
-            Code::Add => op.ty == Type::I64 && self.immediate(op.b, Type::I64).is_some(),
-            Code::Lea => op.ty == Type::I64 && self.c.uses[index as usize] == 1,
-            Code::Compare | Code::Condition => self.c.uses[index as usize] == 1,
-            // Its sticky bits must not come later than the next fault: its user is next.
-            Code::FCompare => {
-                let next = self.ops.get(index as usize + 1);
-                let is_used = next.is_some_and(|next| next.operands().any(|of| of == Value(index)));
-                self.c.uses[index as usize] == 1 && op.aux != 0 && is_used
-            }
-            Code::Pair => true,
-            _ => false,
-        }
-    }
-
-    /// Writes to pinned registers that are overwritten before anyone can look.
-    fn dead_puts(&mut self) {
-        let mut last = [u32::MAX; 16];
-        for (index, op) in self.ops.iter().enumerate() {
-            match op.code {
-                Code::Get | Code::Put => {
-                    let Some(register) = self.t.map.gpr(op.a.0) else { continue };
-                    let whole = op.code == Code::Put && op.ty.bytes() == 8;
-                    let before = std::mem::replace(
-                        &mut last[usize::from(register)],
-                        if whole { index as u32 } else { u32::MAX },
-                    );
-                    if whole && before != u32::MAX {
-                        self.c.dead[before as usize] = true;
-                    }
-                }
-                code if code.info().faults || is_exit(code) => last = [u32::MAX; 16],
-                _ => {}
-            }
-        }
-    }
-
-    fn views(&mut self) {
-        for (index, op) in self.ops.iter().enumerate() {
-            if self.c.dead[index] {
-                self.c.canon[index] = index as u32;
-                continue;
-            }
-            self.c.wide |= is_wide(op);
-            let canon = match op.code {
-                Code::Trunc => self.c.canon[op.a.index()],
-                Code::ZExt => {
-                    let base = self.c.canon[op.a.index()];
-                    let source = self.ty(op.a);
-                    let base_op = &self.ops[base as usize];
-                    let free = source == Type::Bool && self.ty(Value(base)) == Type::Bool
-                        || source == Type::I32 && is_clean(base_op)
-                        || base_op.code == Code::Load
-                            && !isa::ir::Mem(base_op.aux).is_signed()
-                            && isa::ir::Mem(base_op.aux).bytes() <= source.bytes()
-                            && base_op.ty.is_integer();
-                    if free { base } else { index as u32 }
-                }
-                // Instructions with VEX have cleared what is above their result.
-                Code::ZeroUpper if op.ty == Type::V256 => {
-                    let base = self.c.canon[op.a.index()];
-                    if self.is_clear_above(base) { base } else { index as u32 }
-                }
-                _ => index as u32,
-            };
-            self.c.canon[index] = canon;
-            let relaxed = |reg: &Reg| u32::from(reg.offset) == op.a.0;
-            if op.code == Code::Put && !self.t.relaxed.iter().any(relaxed) {
-                let value = self.c.canon[op.b.index()] as usize;
-                let first = &mut self.c.put_at[value];
-                *first = (*first).min(index as u32);
-            }
-            for operand in op.operands() {
-                self.c.uses[operand.index()] += 1;
-                let base = self.c.canon[operand.index()] as usize;
-                if base != operand.index() {
-                    self.c.uses[base] += 1;
-                }
-            }
-        }
-    }
-
-    /// Whether this vector's register has zeros above its 128 bits.
-    fn is_clear_above(&self, index: u32) -> bool {
-        let op = &self.ops[index as usize];
-        op.ty == Type::V128
-            && matches!(
-                op.code,
-                Code::Lanes
-                    | Code::Load
-                    | Code::Const
-                    | Code::ZeroUpper
-                    | Code::SetScalar
-                    | Code::LanePut
-                    | Code::Splat
-                    | Code::HighHalf
-            )
-    }
-
-    /// The backward pass: what is live, what is dead, where results are going.
+    /// What is live, what is dead, where results are going.
     pub fn liveness(&mut self) {
-        self.dead_puts();
-        self.views();
-        for index in 0..self.ops.len() as u32 {
-            if self.can_be_lazy(index) {
-                self.c.lazy[index as usize] = true;
-            }
-        }
-        let mut wish = [u32::MAX; 32]; // by host register, vectors from 16
+        self.survey();
+        let ops = self.ops;
+        let mut wishes = Wishes::new();
         let mut relaxed = Relaxed {
             live: u64::MAX,
             exit: None,
@@ -148,64 +76,79 @@ impl Job<'_> {
             faults: false,
             renewed: self.renews_relaxed(),
         };
-        for index in (0..self.ops.len() as u32).rev() {
-            let op = self.ops[index as usize];
-            let info = op.code.info();
-            self.note_relaxed_use(&op, &mut relaxed);
-            let live = match op.code {
-                _ if self.c.dead[index as usize] => false,
-                Code::Put => self.put_is_live(&op, &mut relaxed, &mut wish),
-                _ => has_effect(&op) || self.c.last[index as usize] != 0,
-            };
-            if !live || self.c.canon[index as usize] != index {
-                self.c.dead[index as usize] = true;
+        for (index, op) in (0..ops.len() as u32).zip(ops).rev() {
+            let class = class::of(op);
+            let fact = self.c.values[index as usize];
+            if class & class::PURE == 0 {
+                self.note_relaxed_use(op, fact.uses_flags, &mut relaxed);
+            } else {
+                relaxed.used |= fact.uses_flags;
+            }
+            if op.code == Code::InsnStart {
                 continue;
             }
-            let wished = self.c.hint[index as usize];
-            if wished != NONE {
-                let granted = wish[usize::from(wished)] == index;
-                self.c.hint[index as usize] = if granted { wished & 15 } else { NONE };
+            let live = match op.code {
+                _ if fact.dead => false,
+                Code::Put => self.put_is_live(op, &mut relaxed, &mut wishes),
+                _ => fact.last != 0 || class & class::PURE == 0 && has_effect(op),
+            };
+            if !live || fact.canon != index {
+                self.c.values[index as usize].dead = true;
+                continue;
             }
-            if info.faults || is_exit(op.code) {
-                wish = [u32::MAX; 32];
+            if fact.hint != NONE {
+                let granted = wishes.of(usize::from(fact.hint)) == Some(index);
+                let hint = if granted { fact.hint & 15 } else { NONE };
+                self.c.values[index as usize].hint = hint;
             }
-            self.relaxed_at(index, &op, &mut relaxed);
-            match op.code {
-                Code::Get => self.unwish_state(&op, &mut wish),
-                Code::Put => {
-                    self.unwish_state(&op, &mut wish);
-                    self.wish(&op, &mut wish);
+            if class & class::PURE == 0 {
+                if class & (class::FAULTS | class::EXIT) != 0 {
+                    wishes.forget_all(index);
                 }
-                Code::ClearUppers => wish = [u32::MAX; 32],
-                _ => {}
+                self.relaxed_at(index, op, &mut relaxed);
+                match op.code {
+                    Code::Get => self.unwish_state(op, &mut wishes),
+                    Code::Put => {
+                        self.unwish_state(op, &mut wishes);
+                        self.wish(index, op, &mut wishes);
+                    }
+                    Code::ClearUppers => wishes.forget_all(index),
+                    _ => {}
+                }
             }
-            if op.code == Code::FCompare && self.c.last[index as usize] == 0 {
-                self.c.lazy[index as usize] = false; // its user is dead, its sticky bits are not
+            if fact.lazy == Lazy::Yes {
+                if op.code != Code::FCompare || fact.last != 0 {
+                    continue; // its operands were marked where it is used
+                }
+                // Its user is dead, its sticky bits are not.
+                self.c.values[index as usize].lazy = Lazy::No;
             }
-            if self.is_lazy(index) {
-                continue; // its operands were marked where it is used
-            }
-            for operand in op.operands() {
-                self.mark(operand, index, &mut wish);
+            for operand in class::operands(op, class) {
+                if operand.is_some() {
+                    self.mark(operand, index, &mut wishes);
+                }
             }
         }
     }
 
     /// Notes a use, through lazy values.
-    fn mark(&mut self, value: Value, at: u32, wish: &mut [u32; 32]) {
+    fn mark(&mut self, value: Value, at: u32, wishes: &mut Wishes) {
         let value = self.canon(value);
-        let last = &mut self.c.last[value as usize];
-        *last = (*last).max(at);
-        let op = self.ops[value as usize];
+        let fact = &mut self.c.values[value as usize];
+        fact.last = fact.last.max(at);
+        let lazy = fact.lazy == Lazy::Yes && at <= fact.put_at;
+        let op = &self.ops[value as usize];
         if op.code == Code::Get
             && let Some(register) = self.host_register(op.a.0)
-            && wish[register] != at
+            && wishes.of(register) != Some(at)
         {
-            wish[register] = u32::MAX;
+            wishes.forget(register);
         }
-        if self.is_lazy(value) && at <= self.c.put_at[value as usize] {
-            for operand in op.operands() {
-                self.mark(operand, at, wish);
+        if lazy {
+            for operand in class::operands(op, class::of(op)) {
+                if operand.is_some() {
+                    self.mark(operand, at, wishes);
+                }
             }
         }
     }
@@ -218,13 +161,13 @@ impl Job<'_> {
             .or_else(|| self.t.map.xmm(offset).map(|(host, _)| usize::from(host) + 16))
     }
 
-    fn unwish_state(&self, op: &Op, wish: &mut [u32; 32]) {
+    fn unwish_state(&self, op: &Op, wishes: &mut Wishes) {
         if let Some(register) = self.host_register(op.a.0) {
-            wish[register] = u32::MAX;
+            wishes.forget(register);
         }
     }
 
-    fn wish(&mut self, op: &Op, wish: &mut [u32; 32]) {
+    fn wish(&mut self, put: u32, op: &Op, wishes: &mut Wishes) {
         let value = self.canon(op.b);
         let source = &self.ops[value as usize];
         if matches!(source.code, Code::Get | Code::Const) || self.is_lazy(value) {
@@ -243,12 +186,12 @@ impl Job<'_> {
         };
         let same_class = (register >= 16) == self.ty(Value(value)).is_vector();
         if whole && same_class {
-            wish[register] = value;
-            self.c.hint[value as usize] = register as u8;
+            wishes.set(register, value, put);
+            self.c.values[value as usize].hint = register as u8;
         }
     }
 
-    fn put_is_live(&mut self, op: &Op, relaxed: &mut Relaxed, wish: &mut [u32; 32]) -> bool {
+    fn put_is_live(&mut self, op: &Op, relaxed: &mut Relaxed, wishes: &mut Wishes) -> bool {
         for (bit, reg) in self.t.relaxed.iter().enumerate() {
             if u32::from(reg.offset) == op.a.0 && reg.ty == op.ty {
                 let was = relaxed.live & 1 << bit != 0;
@@ -259,7 +202,7 @@ impl Job<'_> {
                     return was;
                 };
                 self.c.sunk.push((exit, op.b));
-                self.mark(op.b, exit, wish);
+                self.mark(op.b, exit, wishes);
                 return false;
             }
         }
@@ -272,7 +215,7 @@ impl Job<'_> {
         let loops =
             |op: &Op| matches!(op.code, Code::Exit | Code::ExitIf) && op.immediate() == self.start;
         let mut old = (1u64 << self.t.relaxed.len()) - 1;
-        if old == 0 || !self.ops.iter().any(loops) {
+        if old == 0 || !self.c.loops {
             return false;
         }
         for op in self.ops {
@@ -306,7 +249,7 @@ impl Job<'_> {
 
     /// A flags value that is used behind an instruction that may fault must be in state there: the
     /// rest of the block is then done anew, from state.
-    fn note_relaxed_use(&self, op: &Op, relaxed: &mut Relaxed) {
+    fn note_relaxed_use(&self, op: &Op, uses_flags: bool, relaxed: &mut Relaxed) {
         match op.code {
             Code::InsnStart => {
                 let wanted = relaxed.used || relaxed.exit.is_some();
@@ -317,8 +260,7 @@ impl Job<'_> {
             Code::Put if op.ty == Type::Flags => relaxed.used = false,
             code => {
                 relaxed.faults |= code.info().faults;
-                relaxed.used =
-                    relaxed.used || op.operands().any(|operand| self.ty(operand) == Type::Flags);
+                relaxed.used |= uses_flags;
             }
         }
     }
@@ -355,15 +297,6 @@ impl Job<'_> {
             }
             _ => {}
         }
-    }
-}
-
-/// Makes or takes upper halves. To widen a value and to put it is no more than 128-bit instructions
-/// do anyway.
-fn is_wide(op: &Op) -> bool {
-    match op.ty {
-        Type::V256 => !matches!(op.code, Code::ZeroUpper | Code::Put),
-        _ => op.code == Code::Variant,
     }
 }
 

@@ -221,7 +221,7 @@ impl Job<'_> {
     fn load_checked(&mut self, index: u32, op: &Op, access: Access) -> u8 {
         let lookup = self.lookup(op.a, op.displacement());
         // A result that takes the place of another value moves that away, before the check.
-        let takes_a_place = self.c.hint[index as usize] != NONE || op.ty.is_vector();
+        let takes_a_place = self.c.values[index as usize].hint != NONE || op.ty.is_vector();
         let result = takes_a_place.then(|| self.result(index));
         let (mem, miss) = self.check(lookup, access, false);
         let result = result.unwrap_or_else(|| {
@@ -394,7 +394,7 @@ impl Job<'_> {
         let access = Access(op.aux);
         let bytes = access.bytes() as u8;
         let kind = AtomicOp::ALL[op.c.0 as usize];
-        let used = self.c.last[index as usize] != 0;
+        let used = self.c.values[index as usize].last != 0;
         self.clobber_flags();
         // Everything that emits code comes before the address: a miss jumps back to it.
         let simple = match kind {
@@ -439,7 +439,7 @@ impl Job<'_> {
         if bytes < 4 {
             self.c.asm.extend(bytes, register, register);
         }
-        if self.c.hint[index as usize] != NONE || !self.t.map.is_scratch(register) {
+        if self.c.values[index as usize].hint != NONE || !self.t.map.is_scratch(register) {
             let result = self.result(index);
             return self.c.asm.mov(if bytes == 8 { 8 } else { 4 }, result, register);
         }
@@ -594,7 +594,7 @@ impl Job<'_> {
         slow.0 |= SlowAccess::CAS | SlowAccess::WRITE;
         self.may_fault();
         self.call_slow(address, slow);
-        if self.c.last[index as usize] == 0 {
+        if self.c.values[index as usize].last == 0 {
             return;
         }
         if wide {
@@ -621,7 +621,7 @@ impl Job<'_> {
             let result = self.result(index);
             return self.c.asm.mov(8, result, source);
         }
-        let Home::Spill(slot) = self.c.home[value as usize] else {
+        let Home::Spill(slot) = self.c.values[value as usize].home else {
             unreachable!("wide values live in slots")
         };
         let place = spill_mem(slot);
@@ -692,9 +692,9 @@ impl Job<'_> {
         self.c.asm.bind(other);
         self.c.asm.load(8, result, Mem::gs(block::RESULT + 16));
         self.result_is(index, result);
-        if self.c.hint[index as usize] != NONE {
+        if self.c.values[index as usize].hint != NONE {
             // A `Bool` is never put as it is, so it has no pinned destination.
-            self.c.hint[index as usize] = NONE;
+            self.c.values[index as usize].hint = NONE;
         }
     }
 

@@ -7,6 +7,7 @@
 //! will be put into, when nothing between looks at the old contents), the instruction is emitted,
 //! and what died is released.
 
+mod class;
 mod flags;
 mod float;
 mod flow;
@@ -17,13 +18,14 @@ mod packed;
 mod registers;
 mod repeat;
 mod state;
+mod survey;
 mod vector;
 
 use isa::ir::{Code, Ir, Op, Reg, Type, Value};
 
 use super::Features;
 use super::asm::{Asm, Label};
-use super::map::{HostMap, NONE};
+use super::map::HostMap;
 use super::stubs::Stubs;
 pub use memory::{COUNTS_AS_STORE, SlowAccess};
 use registers::{Home, RegisterFile};
@@ -110,27 +112,50 @@ enum Cold {
     Packed(packed::Fix),
 }
 
+/// What is known of a value.
+#[derive(Clone, Copy)]
+struct Fact {
+    /// The value behind a mere view (truncation, free extension).
+    canon: u32,
+    /// The first `put` of it: from there on it is computed, even if it was lazy.
+    put_at: u32,
+    /// The last operation that uses it; 0 = none.
+    last: u32,
+    /// Where it can be had besides its register.
+    home: Home,
+    uses: u16,
+    /// The pinned register it is going to be put into.
+    hint: u8,
+    /// The register it is in.
+    place: u8,
+    /// Nobody needs it.
+    dead: bool,
+    /// It is computed where it is used instead of where it stands.
+    lazy: Lazy,
+    is_flags: bool,
+    /// Its operation uses flags that were made before.
+    uses_flags: bool,
+}
+
+/// Whether a value is computed where it is used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Lazy {
+    No,
+    /// It would be if it had one use.
+    Shared,
+    Yes,
+}
+
 /// Tier 1's working memory, reused from block to block.
 #[derive(Default)]
 pub struct Compiler {
     asm: Asm,
-    /// The value behind a mere view (truncation, free extension).
-    canon: Vec<u32>,
-    uses: Vec<u16>,
-    /// The first `put` of a value: from there on it is computed, even if it was lazy.
-    put_at: Vec<u32>,
-    /// The last operation that uses a value; 0 = none.
-    last: Vec<u32>,
-    /// The pinned register a value is going to be put into.
-    hint: Vec<u8>,
+    /// What is known of each value.
+    values: Vec<Fact>,
     /// Conditional exits, last first, that store this flags value on their way out.
     sunk: Vec<(u32, Value)>,
-    dead: Vec<bool>,
-    lazy: Vec<bool>,
-    /// The register a value is in.
-    place: Vec<u8>,
-    /// Where else it can be had.
-    home: Vec<Home>,
+    /// The block has an exit to its own beginning.
+    loops: bool,
     gprs: RegisterFile,
     xmms: RegisterFile,
     spills: u64,
@@ -189,7 +214,7 @@ struct Job<'a> {
 impl Compiler {
     /// Compiles a block.
     pub fn compile(&mut self, ir: &Ir, target: &Target<'_>) -> Output<'_> {
-        self.prepare(ir.ops(), target);
+        self.prepare(target);
         let (start, _) = ir.code_range();
         let mut job = Job { c: self, ops: ir.ops(), t: target, start };
         job.liveness();
@@ -208,23 +233,9 @@ impl Compiler {
         }
     }
 
-    fn prepare(&mut self, ops: &[Op], target: &Target<'_>) {
-        let count = ops.len();
-        #[inline]
-        fn fill<T: Clone>(vector: &mut Vec<T>, count: usize, value: T) {
-            vector.clear();
-            vector.resize(count, value);
-        }
+    fn prepare(&mut self, target: &Target<'_>) {
         self.asm.begin(target.base);
-        fill(&mut self.canon, count, 0);
-        fill(&mut self.lazy, count, false);
-        fill(&mut self.uses, count, 0);
-        fill(&mut self.put_at, count, u32::MAX);
-        fill(&mut self.last, count, 0);
-        fill(&mut self.hint, count, NONE);
-        fill(&mut self.dead, count, false);
-        fill(&mut self.place, count, NONE);
-        fill(&mut self.home, count, Home::None);
+        self.values.clear();
         self.gprs.reset(target.map.scratch_mask);
         self.xmms.reset(0xf000);
         self.sunk.clear();
@@ -285,7 +296,7 @@ impl Job<'_> {
 
     /// The value behind views.
     fn canon(&self, value: Value) -> u32 {
-        self.c.canon[value.index()]
+        self.c.values[value.index()].canon
     }
 
     /// The operation behind views.
@@ -320,13 +331,14 @@ impl Job<'_> {
 
     /// Computed where it is used instead of where it stands.
     fn is_lazy(&self, index: u32) -> bool {
-        self.c.lazy[index as usize]
+        self.c.values[index as usize].lazy == Lazy::Yes
     }
 
     /// The forward pass.
     fn emit(&mut self) {
         for index in 0..self.ops.len() as u32 {
-            if self.c.dead[index as usize] || self.is_lazy(index) {
+            let fact = &self.c.values[index as usize];
+            if fact.dead || fact.lazy == Lazy::Yes {
                 continue;
             }
             self.c.at = index;
@@ -336,7 +348,7 @@ impl Job<'_> {
             self.lower(index, &op);
             // These two neither use a value nor give one a scratch register.
             if !matches!(op.code, Code::InsnStart | Code::Nop) {
-                self.release(index, &op);
+                self.release();
             }
         }
     }
@@ -420,7 +432,7 @@ impl Job<'_> {
     }
 }
 
-fn is_exit(code: Code) -> bool {
+const fn is_exit(code: Code) -> bool {
     matches!(
         code,
         Code::ExitIf

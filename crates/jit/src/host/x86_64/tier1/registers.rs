@@ -6,12 +6,12 @@ use super::super::asm::{Gpr, Mem, Rm, Xmm, reg};
 use super::super::map::NONE;
 use super::super::stubs::move_vector;
 use super::super::vcpu_block as block;
-use super::Job;
+use super::{Compiler, Job};
 
-pub const NOBODY: u32 = u32::MAX;
+const NOBODY: u32 = u32::MAX;
 
 /// How many values can be known to be equal to a pinned register at once.
-pub const ALIASES: usize = 6;
+const ALIASES: usize = 6;
 
 /// Where a value can be had besides its register.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,22 +29,60 @@ pub enum Home {
 pub struct RegisterFile {
     scratch: u16,
     locked: u16,
-    /// A scratch register was given out in this block.
-    used: bool,
-    pub owner: [u32; 16],
-    pub aliases: [[u32; ALIASES]; 16],
+    /// Registers with an owner, by bit.
+    owned: u16,
+    owner: [u32; 16],
+    /// Registers with aliases, by bit.
+    aliased: u16,
+    aliases: [[u32; ALIASES]; 16],
 }
 
 impl RegisterFile {
     /// Everything free.
     pub fn reset(&mut self, scratch: u16) {
-        *self = Self {
-            scratch,
-            locked: 0,
-            used: false,
-            owner: [NOBODY; 16],
-            aliases: [[NOBODY; ALIASES]; 16],
-        };
+        (self.scratch, self.locked, self.owned, self.aliased) = (scratch, 0, 0, 0);
+    }
+
+    /// Whose value is in a scratch register.
+    pub fn owner(&self, register: u8) -> Option<u32> {
+        (self.owned & 1 << register != 0).then(|| self.owner[usize::from(register)])
+    }
+
+    /// This value is in a scratch register now.
+    fn give(&mut self, register: u8, value: u32) {
+        self.owned |= 1 << register;
+        self.owner[usize::from(register)] = value;
+    }
+
+    /// No value is in a scratch register any more.
+    pub fn free(&mut self, register: u8) {
+        self.owned &= !(1 << register);
+    }
+
+    /// The values that are equal to a pinned register, and nobodies.
+    fn aliases(&self, register: u8) -> [u32; ALIASES] {
+        match self.aliased & 1 << register {
+            0 => [NOBODY; ALIASES],
+            _ => self.aliases[usize::from(register)],
+        }
+    }
+
+    /// Whether a value is known to be what a pinned register holds.
+    pub fn is_alias(&self, register: u8, value: u32) -> bool {
+        self.aliases(register).contains(&value)
+    }
+
+    /// No value is known to be what a pinned register holds.
+    pub fn forget_aliases(&mut self, register: u8) {
+        self.aliased &= !(1 << register);
+    }
+
+    fn add_alias(&mut self, register: u8, slot: usize, value: u32) {
+        if self.aliased & 1 << register == 0 {
+            self.aliased |= 1 << register;
+            self.aliases[usize::from(register)] = [NOBODY; ALIASES];
+        }
+        self.aliases[usize::from(register)][slot] = value;
     }
 
     /// Forgets which registers the operation at hand uses.
@@ -60,7 +98,7 @@ impl RegisterFile {
     /// A scratch register that holds nothing and is not in use.
     pub fn is_free(&self, register: u8) -> bool {
         let bit = 1 << register;
-        self.scratch & !self.locked & bit != 0 && self.owner[register as usize] == NOBODY
+        self.scratch & !self.locked & !self.owned & bit != 0
     }
 
     /// The registers the operation at hand uses.
@@ -89,7 +127,7 @@ impl Job<'_> {
 
     /// Needed after the operation at hand.
     pub fn lives_on(&self, value: u32) -> bool {
-        self.c.last[value as usize] > self.c.at
+        self.c.values[value as usize].last > self.c.at
     }
 
     /// A free scratch register, locked. Makes room if there is none.
@@ -100,20 +138,21 @@ impl Job<'_> {
         if candidates == 0 {
             return if vector { self.borrow_xmm() } else { self.borrow() };
         }
-        let free = (0..16).find(|r| candidates & 1 << r != 0 && file.owner[*r as usize] == NOBODY);
-        let register = free.unwrap_or_else(|| {
+        let free = candidates & !file.owned;
+        let register = if free != 0 {
+            free.trailing_zeros() as u8
+        } else {
             // The one needed last is the cheapest to lose.
             let farthest = (0..16u8).filter(|r| candidates & 1 << r != 0).max_by_key(|r| {
                 let owner = file.owner[*r as usize];
-                let dead = self.c.last[owner as usize] <= at;
-                let cheap = self.c.home[owner as usize] != Home::None;
-                (dead, cheap, self.c.last[owner as usize])
+                let dead = self.c.values[owner as usize].last <= at;
+                let cheap = self.c.values[owner as usize].home != Home::None;
+                (dead, cheap, self.c.values[owner as usize].last)
             });
             farthest.expect("no operation needs all scratch registers")
-        });
+        };
         self.evict(vector, register);
         self.file(vector).lock(register);
-        self.file(vector).used = true;
         register
     }
 
@@ -166,7 +205,7 @@ impl Job<'_> {
         let mut registers = 0;
         for index in at..(at + 2).min(self.ops.len()) {
             let op = self.ops[index];
-            let hint = self.c.hint[index];
+            let hint = self.c.values[index].hint;
             if hint != NONE && self.is_vector(index as u32) == vector {
                 registers |= 1 << hint;
             }
@@ -187,7 +226,7 @@ impl Job<'_> {
     /// The registers of a class that a value is in, or is to be computed from.
     fn registers_under(&self, value: Value, vector: bool) -> u16 {
         let index = self.canon(value);
-        let place = self.c.place[index as usize];
+        let place = self.c.values[index as usize].place;
         let own = if place != NONE && self.is_vector(index) == vector { 1 << place } else { 0 };
         match self.is_lazy(index) {
             true => self.ops[index as usize]
@@ -234,20 +273,17 @@ impl Job<'_> {
 
     /// Nobody's value is in this scratch register any more.
     fn evict(&mut self, vector: bool, register: u8) {
-        let owner = self.file(vector).owner[register as usize];
-        if owner == NOBODY {
-            return;
-        }
-        self.file(vector).owner[register as usize] = NOBODY;
-        if self.c.last[owner as usize] >= self.c.at {
+        let Some(owner) = self.file(vector).owner(register) else { return };
+        self.file(vector).free(register);
+        if self.c.values[owner as usize].last >= self.c.at {
             self.save(owner, register);
         }
-        self.c.place[owner as usize] = NONE;
+        self.c.values[owner as usize].place = NONE;
     }
 
     /// Makes sure that the value can be had elsewhere than in its register.
     fn save(&mut self, value: u32, register: u8) {
-        if self.c.home[value as usize] != Home::None {
+        if self.c.values[value as usize].home != Home::None {
             return;
         }
         let mem = spill_mem(self.new_spill(value));
@@ -262,11 +298,11 @@ impl Job<'_> {
     fn spill_slot(&mut self) -> u32 {
         if self.c.spills == u64::MAX {
             // Values that died in memory still have their slots.
-            for value in 0..self.c.home.len() {
-                if let Home::Spill(slot) = self.c.home[value]
-                    && self.c.last[value] < self.c.at
+            for value in 0..self.c.values.len() {
+                if let Home::Spill(slot) = self.c.values[value].home
+                    && self.c.values[value].last < self.c.at
                 {
-                    self.c.home[value] = Home::None;
+                    self.c.values[value].home = Home::None;
                     self.c.spills &= !(1 << slot);
                 }
             }
@@ -279,7 +315,7 @@ impl Job<'_> {
         let slot = self.spill_slot();
         assert!(slot < block::SPILL_SLOTS, "a block has at most as many live values as slots");
         self.c.spills |= 1 << slot;
-        self.c.home[value as usize] = Home::Spill(slot as u8);
+        self.c.values[value as usize].home = Home::Spill(slot as u8);
         slot as u8
     }
 
@@ -313,15 +349,12 @@ impl Job<'_> {
 
     /// The value in this register leaves it at the end of the operation at hand.
     fn leave(&mut self, vector: bool, register: u8) {
-        let owner = self.file(vector).owner[register as usize];
-        if owner == NOBODY {
-            return;
-        }
-        self.file(vector).owner[register as usize] = NOBODY;
+        let Some(owner) = self.file(vector).owner(register) else { return };
+        self.file(vector).free(register);
         if self.lives_on(owner) {
             self.save(owner, register);
         }
-        self.c.place[owner as usize] = NONE;
+        self.c.values[owner as usize].place = NONE;
     }
 
     /// No value is in a register or a cell any more: a helper is about to change them all. The
@@ -330,16 +363,15 @@ impl Job<'_> {
     pub fn leave_all(&mut self) {
         for vector in [false, true] {
             for register in 0..16u8 {
-                for slot in 0..ALIASES {
-                    let alias = self.file(vector).aliases[register as usize][slot];
-                    if alias != NOBODY && self.c.place[alias as usize] == register {
+                for alias in self.file(vector).aliases(register) {
+                    if alias != NOBODY && self.c.values[alias as usize].place == register {
                         if self.lives_on(alias) {
                             self.save(alias, register);
                         }
-                        self.c.place[alias as usize] = NONE;
+                        self.c.values[alias as usize].place = NONE;
                     }
                 }
-                self.file(vector).aliases[register as usize] = [NOBODY; ALIASES];
+                self.file(vector).forget_aliases(register);
             }
         }
         for value in std::mem::take(&mut self.c.cells) {
@@ -354,13 +386,15 @@ impl Job<'_> {
 
     /// The pinned register is about to change: values that live on move out.
     pub fn detach(&mut self, vector: bool, register: u8) {
-        for slot in 0..ALIASES {
-            let alias = self.file(vector).aliases[register as usize][slot];
-            if alias == NOBODY || self.c.place[alias as usize] != register {
-                continue;
-            }
-            self.file(vector).aliases[register as usize][slot] = NOBODY;
-            if !self.lives_on(alias) {
+        let file = if vector { &mut self.c.xmms } else { &mut self.c.gprs };
+        if file.aliased & 1 << register == 0 {
+            return;
+        }
+        let aliases = file.aliases(register);
+        file.forget_aliases(register);
+        for alias in aliases {
+            let here = alias != NOBODY && self.c.values[alias as usize].place == register;
+            if !here || !self.lives_on(alias) {
                 continue;
             }
             if self.has_room(vector) {
@@ -369,10 +403,9 @@ impl Job<'_> {
                 self.own(alias, copy);
             } else {
                 self.save(alias, register);
-                self.c.place[alias as usize] = NONE;
+                self.c.values[alias as usize].place = NONE;
             }
         }
-        self.file(vector).aliases[register as usize] = [NOBODY; ALIASES];
     }
 
     fn copy(&mut self, vector: bool, to: u8, from: u8) {
@@ -389,8 +422,8 @@ impl Job<'_> {
     /// The value is in this scratch register now.
     pub fn own(&mut self, value: u32, register: u8) {
         let vector = self.is_vector(value);
-        self.file(vector).owner[register as usize] = value;
-        self.c.place[value as usize] = register;
+        self.file(vector).give(register, value);
+        self.c.values[value as usize].place = register;
     }
 
     /// The value is in this scratch vector register now.
@@ -402,13 +435,12 @@ impl Job<'_> {
     pub fn alias(&mut self, value: u32, register: u8) {
         let vector = self.is_vector(value);
         let at = self.c.at;
-        let last = &self.c.last;
-        let list = &self.c.gprs.aliases[register as usize];
-        let list = if vector { &self.c.xmms.aliases[register as usize] } else { list };
-        let slot = list.iter().position(|&other| other == NOBODY || last[other as usize] <= at);
-        if let Some(slot) = slot {
-            self.file(vector).aliases[register as usize][slot] = value;
-            self.c.place[value as usize] = register;
+        let values = &self.c.values;
+        let list = if vector { &self.c.xmms } else { &self.c.gprs }.aliases(register);
+        let dead = |&other: &u32| other == NOBODY || values[other as usize].last <= at;
+        if let Some(slot) = list.iter().position(dead) {
+            self.file(vector).add_alias(register, slot, value);
+            self.c.values[value as usize].place = register;
         } else {
             let copy = self.allocate(vector);
             self.copy(vector, copy, register);
@@ -417,25 +449,22 @@ impl Job<'_> {
     }
 
     /// After an operation: registers and slots of dead values are free.
-    pub fn release(&mut self, _: u32, _: &Op) {
+    pub fn release(&mut self) {
         self.give_back();
         let at = self.c.at;
-        for vector in [false, true] {
-            if vector && !self.c.xmms.used {
-                break;
-            }
-            let file = if vector { &mut self.c.xmms } else { &mut self.c.gprs };
-            let mut busy = file.scratch;
+        let Compiler { gprs, xmms, values, spills, .. } = &mut *self.c;
+        for file in [gprs, xmms] {
+            let mut busy = file.owned;
             while busy != 0 {
-                let register = busy.trailing_zeros() as usize;
+                let register = busy.trailing_zeros() as u8;
                 busy &= busy - 1;
-                let owner = file.owner[register];
-                if owner != NOBODY && self.c.last[owner as usize] <= at {
-                    file.owner[register] = NOBODY;
-                    self.c.place[owner as usize] = NONE;
-                    if let Home::Spill(slot) = self.c.home[owner as usize] {
-                        self.c.spills &= !(1 << slot);
-                        self.c.home[owner as usize] = Home::None;
+                let value = &mut values[file.owner[usize::from(register)] as usize];
+                if value.last <= at {
+                    file.free(register);
+                    value.place = NONE;
+                    if let Home::Spill(slot) = value.home {
+                        *spills &= !(1 << slot);
+                        value.home = Home::None;
                     }
                 }
             }
@@ -445,7 +474,7 @@ impl Job<'_> {
     /// The result's register: where it is going to be put, or a scratch one.
     pub fn result(&mut self, index: u32) -> u8 {
         let vector = self.is_vector(index);
-        let hint = self.c.hint[index as usize];
+        let hint = self.c.values[index as usize].hint;
         if hint != NONE {
             self.detach(vector, hint);
             self.alias(index, hint);
@@ -461,24 +490,24 @@ impl Job<'_> {
     pub fn result_in(&mut self, index: u32, operand: Value) -> u8 {
         let operand = self.canon(operand);
         let vector = self.is_vector(index);
-        let register = self.c.place[operand as usize];
-        let reusable = self.c.hint[index as usize] == NONE
+        let register = self.c.values[operand as usize].place;
+        let reusable = self.c.values[index as usize].hint == NONE
             && register != NONE
             && !self.lives_on(operand)
             && self.is_vector(operand) == vector
             && self.file(vector).is_scratch(register)
-            && self.file(vector).owner[register as usize] == operand;
+            && self.file(vector).owner(register) == Some(operand);
         if !reusable {
             return self.result(index);
         }
-        self.c.place[operand as usize] = NONE;
+        self.c.values[operand as usize].place = NONE;
         self.own(index, register);
         register
     }
 
     /// The result is in this temporary: it stays there, or goes where it is going to be put.
     pub fn deliver_gpr(&mut self, index: u32, from: Gpr, size: u8) {
-        if self.c.hint[index as usize] == NONE && self.c.gprs.is_scratch(from) {
+        if self.c.values[index as usize].hint == NONE && self.c.gprs.is_scratch(from) {
             if size < 8 && self.needs_clean(index) {
                 self.c.asm.mov(size, from, from);
             }
@@ -503,16 +532,15 @@ impl Job<'_> {
     }
 
     fn evict_quietly(&mut self, vector: bool, register: u8) {
-        let owner = self.file(vector).owner[register as usize];
-        if owner != NOBODY {
-            self.c.place[owner as usize] = NONE;
+        if let Some(owner) = self.file(vector).owner(register) {
+            self.c.values[owner as usize].place = NONE;
         }
     }
 
     /// A value in a general register, locked.
     pub fn gpr(&mut self, value: Value) -> Gpr {
         let value = self.canon(value);
-        let register = self.c.place[value as usize];
+        let register = self.c.values[value as usize].place;
         if register != NONE && !self.is_vector(value) {
             self.c.gprs.lock(register);
             return register;
@@ -525,7 +553,7 @@ impl Job<'_> {
 
     /// Puts a value into a register that is free, without saying that it is there now.
     pub fn bring(&mut self, value: u32, register: Gpr) {
-        let place = self.c.place[value as usize];
+        let place = self.c.values[value as usize].place;
         let op = self.ops[value as usize];
         // What a lazy value is made of is not needed any more once it is made.
         let locks = self.c.gprs.locks();
@@ -535,7 +563,7 @@ impl Job<'_> {
             }
             return;
         }
-        match self.c.home[value as usize] {
+        match self.c.values[value as usize].home {
             Home::State(offset) => {
                 let mem = Mem::gs(block::STATE + u32::from(offset));
                 let size = self.ty(Value(value)).bytes() as u8;
@@ -548,7 +576,7 @@ impl Job<'_> {
                     // A pinned register may itself be an operand: the parts go elsewhere.
                     let pinned = !self.c.gprs.is_scratch(register);
                     let parts = |job: &Self, part: Value| {
-                        part.is_some() && job.c.place[job.canon(part) as usize] == NONE
+                        part.is_some() && job.c.values[job.canon(part) as usize].place == NONE
                     };
                     let incomplete = parts(self, op.a)
                         || op.code == Code::Lea && op.b.is_some() && parts(self, op.b);
@@ -574,9 +602,9 @@ impl Job<'_> {
     /// A value of a general register as operand: register, or memory of the vCPU block.
     pub fn operand(&mut self, value: Value, ty: Type) -> Rm {
         let index = self.canon(value);
-        if self.c.place[index as usize] == NONE {
+        if self.c.values[index as usize].place == NONE {
             let whole = self.ty(Value(index)).bytes() >= ty.bytes();
-            match self.c.home[index as usize] {
+            match self.c.values[index as usize].home {
                 Home::State(offset) if whole => {
                     return Rm::Mem(Mem::gs(block::STATE + u32::from(offset)));
                 }
@@ -590,7 +618,7 @@ impl Job<'_> {
     /// A value in a register of its own that the operation may change: a copy unless it dies.
     pub fn consumed(&mut self, value: Value) -> Gpr {
         let index = self.canon(value);
-        let register = self.c.place[index as usize];
+        let register = self.c.values[index as usize].place;
         let own = register != NONE
             && !self.is_vector(index)
             && self.c.gprs.is_scratch(register)
@@ -607,8 +635,8 @@ impl Job<'_> {
     /// The memory operand for `value + displacement`, folding what was not computed yet.
     pub fn address(&mut self, value: Value, displacement: i32) -> Mem {
         let index = self.canon(value);
-        let computed =
-            self.c.place[index as usize] != NONE || self.c.home[index as usize] != Home::None;
+        let computed = self.c.values[index as usize].place != NONE
+            || self.c.values[index as usize].home != Home::None;
         if !computed && self.is_lazy(index) {
             let op = self.ops[index as usize];
             if op.code == Code::Const {
@@ -637,7 +665,7 @@ impl Job<'_> {
         let op = self.ops[index as usize];
         let disp = self.lazy_displacement(&op);
         let a = self.canon(op.a);
-        let a_is_placed = self.c.place[a as usize] != NONE;
+        let a_is_placed = self.c.values[a as usize].place != NONE;
         let base = if a_is_placed {
             self.gpr(op.a)
         } else {
@@ -647,7 +675,7 @@ impl Job<'_> {
         let has_index = op.code == Code::Lea && op.b.is_some();
         let index = has_index.then(|| {
             let b = self.canon(op.b);
-            if a_is_placed && self.c.place[b as usize] == NONE {
+            if a_is_placed && self.c.values[b as usize].place == NONE {
                 self.bring(b, register);
                 register
             } else {
@@ -674,10 +702,7 @@ impl Job<'_> {
     /// contents are kept in the block; `restore` brings them back.
     pub fn claim(&mut self, register: Gpr) {
         if self.c.gprs.is_scratch(register) {
-            let owner = self.c.gprs.owner[register as usize];
-            if owner != NOBODY {
-                self.evict(false, register);
-            }
+            self.evict(false, register);
         } else {
             self.c.asm.store(8, saved(register), register);
         }
@@ -686,15 +711,12 @@ impl Job<'_> {
 
     /// A scratch register's value is stored elsewhere if it lives on; the contents stay.
     pub fn vacate(&mut self, register: Gpr) {
-        let owner = self.c.gprs.owner[register as usize];
-        if owner == NOBODY {
-            return;
-        }
+        let Some(owner) = self.c.gprs.owner(register) else { return };
         if self.lives_on(owner) {
             self.evict(false, register);
         } else {
-            self.c.gprs.owner[register as usize] = NOBODY;
-            self.c.place[owner as usize] = NONE;
+            self.c.gprs.free(register);
+            self.c.values[owner as usize].place = NONE;
         }
     }
 

@@ -7,7 +7,7 @@ use super::super::map::NONE;
 use super::super::stubs::move_vector;
 use super::super::vcpu_block as block;
 use super::Job;
-use super::registers::{ALIASES, Home, NOBODY};
+use super::registers::Home;
 
 /// Guest state.
 impl Job<'_> {
@@ -35,7 +35,7 @@ impl Job<'_> {
             }
             return self.get_part_of_vector(index, op, register, inside);
         }
-        self.c.home[index as usize] = Home::State(offset as u16);
+        self.c.values[index as usize].home = Home::State(offset as u16);
         self.c.cells.push(index);
     }
 
@@ -70,8 +70,8 @@ impl Job<'_> {
         let value = self.canon(op.b);
         let inside = op.a.0 % 8;
         if op.ty.bytes() == 8 {
-            if self.c.place[value as usize] == register
-                && self.c.gprs.aliases[register as usize].contains(&value)
+            if self.c.values[value as usize].place == register
+                && self.c.gprs.is_alias(register, value)
             {
                 // Other values may alias the old contents only if they are equal: it is unchanged.
                 return;
@@ -82,12 +82,12 @@ impl Job<'_> {
             } else {
                 self.bring(value, register);
             }
-            self.c.gprs.aliases[register as usize] = [NOBODY; ALIASES];
+            self.c.gprs.forget_aliases(register);
             // Constants and flags stay in the scratch register they may be in: it is still theirs.
             if self.ops[value as usize].code != Code::Const && op.ty != Type::Flags {
-                let place = self.c.place[value as usize];
+                let place = self.c.values[value as usize].place;
                 if place != NONE && self.c.gprs.is_scratch(place) {
-                    self.c.gprs.owner[place as usize] = NOBODY;
+                    self.c.gprs.free(place);
                 }
                 self.alias(value, register);
             }
@@ -136,8 +136,8 @@ impl Job<'_> {
             return self.gpr_to_lane(op.ty.bytes(), register, source, inside / op.ty.bytes());
         }
         if inside == 0 && op.ty.bytes() >= pinned.bytes() {
-            if self.c.place[value as usize] == register
-                && self.c.xmms.aliases[register as usize].contains(&value)
+            if self.c.values[value as usize].place == register
+                && self.c.xmms.is_alias(register, value)
             {
                 return;
             }
@@ -145,7 +145,7 @@ impl Job<'_> {
             self.detach(true, register);
             self.move_xmm(register, source);
             if self.c.xmms.is_scratch(source) {
-                self.c.xmms.owner[source as usize] = NOBODY;
+                self.c.xmms.free(source);
                 self.alias(value, register);
             }
             return;
@@ -158,7 +158,7 @@ impl Job<'_> {
     fn put_cell(&mut self, op: &Op) {
         let (offset, bytes) = (op.a.0, op.ty.bytes());
         let value = self.canon(op.b);
-        let at_home = self.c.home[value as usize] == Home::State(offset as u16);
+        let at_home = self.c.values[value as usize].home == Home::State(offset as u16);
         if at_home && self.ty(Value(value)).bytes() == bytes {
             return;
         }
@@ -188,11 +188,11 @@ impl Job<'_> {
             }
             Source::Flags => self.flags_to_memory(op.b, mem),
         }
-        let free = self.c.home[value as usize] == Home::None
+        let free = self.c.values[value as usize].home == Home::None
             && self.ty(Value(value)).bytes() == bytes
             && self.ops[value as usize].code != Code::Const;
         if free && self.lives_on(value) {
-            self.c.home[value as usize] = Home::State(offset as u16);
+            self.c.values[value as usize].home = Home::State(offset as u16);
             self.c.cells.push(value);
         }
     }
@@ -202,7 +202,7 @@ impl Job<'_> {
         let mut index = 0;
         while index < self.c.cells.len() {
             let value = self.c.cells[index];
-            let Home::State(home) = self.c.home[value as usize] else {
+            let Home::State(home) = self.c.values[value as usize].home else {
                 self.c.cells.swap_remove(index);
                 continue;
             };
@@ -217,16 +217,16 @@ impl Job<'_> {
     }
 
     pub fn detach_cell(&mut self, value: u32) {
-        if !matches!(self.c.home[value as usize], Home::State(_)) {
+        if !matches!(self.c.values[value as usize].home, Home::State(_)) {
             return;
         }
-        if self.lives_on(value) && self.c.place[value as usize] == NONE {
+        if self.lives_on(value) && self.c.values[value as usize].place == NONE {
             if self.ty(Value(value)).is_vector() {
                 self.xmm(Value(value));
             } else {
                 self.gpr(Value(value));
             }
         }
-        self.c.home[value as usize] = Home::None;
+        self.c.values[value as usize].home = Home::None;
     }
 }

@@ -30,14 +30,14 @@ impl Job<'_> {
     /// A value in a vector register, locked.
     pub fn xmm(&mut self, value: Value) -> Xmm {
         let index = self.canon(value);
-        let register = self.c.place[index as usize];
+        let register = self.c.values[index as usize].place;
         if register != NONE {
             self.c.xmms.lock(register);
             return register;
         }
         let register = self.temporary_xmm();
         let op = self.ops[index as usize];
-        match self.c.home[index as usize] {
+        match self.c.values[index as usize].home {
             Home::State(offset) => {
                 let mem = Mem::gs(block::STATE + u32::from(offset));
                 move_vector(&mut self.c.asm, self.t.features, op.ty, register, mem, false);
@@ -233,7 +233,7 @@ impl Job<'_> {
 
     /// The result is in a temporary: it stays there, or goes where it is going to be put.
     pub fn deliver_xmm(&mut self, index: u32, from: Xmm) {
-        if self.c.hint[index as usize] == NONE {
+        if self.c.values[index as usize].hint == NONE {
             return self.result_is(index, from);
         }
         let result = self.result(index);
@@ -411,7 +411,7 @@ impl Job<'_> {
         assert!(self.t.features.fma, "front ends offer FMA only on hosts with FMA");
         let (a, b, c) = (self.xmm(op.a), self.xmm(op.b), self.xmm(op.c));
         let packed = row.widest == Type::V256;
-        let hint = self.c.hint[index as usize];
+        let hint = self.c.values[index as usize].hint;
         let apart = (a != b) && (b != c) && (a != c);
         if packed && apart && hint != NONE && [b, c].contains(&hint) {
             // Whatever else is that register's moves out before it is overwritten.

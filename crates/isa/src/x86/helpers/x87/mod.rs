@@ -1,8 +1,12 @@
 //! The x87 FPU: arithmetic on 80-bit numbers.
 //!
 //! Sums, products, quotients, roots, remainders and conversions are exact to the last bit and in
-//! their flags, by the software arithmetic of `rustc_apfloat`; the transcendental functions are
-//! computed with 53 bits. Unmasked exceptions are recorded in the status word and not raised.
+//! their flags, by the software arithmetic of `rustc_apfloat`; `transcendental.rs` has the
+//! rest.
+//! Unmasked exceptions are recorded in the status word and not raised.
+
+mod transcendental;
+mod wide;
 
 use rustc_apfloat::ieee::{Double, Single, X87DoubleExtended as F80};
 use rustc_apfloat::{Category, Float, FloatConvert, Round, Status, StatusAnd};
@@ -11,6 +15,10 @@ use super::{DONE, load, store};
 use crate::front_end::{GuestMemory, HelperResult};
 use crate::ir::{CARRY, PARITY, ZERO};
 use crate::x86::state::State;
+use transcendental::{
+    arc_tangent, cosine, in_range, logarithm_times, power_of_2_less_1, sine, tangent,
+    transcend_pair,
+};
 
 macro_rules! numbered {
     ($(#[$doc:meta])* $name:ident { $($variant:ident),* $(,)? }) => {
@@ -403,43 +411,6 @@ fn to_f64(value: F80) -> f64 {
     f64::from_bits(double.value.to_bits() as u64)
 }
 
-fn from_f64(value: f64) -> F80 {
-    let mut lost = false;
-    Double::from_bits(u128::from(value.to_bits())).convert(&mut lost).value
-}
-
-/// A transcendental function of ST(0), with 53 bits.
-fn transcend(state: &mut State, function: fn(f64) -> f64) {
-    let value = state.st(0);
-    let result = if let Some(nan) = propagate(state, value, value) {
-        nan
-    } else {
-        let result = function(to_f64(value));
-        if result.is_nan() {
-            state.note(Status::INVALID_OP);
-            indefinite()
-        } else {
-            state.x87_status |= PRECISION;
-            from_f64(result)
-        }
-    };
-    state.set_st(0, result);
-}
-
-/// A function of ST(1) and ST(0) that replaces both.
-fn transcend_pair(state: &mut State, function: fn(f64, f64) -> f64) {
-    let (y, x) = (state.st(1), state.st(0));
-    let result = propagate(state, y, x).unwrap_or_else(|| from_f64(function(to_f64(y), to_f64(x))));
-    let result = if result.is_nan() && !y.is_nan() && !x.is_nan() {
-        state.note(Status::INVALID_OP);
-        indefinite()
-    } else {
-        result
-    };
-    state.set_st(1, result);
-    state.pop(1);
-}
-
 fn apply(state: &mut State, function: Function) {
     match function {
         Function::ChangeSign => {
@@ -451,25 +422,25 @@ fn apply(state: &mut State, function: Function) {
             state.set_st(0, value.abs());
         }
         Function::SquareRoot => square_root(state),
-        Function::Sine => in_range(state, |state| transcend(state, f64::sin)),
-        Function::Cosine => in_range(state, |state| transcend(state, f64::cos)),
+        Function::Sine => in_range(state, sine),
+        Function::Cosine => in_range(state, cosine),
         Function::SineCosine => in_range(state, |state| {
             let value = state.st(0);
-            transcend(state, f64::sin);
+            sine(state);
             state.push(value);
-            transcend(state, f64::cos);
+            cosine(state);
         }),
         Function::Tangent => in_range(state, |state| {
-            transcend(state, f64::tan);
+            tangent(state);
             state.push(constant(Constant::One));
         }),
-        Function::ArcTangent => transcend_pair(state, f64::atan2),
-        Function::PowerOf2Less1 => {
-            transcend(state, |x| (x * std::f64::consts::LN_2).exp_m1());
+        Function::ArcTangent => transcend_pair(state, arc_tangent),
+        Function::PowerOf2Less1 => power_of_2_less_1(state),
+        Function::LogTimes => {
+            transcend_pair(state, |state, y, x| logarithm_times(state, y, x, false));
         }
-        Function::LogTimes => transcend_pair(state, |y, x| y * x.log2()),
         Function::LogPlus1Times => {
-            transcend_pair(state, |y, x| y * x.ln_1p() * std::f64::consts::LOG2_E);
+            transcend_pair(state, |state, y, x| logarithm_times(state, y, x, true));
         }
         Function::Round => {
             let value = state.st(0);
@@ -496,20 +467,6 @@ fn apply(state: &mut State, function: Function) {
 
 fn to_f64_or_zero(value: F80) -> f64 {
     if value.is_nan() { 0.0 } else { to_f64(value).trunc() }
-}
-
-/// 2^63.
-const TOO_LARGE: f64 = 9_223_372_036_854_775_808.0;
-
-/// Angles of 2^63 and more are left alone, and C2 says so.
-fn in_range(state: &mut State, function: impl FnOnce(&mut State)) {
-    let value = to_f64(state.st(0));
-    if value.abs() >= TOO_LARGE && value.is_finite() {
-        state.x87_status |= C2;
-    } else {
-        state.x87_status &= !C2;
-        function(state);
-    }
 }
 
 /// The correctly rounded root: an integer root of the significand with 128 bits.
@@ -698,6 +655,11 @@ pub fn store_decimal(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn from_f64(value: f64) -> F80 {
+        let mut lost = false;
+        Double::from_bits(u128::from(value.to_bits())).convert(&mut lost).value
+    }
 
     #[test]
     fn roots_are_exact_where_they_can_be() {
