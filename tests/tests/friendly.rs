@@ -184,7 +184,7 @@ fn the_first_ten_minutes_on_a_terminal() {
         "exec 3<>/dev/tcp/127.0.0.1/{port}; printf 'GET / HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3"
     );
     terminal.types(&format!("({fetch})"), "served");
-    terminal.types("hostel snapshot web", "hostel stop web");
+    terminal.types("hostel snapshot web --name live", "Snapshot taken: web.live");
     terminal
         .types("hostel stop web && hostel snapshot web --name good", "Snapshot taken: web.good");
     terminal.types("hostel start web && hostel exec web rm /root/data && hostel stop web", "% ");

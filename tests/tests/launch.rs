@@ -74,6 +74,27 @@ fn the_first_minutes_of_a_newcomer() {
 }
 
 #[test]
+fn a_machine_that_runs_is_kept_with_its_memory_and_brought_back() {
+    if !has_mirror() {
+        tests::skip!("there is no Debian package source");
+    }
+    let user = User::new("kept");
+    user.good(&["launch", "--name", "web", "--memory", "256M"]);
+    let shell = |line: &str| user.good(&["exec", "web", "--", "sh", "-c", line]);
+    // In memory alone: a process, and a file that no disk has.
+    shell("setsid sleep 4321 </dev/null >/dev/null 2>&1 & sleep 1; echo early > /run/kept");
+    let running = "ps | grep -c '[s]leep 4321'; true";
+    assert_eq!(shell(running), "1\n");
+    assert_eq!(user.good(&["snapshot", "web", "--name", "one"]), "Snapshot taken: web.one\n");
+    shell("kill $(pidof sleep); sleep 1; echo late > /run/kept");
+    assert_eq!(shell("cat /run/kept; ps | grep -c '[s]leep 4321'; true"), "late\n0\n");
+    user.good(&["restore", "web.one", "--destructive"]);
+    assert_eq!(shell("cat /run/kept; ps | grep -c '[s]leep 4321'; true"), "early\n1\n");
+    user.good(&["delete", "web"]);
+    user.good(&["purge"]);
+}
+
+#[test]
 fn a_shell_is_a_terminal_of_its_own() {
     let (true, Some(script)) = (has_mirror(), tests::program("script")) else {
         tests::skip!("there is no Debian package source, or no 'script'");

@@ -61,6 +61,7 @@ pub const MODELS: &[&[Model]] = &[
     models::NINEP,
     models::FS,
     models::VSOCK,
+    models::MMIO,
     xhci::MODELS,
 ];
 
@@ -148,6 +149,8 @@ pub enum BusKind {
     Usb,
     /// Ports of a virtio serial controller.
     VirtioSerial,
+    /// Places for virtio devices behind registers in memory.
+    VirtioMmio,
     /// No bus: the board itself.
     Board,
 }

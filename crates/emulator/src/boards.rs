@@ -42,11 +42,15 @@ const FAMILIES: &[Family] = &[
             "pc-q35-7.2",
         ],
     },
+    Family { prefix: MICROVM, alias: MICROVM, description: "microvm (i386)", names: &[MICROVM] },
     Family { prefix: NONE, alias: NONE, description: "empty machine", names: &[NONE] },
 ];
 
 /// The board on which nothing runs: programs ask the monitor what there is.
 pub const NONE: &str = "none";
+
+/// The board without PCI.
+pub const MICROVM: &str = "microvm";
 
 /// The full name of a board by its name or short name.
 pub fn full_name(name: &str) -> Option<&'static str> {

@@ -29,6 +29,7 @@ fn bus(kind: BusKind) -> Option<&'static str> {
         BusKind::Scsi => "SCSI",
         BusKind::Usb => "usb-bus",
         BusKind::VirtioSerial => "virtio-serial-bus",
+        BusKind::VirtioMmio => "virtio-bus",
         BusKind::Board => return None,
     })
 }

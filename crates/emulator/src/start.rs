@@ -8,7 +8,9 @@ use std::sync::Arc;
 use anyhow::{Context, Result, anyhow, bail};
 use device::{Blob, Stream};
 use machine::surroundings::Backends;
-use machine::{BoardKind, Boot, Cause, Config, End, Kernel, Machine, Part, Request, Requests};
+use machine::{
+    BoardKind, Boot, Cause, Config, End, Kernel, Machine, OldChips, Part, Request, Requests,
+};
 use parking_lot::Mutex;
 use qemu_compat::system::character::Short;
 
@@ -35,6 +37,8 @@ use crate::typist::Typist;
 
 /// The system ROM of boards without flash.
 const BIOS: &str = "bios-256k.bin";
+/// That of the small board.
+const MICRO_BIOS: &str = "bios-microvm.bin";
 
 /// Builds the machine and runs it until it ends.
 pub fn run(options: Options) -> Result<End> {
@@ -164,6 +168,7 @@ fn refuse_unbuilt(options: &Options) -> Result<()> {
 
 /// Properties of the board: those that are built, and values that ask for nothing.
 fn board_properties(options: &Options) -> Result<()> {
+    let is_micro = options.board.name == boards::MICROVM;
     for (name, value) in &options.board.properties {
         let known = match (name.as_str(), value.as_str()) {
             (
@@ -171,6 +176,14 @@ fn board_properties(options: &Options) -> Result<()> {
                 value,
             ) => {
                 matches!(value, "off" | "auto")
+            }
+            ("pit" | "pic" | "rtc", value) if is_micro => {
+                matches!(value, "on" | "off" | "auto")
+            }
+            // There are no slots whose cards could have ROMs, and ACPI tells of the devices, so that
+            // no kernel's command line has to.
+            ("isa-serial" | "x-option-roms" | "auto-kernel-cmdline", value) if is_micro => {
+                matches!(value, "on" | "off")
             }
             ("acpi" | "pit" | "pic", value) => value == "on",
             // Nothing here is shared between guests or left out of dumps in any case.
@@ -323,7 +336,8 @@ impl Assembly {
         for asked in options.objects.iter().filter(late) {
             filters::add(&self.networks, &asked.members).map_err(|error| about(asked, error))?;
         }
-        devices.extend(old_devices(streams));
+        let has_serial = options.board.property("isa-serial") != Some("off");
+        devices.extend(old_devices(streams).into_iter().filter(|_| has_serial));
         devices.extend(options.devices.iter().cloned());
         let mut all = Vec::new();
         for asked in &devices {
@@ -346,7 +360,7 @@ impl Assembly {
             Card::Default => {
                 let is_unwanted = options.nodefaults
                     || options.nographic
-                    || options.board.name == boards::NONE
+                    || [boards::NONE, boards::MICROVM].contains(&options.board.name)
                     || options.devices.iter().any(is_card);
                 if is_unwanted {
                     return None;
@@ -377,10 +391,13 @@ impl Assembly {
         let (chosen, identity) = processors::choose(options, &accelerator)?;
         let firmware = Folders::new(&options.firmware_paths);
         let boot = self.boot(&firmware, flash)?;
-        let board = match boards::is_q35(options.board.name) {
-            true => BoardKind::Q35,
-            false => BoardKind::Pc,
+        let board = match options.board.name {
+            boards::MICROVM => BoardKind::Microvm,
+            name if boards::is_q35(name) => BoardKind::Q35,
+            _ => BoardKind::Pc,
         };
+        let is_micro = board == BoardKind::Microvm;
+        let has = |name: &str| options.board.property(name) != Some("off");
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         let clock_offset_s = match options.run.clock.base {
             ClockBase::Utc => 0,
@@ -400,8 +417,9 @@ impl Assembly {
             backends: Arc::clone(&self.backends),
             firmware_files: Arc::new(firmware),
             events: Arc::new(DeviceEvents(Arc::clone(&self.monitors))),
-            i8042: options.board.property("i8042") != Some("off"),
-            hpet: options.board.property("hpet") != Some("off"),
+            i8042: !is_micro && has("i8042"),
+            hpet: !is_micro && has("hpet"),
+            old_chips: OldChips { pic: has("pic"), pit: has("pit"), rtc: has("rtc") },
             uuid: uuid.or(options.board.uuid).unwrap_or_default(),
             smbios,
             fw_cfg: self.firmware_config()?,
@@ -434,7 +452,8 @@ impl Assembly {
             _ if options.board.name == boards::NONE => Some(halting_rom()),
             (None, true) => None,
             (name, _) => {
-                let name = name.as_deref().unwrap_or(BIOS);
+                let default = if options.board.name == boards::MICROVM { MICRO_BIOS } else { BIOS };
+                let name = name.as_deref().unwrap_or(default);
                 let path = firmware.find(name);
                 let path = path.ok_or_else(|| anyhow!("could not load PC BIOS '{name}'"))?;
                 Some(fs::read(&path).with_context(|| format!("could not load PC BIOS '{name}'"))?)

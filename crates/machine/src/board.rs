@@ -10,6 +10,7 @@ use devices::catalog::{BusKind, Category, OfferedBus};
 use devices::cfi01::Flash;
 use devices::fw_cfg::{FwCfg, Source};
 use devices::surroundings::Surroundings;
+use devices::virtio::models::MmioPlaces;
 use memory::{AddressSpace, FlatView, Listener, Owner, Ram, RamError, Region};
 use parking_lot::Mutex;
 
@@ -91,9 +92,10 @@ impl Machine {
         firmware::map_fw_cfg(&fw_cfg, &ports);
         let around = (&memory, &ports, &clock, &timers);
         let surroundings = surroundings(&config, around, &chips, &pci, &requests, inputs);
-        let parts = plug_parts(&config, surroundings, &pci)?;
+        let places = MmioPlaces::new(Arc::clone(&dma), Arc::clone(&chips.ioapic) as _);
+        let parts = plug_parts(&config, surroundings, &pci, &places)?;
         tell_boot_order(&config, &parts, &fw_cfg);
-        _ = tables.set(facts_maker(&config, &pci, sizes));
+        _ = tables.set(facts_maker(&config, &pci, places, sizes));
         let system_tables = smbios::tables(&config, sizes.0 + sizes.1);
         let direct = if config.boot.has_firmware() { None } else { config.boot.kernel.take() };
         let start = |kernel| start_kernel(kernel, &memory, &pci, (&tables, &system_tables), sizes);
@@ -416,7 +418,7 @@ fn surroundings(
         clock: Arc::clone(clock) as Arc<dyn Clock>,
         timers: Arc::clone(timers),
         isa_irqs: Arc::clone(&chips.lines) as _,
-        pci: Some(Arc::clone(pci.root())),
+        pci: Some(Arc::clone(pci.root())).filter(|_| config.board != BoardKind::Microvm),
         power: Arc::clone(requests) as _,
         events: Arc::new(GuestEvents {
             requests: Arc::clone(requests),
@@ -435,15 +437,17 @@ fn plug_parts(
     config: &Config,
     surroundings: Surroundings,
     pci: &HostBridge,
+    places: &Arc<MmioPlaces>,
 ) -> Result<Parts, MachineError> {
-    let root_bus = config.board.root_bus().to_owned();
-    let mut parts = Parts::new(
-        surroundings,
-        vec![
-            OfferedBus::pci(Arc::clone(&pci.bus), root_bus),
-            OfferedBus::new(BusKind::Isa, "isa.0".to_owned(), Arc::new(())),
-        ],
-    );
+    let first = match config.board {
+        BoardKind::Microvm => {
+            let name = "virtio-mmio-bus.0".to_owned();
+            OfferedBus::new(BusKind::VirtioMmio, name, Arc::clone(places))
+        }
+        board => OfferedBus::pci(Arc::clone(&pci.bus), board.root_bus().to_owned()),
+    };
+    let isa = OfferedBus::new(BusKind::Isa, "isa.0".to_owned(), Arc::new(()));
+    let mut parts = Parts::new(surroundings, vec![first, isa]);
     for part in config.board.own_parts().iter().chain(&config.parts) {
         parts.plug(part)?;
     }
@@ -456,6 +460,7 @@ fn low_end(board: BoardKind, bytes: u64) -> u64 {
     let (most, otherwise) = match board {
         BoardKind::Pc => (0xe000_0000, 0xc000_0000),
         BoardKind::Q35 => (0xb000_0000, 0x8000_0000),
+        BoardKind::Microvm => (0xc000_0000, 0xc000_0000),
     };
     if bytes <= most { bytes } else { otherwise }
 }
@@ -482,8 +487,10 @@ fn add_ram(spaces: &[&AddressSpace], config: &Config) -> Result<(Arc<Ram>, (u64,
 fn facts_maker(
     config: &Config,
     pci: &Arc<HostBridge>,
+    places: Arc<MmioPlaces>,
     (low, high): (u64, u64),
 ) -> Box<dyn Fn() -> Facts + Send + Sync> {
+    let old = config.old_chips;
     let (hpet, i8042) = (config.hpet, config.i8042);
     let topology = config.identity.topology;
     let processors: Vec<u32> =
@@ -518,6 +525,8 @@ fn facts_maker(
             serial,
             generation,
             vga,
+            places: places.taken(),
+            old,
             pm_base: PM_BASE,
         }
     })

@@ -20,7 +20,7 @@ use memory::{AddressSpace, Owner, Region};
 use parking_lot::Mutex;
 
 use crate::a20::A20Gate;
-use crate::config::{BoardKind, Config};
+use crate::config::{BoardKind, Config, OldChips};
 use crate::main_loop::Requests;
 use crate::resets::{Port92, ResetControl};
 
@@ -46,6 +46,7 @@ pub struct Chips {
     a20: Arc<A20Gate>,
     pub i8042: Option<Arc<I8042>>,
     hpet: Option<Arc<Hpet>>,
+    old: OldChips,
 }
 
 /// The sixteen old interrupt lines. They reach the 8259 pair and the I/O APIC; PCI's share of a
@@ -162,7 +163,7 @@ impl Chips {
         let lines = Arc::new(IsaLines {
             pic: Arc::clone(&pic),
             ioapic: Arc::clone(&ioapic),
-            pci_reaches_ioapic: config.board == BoardKind::Pc,
+            pci_reaches_ioapic: config.board != BoardKind::Q35,
             state: Mutex::default(),
         });
         let irq = |pin| IrqLine::new(Arc::clone(&lines) as Arc<dyn IrqSink>, pin);
@@ -171,7 +172,7 @@ impl Chips {
         let legacy = LegacyGate::new(Arc::clone(&lines) as Arc<dyn IrqSink>);
         let old = |pin| IrqLine::new(Arc::clone(&legacy) as Arc<dyn IrqSink>, pin);
         let routes = match config.board {
-            BoardKind::Pc => HPET_ROUTES_OLD,
+            BoardKind::Pc | BoardKind::Microvm => HPET_ROUTES_OLD,
             BoardKind::Q35 => HPET_ROUTES,
         };
         let hpet = config.hpet.then(|| {
@@ -181,6 +182,7 @@ impl Chips {
         let pit = Pit::new(Arc::clone(&clock), timers, old(0));
         Self {
             hpet,
+            old: config.old_chips,
             port61: Arc::new(Port61::new(&pit)),
             a20: gate,
             pit,
@@ -213,12 +215,18 @@ impl Chips {
         let add = |name: &str, start: u64, length: u64, device: Arc<dyn Io>| {
             ports.add(Region::new(name, start, length, Owner::Io(device)));
         };
-        add("pic", 0x20, 2, Arc::new(PicPorts::new(&self.pic, 0)));
-        add("pic2", 0xa0, 2, Arc::new(PicPorts::new(&self.pic, 1)));
-        add("elcr", 0x4d0, 2, Arc::new(Elcr::new(&self.pic)));
-        add("pit", 0x40, 4, Arc::clone(&self.pit) as _);
-        add("port61", 0x61, 1, Arc::clone(&self.port61) as _);
-        add("rtc", 0x70, 2, Arc::clone(&self.cmos) as _);
+        if self.old.pic {
+            add("pic", 0x20, 2, Arc::new(PicPorts::new(&self.pic, 0)));
+            add("pic2", 0xa0, 2, Arc::new(PicPorts::new(&self.pic, 1)));
+            add("elcr", 0x4d0, 2, Arc::new(Elcr::new(&self.pic)));
+        }
+        if self.old.pit {
+            add("pit", 0x40, 4, Arc::clone(&self.pit) as _);
+            add("port61", 0x61, 1, Arc::clone(&self.port61) as _);
+        }
+        if self.old.rtc {
+            add("rtc", 0x70, 2, Arc::clone(&self.cmos) as _);
+        }
         add("port92", 0x92, 1, Arc::clone(&self.port92) as _);
         if let Some(i8042) = &self.i8042 {
             // Data and status, with another chip's port between them.

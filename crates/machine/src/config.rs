@@ -23,6 +23,8 @@ pub enum BoardKind {
     Pc,
     /// Q35 and ICH9: an express root bus, `pcie.0`.
     Q35,
+    /// No PCI, and places for virtio devices behind registers in memory.
+    Microvm,
 }
 
 impl BoardKind {
@@ -32,6 +34,7 @@ impl BoardKind {
         match self {
             Self::Pc => "pci.0",
             Self::Q35 => "pcie.0",
+            Self::Microvm => "microvm",
         }
     }
 
@@ -45,6 +48,7 @@ impl BoardKind {
         match self {
             Self::Pc => vec![disks("piix3-ide", 1, 1)],
             Self::Q35 => vec![disks("ich9-ahci", 31, 2)],
+            Self::Microvm => Vec::new(),
         }
     }
 }
@@ -73,6 +77,8 @@ pub struct Config {
     pub i8042: bool,
     /// The board has an HPET.
     pub hpet: bool,
+    /// Old chips that a small board may do without.
+    pub old_chips: OldChips,
     /// The machine's number among all machines.
     pub uuid: [u8; 16],
     /// What the tables say of maker and model.
@@ -85,6 +91,22 @@ pub struct Config {
     pub actions: Actions,
     /// What runs the guest's instructions.
     pub accelerator: Accelerator,
+}
+
+/// Old chips that a small board may do without; PCs have all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OldChips {
+    /// The pair of interrupt controllers.
+    pub pic: bool,
+    /// The timer.
+    pub pit: bool,
+    /// The clock.
+    pub rtc: bool,
+}
+
+impl OldChips {
+    /// As every PC has them.
+    pub const ALL: Self = Self { pic: true, pit: true, rtc: true };
 }
 
 /// What runs the guest's instructions.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use device::pci::{Address, Bus, MsiSink, PciFunction, Root};
 use device::{Device, Fields, IrqLine, IrqSink, StateError};
-use devices::acpi_pm::Apm;
+use devices::acpi_pm::{Apm, FixedPorts, GpePorts};
 use devices::pci::{ConfigPorts, OldLines, Pam, PirqRouter};
 use devices::{i440fx, ich9, piix, q35};
 use memory::{AddressSpace, Owner, Ram, Region};
@@ -20,9 +20,49 @@ pub const PM_BASE: u16 = 0x600;
 /// The I/O APIC's inputs of PCI, on boards that have them.
 const PCI_INPUTS: u32 = 16;
 
+/// ACPI's hardware at its place, on a board where no bridge moves it, and the way to reset.
+fn map_power(chips: &Chips, ports: &AddressSpace) {
+    let base = u64::from(PM_BASE);
+    let fixed = Arc::new(FixedPorts(Arc::clone(&chips.pm)));
+    let gpe = Arc::new(GpePorts(Arc::clone(&chips.pm), ich9::GPE_BYTES));
+    ports.add(Region::new("acpi-pm", base, 16, Owner::Io(fixed)));
+    ports.add(Region::new("acpi-gpe", base + ich9::GPE_OFFSET, ich9::GPE_BYTES, Owner::Io(gpe)));
+    let reset = Arc::clone(&chips.reset_control) as _;
+    ports.add(Region::new("reset-control", 0xcf9, 1, Owner::Io(reset)));
+}
+
+/// RAM below 1 MiB and the ROM whose end is copied there, where there is one.
+struct Shadow(Option<(Arc<Ram>, Arc<Ram>)>);
+
+impl Shadow {
+    const END: u64 = 1 << 20;
+    const BYTES_MAX: u64 = 128 << 10;
+
+    /// Makes the copy.
+    fn fill(&self) {
+        let Some((ram, rom)) = &self.0 else { return };
+        let length = rom.len().min(Self::BYTES_MAX);
+        let mut bytes = vec![0; length as usize];
+        let copied =
+            rom.read(rom.len() - length, &mut bytes) && ram.write(Self::END - length, &bytes);
+        debug_assert!(copied, "both are large enough");
+    }
+}
+
 enum South {
-    Piix { host: Arc<i440fx::I440fx>, isa: Arc<piix::Isa>, power: Arc<piix::Power> },
-    Ich9 { host: Arc<q35::Mch>, lpc: Arc<ich9::Lpc> },
+    Piix {
+        host: Arc<i440fx::I440fx>,
+        isa: Arc<piix::Isa>,
+        power: Arc<piix::Power>,
+    },
+    Ich9 {
+        host: Arc<q35::Mch>,
+        lpc: Arc<ich9::Lpc>,
+    },
+    /// No PCI: the bus is there for those who ask, and nothing leads to it.
+    None {
+        shadow: Shadow,
+    },
 }
 
 /// The board's PCI.
@@ -50,6 +90,7 @@ impl HostBridge {
             msi: Arc::new(Messages(Arc::clone(&chips.apics))) as Arc<dyn MsiSink>,
         });
         let lines = Arc::clone(&chips.lines) as Arc<dyn OldLines>;
+        let shadow = rom.clone().map(|rom| (Arc::clone(ram), rom));
         let pam = Pam::new(memory, ram, rom);
         let plug = |bus: &Arc<Bus>, slot, function, device: Arc<dyn PciFunction>| {
             let plugged = bus.plug(Address { slot, function }, &device);
@@ -83,11 +124,25 @@ impl HostBridge {
                 plug(&bus, 31, 0, Arc::clone(&lpc) as _);
                 (bus, South::Ich9 { host, lpc }, ich9::COMMANDS)
             }
+            BoardKind::Microvm => {
+                let router = PirqRouter::new(lines, Vec::new());
+                let sink = router as Arc<dyn IrqSink>;
+                let bus = Bus::host(Arc::clone(&root), false, Box::new(i440fx::Wiring), sink);
+                map_power(chips, ports);
+                // RAM where other boards have a ROM, with the ROM's contents.
+                pam.apply(&[0x33; 7]);
+                let shadow = Shadow(shadow);
+                shadow.fill();
+                (bus, South::None { shadow }, ich9::COMMANDS)
+            }
         };
         let config_ports =
             Arc::new(ConfigPorts::new(Arc::clone(&bus), Arc::clone(&chips.reset_control) as _));
         let apm = Apm::new(Arc::clone(&chips.pm), commands);
-        ports.add(Region::new("pci-config", 0xcf8, 8, Owner::Io(Arc::clone(&config_ports) as _)));
+        if kind != BoardKind::Microvm {
+            let owner = Owner::Io(Arc::clone(&config_ports) as _);
+            ports.add(Region::new("pci-config", 0xcf8, 8, owner));
+        }
         ports.add(Region::new("apm", 0xb2, 2, Owner::Io(Arc::clone(&apm) as _)));
         Self { bus, root, south, config_ports, apm }
     }
@@ -108,6 +163,7 @@ impl HostBridge {
             South::Ich9 { host, lpc } => {
                 vec![("mch", Arc::clone(host) as _), ("ich9-lpc", Arc::clone(lpc) as _)]
             }
+            South::None { .. } => Vec::new(),
         }
     }
 
@@ -119,6 +175,9 @@ impl HostBridge {
 
     /// All as after power-on.
     pub fn reset(&self) {
+        if let South::None { shadow } = &self.south {
+            shadow.fill();
+        }
         self.bus.reset();
         self.config_ports.reset();
         self.apm.reset();
@@ -144,6 +203,7 @@ impl HostBridge {
                     lpc.config_write(0x68 + at as u16, 1, u32::from(line));
                 }
             }
+            South::None { .. } => {} // nothing moves
         }
     }
 
@@ -152,6 +212,7 @@ impl HostBridge {
         match &self.south {
             South::Piix { .. } => (acpi::Chipset::Piix, None),
             South::Ich9 { host, .. } => (acpi::Chipset::Ich9, host.express()),
+            South::None { .. } => (acpi::Chipset::None, None),
         }
     }
 

@@ -28,7 +28,7 @@ pub use accel::{DebugStop, Pace, Registers, TranslatorOptions, kvm};
 pub use board::Machine;
 pub use boot::{BootError, Kernel};
 pub use config::{
-    Accelerator, BoardKind, Boot, Config, MachineError, PROCESSORS_MAX, Part, PartError,
+    Accelerator, BoardKind, Boot, Config, MachineError, OldChips, PROCESSORS_MAX, Part, PartError,
 };
 pub use device::{
     Axis, Blob, Button, Cursor, DeviceEvent, EventSink, InputDevice, InputEvent, Inputs, NoEvents,

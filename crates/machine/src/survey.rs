@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use device::pci::{BarKind, Bus, spec};
+use devices::i8259::PicView;
+use devices::ioapic::IoApicView;
 use memory::AddressSpace;
 
 use crate::board::Machine;
@@ -78,6 +80,12 @@ impl Machine {
             })
         };
         devices(&self.pci.bus, 0, self.root_bus, &named)
+    }
+
+    /// The registers of the interrupt controllers: the I/O APIC, the first 8259, the second.
+    #[must_use]
+    pub fn interrupt_controllers(&self) -> (IoApicView, [PicView; 2]) {
+        (self.chips.ioapic.view(), self.chips.pic.view())
     }
 
     /// I/O ports, as the processors see them.

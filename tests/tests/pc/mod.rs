@@ -3,10 +3,12 @@
 
 mod board;
 mod debugger;
+mod microvm;
 mod network;
 mod people;
 mod processors;
 mod saved;
+mod systems;
 mod time;
 
 use std::path::PathBuf;

@@ -60,7 +60,43 @@ enum Awaited {
 
 device::saved_enum!(Awaited { Nothing = 0, Icw2 = 1, Icw3 = 2, Icw4 = 3 });
 
+/// The registers, for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PicView {
+    /// Requests.
+    pub requests: u8,
+    /// Masked ones.
+    pub masks: u8,
+    /// Those that are served.
+    pub served: u8,
+    /// The input with the highest priority.
+    pub top: u8,
+    /// The first vector.
+    pub vectors: u8,
+    /// What is read: those that are served rather than requests.
+    pub reads_served: bool,
+    /// Level-triggered inputs.
+    pub levels: u8,
+    /// Special fully nested mode.
+    pub nested: bool,
+}
+
 impl Chip {
+    /// The registers, for people.
+    #[must_use]
+    pub fn view(&self) -> PicView {
+        PicView {
+            requests: self.irr,
+            masks: self.imr,
+            served: self.isr,
+            top: self.top,
+            vectors: self.vector_base,
+            reads_served: self.reads_isr,
+            levels: self.level_triggered,
+            nested: self.fully_nested,
+        }
+    }
+
     /// A line changes. Level-triggered inputs follow it, others latch its rising edge.
     pub fn set_line(&mut self, input: u8, level: bool) {
         let bit = 1 << (input & 7);

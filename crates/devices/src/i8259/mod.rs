@@ -7,5 +7,5 @@ mod chip;
 mod pair;
 mod spec;
 
-pub use chip::Chip;
+pub use chip::{Chip, PicView};
 pub use pair::{Elcr, Pair, PicPorts};

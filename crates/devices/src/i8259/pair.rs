@@ -5,7 +5,7 @@ use std::sync::Arc;
 use device::{Device, Fields, Io, IrqLine, IrqSink, StateError, ones};
 use parking_lot::Mutex;
 
-use super::chip::Chip;
+use super::chip::{Chip, PicView};
 
 /// The input of the first chip that the second one drives.
 const CASCADE: u8 = 2;
@@ -23,6 +23,13 @@ impl Pair {
     #[must_use]
     pub fn new(output: IrqLine) -> Arc<Self> {
         Arc::new(Self { output, chips: Mutex::default() })
+    }
+
+    /// The registers of both chips, for people.
+    #[must_use]
+    pub fn view(&self) -> [PicView; 2] {
+        let chips = self.chips.lock();
+        [chips[0].view(), chips[1].view()]
     }
 
     /// Whether the processor is asked for an interrupt.

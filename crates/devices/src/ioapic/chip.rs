@@ -43,7 +43,29 @@ impl Default for Chip {
     }
 }
 
+/// The registers, for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IoApicView {
+    /// Its number.
+    pub id: u32,
+    /// The chosen register.
+    pub index: u32,
+    /// The table.
+    pub entries: [u64; PINS as usize],
+    /// Inputs with a request, a bit each.
+    pub requests: u32,
+}
+
 impl Chip {
+    /// The registers, for people.
+    #[must_use]
+    pub fn view(&self) -> IoApicView {
+        let Self { id, index, entries, pins, edges } = *self;
+        let level = |pin: &u32| entries[*pin as usize] & LEVEL != 0;
+        let levels = (0..PINS).filter(level).fold(0, |all, pin| all | pins & 1 << pin);
+        IoApicView { id, index, entries, requests: edges | levels }
+    }
+
     /// The register that the data window shows.
     #[must_use]
     pub fn index(&self) -> u32 {

@@ -11,7 +11,7 @@ use device::{Device, Fields, Io, IrqSink, StateError};
 use parking_lot::Mutex;
 
 use crate::lapic::{Apics, Delivery, EndOfInterrupt, Message};
-pub use chip::{Chip, PINS};
+pub use chip::{Chip, IoApicView, PINS};
 
 /// Where its registers lie.
 pub const BASE: u64 = 0xfec0_0000;
@@ -35,6 +35,12 @@ impl IoApic {
         let listener: Weak<Self> = Arc::downgrade(&ioapic);
         apics.listen(listener);
         ioapic
+    }
+
+    /// The registers, for people.
+    #[must_use]
+    pub fn view(&self) -> IoApicView {
+        self.chip.lock().view()
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut Chip) -> T) -> T {

@@ -11,6 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
+use super::telnet::Telnet;
 use crate::reactor::Reactor;
 
 /// What one turn reads at most.
@@ -34,6 +35,8 @@ struct State {
     /// Output was full, and the peer has more.
     blocked: bool,
     is_socket: bool,
+    /// What comes in has telnet's commands in it.
+    telnet: Option<Telnet>,
     /// The descriptors are shared with others, who would not like them to be non-blocking.
     is_shared: bool,
 }
@@ -70,11 +73,13 @@ impl Line {
         self.reactor.wake();
     }
 
-    /// Connects a socket, by which descriptors may come.
-    pub fn connect_socket(&self, socket: OwnedFd) {
+    /// Connects a socket, by which descriptors may come; `telnet`: with telnet's commands among the
+    /// bytes.
+    pub fn connect_socket(&self, socket: OwnedFd, telnet: bool) {
         let socket = Arc::new(socket);
         let (input, output) = (Some(Arc::clone(&socket)), Some(socket));
-        *self.state.lock() = State { input, output, is_socket: true, ..State::default() };
+        let telnet = telnet.then(Telnet::default);
+        *self.state.lock() = State { input, output, is_socket: true, telnet, ..State::default() };
         self.reactor.wake();
     }
 
@@ -167,7 +172,15 @@ impl Line {
         match count {
             Ok(0) => Read::End,
             Ok(count) => {
-                peer.receive(&bytes[..count]);
+                let filter = |telnet: &mut Telnet| telnet.filter(&mut bytes[..count]);
+                let filtered = self.state.lock().telnet.as_mut().map(filter);
+                let (count, breaks) = filtered.unwrap_or((count, false));
+                if count > 0 {
+                    peer.receive(&bytes[..count]);
+                }
+                if breaks {
+                    peer.event(StreamEvent::Break);
+                }
                 Read::Open
             }
             Err(Errno::AGAIN | Errno::INTR) => Read::Open,

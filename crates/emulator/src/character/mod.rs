@@ -5,6 +5,8 @@ mod line;
 mod mux;
 mod ring;
 mod socket;
+mod telnet;
+mod udp;
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -22,6 +24,7 @@ use file::{Plain, Pty};
 use mux::Mux;
 use ring::Ring;
 use socket::{Manner, Socket};
+use udp::Udp;
 
 /// Why a character device cannot be had. The texts are QEMU's where QEMU has one.
 #[derive(Debug, thiserror::Error)]
@@ -173,16 +176,23 @@ impl Characters {
                 let pty = Pty::new(reactor, path.as_deref()).map_err(failed(what))?;
                 Ok((Kind::Pty(Arc::clone(&pty)), pty))
             }
+            CharacterKind::Udp { remote, local } => {
+                let opened = Udp::new(reactor, (&local.0, local.1), (&remote.0, remote.1));
+                let what = format!("Failed to connect to '{}:{}'", remote.0, remote.1);
+                let stream: Arc<dyn Stream> = opened.map_err(failed(what))?;
+                Ok((Kind::Plain { filename: "udp".to_owned() }, stream))
+            }
             CharacterKind::Ring { bytes } => {
                 let ring = Arc::new(Ring::new(*bytes));
                 Ok((Kind::Ring(Arc::clone(&ring)), ring))
             }
-            CharacterKind::Socket { address, server, wait, reconnect_ms, no_delay } => {
+            CharacterKind::Socket { address, server, wait, reconnect_ms, no_delay, telnet } => {
                 let manner = Manner {
                     server: *server,
                     wait: *wait,
                     reconnect: (*reconnect_ms > 0).then(|| Duration::from_millis(*reconnect_ms)),
                     no_delay: *no_delay,
+                    telnet: *telnet,
                 };
                 let socket = self.socket(address, &manner)?;
                 Ok((Kind::Socket(Arc::clone(&socket)), socket))

@@ -16,6 +16,7 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::net::{SocketFlags, accept_with, sockopt};
 
 use super::line::{Line, Read};
+use super::telnet::OPENING;
 use crate::reactor::{Reactor, Source};
 
 /// A socket and the line over its connection.
@@ -23,6 +24,7 @@ pub struct Socket {
     line: Line,
     address: SocketAddress,
     no_delay: bool,
+    telnet: bool,
     reconnect: Option<Duration>,
     listener: Option<Arc<OwnedFd>>,
     /// The file of a listener goes with it.
@@ -40,6 +42,8 @@ pub struct Manner {
     pub reconnect: Option<Duration>,
     /// Small writes go out at once.
     pub no_delay: bool,
+    /// The far end speaks telnet.
+    pub telnet: bool,
 }
 
 impl Socket {
@@ -54,6 +58,7 @@ impl Socket {
             line: Line::new(reactor),
             address,
             no_delay: manner.no_delay,
+            telnet: manner.telnet,
             reconnect: manner.reconnect,
             listener: None,
             path: None,
@@ -92,7 +97,10 @@ impl Socket {
         let state = if self.line.is_connected() { "" } else { "disconnected:" };
         match &self.address {
             SocketAddress::Unix { path, .. } => format!("{state}unix:{path}"),
-            SocketAddress::Inet { host, port, .. } => format!("{state}tcp:{host}:{port}"),
+            SocketAddress::Inet { host, port, .. } => {
+                let kind = if self.telnet { "telnet" } else { "tcp" };
+                format!("{state}{kind}:{host}:{port}")
+            }
             SocketAddress::Descriptor { name } => format!("{state}fd:{name}"),
         }
     }
@@ -162,7 +170,11 @@ impl Socket {
         if self.no_delay {
             _ = sockopt::set_tcp_nodelay(&connection, true); // no TCP, no delay
         }
-        self.line.connect_socket(connection);
+        self.line.connect_socket(connection, self.telnet);
+        if self.telnet {
+            // A new connection takes so little.
+            _ = self.line.write(&OPENING);
+        }
         self.line.tell(StreamEvent::Opened);
         Ok(())
     }

@@ -8,8 +8,8 @@ use qemu_compat::system::character;
 use serde_json::Map;
 
 use super::{
-    Answer, Arguments, Command, blocks, devices, input, migration, plain, registers, run, screen,
-    snapshots, text, tree,
+    Answer, Arguments, Command, blocks, devices, input, interrupts, migration, plain, registers,
+    run, screen, snapshots, text, tree,
 };
 use crate::emulator::Emulator;
 use crate::networks::User;
@@ -225,6 +225,7 @@ const INFO: &[Row] = &[
     row(&["name"], "", "show the current VM name", info_name),
     row(&["network"], "", "show the network state", info_network),
     row(&["pci"], "", "show PCI info", tree::info_pci),
+    row(&["pic"], "", "show PIC state", interrupts::info_pic),
     row(&["qom-tree"], "", "show QOM composition tree", tree::info_objects),
     row(&["qtree"], "", "show device tree", tree::info_qtree),
     row(

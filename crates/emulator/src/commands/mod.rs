@@ -15,6 +15,7 @@ mod graph;
 mod identity;
 pub use identity::uuid_text;
 mod input;
+mod interrupts;
 mod jobs;
 mod migration;
 mod run;

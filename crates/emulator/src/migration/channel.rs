@@ -83,33 +83,58 @@ impl Address {
         })
     }
 
-    /// Opens it for reading, and waits until somebody has come to a socket.
-    pub fn source(&self, descriptors: &dyn Descriptors) -> io::Result<Source> {
+    /// Opens it for reading, or begins to listen: whoever comes from now on is heard.
+    pub fn listen(&self, descriptors: &dyn Descriptors) -> io::Result<Waiting> {
         Ok(match self {
             Self::File(path, offset) => {
                 let mut file = File::open(path)?;
                 file.seek(SeekFrom::Start(*offset))?;
-                Source::File(file)
+                Waiting::There(Source::File(file))
             }
-            Self::Descriptor(name) => Source::File(File::from(take(descriptors, name)?)),
+            Self::Descriptor(name) => {
+                Waiting::There(Source::File(File::from(take(descriptors, name)?)))
+            }
             Self::Unix(path) => {
                 // One that nobody listens on any more.
                 _ = std::fs::remove_file(path);
-                let accepted = UnixListener::bind(path)?.accept();
-                _ = std::fs::remove_file(path);
-                Source::File(File::from(OwnedFd::from(accepted?.0)))
+                Waiting::Unix(UnixListener::bind(path)?, path.clone())
             }
             Self::Tcp(host, port) => {
                 let host = if host.is_empty() { "0.0.0.0" } else { host };
-                let (stream, _) = TcpListener::bind((host, *port))?.accept()?;
-                Source::File(File::from(OwnedFd::from(stream)))
+                Waiting::Tcp(TcpListener::bind((host, *port))?)
             }
             Self::Command(line) => {
                 let mut child = shell(line).stdout(Stdio::piped()).stdin(Stdio::null()).spawn()?;
                 let output = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
-                Source::Command(output, child)
+                Waiting::There(Source::Command(output, child))
             }
         })
+    }
+}
+
+/// A source, or a place to which one comes.
+pub enum Waiting {
+    /// It is there.
+    There(Source),
+    /// Somebody connects.
+    Unix(UnixListener, String),
+    /// Somebody connects.
+    Tcp(TcpListener),
+}
+
+impl Waiting {
+    /// Waits for it.
+    pub fn accept(self) -> io::Result<Source> {
+        let descriptor = match self {
+            Self::There(source) => return Ok(source),
+            Self::Unix(listener, path) => {
+                let accepted = listener.accept();
+                _ = std::fs::remove_file(path);
+                OwnedFd::from(accepted?.0)
+            }
+            Self::Tcp(listener) => OwnedFd::from(listener.accept()?.0),
+        };
+        Ok(Source::File(File::from(descriptor)))
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use machine::{Request, RunState};
 
-use super::channel::Address;
+use super::channel::{Address, Waiting};
 use super::{State, Status, about_state};
 use crate::emulator::Emulator;
 
@@ -31,7 +31,7 @@ impl Emulator {
             *self.migration.incoming.lock() = Some(Incoming { deferred: true, goes_on });
             return Ok(());
         }
-        self.receive(Address::parse(uri)?, goes_on)
+        self.receive(&Address::parse(uri)?, goes_on)
     }
 
     /// `migrate-incoming`: where the state comes from.
@@ -43,7 +43,7 @@ impl Emulator {
             Some(Incoming { deferred: false, .. }) => {
                 Err("The incoming migration has already been started".to_owned())
             }
-            Some(Incoming { goes_on, .. }) => self.receive(address, goes_on),
+            Some(Incoming { goes_on, .. }) => self.receive(&address, goes_on),
         }
     }
 
@@ -56,7 +56,9 @@ impl Emulator {
         true
     }
 
-    fn receive(self: &Arc<Self>, address: Address, goes_on: bool) -> Result<(), String> {
+    fn receive(self: &Arc<Self>, address: &Address, goes_on: bool) -> Result<(), String> {
+        // Whoever is told that this has begun may send.
+        let waiting = address.listen(&*self.passed).map_err(|error| error.to_string())?;
         *self.migration.incoming.lock() = Some(Incoming { deferred: false, goes_on });
         {
             let mut state = self.migration.state.lock();
@@ -65,15 +67,15 @@ impl Emulator {
         self.enter(Status::Setup, None);
         let emulator = Arc::clone(self);
         let thread = thread::Builder::new().name("migration".to_owned());
-        let begun = thread.spawn(move || match emulator.load_from(&address) {
+        let begun = thread.spawn(move || match emulator.load_from(waiting) {
             Ok(runs) => emulator.arrived(runs),
             Err(text) => emulator.failed_to_arrive(text),
         });
         begun.map(|_| ()).map_err(|error| format!("Cannot start a thread: {error}"))
     }
 
-    fn load_from(&self, address: &Address) -> Result<bool, String> {
-        let source = address.source(&*self.passed).map_err(|error| error.to_string())?;
+    fn load_from(&self, waiting: Waiting) -> Result<bool, String> {
+        let source = waiting.accept().map_err(|error| error.to_string())?;
         self.enter(Status::Active, None);
         let mut source = BufReader::with_capacity(BUFFER_BYTES, source);
         self.machine.load(&mut source).map_err(|error| about_state(&error))

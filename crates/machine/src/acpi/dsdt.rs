@@ -14,6 +14,8 @@ pub enum Chipset {
     Piix,
     /// Q35 and ICH9.
     Ich9,
+    /// Power management alone; no PCI.
+    None,
 }
 
 impl Chipset {
@@ -21,7 +23,7 @@ impl Chipset {
     pub(super) fn power(self, pm_base: u16) -> (u64, u8, Commands) {
         match self {
             Self::Piix => (piix::GPE_BASE, piix::GPE_BYTES as u8, piix::COMMANDS),
-            Self::Ich9 => {
+            Self::Ich9 | Self::None => {
                 let gpe = u64::from(pm_base) + ich9::GPE_OFFSET;
                 (gpe, ich9::GPE_BYTES as u8, ich9::COMMANDS)
             }
@@ -32,7 +34,7 @@ impl Chipset {
     fn isa_address(self) -> u64 {
         match self {
             Self::Piix => 1 << 16,
-            Self::Ich9 => 31 << 16,
+            Self::Ich9 | Self::None => 31 << 16,
         }
     }
 
@@ -40,7 +42,7 @@ impl Chipset {
     fn wires(self) -> u8 {
         match self {
             Self::Piix => 4,
-            Self::Ich9 => 8,
+            Self::Ich9 | Self::None => 8,
         }
     }
 
@@ -49,7 +51,7 @@ impl Chipset {
         use device::pci::PinRouter;
         match self {
             Self::Piix => devices::i440fx::Wiring.input(slot, pin) as u8,
-            Self::Ich9 => devices::q35::Wiring.input(slot, pin) as u8,
+            Self::Ich9 | Self::None => devices::q35::Wiring.input(slot, pin) as u8,
         }
     }
 }
@@ -74,7 +76,7 @@ pub fn definitions(facts: &Facts) -> Vec<u8> {
         aml::scope(
             "\\_SB",
             &[
-                pci_root(facts),
+                if facts.chipset == Chipset::None { small(facts) } else { pci_root(facts) },
                 processors(facts.processors.len()),
                 hpet(facts.hpet),
                 reserved(facts.ecam),
@@ -236,7 +238,34 @@ fn isa(facts: &Facts) -> Term {
         aml::field("PRR0", 1, &fields),
     ];
     body.extend((0..wires).map(|wire| link(wire, &registers[usize::from(wire)])));
-    body.push(old("RTC", "PNP0B00", 0, &[aml::ports(0x70, 8), aml::irq(8)]));
+    body.extend(old_devices(facts));
+    aml::device("ISA", &body)
+}
+
+/// A board without PCI: the old devices, and virtio's behind registers in memory.
+fn small(facts: &Facts) -> Term {
+    let place = |(number, (start, bytes, input)): (usize, &(u64, u64, u32))| {
+        let resources = [aml::memory(*start as u32, *bytes as u32), aml::interrupts(&[*input])];
+        aml::device(
+            &format!("VR{number:02X}"),
+            &[
+                aml::name("_HID", aml::string("LNRO0005")),
+                aml::name("_UID", aml::int(number as u64)),
+                aml::name("_CCA", aml::int(1)),
+                aml::name("_CRS", aml::resources(&resources)),
+            ],
+        )
+    };
+    let places = facts.places.iter().enumerate().map(place);
+    aml::all(old_devices(facts).into_iter().chain(places))
+}
+
+/// The old devices that systems are told of.
+fn old_devices(facts: &Facts) -> Vec<Term> {
+    let mut body = Vec::new();
+    if facts.old.rtc {
+        body.push(old("RTC", "PNP0B00", 0, &[aml::ports(0x70, 8), aml::irq(8)]));
+    }
     if facts.i8042 {
         let ports = [aml::ports(0x60, 1), aml::ports(0x64, 1), aml::irq(1)];
         body.push(old("KBD", "PNP0303", 0, &ports));
@@ -246,7 +275,7 @@ fn isa(facts: &Facts) -> Term {
         let resources = [aml::ports(com.port, 8), aml::irq(com.irq)];
         body.push(old(&format!("COM{}", number + 1), "PNP0501", number as u64 + 1, &resources));
     }
-    aml::device("ISA", &body)
+    body
 }
 
 /// An old device with fixed resources.

@@ -8,6 +8,7 @@ mod image;
 mod loader;
 mod tables;
 
+use crate::config::OldChips;
 pub use dsdt::{Chipset, Com};
 pub use image::Image;
 pub use loader::{TABLE_LOADER_BYTES, TABLES_BYTES, commands};
@@ -36,6 +37,10 @@ pub struct Facts {
     pub generation: Option<[u8; 16]>,
     /// There is a screen of the old kind.
     pub vga: bool,
+    /// Virtio devices behind registers in memory: start, bytes, input of the I/O APIC.
+    pub places: Vec<(u64, u64, u32)>,
+    /// Which of the old chips are there.
+    pub old: OldChips,
     /// Where the fixed registers lie.
     pub pm_base: u16,
 }
@@ -102,6 +107,8 @@ mod tests {
             serial: vec![Com { port: 0x3f8, irq: 4 }],
             generation: None,
             vga: true,
+            places: Vec::new(),
+            old: OldChips::ALL,
             pm_base: 0x600,
         }
     }

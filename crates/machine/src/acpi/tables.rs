@@ -57,7 +57,9 @@ pub fn fixed(facts: &Facts) -> Vec<u8> {
     fields.set(96, &0xfff_u16.to_le_bytes()); // no C2
     fields.set(98, &0xfff_u16.to_le_bytes()); // no C3
     fields.set(108, &[0x32]); // where CMOS keeps the century
+    const BOOT_NO_RTC: u16 = 1 << 5;
     let mut boot = BOOT_LEGACY_DEVICES;
+    boot |= if facts.old.rtc { 0 } else { BOOT_NO_RTC };
     boot |= if facts.i8042 { BOOT_8042 } else { 0 };
     boot |= if facts.vga { 0 } else { BOOT_NO_VGA };
     fields.set(109, &boot.to_le_bytes());
@@ -76,7 +78,7 @@ pub fn fixed(facts: &Facts) -> Vec<u8> {
 pub fn interrupts(facts: &Facts) -> Vec<u8> {
     let mut body = Vec::new();
     body.extend(0xfee0_0000_u32.to_le_bytes());
-    body.extend(1_u32.to_le_bytes()); // there is an 8259 pair, too
+    body.extend(u32::from(facts.old.pic).to_le_bytes()); // whether there is an 8259 pair, too
     for (number, id) in (0_u8..).zip(&facts.processors) {
         body.extend([0, 8, number, *id as u8, 1, 0, 0, 0]);
     }
@@ -86,7 +88,7 @@ pub fn interrupts(facts: &Facts) -> Vec<u8> {
     // The timer is on input 2; what PCI may share is level-triggered, active high.
     let level: &[u8] = match facts.chipset {
         Chipset::Piix => &[5, 9, 10, 11],
-        Chipset::Ich9 => &[9],
+        Chipset::Ich9 | Chipset::None => &[9],
     };
     let level = level.iter().map(|line| (*line, u32::from(*line), 0x0d_u16));
     for (from, to, flags) in [(0_u8, 2_u32, 0_u16)].into_iter().chain(level) {

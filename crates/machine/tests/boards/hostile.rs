@@ -10,17 +10,17 @@ use parking_lot::Mutex;
 use crate::rig::{MemoryDisk, Rig, part, text};
 
 /// Numbers that look random and are the same each time.
-struct Random(u64);
+pub struct Random(pub u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    pub fn next(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         self.0
     }
 
-    fn below(&mut self, end: u64) -> u64 {
+    pub fn below(&mut self, end: u64) -> u64 {
         self.next() % end.max(1)
     }
 
@@ -58,7 +58,7 @@ fn devices(rig: &mut Rig, board: BoardKind) {
     let (disk, cd) = (part("ide-hd", &[drive("disk")]), part("ide-cd", &[drive("cd")]));
     let mut parts = match board {
         BoardKind::Pc => vec![on(disk, "ide.0", Some(0)), on(cd, "ide.0", Some(1))],
-        BoardKind::Q35 => vec![on(disk, "ide.0", None), on(cd, "ide.1", None)],
+        _ => vec![on(disk, "ide.0", None), on(cd, "ide.1", None)],
     };
     for model in [
         "VGA",
@@ -134,7 +134,7 @@ fn seed_tables(memory: &AddressSpace, random: &mut Random) {
 }
 
 /// Every function decodes and masters, with its registers side by side.
-fn open_functions(machine: &Machine) {
+pub fn open_functions(machine: &Machine) {
     let ports = machine.ports();
     let view = ports.view();
     let (mut memory, mut io) = (0xc000_0000_u64, 0xc000_u64);
@@ -172,7 +172,7 @@ fn one_storm(board: BoardKind, seed: u64, steps: usize) {
 }
 
 /// A board with every device that needs no host, and little memory.
-fn small_rig(board: BoardKind) -> Rig {
+pub fn small_rig(board: BoardKind) -> Rig {
     let mut rig = Rig::new(board, vec![0xf4; 64 << 10]);
     rig.config.ram_bytes = 16 << 20;
     // A guest that switches itself off is still there to be saved.
@@ -273,6 +273,52 @@ fn wild_state(board: BoardKind, seed: u64) -> Vec<u8> {
     stream
 }
 
+/// The number, then so many bytes, from the front.
+fn counted<'a>(bytes: &mut &'a [u8]) -> &'a [u8] {
+    let (length, rest) = bytes.split_first_chunk::<4>().expect("a length");
+    let (taken, rest) = rest.split_at(u32::from_le_bytes(*length) as usize);
+    *bytes = rest;
+    taken
+}
+
+/// Names and versions of sections, with the names of their fields.
+fn layout(stream: &[u8]) -> String {
+    let mut text = String::new();
+    for mut section in sections(stream) {
+        let name = String::from_utf8_lossy(counted(&mut section)).into_owned();
+        let (version, mut fields) = section.split_first_chunk::<4>().expect("a version");
+        text.push_str(&format!("{name} {}:", u32::from_le_bytes(*version)));
+        while !fields.is_empty() {
+            text.push_str(&format!(" {}", String::from_utf8_lossy(counted(&mut fields))));
+            counted(&mut fields);
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// States of earlier versions must be understood: whoever changes the layout of a section sees it
+/// here, and gives it another version.
+#[test]
+fn the_layout_of_saved_states_is_known() {
+    for (board, name) in [(BoardKind::Pc, "pc"), (BoardKind::Q35, "q35")] {
+        let mut text = String::new();
+        small_rig(board).run(|machine, _| {
+            machine.control().stop(machine::RunState::Paused);
+            text = layout(&save(machine));
+            true
+        });
+        let folder = tests::workspace().join("crates/machine/tests/golden");
+        let path = folder.join(format!("saved-{name}.txt"));
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::create_dir_all(&folder).unwrap();
+            std::fs::write(&path, &text).unwrap();
+        }
+        let golden = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(golden == text, "{} is another: UPDATE_GOLDEN=1 writes it anew", path.display());
+    }
+}
+
 #[test]
 fn a_loaded_board_is_saved_as_it_was() {
     for (board, seed) in [(BoardKind::Pc, 77), (BoardKind::Q35, 99), (BoardKind::Q35, 12345)] {
@@ -284,7 +330,8 @@ fn a_loaded_board_is_saved_as_it_was() {
             let (before, after) = (sections(&stream), sections(&again));
             assert_eq!(before.len(), after.len());
             for (before, after) in before.into_iter().zip(after) {
-                let length = u32::from_le_bytes(before[..4].try_into().unwrap()) as usize;
+                let length =
+                    u32::from_le_bytes(before[..4].try_into().expect("four bytes")) as usize;
                 let name = String::from_utf8_lossy(&before[4..4 + length]);
                 assert!(before == after, "{name} of {board:?}: {}", differing(before, after));
             }
@@ -314,7 +361,7 @@ fn damaged_states_do_no_harm() {
         lasting_rig(board).run(|machine, _| {
             machine.control().stop(machine::RunState::Paused);
             let (mut random, mut loaded) = (Random(seed * 7919), 0);
-            for _ in 0..300 * times {
+            for _ in 0..120 * times {
                 let mut stream = stream.clone();
                 for _ in 0..=random.below(3) {
                     let frame = places[random.below(places.len() as u64) as usize];
@@ -331,7 +378,7 @@ fn damaged_states_do_no_harm() {
                 loaded += u32::from(machine.load(&mut &stream[..]).is_ok());
                 rage(machine, &mut random, 300);
             }
-            assert!(loaded > 20, "too few of the states could be loaded: {loaded}");
+            assert!(loaded > 8, "too few of the states could be loaded: {loaded}");
             true
         });
     }

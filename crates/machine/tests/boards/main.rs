@@ -1,5 +1,6 @@
 //! Whole boards: firmware and kernels from Debian's packages.
 
+mod deep;
 mod firmware;
 mod hostile;
 mod kvm;

@@ -9,7 +9,8 @@ use device::{Blob, Stream, StreamPeer};
 use machine::surroundings::{Backends, Firmware};
 use machine::{
     Accelerator, Actions, BoardKind, Boot, Cause, Config, End, Identity, Kernel, Machine, NoEvents,
-    PanicAction, Part, Properties, PropertyValue, Request, Smbios, Topology, TranslatorOptions,
+    OldChips, PanicAction, Part, Properties, PropertyValue, Request, Smbios, Topology,
+    TranslatorOptions,
 };
 use parking_lot::{Condvar, Mutex};
 
@@ -36,6 +37,11 @@ impl Stream for Log {
 impl Log {
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.text.lock()).into_owned()
+    }
+
+    /// Drops so many of the first bytes.
+    pub fn forget(&self, bytes: usize) {
+        self.text.lock().drain(..bytes);
     }
 
     /// Waits for a text. False when it has not come in time.
@@ -172,6 +178,7 @@ impl Rig {
             events: Arc::new(NoEvents),
             i8042: true,
             hpet: true,
+            old_chips: OldChips::ALL,
             uuid: [7; 16],
             smbios: Smbios::default(),
             fw_cfg: Vec::new(),

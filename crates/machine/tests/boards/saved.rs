@@ -19,10 +19,23 @@ fn rig(board: BoardKind, processors: usize) -> Option<Rig> {
     let mut rig = Rig::kernel(board, COUNT)?;
     rig.config.processors = processors;
     rig.config.identity = Identity::native(Topology::of_cores(processors as u32));
-    for model in ["VGA", "virtio-rng-pci", "virtio-balloon-pci", "virtio-serial-pci", "xhci"] {
-        rig.config.parts.push(part(model, &[]));
+    let models: &[&str] = match board {
+        BoardKind::Microvm => {
+            &["virtio-rng-device", "virtio-balloon-device", "virtio-serial-device"]
+        }
+        _ => &[
+            "VGA",
+            "virtio-rng-pci",
+            "virtio-balloon-pci",
+            "virtio-serial-pci",
+            "xhci",
+            "usb-tablet",
+        ],
+    };
+    rig.config.parts.extend(models.iter().map(|model| part(model, &[])));
+    if board == BoardKind::Microvm {
+        (rig.config.hpet, rig.config.i8042) = (false, false);
     }
-    rig.config.parts.push(part("usb-tablet", &[]));
     Some(rig)
 }
 
@@ -80,4 +93,9 @@ fn a_q35_goes_on_in_another_machine() {
 #[test]
 fn a_pc_goes_on_in_another_machine_with_four_processors() {
     moves(BoardKind::Pc, 4);
+}
+
+#[test]
+fn a_microvm_goes_on_in_another_machine() {
+    moves(BoardKind::Microvm, 2);
 }

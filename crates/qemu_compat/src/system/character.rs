@@ -67,6 +67,15 @@ pub enum CharacterKind {
         reconnect_ms: u64,
         /// Small writes go out at once.
         no_delay: bool,
+        /// The far end speaks telnet.
+        telnet: bool,
+    },
+    /// Datagrams.
+    Udp {
+        /// Where they go: host and port.
+        remote: (String, u16),
+        /// Where they come from; port 0 for any.
+        local: (String, u16),
     },
     /// A virtual console, which only a graphical display shows.
     Console,
@@ -183,9 +192,10 @@ fn kind(name: &str, pairs: &mut Pairs) -> Result<CharacterKind> {
         "pipe" => CharacterKind::Pipe { path: pairs.needed("pipe", "path")? },
         "ringbuf" | "memory" => ring(pairs.take("size").as_deref())?,
         "socket" => socket(pairs)?,
+        "udp" => udp(pairs)?,
         "vc" => CharacterKind::Console,
-        "udp" | "msmouse" | "wctablet" | "braille" | "serial" | "parallel" | "spicevmc"
-        | "spiceport" | "hub" | "dbus" | "qemu-vdagent" | "testdev" => {
+        "msmouse" | "wctablet" | "braille" | "serial" | "parallel" | "spicevmc" | "spiceport"
+        | "hub" | "dbus" | "qemu-vdagent" | "testdev" => {
             return Err(CharacterError::NotBuilt { name: name.to_owned() });
         }
         _ => return Err(CharacterError::Kind { name: name.to_owned() }),
@@ -206,7 +216,8 @@ fn ring(size: Option<&str>) -> Result<CharacterKind> {
 
 fn socket(pairs: &mut Pairs) -> Result<CharacterKind> {
     let other = |text: &str| Err(CharacterError::Other(text.to_owned()));
-    for (name, what) in [("telnet", "telnet"), ("tn3270", "tn3270"), ("websocket", "websocket")] {
+    let telnet = pairs.switch("telnet", false)?;
+    for (name, what) in [("tn3270", "tn3270"), ("websocket", "websocket")] {
         if pairs.switch(name, false)? {
             return other(&format!("chardev: socket: '{what}' is not built in Hostel"));
         }
@@ -248,7 +259,47 @@ fn socket(pairs: &mut Pairs) -> Result<CharacterKind> {
         return other("'reconnect' option is incompatible with socket in server listen mode");
     }
     let no_delay = pairs.switch("nodelay", false)? | !pairs.switch("delay", true)?;
-    Ok(CharacterKind::Socket { address, server, wait, reconnect_ms, no_delay })
+    Ok(CharacterKind::Socket { address, server, wait, reconnect_ms, no_delay, telnet })
+}
+
+fn udp(pairs: &mut Pairs) -> Result<CharacterKind> {
+    let port = |name: &str, text: Option<String>| match text.as_deref() {
+        None | Some("") => Ok(None),
+        Some(text) => match text.parse() {
+            Ok(port) => Ok(Some(port)),
+            Err(_) => {
+                let name = name.to_owned();
+                Err(CharacterError::Other(format!("chardev: udp: '{name}' is no port: {text}")))
+            }
+        },
+    };
+    let other = |text: &str| CharacterError::Other(text.to_owned());
+    let to = port("port", pairs.take("port"))?;
+    let to = to.ok_or_else(|| other("chardev: udp: remote port not specified"))?;
+    let from = port("localport", pairs.take("localport"))?;
+    let host = |text: Option<String>, default: &str| {
+        text.filter(|text| !text.is_empty()).unwrap_or_else(|| default.to_owned())
+    };
+    let remote = host(pairs.take("host"), "localhost");
+    let local = host(pairs.take("localaddr"), "0.0.0.0");
+    for family in ["ipv4", "ipv6"] {
+        _ = pairs.switch(family, true)?;
+    }
+    Ok(CharacterKind::Udp { remote: (remote, to), local: (local, from.unwrap_or(0)) })
+}
+
+/// `[HOST]:PORT[@[HOST]:PORT]`: where to, and where from.
+fn udp_short(text: &str) -> Result<CharacterKind> {
+    let (remote, local) = text.split_once('@').unwrap_or((text, ""));
+    let mut pairs = Pairs(Vec::new());
+    for (place, host_name, port_name) in
+        [(remote, "host", "port"), (local, "localaddr", "localport")]
+    {
+        let (host, port) = place.rsplit_once(':').unwrap_or((place, ""));
+        pairs.0.push((host_name.to_owned(), host.to_owned()));
+        pairs.0.push((port_name.to_owned(), port.to_owned()));
+    }
+    udp(&mut pairs)
 }
 
 /// What stands behind `-serial`, `-monitor`, `-qmp` and their like.
@@ -294,7 +345,7 @@ pub fn parse_short(text: &str, id: &str) -> Result<Short> {
             pairs.finish()?;
             new(kind, mux)
         }
-        "tcp" => {
+        "tcp" | "telnet" => {
             let mut pairs = Pairs(parse_opts(rest, Some("address"))?);
             let address = pairs.take("address").unwrap_or_default();
             let Some((host, port)) = address.rsplit_once(':') else {
@@ -303,11 +354,15 @@ pub fn parse_short(text: &str, id: &str) -> Result<Short> {
             let host = host.trim_start_matches('[').trim_end_matches(']');
             pairs.0.push(("host".to_owned(), host.to_owned()));
             pairs.0.push(("port".to_owned(), port.to_owned()));
+            if name == "telnet" {
+                pairs.0.push(("telnet".to_owned(), "on".to_owned()));
+            }
             let kind = socket(&mut pairs)?;
             pairs.finish()?;
             new(kind, mux)
         }
-        "telnet" | "udp" | "websocket" | "con" | "msmouse" | "braille" => {
+        "udp" => new(udp_short(rest)?, mux),
+        "websocket" | "con" | "msmouse" | "braille" => {
             Err(CharacterError::NotBuilt { name: name.to_owned() })
         }
         _ => Err(CharacterError::Other(format!("'{text}' is not a valid char driver"))),
@@ -364,7 +419,14 @@ mod tests {
     use super::*;
 
     fn socket(address: SocketAddress, server: bool, wait: bool) -> CharacterKind {
-        CharacterKind::Socket { address, server, wait, reconnect_ms: 0, no_delay: false }
+        CharacterKind::Socket {
+            address,
+            server,
+            wait,
+            reconnect_ms: 0,
+            no_delay: false,
+            telnet: false,
+        }
     }
 
     fn unix(path: &str) -> SocketAddress {
@@ -387,12 +449,31 @@ mod tests {
             ("foo,id=a", "'foo' is not a valid char driver name"),
             ("null", "Parameter 'id' is missing"),
             ("null,id=a,b=c", "Invalid parameter 'b'"),
-            ("udp,id=a,port=1", "chardev: the 'udp' backend is not built in Hostel"),
+            ("braille,id=a,port=1", "chardev: the 'braille' backend is not built in Hostel"),
             ("ringbuf,id=a,size=3", "size of ringbuf chardev must be power of two"),
-            ("socket,id=a,path=/x,telnet=on", "chardev: socket: 'telnet' is not built in Hostel"),
+            ("socket,id=a,path=/x,tn3270=on", "chardev: socket: 'tn3270' is not built in Hostel"),
         ] {
             assert_eq!(parse(text).unwrap_err().to_string(), error, "{text}");
         }
+    }
+
+    #[test]
+    fn datagrams_have_two_ends() {
+        let udp = |remote: (&str, u16), local: (&str, u16)| CharacterKind::Udp {
+            remote: (remote.0.to_owned(), remote.1),
+            local: (local.0.to_owned(), local.1),
+        };
+        let long = parse("udp,id=u,host=h,port=5,localaddr=l,localport=6").map(|made| made.kind);
+        assert_eq!(long, Ok(udp(("h", 5), ("l", 6))));
+        for (text, expected) in [
+            ("udp::4555", udp(("localhost", 4555), ("0.0.0.0", 0))),
+            ("udp:h:1@:2", udp(("h", 1), ("0.0.0.0", 2))),
+        ] {
+            let Ok(Short::New(made)) = parse_short(text, "s") else { panic!("{text}") };
+            assert_eq!(made.kind, expected);
+        }
+        let error = parse("udp,id=u").unwrap_err().to_string();
+        assert_eq!(error, "chardev: udp: remote port not specified");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::catalog::{self, BuildError, Built, Category, Controls, Model, Request
 use crate::virtio::VirtioDevice;
 use crate::virtio::balloon::{Balloon, BalloonConfig};
 
-const PROPERTIES: &[Property] = &[off("deflate-on-oom"), off("free-page-reporting")];
+pub(super) const PROPERTIES: &[Property] = &[off("deflate-on-oom"), off("free-page-reporting")];
 
 const fn model(name: &'static str, properties: Tables, build: Build) -> Model {
     on_pci(name, "a memory balloon", Category::Other, properties, build)
@@ -30,6 +30,12 @@ pub(super) const MODELS: &[Model] = &[
 ];
 
 fn build(request: &Request<'_>, variant: Variant) -> Result<Built, BuildError> {
+    let (device, controls) = device(request);
+    Ok(built(&function(request, variant, device, None)?, controls))
+}
+
+/// The device, apart from where it is plugged in.
+pub(super) fn device(request: &Request<'_>) -> (Arc<dyn VirtioDevice>, Controls) {
     let around = request.surroundings;
     let config = BalloonConfig {
         id: request.id.to_owned(),
@@ -40,11 +46,9 @@ fn build(request: &Request<'_>, variant: Variant) -> Result<Built, BuildError> {
         events: Arc::clone(&around.events),
         clock: Arc::clone(&around.clock),
     };
-    let balloon = Balloon::new(config, &around.timers);
-    let device = Arc::clone(&balloon) as Arc<dyn VirtioDevice>;
-    let function = function(request, variant, device, None)?;
-    let balloon = Some(balloon as Arc<dyn catalog::Balloon>);
-    Ok(built(&function, Controls { balloon, ..Controls::default() }))
+    let device = Balloon::new(config, &around.timers);
+    let balloon = Some(Arc::clone(&device) as Arc<dyn catalog::Balloon>);
+    (device, Controls { balloon, ..Controls::default() })
 }
 
 impl catalog::Balloon for Balloon {

@@ -16,7 +16,7 @@ use crate::virtio::blk::{Blk, BlkConfig, ErrorPolicy};
 
 const POLICIES: &[&str] = &["report", "ignore", "enospc", "stop", "auto"];
 
-const PROPERTIES: &[Property] = &[
+pub(super) const PROPERTIES: &[Property] = &[
     declare("drive", PropertyKind::Drive, None),
     declare("serial", PropertyKind::Text, None),
     number("logical_block_size", 32, 512),
@@ -51,10 +51,17 @@ pub(super) const MODELS: &[Model] = &[
 ];
 
 fn build(request: &Request<'_>, variant: Variant) -> Result<Built, BuildError> {
+    let (device, controls) = device(request)?;
+    Ok(built(&function(request, variant, device, None)?, controls))
+}
+
+/// The device, apart from where it is plugged in.
+pub(super) fn device(
+    request: &Request<'_>,
+) -> Result<(Arc<dyn VirtioDevice>, Controls), BuildError> {
     let disk = Blk::new(config(request)?);
-    let function = function(request, variant, Arc::clone(&disk) as Arc<dyn VirtioDevice>, None)?;
-    let drive = Some(disk as Arc<dyn DriveControl>);
-    Ok(built(&function, Controls { drive, ..Controls::default() }))
+    let drive = Some(Arc::clone(&disk) as Arc<dyn DriveControl>);
+    Ok((disk, Controls { drive, ..Controls::default() }))
 }
 
 fn config(request: &Request<'_>) -> Result<BlkConfig, BuildError> {

@@ -11,7 +11,7 @@ use crate::catalog::{
 use crate::virtio::VirtioDevice;
 use crate::virtio::console::{Console, PORTS_MAX, Port, PortConfig, PortError};
 
-const PROPERTIES: &[Property] = &[number("max_ports", 32, PORTS_MAX as u64)];
+pub(super) const PROPERTIES: &[Property] = &[number("max_ports", 32, PORTS_MAX as u64)];
 
 const PORT_PROPERTIES: &[Property] = &[
     declare("chardev", PropertyKind::Stream, None),
@@ -68,14 +68,19 @@ pub(super) const MODELS: &[Model] = &[
 ];
 
 fn build(request: &Request<'_>, variant: Variant) -> Result<Built, BuildError> {
-    let asked = request.properties.unsigned("max_ports").unwrap_or(PORTS_MAX.into());
-    let ports = u32::try_from(asked).ok().filter(|ports| (1..=PORTS_MAX).contains(ports));
-    let ports = ports.ok_or_else(|| request.bad_value("max_ports", "there are 1 to 31"))?;
-    let console = Console::new(ports);
+    let console = controller_of(request)?;
     let device = Arc::clone(&console) as Arc<dyn VirtioDevice>;
     let function = function(request, variant, device, None)?;
     let bus = OfferedBus::new(BusKind::VirtioSerial, String::new(), console);
     Ok(built(&function, Controls::default()).with_bus(bus))
+}
+
+/// The controller, apart from where it is plugged in.
+pub(super) fn controller_of(request: &Request<'_>) -> Result<Arc<Console>, BuildError> {
+    let asked = request.properties.unsigned("max_ports").unwrap_or(PORTS_MAX.into());
+    let ports = u32::try_from(asked).ok().filter(|ports| (1..=PORTS_MAX).contains(ports));
+    let ports = ports.ok_or_else(|| request.bad_value("max_ports", "there are 1 to 31"))?;
+    Ok(Console::new(ports))
 }
 
 /// A port with the controller it is on.

@@ -6,12 +6,15 @@ mod console;
 mod fs;
 mod gpu;
 mod input;
+mod mmio;
 mod net;
 mod ninep;
 mod rng;
 mod vsock;
 
 use std::sync::Arc;
+
+pub use mmio::MmioPlaces;
 
 use device::pci::Layout;
 use device::{DefaultValue, Property, PropertyKind};
@@ -37,6 +40,8 @@ pub const BALLOON: &[Model] = balloon::MODELS;
 pub const INPUT: &[Model] = input::MODELS;
 /// Graphics cards.
 pub const GPU: &[Model] = gpu::MODELS;
+/// All that can be behind registers in memory.
+pub const MMIO: &[Model] = mmio::MODELS;
 /// Shared folders of other processes.
 pub const FS: &[Model] = fs::MODELS;
 /// Shared folders.

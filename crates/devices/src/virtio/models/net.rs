@@ -13,7 +13,7 @@ use crate::catalog::{BuildError, Built, Category, Controls, LinkControl, Model, 
 use crate::virtio::VirtioDevice;
 use crate::virtio::net::{Net, NetConfig, PAIRS_MAX};
 
-const PROPERTIES: &[Property] = &[
+pub(super) const PROPERTIES: &[Property] = &[
     declare("netdev", PropertyKind::Network, None),
     declare("mac", PropertyKind::Mac, None),
     off("mq"),
@@ -55,11 +55,17 @@ pub(super) const MODELS: &[Model] = &[
 ];
 
 fn build(request: &Request<'_>, variant: Variant) -> Result<Built, BuildError> {
+    let (device, controls) = device(request)?;
+    Ok(built(&function(request, variant, device, Some(ROM))?, controls))
+}
+
+/// The device, apart from where it is plugged in.
+pub(super) fn device(
+    request: &Request<'_>,
+) -> Result<(Arc<dyn VirtioDevice>, Controls), BuildError> {
     let card = Net::new(config(request)?);
-    let device = Arc::clone(&card) as Arc<dyn VirtioDevice>;
-    let function = function(request, variant, device, Some(ROM))?;
-    let link = Some(card as Arc<dyn LinkControl>);
-    Ok(built(&function, Controls { link, ..Controls::default() }))
+    let link = Some(Arc::clone(&card) as Arc<dyn LinkControl>);
+    Ok((card, Controls { link, ..Controls::default() }))
 }
 
 fn config(request: &Request<'_>) -> Result<NetConfig, BuildError> {

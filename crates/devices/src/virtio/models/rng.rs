@@ -8,12 +8,13 @@ use super::{
     Build, CHOICE_PROPERTIES, RING_PROPERTIES, Tables, Variant, built, function, number, on_pci,
 };
 use crate::catalog::{BuildError, Built, Category, Controls, Model, Request, declare};
+use crate::virtio::VirtioDevice;
 use crate::virtio::rng::{KernelEntropy, Rng, RngLimit};
 
 /// As many bytes as anybody wants.
 const UNLIMITED: u64 = i64::MAX as u64;
 
-const PROPERTIES: &[Property] = &[
+pub(super) const PROPERTIES: &[Property] = &[
     declare("rng", PropertyKind::Link("rng-backend"), None),
     declare("max-bytes", PropertyKind::Size, Some(DefaultValue::Unsigned(UNLIMITED))),
     number("period", 32, 1 << 16),
@@ -36,6 +37,11 @@ pub(super) const MODELS: &[Model] = &[
 ];
 
 fn build(request: &Request<'_>, variant: Variant) -> Result<Built, BuildError> {
+    Ok(built(&function(request, variant, device(request)?, None)?, Controls::default()))
+}
+
+/// The device, apart from where it is plugged in.
+pub(super) fn device(request: &Request<'_>) -> Result<Arc<dyn VirtioDevice>, BuildError> {
     let around = request.surroundings;
     let source = around.backends.entropy.share(request.properties, "rng")?;
     let source = source.unwrap_or_else(|| Arc::new(KernelEntropy));
@@ -45,6 +51,5 @@ fn build(request: &Request<'_>, variant: Variant) -> Result<Built, BuildError> {
     let period_ms =
         period_ms.ok_or_else(|| request.bad_value("period", "it must be a positive number"))?;
     let limit = (bytes < UNLIMITED).then_some(RngLimit { bytes, period_ms });
-    let rng = Rng::new(source, limit, Arc::clone(&around.clock), &around.timers);
-    Ok(built(&function(request, variant, rng, None)?, Controls::default()))
+    Ok(Rng::new(source, limit, Arc::clone(&around.clock), &around.timers))
 }
