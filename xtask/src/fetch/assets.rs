@@ -268,6 +268,10 @@ pub const ASSETS: &[Asset] = &[
         suite: "bookworm",
         architecture: "amd64",
         packages: &["nftables"],
+        closure: true,
+        programs: &[],
+    },
+    Asset {
         name: "memtest-12",
         suite: "bookworm",
         architecture: "amd64",
