@@ -102,11 +102,11 @@ pub enum Verb {
     /// Make a copy of a machine that does not run: its disk, its size, its own identity
     #[command(after_help = "Examples:\n  hostel clone web\n  hostel clone web --name web-two")]
     Clone(Clone_),
-    /// Keep the state of a machine that does not run, to go back to
+    /// Keep the state of a machine, with its memory if it runs, to go back to
     #[command(after_help = "Examples:\n  hostel snapshot web\n  \
         hostel snapshot web --name clean --comment 'before the update'")]
     Snapshot(Snapshot),
-    /// Take a machine that does not run back to a snapshot
+    /// Take a machine back to a snapshot
     #[command(after_help = "Examples:\n  hostel restore web.clean\n  \
         hostel restore --destructive web.clean")]
     Restore(Restore),
