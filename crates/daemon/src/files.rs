@@ -3,9 +3,9 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use libvirt_compat::Error;
+use libvirt_compat::{Code, Error};
 
 /// Replaces a file's content: a reader sees the old or the new, never a part.
 pub fn write_atomically(path: &Path, content: &[u8]) -> Result<(), Error> {
@@ -39,6 +39,23 @@ pub fn remove(path: &Path) -> Result<(), Error> {
         }
         _ => Ok(()),
     }
+}
+
+/// The definitions in a folder: what is made of each, or why nothing can be.
+pub fn definitions<T>(
+    folder: &Path,
+    mut make: impl FnMut(&str) -> Result<T, Error>,
+) -> Vec<(PathBuf, Result<T, Error>)> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    let paths = paths.filter(|path| path.extension().is_some_and(|extension| extension == "xml"));
+    let read = |path: PathBuf| {
+        let text = fs::read_to_string(&path)
+            .map_err(|error| Error::new(Code::ReadFailed, error.to_string()));
+        let made = text.and_then(|text| make(&text));
+        (path, made)
+    };
+    paths.map(read).collect()
 }
 
 /// Puts a file that cannot be understood aside, so that it is neither used nor lost.

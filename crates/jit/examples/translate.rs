@@ -7,21 +7,7 @@ use std::time::Instant;
 
 use isa::x86::X86;
 use isa::{FrontEnd, Key};
-use jit::{Engine, Options, Space, UserSpace};
-
-struct Everything;
-
-impl UserSpace for Everything {
-    fn executable(&self, _: u64) -> bool {
-        true
-    }
-
-    fn protect_code(&self, _: u64) {}
-
-    fn unprotect_code(&self, _: u64) -> bool {
-        false
-    }
-}
+use jit::{Engine, Options, Space, Unwatched};
 
 /// The first executable segment: offset, address, bytes.
 fn text(file: &[u8]) -> Option<(usize, u64, usize)> {
@@ -58,7 +44,7 @@ fn main() {
     let front_end = X86::user();
     let mode = front_end.key(&X86::user_state(true)).mode;
     for _ in 0..rounds {
-        let space = Space::User(Box::new(Everything));
+        let space = Space::User(Box::new(Unwatched));
         let engine = Engine::new(X86::user(), space, Options::detect()).expect("there is memory");
         let begin = Instant::now();
         match &blocks {

@@ -36,7 +36,7 @@ pub use engine::{Engine, Options};
 pub use faults::hand_on_sent;
 pub use host::x86_64::Features;
 pub use second_tier::SecondTier;
-pub use space::{Bus, HostPage, Space, UserSpace};
+pub use space::{Bus, HostPage, Space, Unwatched, UserSpace};
 pub use stops::Watch;
 pub use translator::Counters;
 pub use vcpu::{Exit, Kick, Vcpu};

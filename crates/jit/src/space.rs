@@ -28,6 +28,23 @@ pub trait UserSpace: Send + Sync {
     }
 }
 
+/// A program's address space in which all is code and nothing of it is ever written: of tests, listings
+/// and figures.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Unwatched;
+
+impl UserSpace for Unwatched {
+    fn executable(&self, _: u64) -> bool {
+        true
+    }
+
+    fn protect_code(&self, _: u64) {}
+
+    fn unprotect_code(&self, _: u64) -> bool {
+        false
+    }
+}
+
 /// Guest physical memory and devices of a machine. All methods may be called by any vCPU at any
 /// time, in parallel.
 pub trait Bus: Send + Sync {

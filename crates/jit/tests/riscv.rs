@@ -4,26 +4,14 @@ use std::sync::Arc;
 
 use isa::riscv::{RiscV, State};
 use isa::{Event, Fetch, FrontEnd};
-use jit::{Engine, Exit, Options, SecondTier, Space, UserSpace, Vcpu};
-
-struct Everything;
-
-impl UserSpace for Everything {
-    fn executable(&self, _: u64) -> bool {
-        true
-    }
-    fn protect_code(&self, _: u64) {}
-    fn unprotect_code(&self, _: u64) -> bool {
-        false
-    }
-}
+use jit::{Engine, Exit, Options, SecondTier, Space, Unwatched, Vcpu};
 
 fn engine() -> Arc<Engine<RiscV>> {
     engine_with(Options::detect())
 }
 
 fn engine_with(options: Options) -> Arc<Engine<RiscV>> {
-    let space = Space::User(Box::new(Everything));
+    let space = Space::User(Box::new(Unwatched));
     Engine::new(RiscV::default(), space, options).expect("an engine can be made")
 }
 
@@ -173,7 +161,7 @@ fn lifting_folds_addresses() {
 fn a_field_of_31_bits_is_cut_out() {
     // ubfx x0, x1, #0, #31; svc #0
     let code = [0xd340_7820u32, 0xd400_0001];
-    let space = Space::User(Box::new(Everything));
+    let space = Space::User(Box::new(Unwatched));
     let engine = Engine::new(isa::arm64::Arm64::default(), space, Options::detect()).unwrap();
     let mut vcpu = Vcpu::new(&engine).unwrap();
     vcpu.state_mut().pc = code.as_ptr() as u64;

@@ -3,7 +3,6 @@
 //! The state itself lies inside the disk images (QEMU's internal snapshots); here is the tree and
 //! the document of each.
 
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -15,7 +14,7 @@ use libvirt_compat::{Code, Error, Result};
 
 use super::lifecycle::{StartOptions, emit, start_in_job, stop_in_job};
 use super::{Domain, external, persist};
-use crate::files::set_aside;
+use crate::files::{definitions, set_aside};
 use crate::world::World;
 
 /// One snapshot.
@@ -68,15 +67,9 @@ impl Domain {
 
 /// Reads a domain's snapshots.
 pub(super) fn load(domain: &Domain, folder: &Path) {
-    let Ok(entries) = fs::read_dir(folder) else { return };
-    for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
-        if path.extension().is_none_or(|extension| extension != "xml") {
-            continue;
-        }
-        let document = fs::read_to_string(&path)
-            .map_err(|error| Error::new(Code::ReadFailed, error.to_string()))
-            .and_then(|text| xml::parse(&text, "domainsnapshot"));
-        match document.and_then(parse) {
+    let make = |text: &str| parse(xml::parse(text, "domainsnapshot")?);
+    for (path, snapshot) in definitions(folder, make) {
+        match snapshot {
             Ok((snapshot, current)) => {
                 let mut state = domain.state.lock();
                 if current {

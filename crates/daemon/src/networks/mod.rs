@@ -19,7 +19,7 @@ use libvirt_compat::{Code, Error, Origin, Result, Uuid};
 use net::dhcp::Lease;
 use parking_lot::{Mutex, RwLock};
 
-use crate::files::{make_private_directory, remove, set_aside, write_atomically};
+use crate::files::{definitions, make_private_directory, remove, set_aside, write_atomically};
 use crate::options::Mode;
 use crate::random;
 use crate::world::World;
@@ -316,14 +316,7 @@ impl Networks {
     /// Reads all definitions.
     pub fn load(&self, world: &World) {
         let Some(folder) = folder(world) else { return };
-        let Ok(entries) = fs::read_dir(&folder) else { return };
-        for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
-            if path.extension().is_none_or(|extension| extension != "xml") {
-                continue;
-            }
-            let document = fs::read_to_string(&path)
-                .map_err(|error| Error::new(Code::ReadFailed, error.to_string()))
-                .and_then(|text| self.complete(&text));
+        for (path, document) in definitions(&folder, |text| self.complete(text)) {
             let autostart = path.with_extension("autostart").exists();
             let loaded = document.and_then(|document| {
                 self.insert(&document, |network| {
@@ -375,14 +368,7 @@ impl Networks {
     /// Takes up again what an earlier daemon has left behind.
     pub fn resume(&self, world: &World) {
         let Some(folder) = live_folder(world) else { return };
-        let Ok(entries) = fs::read_dir(&folder) else { return };
-        for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
-            if path.extension().is_none_or(|extension| extension != "xml") {
-                continue;
-            }
-            let document = fs::read_to_string(&path)
-                .map_err(|error| Error::new(Code::ReadFailed, error.to_string()))
-                .and_then(|text| self.complete(&text));
+        for (path, document) in definitions(&folder, |text| self.complete(text)) {
             let document = match document {
                 Ok(document) => document,
                 Err(error) => {

@@ -21,7 +21,7 @@ pub use images::{Format, ImageTool, QemuImg, probe};
 pub use pool::{Pool, PoolInfo};
 pub use volume::Volume;
 
-use crate::files::{make_private_directory, remove, set_aside, write_atomically};
+use crate::files::{definitions, make_private_directory, remove, set_aside, write_atomically};
 use crate::world::World;
 
 /// Where volumes really are.
@@ -289,14 +289,7 @@ impl Pools {
     /// Reads all definitions.
     pub fn load(&self, world: &World) {
         let Some(folder) = folder(world) else { return };
-        let Ok(entries) = fs::read_dir(&folder) else { return };
-        for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
-            if path.extension().is_none_or(|extension| extension != "xml") {
-                continue;
-            }
-            let pool = fs::read_to_string(&path)
-                .map_err(|error| Error::new(Code::ReadFailed, error.to_string()))
-                .and_then(|text| Pool::parse(&text));
+        for (path, pool) in definitions(&folder, Pool::parse) {
             match pool {
                 Ok(mut pool) => {
                     pool.persistent = true;

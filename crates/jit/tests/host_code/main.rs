@@ -14,22 +14,8 @@ use isa::arm64::Arm64;
 use isa::riscv::RiscV;
 use isa::x86::X86;
 use isa::{FrontEnd, Key};
-use jit::{Engine, Features, Options, Space, UserSpace};
+use jit::{Engine, Features, Options, Space, Unwatched};
 use rows::Row;
-
-struct Everything;
-
-impl UserSpace for Everything {
-    fn executable(&self, _: u64) -> bool {
-        true
-    }
-
-    fn protect_code(&self, _: u64) {}
-
-    fn unprotect_code(&self, _: u64) -> bool {
-        false
-    }
-}
 
 /// A page of its own for each guest's code, so that no block is cut short.
 #[repr(C, align(4096))]
@@ -47,7 +33,7 @@ const ALL: Features =
 
 fn listing<F: FrontEnd>(name: &str, front_end: F, mode: u64, rows: &[Row], end: &[u8]) -> String {
     let options = Options { features: ALL, ..Options::detect() };
-    let engine = Engine::new(front_end, Space::User(Box::new(Everything)), options).expect("one");
+    let engine = Engine::new(front_end, Space::User(Box::new(Unwatched)), options).expect("one");
     let mut code = Box::new(Code([0; 1 << 16]));
     let mut text = format!("# {name}: host instructions, bytes\n");
     let mut at = 0;

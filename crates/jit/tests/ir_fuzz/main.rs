@@ -14,7 +14,7 @@ use generate::Case;
 use guest::{CODE, DATA_BYTES, Guest, POINTERS, State};
 use isa::Event;
 use jit::{
-    Bus, Counters, Engine, Exit, Features, HostPage, Options, SecondTier, Space, UserSpace, Vcpu,
+    Bus, Counters, Engine, Exit, Features, HostPage, Options, SecondTier, Space, Unwatched, Vcpu,
 };
 use parking_lot::Mutex;
 use random::Random;
@@ -26,21 +26,6 @@ struct After {
     state: State,
     control: u32,
     data: Vec<u8>,
-}
-
-/// User mode: everything is where it is.
-struct Everything;
-
-impl UserSpace for Everything {
-    fn executable(&self, _: u64) -> bool {
-        true
-    }
-
-    fn protect_code(&self, _: u64) {}
-
-    fn unprotect_code(&self, _: u64) -> bool {
-        false
-    }
 }
 
 /// A machine whose only RAM is the data.
@@ -94,7 +79,7 @@ impl<const X86: bool> Pair<X86> {
         let vcpu = |interpret| {
             let space = match system {
                 true => Space::System(Box::new(Ram { start })),
-                false => Space::User(Box::new(Everything)),
+                false => Space::User(Box::new(Unwatched)),
             };
             let options = Options { interpret, ..options };
             let front_end = Guest { case: case.clone() };

@@ -19,23 +19,8 @@ use cases::Case;
 use isa::Event;
 use isa::ir::STATUS;
 use isa::x86::{State, X86};
-use jit::{Engine, Exit, Features, Options, Space, UserSpace, Vcpu};
+use jit::{Engine, Exit, Features, Options, Space, Unwatched, Vcpu};
 use native::{DATA_BYTES, Machine};
-
-/// All memory may be executed, and none is guarded: each case has fresh code.
-struct Everything;
-
-impl UserSpace for Everything {
-    fn executable(&self, _address: u64) -> bool {
-        true
-    }
-
-    fn protect_code(&self, _page: u64) {}
-
-    fn unprotect_code(&self, _address: u64) -> bool {
-        false
-    }
-}
 
 /// The native stub keeps its place in static memory: one test at a time.
 static ALONE: parking_lot::Mutex<()> = parking_lot::Mutex::new(());
@@ -237,7 +222,7 @@ fn encodings_agree(options: Options, before_border: Option<usize>) {
         machine.straddle(bytes);
     }
     let engine =
-        Engine::new(X86::user(), Space::User(Box::new(Everything)), options).expect("an engine");
+        Engine::new(X86::user(), Space::User(Box::new(Unwatched)), options).expect("an engine");
     let mut vcpu = Vcpu::new(&engine).expect("a vCPU");
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let mut cases = cases::all();
@@ -333,7 +318,7 @@ fn sequences_agree(
     let _alone = ALONE.lock();
     let mut machine = Machine::new();
     let engine =
-        Engine::new(X86::user(), Space::User(Box::new(Everything)), options).expect("an engine");
+        Engine::new(X86::user(), Space::User(Box::new(Unwatched)), options).expect("an engine");
     let mut vcpu = Vcpu::new(&engine).expect("a vCPU");
     while let Some(case) = next(random) {
         let before = random.world(machine.data_address());
@@ -351,7 +336,7 @@ fn sequences_agree(
 fn host_bytes(insn: &[u8], upper_halves: bool) -> u64 {
     let _alone = ALONE.lock();
     let mut machine = Machine::new();
-    let engine = Engine::new(X86::user(), Space::User(Box::new(Everything)), Options::detect())
+    let engine = Engine::new(X86::user(), Space::User(Box::new(Unwatched)), Options::detect())
         .expect("an engine");
     let mut vcpu = Vcpu::new(&engine).expect("a vCPU");
     let mut before = Random(7).world(machine.data_address());

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use isa::x86::{RAX, RCX, RDI, RSI, X86, eflags};
 use isa::{Access, Event, MemoryFault};
-use jit::{Engine, Exit, Options, Space, UserSpace, Vcpu};
+use jit::{Engine, Exit, Options, Space, Unwatched, UserSpace, Vcpu};
 
 use crate::Random;
 use crate::system::{Ram, Tables, engine, kernel_state};
@@ -174,7 +174,7 @@ fn holes_are_found(options: Options, long: bool) {
     let hole = base + BYTES as u64;
     Pages::protect(hole, PAGE, libc::PROT_NONE);
     let code = hole + PAGE as u64;
-    let mut vcpu = user(crate::Everything, options);
+    let mut vcpu = user(Unwatched, options);
     let mut random = Random(0x1234_5678_9abc_def1);
     for round in 0..3000 {
         let mut shape = Shape::draw(&mut random);
