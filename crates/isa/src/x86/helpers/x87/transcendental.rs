@@ -33,11 +33,11 @@ fn transcend(state: &mut State, at_zero: impl Fn(F80) -> F80, function: impl Fn(
 }
 
 pub fn sine(state: &mut State) {
-    transcend(state, |zero| zero, |angle| wide::sine_cosine(angle)[0]);
+    transcend(state, |zero| zero, wide::sine);
 }
 
 pub fn cosine(state: &mut State) {
-    transcend(state, |_| constant(Constant::One), |angle| wide::sine_cosine(angle)[1]);
+    transcend(state, |_| constant(Constant::One), wide::cosine);
 }
 
 pub fn tangent(state: &mut State) {

@@ -97,36 +97,44 @@ static CONSTANTS: LazyLock<Constants> = LazyLock::new(|| Constants {
     log2_e: Wide::decimal("1.44269504088896340735992468100189213742664595415298593"),
 });
 
-/// Sine and cosine of a finite number.
-pub fn sine_cosine(angle: F80) -> [Wide; 2] {
+/// What is left of a finite number beside quarter turns, and how many those are, modulo 4.
+fn reduce(angle: F80) -> (Wide, i128) {
     let angle = Wide::from(angle);
     let half_pi = CONSTANTS.half_pi_of_processors;
     let rest = Wide(angle.0.ieee_rem(half_pi.0).value);
     let mut exact = false;
     let turns = ((angle - rest) / half_pi).0.round_to_integral(Round::NearestTiesToEven).value;
-    let quadrant = turns.to_i128_r(80, Round::NearestTiesToEven, &mut exact).value & 3;
+    (rest, turns.to_i128_r(80, Round::NearestTiesToEven, &mut exact).value & 3)
+}
+
+/// The sine of a small angle so many quarter turns further.
+fn turned_sine(rest: Wide, quarters: i128) -> Wide {
     let square = rest * rest;
-    let even = |term: Wide, n: i128| {
-        let term = -(term * square) / Wide::integer((2 * n - 1) * 2 * n);
+    // A cosine's terms begin with 1, a sine's with the angle.
+    let (first, odd) = if quarters & 1 != 0 { (Wide::integer(1), 0) } else { (rest, 1) };
+    let value = Wide::series(first, |term, n| {
+        let term = -(term * square) / Wide::integer((2 * n + odd - 1) * (2 * n + odd));
         [term, term]
-    };
-    let odd = |term: Wide, n: i128| {
-        let term = -(term * square) / Wide::integer(2 * n * (2 * n + 1));
-        [term, term]
-    };
-    let (sine, cosine) = (Wide::series(rest, odd), Wide::series(Wide::integer(1), even));
-    match quadrant {
-        0 => [sine, cosine],
-        1 => [cosine, -sine],
-        2 => [-sine, -cosine],
-        _ => [-cosine, sine],
-    }
+    });
+    if quarters & 2 != 0 { -value } else { value }
+}
+
+/// The sine of a finite number.
+pub fn sine(angle: F80) -> Wide {
+    let (rest, quarters) = reduce(angle);
+    turned_sine(rest, quarters)
+}
+
+/// The cosine of a finite number: the sine a quarter turn further.
+pub fn cosine(angle: F80) -> Wide {
+    let (rest, quarters) = reduce(angle);
+    turned_sine(rest, quarters + 1)
 }
 
 /// The tangent of a finite number.
 pub fn tangent(angle: F80) -> Wide {
-    let [sine, cosine] = sine_cosine(angle);
-    sine / cosine
+    let (rest, quarters) = reduce(angle);
+    turned_sine(rest, quarters) / turned_sine(rest, quarters + 1)
 }
 
 /// 2^x - 1 for a small x.
