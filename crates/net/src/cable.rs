@@ -34,6 +34,30 @@ pub struct Offload {
     pub checksum_valid: bool,
 }
 
+/// Of the header in front of a frame, as virtio and the kernel's taps have it: the first bytes, which
+/// all versions share.
+pub(crate) const SHORT_HEADER_BYTES: usize = 10;
+
+impl Offload {
+    /// That header, in which words are stored as `word` does.
+    pub(crate) fn virtio_header(&self, word: fn(u16) -> [u8; 2]) -> [u8; SHORT_HEADER_BYTES] {
+        let mut header = [0; SHORT_HEADER_BYTES];
+        header[0] = u8::from(self.needs_checksum);
+        header[1] = match self.segmentation {
+            None => 0,
+            Some(Segmentation::TcpV4) => 1,
+            Some(Segmentation::TcpV6) => 4,
+            Some(Segmentation::Udp) => 5,
+        };
+        let words =
+            [self.header_bytes, self.segment_bytes, self.checksum_start, self.checksum_offset];
+        for (to, value) in header[2..].chunks_exact_mut(2).zip(words) {
+            to.copy_from_slice(&word(value));
+        }
+        header
+    }
+}
+
 /// How a large frame is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Segmentation {

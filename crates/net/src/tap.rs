@@ -190,27 +190,6 @@ fn read_header(header: [u8; HEADER]) -> Offload {
     }
 }
 
-fn write_header(offload: &Offload) -> [u8; HEADER] {
-    let mut header = [0; HEADER];
-    header[0] = if offload.needs_checksum { NEEDS_CHECKSUM } else { 0 };
-    header[1] = match offload.segmentation {
-        None => 0,
-        Some(Segmentation::TcpV4) => 1,
-        Some(Segmentation::TcpV6) => 4,
-        Some(Segmentation::Udp) => 5,
-    };
-    let words = [
-        offload.header_bytes,
-        offload.segment_bytes,
-        offload.checksum_start,
-        offload.checksum_offset,
-    ];
-    for (to, word) in header[2..].chunks_exact_mut(2).zip(words) {
-        to.copy_from_slice(&word.to_ne_bytes());
-    }
-    header
-}
-
 impl Backend for TapNet {
     fn capabilities(&self) -> Capabilities {
         let all = self.shared.has_header;
@@ -225,7 +204,7 @@ impl Backend for TapNet {
     }
 
     fn transmit(&self, frame: &[u8], offload: Offload) {
-        let header = write_header(&offload);
+        let header = offload.virtio_header(u16::to_ne_bytes);
         // A full queue of the kernel, or a header that it refuses, loses the frame.
         let _ = if self.shared.has_header {
             let parts = [IoSlice::new(&header), IoSlice::new(frame)];
@@ -297,7 +276,7 @@ mod tests {
                 header_bytes: 54,
                 checksum_valid: false,
             };
-            assert_eq!(read_header(write_header(&offload)), offload);
+            assert_eq!(read_header(offload.virtio_header(u16::to_ne_bytes)), offload);
         }
         let congested = [1, 0x81, 0, 0, 0, 0, 0, 0, 0, 0];
         assert_eq!(read_header(congested).segmentation, Some(Segmentation::TcpV4));

@@ -16,7 +16,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use super::front_end::{FrontEnd, Queue};
 use super::ring::{Buffer, Lie};
 use super::{Result, VhostUserError};
-use crate::cable::{Backend, Capabilities, Card, Offload, Segmentation};
+use crate::cable::{Backend, Capabilities, Card, Offload, SHORT_HEADER_BYTES, Segmentation};
 use crate::error::Error;
 use crate::packet::checksum;
 use crate::socket::{FRAME_BYTES_MAX, Socketed};
@@ -242,23 +242,12 @@ fn leave(frame: &mut [u8], header: &[u8], guest_sums: bool) -> Offload {
     Offload { checksum_valid: valid && guest_sums, ..Offload::default() }
 }
 
+/// What the back end is told: no datagrams are left to it to cut.
 fn header(offload: &Offload) -> [u8; HEADER_BYTES] {
+    let segmentation = offload.segmentation.filter(|kind| *kind != Segmentation::Udp);
+    let offload = Offload { segmentation, ..*offload };
     let mut header = [0; HEADER_BYTES];
-    header[0] = if offload.needs_checksum { NEEDS_CHECKSUM } else { 0 };
-    header[1] = match offload.segmentation {
-        None | Some(Segmentation::Udp) => 0,
-        Some(Segmentation::TcpV4) => 1,
-        Some(Segmentation::TcpV6) => 4,
-    };
-    let words = [
-        offload.header_bytes,
-        offload.segment_bytes,
-        offload.checksum_start,
-        offload.checksum_offset,
-    ];
-    for (to, word) in header[2..10].chunks_exact_mut(2).zip(words) {
-        to.copy_from_slice(&word.to_le_bytes());
-    }
+    header[..SHORT_HEADER_BYTES].copy_from_slice(&offload.virtio_header(u16::to_le_bytes));
     header
 }
 
