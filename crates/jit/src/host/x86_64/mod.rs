@@ -1,6 +1,7 @@
 //! The x86-64 back end: emitter, register map, tier 1, and the stubs around translated code.
 
 pub mod asm;
+mod encode;
 pub mod instructions;
 pub mod map;
 pub mod stubs;
