@@ -63,8 +63,7 @@ fn spark_obeys_its_seed_in_both_layouts() {
         assert_eq!(root("stat -c %a /home/bob/.ssh/authorized_keys"), "600\n");
         // Who was named is who works in it.
         assert_eq!(user.good(&["exec", layout, "whoami"]), "bob\n");
-        let info = user.good(&["info", layout]);
-        assert!(info.contains("exit 3: exit status: 3"), "what failed is told: {info}");
+        user.telling(&["info", layout], "exit 3: exit status: 3");
     }
     // Once for an instance, but for what is for each boot.
     user.good(&["restart", "nocloud"]);

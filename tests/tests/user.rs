@@ -39,6 +39,21 @@ impl User {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
+    /// Runs what must succeed until it tells `what`: what it printed at last. What a guest is
+    /// asked in passing stays untold while the host is too busy for a quick answer.
+    pub fn telling(&self, words: &[&str], what: &str) -> String {
+        let mut said = String::new();
+        for _ in 0..20 {
+            said = self.good(words);
+            if said.contains(what) {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(500));
+        }
+        assert!(said.contains(what), "{words:?} does not tell {what:?}: {said}");
+        said
+    }
+
     /// Runs what must fail: the exit code, and what it says.
     pub fn bad(&self, words: &[&str]) -> (i32, String) {
         let output = self.run(words);

@@ -1,7 +1,10 @@
 //! `uvt-kvm` and `uvt-simplestreams-libvirt`: UVtool's command lines over our own verbs.
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::{Command, ExitCode};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use clap::{Args, Parser, Subcommand};
 use guests::cache::Cache;
@@ -157,10 +160,7 @@ fn kvm(command: KvmCommand) -> Result<u8, Failure> {
         KvmCommand::Ip { name } => {
             let mut connection = Connection::open()?;
             let machine = connection.machine(&name)?;
-            let patience = std::time::Duration::from_secs(1);
-            let info = guest::quick_info(&machine.socket(&connection), patience);
-            let address = info.and_then(|info| info.addresses.first().cloned());
-            let address = address.ok_or_else(|| {
+            let address = address(&machine.socket(&connection)).ok_or_else(|| {
                 Failure::new(format!("no IP address found for libvirt machine '{name}'."))
             })?;
             println!("{address}");
@@ -168,10 +168,27 @@ fn kvm(command: KvmCommand) -> Result<u8, Failure> {
         }
         KvmCommand::Ssh { insecure: _, login_name, name, words } => ssh(&name, login_name, &words),
         KvmCommand::Wait { timeout, name, .. } => {
-            let timeout = std::time::Duration::try_from_secs_f64(timeout)
+            let timeout = Duration::try_from_secs_f64(timeout)
                 .map_err(|error| Failure::new(error.to_string()).code(USAGE))?;
             perform(&Verb::Wait(Wait { name, level: Level::Provisioned, timeout }))
         }
+    }
+}
+
+/// The first address that the machine's agent tells of, asked until it tells one: a machine
+/// that was started a moment ago, or on a host that is busy, may have none yet.
+fn address(socket: &Path) -> Option<String> {
+    const PATIENCE: Duration = Duration::from_secs(10);
+    const PAUSE: Duration = Duration::from_millis(200);
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let left = end.saturating_duration_since(Instant::now()).max(PAUSE);
+        let info = guest::quick_info(socket, left);
+        let address = info.and_then(|info| info.addresses.into_iter().next());
+        if address.is_some() || Instant::now() >= end {
+            return address;
+        }
+        thread::sleep(PAUSE);
     }
 }
 
