@@ -237,7 +237,9 @@ impl AddressSpace {
 
     /// `mremap`.
     pub fn remap(&self, old: u64, old_bytes: u64, bytes: u64, flags: u64, new: u64) -> Answer {
-        let end = self.range_end(old, old_bytes.max(1))?;
+        // What reaches beyond the end is not mapped.
+        let beyond = |error| if old.is_multiple_of(PAGE) { libc::EFAULT } else { error };
+        let end = self.range_end(old, old_bytes.max(1)).map_err(beyond)?;
         let mut books = self.0.lock();
         let rights = books.rights(old).ok_or(libc::EFAULT)?;
         let start = books.remap([old, old_bytes, bytes], flags, new)?;

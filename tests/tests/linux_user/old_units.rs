@@ -39,6 +39,19 @@ fn x87_line(line: &str) -> (&str, i128, (u64, u64)) {
 }
 
 #[test]
+fn numbers_at_the_edges_give_what_this_processor_gives_with_all_its_flags() {
+    let found = natively_and_as_guest("x87_corners", include_str!("x87_corners.c"));
+    if found.is_empty() {
+        tests::skip!("no compiler on this machine");
+    }
+    for [native, ours] in found {
+        let differs = native.lines().zip(ours.lines()).find(|(native, ours)| native != ours);
+        assert_eq!(differs, None, "operation, control word, first operand");
+        assert!(native.lines().count() > 20_000 && native.len() == ours.len());
+    }
+}
+
+#[test]
 fn functions_of_the_x87_are_those_of_this_processor_to_the_last_bit() {
     let found = natively_and_as_guest("x87", include_str!("x87.c"));
     if found.is_empty() {

@@ -32,6 +32,8 @@ pub mod control {
     pub const CR0_EM: u64 = 1 << 2;
     /// CR0: task switched.
     pub const CR0_TS: u64 = 1 << 3;
+    /// CR0: FPU errors are exceptions, not interrupts.
+    pub const CR0_NE: u64 = 1 << 5;
     /// CR0: the supervisor respects read-only pages.
     pub const CR0_WP: u64 = 1 << 16;
     /// CR0: paging.

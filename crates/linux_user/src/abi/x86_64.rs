@@ -257,12 +257,21 @@ impl Guest for X8664 {
             Event::Illegal | Event::Exception { number: exception::UD, .. } => {
                 (libc::SIGILL, 2, state.pc)
             }
-            Event::Exception { number: exception::MF | exception::XM, .. } => {
-                (libc::SIGFPE, 0, state.pc)
+            Event::Exception { number: exception::MF, .. } => {
+                (libc::SIGFPE, x87_code(state), state.pc)
             }
+            Event::Exception { number: exception::XM, .. } => (libc::SIGFPE, 0, state.pc),
             _ => (libc::SIGSEGV, 0x80, 0),
         }
     }
+}
+
+/// Which of the FPU's exceptions is taken, as a signal's code.
+fn x87_code(state: &State) -> i32 {
+    const DENORMAL_OR_UNDERFLOW: u64 = 0x12;
+    let taken = state.x87_status & !state.x87_control & 0x3f;
+    let codes = [(1, 7), (4, 3), (8, 4), (DENORMAL_OR_UNDERFLOW, 5), (0x20, 6)];
+    codes.iter().find(|(bits, _)| taken & bits != 0).map_or(0, |&(_, code)| code)
 }
 
 /// What the processor would have told the kernel of an event.

@@ -8,7 +8,7 @@ use super::sse::{
     binary, binary_by, binary_imm, compare, compare_strings, from_integer, ptest, set_test_flags,
     shift, to_integer, unary, unary_imm, unary_shift, whole,
 };
-use crate::ir::{Cmp, Code, FlagKind, Lane, Round, Type, Value};
+use crate::ir::{Cmp, Code, FlagKind, Ir, Lane, Round, Type, Value};
 use crate::x86::helpers::Software;
 use crate::x86::lift::Lift;
 use crate::x86::vectors::Vector;
@@ -136,10 +136,10 @@ pub const ROWS: &[Row] = &[
     (M::Vrsqrtss, |l| whole(l, Lane::FReciprocalSqrtLow32)),
     (M::Vcvtss2sd, |l| whole(l, Lane::FConvertLow32to64)),
     (M::Vcvtsd2ss, |l| whole(l, Lane::FConvertLow64to32)),
-    (M::Vaesenc, |l| narrow_only(l, |l| whole(l, Lane::AesEnc))),
-    (M::Vaesenclast, |l| narrow_only(l, |l| whole(l, Lane::AesEncLast))),
-    (M::Vaesdec, |l| narrow_only(l, |l| whole(l, Lane::AesDec))),
-    (M::Vaesdeclast, |l| narrow_only(l, |l| whole(l, Lane::AesDecLast))),
+    (M::Vaesenc, |l| by_halves(l, Lane::AesEnc)),
+    (M::Vaesenclast, |l| by_halves(l, Lane::AesEncLast)),
+    (M::Vaesdec, |l| by_halves(l, Lane::AesDec)),
+    (M::Vaesdeclast, |l| by_halves(l, Lane::AesDecLast)),
     (M::Vpabsb, |l| unary(l, Lane::Abs8)),
     (M::Vpabsw, |l| unary(l, Lane::Abs16)),
     (M::Vpabsd, |l| unary(l, Lane::Abs32)),
@@ -183,7 +183,7 @@ pub const ROWS: &[Row] = &[
     (M::Vdppd, |l| binary_imm(l, Lane::FDot64)),
     (M::Vroundss, |l| binary_imm(l, Lane::FRoundLow32)),
     (M::Vroundsd, |l| binary_imm(l, Lane::FRoundLow64)),
-    (M::Vpclmulqdq, |l| narrow_only(l, |l| binary_imm(l, Lane::ClMul))),
+    (M::Vpclmulqdq, |l| by_halves(l, Lane::ClMul)),
     (M::Vpshufd, |l| unary_imm(l, Lane::Shuffle32)),
     (M::Vpshuflw, |l| unary_imm(l, Lane::ShuffleLo16)),
     (M::Vpshufhw, |l| unary_imm(l, Lane::ShuffleHi16)),
@@ -250,9 +250,19 @@ pub const ROWS: &[Row] = &[
     (M::Vcvtps2ph, to_half),
 ];
 
-/// VEX.128 only: the wide forms are extensions of their own.
-fn narrow_only(l: &mut Lift, lifter: impl FnOnce(&mut Lift)) {
-    if l.is_wide(0) { l.illegal() } else { lifter(l) }
+/// What hosts have for 128 bits: 256 are done in halves.
+fn by_halves(l: &mut Lift, lane: Lane) {
+    let imm = if lane == Lane::ClMul { l.insn.immediate8() } else { 0 };
+    binary_by(l, |ir, a, b| {
+        if ir.ty(a) != Type::V256 {
+            return ir.lanes2_imm(lane, a, b, imm);
+        }
+        let halves = |ir: &mut Ir, value| [ir.low_half(value), ir.high_half(value)];
+        let ([a, above_a], [b, above_b]) = (halves(ir, a), halves(ir, b));
+        let low = ir.lanes2_imm(lane, a, b, imm);
+        let high = ir.lanes2_imm(lane, above_a, above_b, imm);
+        ir.join(low, high)
+    });
 }
 
 /// What only VEX has, lane by lane: on hosts without by helper.

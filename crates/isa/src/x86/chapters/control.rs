@@ -255,7 +255,9 @@ fn into(l: &mut Lift) {
     let flags = l.flags();
     let clear = l.ir.condition(Cond::No, flags);
     l.ir.exit_if(clear, l.next);
-    interrupt(l, 4);
+    if !l.ir.ended() {
+        interrupt(l, 4);
+    }
 }
 
 fn bound(l: &mut Lift) {

@@ -80,21 +80,26 @@ fn double(l: &mut Lift, code: Code) {
         return l.modify(0, |_, a| a);
     }
     let old_flags = l.flags();
-    let (mut operand, mut result) = (Value::NONE, Value::NONE);
+    let (mut operand, mut shifted, mut result) = (Value::NONE, Value::NONE, Value::NONE);
     l.modify(0, |l, a| {
-        operand = a;
+        (operand, shifted) = (a, a);
         result = if ty == Type::I16 {
-            double_words(l, code, a, fill, count)
+            let (wide, result) = double_words(l, code, a, fill, count);
+            shifted = wide;
+            result
         } else {
             l.ir.ternary(code, a, fill, count)
         };
         result
     });
-    double_flags(l, code, ty, operand, result, count, old_flags);
+    // The carry is that of a shift by the count.
+    let kind = if code == Code::ShlDouble { FlagKind::Shl } else { FlagKind::ShrU };
+    let shifted = l.ir.flags(kind, l.ir.ty(shifted), shifted, count, old_flags);
+    double_flags(l, ty, operand, result, count, [shifted, old_flags]);
 }
 
-/// 16-bit operands with counts to 31: the doubled operand is shifted in 32 bits, or 64 beyond 16.
-fn double_words(l: &mut Lift, code: Code, a: Value, fill: Value, count: Value) -> Value {
+/// 16-bit operands with counts to 31 are shifted in 64 bits: what is shifted, and the result.
+fn double_words(l: &mut Lift, code: Code, a: Value, fill: Value, count: Value) -> (Value, Value) {
     let wide = |l: &mut Lift, value| l.ir.zext(Type::I64, value);
     let (a, fill) = (wide(l, a), wide(l, fill));
     // a:fill:a for left shifts, a:fill:a from the other end for right ones: counts beyond 16 are
@@ -103,27 +108,25 @@ fn double_words(l: &mut Lift, code: Code, a: Value, fill: Value, count: Value) -
     let middle = l.ir.shl_imm(fill, 16);
     let both = l.ir.alu(Code::Or, upper, middle);
     let all = l.ir.alu(Code::Or, both, a);
-    let shifted = if code == Code::ShlDouble {
-        let shifted = l.ir.alu(Code::Shl, all, count);
-        l.ir.shr_imm(shifted, 32)
+    let (wide, shifted) = if code == Code::ShlDouble {
+        let high = l.ir.shl_imm(all, 16);
+        let shifted = l.ir.alu(Code::Shl, high, count);
+        (high, l.ir.shr_imm(shifted, 48))
     } else {
-        l.ir.alu(Code::ShrU, all, count)
+        (all, l.ir.alu(Code::ShrU, all, count))
     };
-    l.ir.trunc(Type::I16, shifted)
+    (wide, l.ir.trunc(Type::I16, shifted))
 }
 
+/// Carry from the shift; sign, zero and parity from the result; overflow: the sign changed.
 fn double_flags(
     l: &mut Lift,
-    code: Code,
     ty: Type,
     operand: Value,
     result: Value,
     count: Value,
-    old_flags: Value,
+    [shifted, old_flags]: [Value; 2],
 ) {
-    let kind = if code == Code::ShlDouble { FlagKind::Shl } else { FlagKind::ShrU };
-    // Carry from the operand; sign, zero and parity from the result; overflow: the sign changed.
-    let shifted = l.ir.flags(kind, ty, operand, count, old_flags);
     let carry = l.ir.condition(crate::ir::Cond::C, shifted);
     let by_result = l.ir.flags(FlagKind::And, ty, result, result, Value::NONE);
     let image = l.ir.flags_image(by_result);

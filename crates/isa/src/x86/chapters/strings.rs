@@ -203,6 +203,9 @@ fn by_helper(l: &mut Lift, op: StringOp, ty: Type, repeated: bool) {
         let zero = l.ir.constant(width, 0);
         let done = l.ir.compare(Cmp::Eq, counter, zero);
         l.ir.exit_if(done, l.next);
+        if l.ir.ended() {
+            return; // the counter is known to be zero
+        }
     }
     let what = description(l, op, ty, repeated);
     let (what, mode) = (l.ir.imm(what), l.ir.imm(i64::from(l.mode.is_long())));

@@ -91,7 +91,7 @@ pub const ROWS: &[Row] = &[
     (M::Fninit, |l| simple(l, Operation::new(X87::Initialise))),
     (M::Fnclex, |l| simple(l, Operation::new(X87::ClearExceptions))),
     (M::Fnop, |_| {}),
-    (M::Wait, |_| {}),
+    (M::Wait, |l| simple(l, Operation::new(X87::Wait))),
     (M::Emms, emms),
     (M::Fnstcw, fnstcw),
     (M::Fldcw, fldcw),

@@ -60,8 +60,7 @@ pub fn store_environment(
             store(memory, place, 8, low)?;
             store(memory, place.wrapping_add(8), 2, high)?;
         }
-        (state.x87_control, state.x87_status) = (0x037f, 0);
-        (state.x87_top, state.x87_empty) = (0, 0xff);
+        state.initialise_x87();
     } else {
         state.x87_control |= 0x3f; // all exceptions are masked afterwards
     }

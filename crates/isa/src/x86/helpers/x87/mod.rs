@@ -1,24 +1,24 @@
 //! The x87 FPU: arithmetic on 80-bit numbers.
 //!
-//! Sums, products, quotients, roots, remainders and conversions are exact to the last bit and in
-//! their flags, by the software arithmetic of `rustc_apfloat`; `transcendental.rs` has the
-//! rest.
-//! Unmasked exceptions are recorded in the status word and not raised.
+//! `arithmetic.rs` is exact to the last bit and in its exceptions, and so are the conversions of
+//! `extended.rs`; `transcendental.rs` has the rest. Of the condition bits, C1 does not tell which
+//! way a result was rounded.
 
+mod arithmetic;
+mod extended;
 mod transcendental;
 mod wide;
 
-use rustc_apfloat::ieee::{Double, Single, X87DoubleExtended as F80};
-use rustc_apfloat::{Category, Float, FloatConvert, Round, Status, StatusAnd};
+use std::cmp::Ordering;
 
-use super::{DONE, load, store};
+use super::{DONE, fault, load, store};
 use crate::front_end::{GuestMemory, HelperResult};
 use crate::ir::{CARRY, PARITY, ZERO};
+use crate::x86::lift::exception;
+use crate::x86::mode::control::CR0_NE;
 use crate::x86::state::State;
-use transcendental::{
-    arc_tangent, cosine, in_range, logarithm_times, power_of_2_less_1, sine, tangent,
-    transcend_pair,
-};
+use extended::{Class, Context, DENORMAL, DIVISION, DOUBLE, Extended, INVALID, SINGLE, STACK};
+use transcendental::transcend;
 
 macro_rules! numbered {
     ($(#[$doc:meta])* $name:ident { $($variant:ident),* $(,)? }) => {
@@ -42,7 +42,7 @@ numbered! {
     /// What [`operation`] does.
     X87 {
         Arithmetic, ArithmeticTo, Load, LoadConstant, Store, Convert, Pop, Exchange, Compare,
-        CompareFlags, Apply, MoveIf, Initialise, ClearExceptions, Rotate, Free, Examine,
+        CompareFlags, Apply, MoveIf, Initialise, ClearExceptions, Rotate, Free, Examine, Wait,
     }
 }
 
@@ -70,33 +70,14 @@ numbered! {
     }
 }
 
-const INVALID: u64 = 1;
-const DENORMAL: u64 = 2;
-const DIVISION: u64 = 4;
-const OVERFLOW: u64 = 8;
-const UNDERFLOW: u64 = 16;
-const PRECISION: u64 = 32;
-const STACK: u64 = 64;
 const SUMMARY: u64 = 0x8080;
 const C0: u64 = 1 << 8;
 const C1: u64 = 1 << 9;
 const C2: u64 = 1 << 10;
 const C3: u64 = 1 << 14;
-/// Integer and quiet-NaN bits: the "real indefinite".
-const INDEFINITE: [u64; 2] = [0xc000_0000_0000_0000, 0xffff];
-
-fn from_words(words: [u64; 2]) -> F80 {
-    F80::from_bits(u128::from(words[0]) | u128::from(words[1] & 0xffff) << 64)
-}
-
-fn to_words(value: F80) -> [u64; 2] {
-    let bits = value.to_bits();
-    [bits as u64, (bits >> 64) as u64]
-}
-
-fn indefinite() -> F80 {
-    from_words(INDEFINITE)
-}
+const CONDITIONS: u64 = C0 | C1 | C2 | C3;
+/// Exceptions that are found before there is a result: who takes one keeps the operands.
+const BEFORE: u64 = INVALID | DENORMAL | DIVISION;
 
 impl State {
     fn physical(&self, i: u64) -> usize {
@@ -107,28 +88,26 @@ impl State {
         self.x87_empty >> self.physical(i) & 1 != 0
     }
 
-    /// ST(i); from an empty register the indefinite, and a stack fault.
-    fn st(&mut self, i: u64) -> F80 {
-        if self.is_empty(i) {
-            self.x87_status = self.x87_status & !C1 | INVALID | STACK;
-            return indefinite();
-        }
-        from_words(self.x87[self.physical(i)])
+    /// What lies in ST(i).
+    fn st(&self, i: u64) -> Extended {
+        Extended::from_words(self.x87[self.physical(i)])
     }
 
-    fn set_st(&mut self, i: u64, value: F80) {
+    fn set_st(&mut self, i: u64, value: Extended) {
         let at = self.physical(i);
-        self.x87[at] = to_words(value);
+        self.x87[at] = value.words();
         self.x87_empty &= !(1 << at);
     }
 
-    fn push(&mut self, value: F80) {
-        let overflow = !self.is_empty(7);
-        self.x87_top = self.x87_top.wrapping_sub(1) & 7;
-        if overflow {
-            self.x87_status |= INVALID | STACK | C1;
-            self.set_st(0, indefinite());
-        } else {
+    /// Pushes a register for a result of which this was raised.
+    fn push(&mut self, value: Extended, raised: u64) {
+        if !self.is_empty(7) {
+            if self.raise_x87(INVALID | STACK | C1) {
+                self.x87_top = self.x87_top.wrapping_sub(1) & 7;
+                self.set_st(0, Extended::INDEFINITE);
+            }
+        } else if self.raise_x87(raised) {
+            self.x87_top = self.x87_top.wrapping_sub(1) & 7;
             self.set_st(0, value);
         }
     }
@@ -140,30 +119,17 @@ impl State {
         }
     }
 
-    fn round(&self) -> Round {
-        match self.x87_control >> 10 & 3 {
-            0 => Round::NearestTiesToEven,
-            1 => Round::TowardNegative,
-            2 => Round::TowardPositive,
-            _ => Round::TowardZero,
-        }
+    /// Takes exceptions. False if the operation does not go on because of one.
+    fn raise_x87(&mut self, raised: u64) -> bool {
+        self.x87_status = self.x87_status & !C1 | raised;
+        self.summarise();
+        raised & BEFORE & !self.x87_control == 0
     }
 
-    fn note(&mut self, status: Status) {
-        let mut bits = 0;
-        for (flag, bit) in [
-            (Status::INVALID_OP, INVALID),
-            (Status::DIV_BY_ZERO, DIVISION),
-            (Status::OVERFLOW, OVERFLOW),
-            (Status::UNDERFLOW, UNDERFLOW),
-            (Status::INEXACT, PRECISION),
-        ] {
-            if status.contains(flag) {
-                bits |= bit;
-            }
-        }
-        self.x87_status |= bits;
-        self.summarise();
+    /// As FNINIT leaves it, but for the registers' contents.
+    pub(super) fn initialise_x87(&mut self) {
+        (self.x87_control, self.x87_status) = (0x037f, 0);
+        (self.x87_top, self.x87_empty) = (0, 0xff);
     }
 
     /// The summary bit follows from status and masks.
@@ -172,23 +138,37 @@ impl State {
         self.x87_status = self.x87_status & !SUMMARY | if unmasked { SUMMARY } else { 0 };
     }
 
-    /// Rounds to the precision that the control word asks for, and takes the flags.
-    fn finish(&mut self, result: StatusAnd<F80>) -> F80 {
-        self.note(result.status);
-        let mut lost = false;
-        match self.x87_control >> 8 & 3 {
-            0 => {
-                let single: StatusAnd<Single> = result.value.convert_r(self.round(), &mut lost);
-                self.note(single.status);
-                single.value.convert(&mut lost).value
-            }
-            2 => {
-                let double: StatusAnd<Double> = result.value.convert_r(self.round(), &mut lost);
-                self.note(double.status);
-                double.value.convert(&mut lost).value
-            }
-            _ => result.value,
+    /// The operands, unless one of these registers is empty.
+    fn operands<const N: usize>(&mut self, registers: [u64; N]) -> Option<[Extended; N]> {
+        if registers.iter().any(|&i| self.is_empty(i)) {
+            return None;
         }
+        Some(registers.map(|i| self.st(i)))
+    }
+
+    /// The result of an operation on registers, with what it raised: of an empty one a stack fault.
+    fn calculate<const N: usize>(
+        &mut self,
+        registers: [u64; N],
+        operation: impl FnOnce(&mut Context, [Extended; N]) -> Extended,
+    ) -> (Extended, u64) {
+        let mut context = Context::new(self.x87_control);
+        match self.operands(registers) {
+            Some(operands) => {
+                let result = operation(&mut context, operands);
+                (result, context.raised)
+            }
+            None => (Extended::INDEFINITE, INVALID | STACK),
+        }
+    }
+
+    /// Writes a result to ST(i), unless what was raised forbids it. True if it was written.
+    fn deliver(&mut self, i: u64, (result, raised): (Extended, u64)) -> bool {
+        let goes_on = self.raise_x87(raised);
+        if goes_on {
+            self.set_st(i, result);
+        }
+        goes_on
     }
 }
 
@@ -215,6 +195,14 @@ impl Fields {
     }
 }
 
+/// An exception that was left pending is taken by the next operation.
+fn take_pending(state: &State) -> HelperResult {
+    if state.x87_status & SUMMARY != 0 && state.cr[0] & CR0_NE != 0 {
+        return fault(exception::MF, 0);
+    }
+    DONE
+}
+
 /// One FPU operation: what, and the memory operand's value.
 pub fn operation(
     state: &mut State,
@@ -222,357 +210,308 @@ pub fn operation(
     [what, value, _]: [u64; 3],
 ) -> HelperResult {
     let fields = Fields(what);
-    match X87::from_bits(what & 0xff) {
-        X87::Arithmetic => {
-            let (a, b) = (state.st(0), operand(state, fields, value));
-            let result = calculate(state, Arithmetic::from_bits(fields.detail()), a, b);
-            state.set_st(0, result);
-        }
-        X87::ArithmeticTo => {
-            let (a, b) = (state.st(fields.register()), state.st(0));
-            let result = calculate(state, Arithmetic::from_bits(fields.detail()), a, b);
-            state.set_st(fields.register(), result);
-        }
+    let kind = X87::from_bits(what & 0xff);
+    if !matches!(kind, X87::Initialise | X87::ClearExceptions | X87::Pop) {
+        take_pending(state)?;
+    }
+    let goes_on = match kind {
+        X87::Arithmetic | X87::ArithmeticTo => arithmetic(state, kind, fields, value),
         X87::Load => {
-            let value = operand(state, fields, value);
-            state.push(value);
+            let (value, raised) = operand(state, fields, value);
+            if fields.source() != Source::Stack && value.class() == Class::Signalling {
+                state.push(value.quieted(), raised | INVALID);
+            } else {
+                state.push(value, raised);
+            }
+            true
         }
-        X87::LoadConstant => state.push(constant(Constant::from_bits(fields.detail()))),
+        X87::LoadConstant => {
+            let constant = constant(state, Constant::from_bits(fields.detail()));
+            state.push(constant, 0);
+            true
+        }
         X87::Store => {
-            let value = state.st(0);
-            state.set_st(fields.register(), value);
+            let value = state.calculate([0], |_, [value]| value);
+            state.deliver(fields.register(), value)
         }
         X87::Convert => return Ok(convert(state, fields)),
-        X87::Pop => {}
-        X87::Exchange => {
-            let (a, b) = (state.st(0), state.st(fields.register()));
-            state.set_st(0, b);
-            state.set_st(fields.register(), a);
-        }
+        X87::Exchange => exchange(state, fields.register()),
         X87::Compare => {
-            let (a, b) = (state.st(0), operand(state, fields, value));
-            let bits = compare(state, a, b, fields.detail() != 0);
-            state.x87_status = state.x87_status & !(C0 | C1 | C2 | C3) | bits;
+            let compared = compare(state, fields, value);
+            if let Some(bits) = compared {
+                state.x87_status = state.x87_status & !CONDITIONS | bits;
+            }
+            compared.is_some()
         }
         X87::CompareFlags => {
-            let (a, b) = (state.st(0), state.st(fields.register()));
-            let bits = compare(state, a, b, fields.detail() != 0);
-            let flag = |bit, flag| if bits & bit != 0 { flag } else { 0 };
-            state.flags = flag(C0, CARRY) | flag(C2, PARITY) | flag(C3, ZERO);
-        }
-        X87::Apply => apply(state, Function::from_bits(fields.detail())),
-        X87::MoveIf => {
-            let new = state.st(fields.register());
-            if value & 1 != 0 {
-                state.set_st(0, new);
+            let compared = compare(state, fields, value);
+            if let Some(bits) = compared {
+                let flag = |bit, flag| if bits & bit != 0 { flag } else { 0 };
+                state.flags = flag(C0, CARRY) | flag(C2, PARITY) | flag(C3, ZERO);
             }
+            compared.is_some()
         }
-        X87::Initialise => {
-            (state.x87_control, state.x87_status) = (0x037f, 0);
-            (state.x87_top, state.x87_empty) = (0, 0xff);
+        X87::Apply => {
+            apply(state, Function::from_bits(fields.detail()));
+            true
         }
-        X87::ClearExceptions => state.x87_status &= 0x7f00,
-        X87::Rotate => state.x87_top = state.x87_top.wrapping_add(fields.detail()) & 7,
-        X87::Free => state.x87_empty |= 1 << state.physical(fields.register()),
-        X87::Examine => examine(state),
+        X87::MoveIf => {
+            let new = state.calculate([0, fields.register()], |_, [_, new]| new);
+            value & 1 == 0 && new.1 == 0 || state.deliver(0, new)
+        }
+        kind => {
+            control(state, kind, fields);
+            true
+        }
+    };
+    if goes_on {
+        state.pop(fields.pops());
     }
-    state.pop(fields.pops());
     DONE
 }
 
-fn operand(state: &mut State, fields: Fields, value: u64) -> F80 {
-    let mut lost = false;
-    match fields.source() {
+/// What does not calculate, and cannot fail.
+fn control(state: &mut State, kind: X87, fields: Fields) {
+    match kind {
+        X87::Initialise => state.initialise_x87(),
+        X87::ClearExceptions => {
+            state.x87_status &= 0x7f00;
+        }
+        X87::Rotate => {
+            state.x87_status &= !C1;
+            state.x87_top = state.x87_top.wrapping_add(fields.detail()) & 7;
+        }
+        X87::Free => {
+            state.x87_empty |= 1 << state.physical(fields.register());
+        }
+        X87::Examine => {
+            examine(state);
+        }
+        _ => {}
+    }
+}
+
+/// The operand that is not ST(0) or the destination, and what its conversion raises.
+fn operand(state: &State, fields: Fields, value: u64) -> (Extended, u64) {
+    let mut context = Context::new(state.x87_control);
+    let number = match fields.source() {
+        Source::Stack if state.is_empty(fields.register()) => {
+            return (Extended::INDEFINITE, INVALID | STACK);
+        }
         Source::Stack => state.st(fields.register()),
-        Source::F32 => {
-            let single = Single::from_bits(u128::from(value as u32));
-            if single.is_denormal() {
-                state.x87_status |= DENORMAL;
-            }
-            let wide: StatusAnd<F80> = single.convert(&mut lost);
-            state.note(wide.status);
-            wide.value
-        }
-        Source::F64 => {
-            let double = Double::from_bits(u128::from(value));
-            if double.is_denormal() {
-                state.x87_status |= DENORMAL;
-            }
-            let wide: StatusAnd<F80> = double.convert(&mut lost);
-            state.note(wide.status);
-            wide.value
-        }
-        Source::Integer => F80::from_i128(i128::from(value as i64)).value,
-    }
-}
-
-fn calculate(state: &mut State, arithmetic: Arithmetic, a: F80, b: F80) -> F80 {
-    if a.is_denormal() || b.is_denormal() {
-        state.x87_status |= DENORMAL;
-    }
-    let round = state.round();
-    if let Some(nan) = propagate(state, a, b) {
-        return nan;
-    }
-    let result = match arithmetic {
-        Arithmetic::Add => a.add_r(b, round),
-        Arithmetic::Mul => a.mul_r(b, round),
-        Arithmetic::Sub => a.sub_r(b, round),
-        Arithmetic::SubR => b.sub_r(a, round),
-        Arithmetic::Div => a.div_r(b, round),
-        Arithmetic::DivR => b.div_r(a, round),
+        Source::F32 => Extended::from_format(&mut context, value & 0xffff_ffff, 23, SINGLE),
+        Source::F64 => Extended::from_format(&mut context, value, 52, DOUBLE),
+        Source::Integer => Extended::from_integer(value as i64),
     };
-    let value = state.finish(result);
-    if value.is_nan() { indefinite() } else { value }
+    (number, context.raised)
 }
 
-/// The NaN with the larger significand, made quiet.
-fn propagate(state: &mut State, a: F80, b: F80) -> Option<F80> {
-    if !a.is_nan() && !b.is_nan() {
-        return None;
-    }
-    if a.is_signaling() || b.is_signaling() {
-        state.x87_status |= INVALID;
-        state.summarise();
-    }
-    let [mut x, mut y] = [to_words(a), to_words(b)];
-    x[0] |= 1 << 62;
-    y[0] |= 1 << 62;
-    let first = match (a.is_nan(), b.is_nan()) {
-        (true, false) => true,
-        (false, _) => false,
-        (true, true) => x[0] > y[0] || (x[0] == y[0] && x[1] & 0x8000 == 0),
+fn arithmetic(state: &mut State, kind: X87, fields: Fields, value: u64) -> bool {
+    let (to, other, raised) = if kind == X87::Arithmetic {
+        let (other, raised) = operand(state, fields, value);
+        (0, other, raised)
+    } else if state.is_empty(0) {
+        (fields.register(), Extended::INDEFINITE, INVALID | STACK)
+    } else {
+        (fields.register(), state.st(0), 0)
     };
-    Some(from_words(if first { x } else { y }))
+    let mut result = state.calculate([to], |context, [a]| {
+        let result = match Arithmetic::from_bits(fields.detail()) {
+            Arithmetic::Add => arithmetic::add(context, a, other),
+            Arithmetic::Mul => arithmetic::multiply(context, a, other),
+            Arithmetic::Sub => arithmetic::subtract(context, a, other),
+            Arithmetic::SubR => arithmetic::subtract(context, other, a),
+            Arithmetic::Div => arithmetic::divide(context, a, other),
+            Arithmetic::DivR => arithmetic::divide(context, other, a),
+        };
+        // That an operand is denormal is the least of what can be said of it.
+        if !result.is_nan() && context.raised & DIVISION == 0 {
+            context.raised |= raised;
+        }
+        result
+    });
+    if raised & STACK != 0 {
+        result = (Extended::INDEFINITE, INVALID | STACK);
+    }
+    state.deliver(to, result)
 }
 
-fn compare(state: &mut State, a: F80, b: F80, quiet: bool) -> u64 {
-    let signals = a.is_signaling() || b.is_signaling() || (!quiet && (a.is_nan() || b.is_nan()));
-    if signals {
-        state.x87_status |= INVALID;
-        state.summarise();
+fn exchange(state: &mut State, register: u64) -> bool {
+    let [mut a, mut b] = [0, register].map(|i| {
+        let value = (!state.is_empty(i)).then(|| state.st(i));
+        value.unwrap_or(Extended::INDEFINITE)
+    });
+    if state.is_empty(0) || state.is_empty(register) {
+        if !state.raise_x87(INVALID | STACK) {
+            return false;
+        }
+    } else {
+        state.x87_status &= !C1;
     }
-    match a.partial_cmp(&b) {
+    std::mem::swap(&mut a, &mut b);
+    state.set_st(0, a);
+    state.set_st(register, b);
+    true
+}
+
+/// The condition bits, unless an exception stands before them.
+fn compare(state: &mut State, fields: Fields, value: u64) -> Option<u64> {
+    let (other, raised) = operand(state, fields, value);
+    let mut context = Context::new(state.x87_control);
+    let quiet = fields.detail() != 0;
+    let (bits, raised) = match state.operands([0]) {
+        Some([a]) if raised & STACK == 0 => {
+            let order = arithmetic::compare(&mut context, a, other, quiet);
+            if order.is_some() {
+                context.raised |= raised;
+            }
+            (conditions(order), context.raised)
+        }
+        _ => (conditions(None), INVALID | STACK),
+    };
+    state.raise_x87(raised).then_some(bits)
+}
+
+fn conditions(order: Option<Ordering>) -> u64 {
+    match order {
         None => C0 | C2 | C3,
-        Some(std::cmp::Ordering::Less) => C0,
-        Some(std::cmp::Ordering::Equal) => C3,
-        Some(std::cmp::Ordering::Greater) => 0,
+        Some(Ordering::Less) => C0,
+        Some(Ordering::Equal) => C3,
+        Some(Ordering::Greater) => 0,
     }
 }
 
-fn constant(which: Constant) -> F80 {
-    // Rounded to nearest, which is what the processors give with round-to-nearest.
-    let words = match which {
-        Constant::One => [0x8000_0000_0000_0000, 0x3fff],
-        Constant::Log2Of10 => [0xd49a_784b_cd1b_8afe, 0x4000],
-        Constant::Log2OfE => [0xb8aa_3b29_5c17_f0bc, 0x3fff],
-        Constant::Pi => [0xc90f_daa2_2168_c235, 0x4000],
-        Constant::Log10Of2 => [0x9a20_9a84_fbcf_f799, 0x3ffd],
-        Constant::LnOf2 => [0xb172_17f7_d1cf_79ac, 0x3ffe],
-        Constant::Zero => [0, 0],
+/// A constant, rounded as the control word says.
+fn constant(state: &State, which: Constant) -> Extended {
+    // Cut off; whether rounding to nearest goes up.
+    let (significand, top, above_half) = match which {
+        Constant::One => return Extended::ONE,
+        Constant::Zero => return Extended::ZERO,
+        Constant::Log2Of10 => (0xd49a_784b_cd1b_8afe, 0x4000, false),
+        Constant::Log2OfE => (0xb8aa_3b29_5c17_f0bb, 0x3fff, true),
+        Constant::Pi => (0xc90f_daa2_2168_c234, 0x4000, true),
+        Constant::Log10Of2 => (0x9a20_9a84_fbcf_f798, 0x3ffd, true),
+        Constant::LnOf2 => (0xb172_17f7_d1cf_79ab, 0x3ffe, true),
     };
-    from_words(words)
+    let up = match state.x87_control >> 10 & 3 {
+        0 => above_half,
+        2 => true,
+        _ => false,
+    };
+    Extended { significand: significand + u64::from(up), top }
 }
 
 /// ST(0) in another format: detail = bits of the format, with 1 for "cut, do not round".
 fn convert(state: &mut State, fields: Fields) -> u64 {
-    let value = state.st(0);
-    let mut lost = false;
-    match fields.source() {
-        Source::F32 => {
-            let narrow: StatusAnd<Single> = value.convert_r(state.round(), &mut lost);
-            state.note(narrow.status);
-            narrow.value.to_bits() as u64
-        }
-        Source::F64 => {
-            let narrow: StatusAnd<Double> = value.convert_r(state.round(), &mut lost);
-            state.note(narrow.status);
-            narrow.value.to_bits() as u64
-        }
+    let mut context = Context::new(state.x87_control);
+    let (bits, cut) = (fields.detail() & !1, fields.detail() & 1 != 0);
+    let value = state.operands([0]).map_or(Extended::INDEFINITE, |[value]| value);
+    let result = match fields.source() {
+        Source::F32 => value.to_format(&mut context, 23, SINGLE),
+        Source::F64 => value.to_format(&mut context, 52, DOUBLE),
         _ => {
-            let (bits, cut) = (fields.detail() & !1, fields.detail() & 1 != 0);
-            let round = if cut { Round::TowardZero } else { state.round() };
-            let mut exact = false;
-            let integer = value.to_i128_r(bits as usize, round, &mut exact);
-            if integer.status.contains(Status::INVALID_OP) {
-                state.x87_status |= INVALID;
-                state.summarise();
-                return 1 << (bits - 1);
+            if cut {
+                context = context.cutting();
             }
-            state.note(integer.status);
-            integer.value as u64
+            let integer = context.integer(value, bits as u32);
+            integer.unwrap_or(-1 << (bits - 1)) as u64
         }
-    }
-}
-
-fn to_f64(value: F80) -> f64 {
-    let mut lost = false;
-    let double: StatusAnd<Double> = value.convert(&mut lost);
-    f64::from_bits(double.value.to_bits() as u64)
+    };
+    let empty = if state.is_empty(0) { INVALID | STACK } else { 0 };
+    state.raise_x87(context.raised | empty);
+    result
 }
 
 fn apply(state: &mut State, function: Function) {
-    match function {
-        Function::ChangeSign => {
-            let value = state.st(0);
-            state.set_st(0, -value);
-        }
-        Function::Absolute => {
-            let value = state.st(0);
-            state.set_st(0, value.abs());
-        }
-        Function::SquareRoot => square_root(state),
-        Function::Sine => in_range(state, sine),
-        Function::Cosine => in_range(state, cosine),
-        Function::SineCosine => in_range(state, |state| {
-            let value = state.st(0);
-            sine(state);
-            state.push(value);
-            cosine(state);
-        }),
-        Function::Tangent => in_range(state, |state| {
-            tangent(state);
-            state.push(constant(Constant::One));
-        }),
-        Function::ArcTangent => transcend_pair(state, arc_tangent),
-        Function::PowerOf2Less1 => power_of_2_less_1(state),
-        Function::LogTimes => {
-            transcend_pair(state, |state, y, x| logarithm_times(state, y, x, false));
-        }
-        Function::LogPlus1Times => {
-            transcend_pair(state, |state, y, x| logarithm_times(state, y, x, true));
-        }
-        Function::Round => {
-            let value = state.st(0);
-            let rounded = value.round_to_integral(state.round());
-            state.note(rounded.status);
-            state.set_st(0, rounded.value);
-        }
+    let simple: fn(&mut Context, [Extended; 1]) -> Extended = match function {
+        Function::ChangeSign => |_, [value]| value.negated(),
+        Function::Absolute => |_, [value]| value.magnitude(),
+        Function::SquareRoot => |context, [value]| arithmetic::square_root(context, value),
+        Function::Round => |context, [value]| arithmetic::round(context, value),
         Function::Scale => {
-            let (value, by) = (state.st(0), to_f64_or_zero(state.st(1)));
-            let by = by.clamp(-70_000.0, 70_000.0) as i32;
-            let scaled = value.scalbn_r(by, state.round());
-            state.set_st(0, scaled);
+            let result = state.calculate([0, 1], |context, [value, by]| {
+                arithmetic::scale(context.keep_bits(), value, by)
+            });
+            state.deliver(0, result);
+            return;
         }
-        Function::Extract => extract(state),
-        Function::Remainder => remainder(state, false),
-        Function::IeeeRemainder => remainder(state, true),
-        Function::Test => {
-            let value = state.st(0);
-            let bits = compare(state, value, constant(Constant::Zero), false);
-            state.x87_status = state.x87_status & !(C0 | C1 | C2 | C3) | bits;
-        }
-    }
-}
-
-fn to_f64_or_zero(value: F80) -> f64 {
-    if value.is_nan() { 0.0 } else { to_f64(value).trunc() }
-}
-
-/// The correctly rounded root: an integer root of the significand with 128 bits.
-fn square_root(state: &mut State) {
-    let value = state.st(0);
-    if let Some(nan) = propagate(state, value, value) {
-        return state.set_st(0, nan);
-    }
-    if value.is_zero() || value.is_pos_infinity() {
-        return;
-    }
-    if value.is_negative() {
-        state.note(Status::INVALID_OP);
-        return state.set_st(0, indefinite());
-    }
-    // value = significand * 2^exponent with an even exponent and a significand of 127 or 128 bits.
-    let exponent = value.ilogb();
-    let normal = to_words(value.scalbn(-exponent))[0];
-    let (radicand, half) = if exponent.rem_euclid(2) == 0 {
-        (u128::from(normal) << 63, exponent / 2)
-    } else {
-        (u128::from(normal) << 64, exponent.div_euclid(2))
+        Function::Extract => return extract(state),
+        Function::Remainder => return remainder(state, false),
+        Function::IeeeRemainder => return remainder(state, true),
+        Function::Test => return test(state),
+        _ => return transcend(state, function),
     };
-    let root = radicand.isqrt();
-    let exact = root * root == radicand;
-    // One more digit for rounding: twice the root, and one more when the rest is not zero.
-    let sticky = F80::from_u128(root).value;
-    let step = if exact { F80::ZERO } else { rest(radicand, root) };
-    let sum = sticky.add_r(step, state.round());
-    let scaled = StatusAnd { status: sum.status, value: sum.value.scalbn(half - 63) };
-    let result = state.finish(scaled);
-    state.set_st(0, result);
+    let result = state.calculate([0], simple);
+    state.deliver(0, result);
 }
 
-/// What is left of a root, as a fraction that rounds the same way: below, at or above a half.
-fn rest(radicand: u128, root: u128) -> F80 {
-    let left = radicand - root * root;
-    // (root + 1/2)^2 = root^2 + root + 1/4, so more than `root` left is above a half.
-    let quarters = if left > root { 3 } else { 1 };
-    F80::from_u128(quarters).value.scalbn(-2)
+/// Compares ST(0) with zero.
+fn test(state: &mut State) {
+    let mut context = Context::new(state.x87_control);
+    let (bits, raised) = match state.operands([0]) {
+        Some([value]) => {
+            let order = arithmetic::compare(&mut context, value, Extended::ZERO, false);
+            (conditions(order), context.raised)
+        }
+        None => (conditions(None), INVALID | STACK),
+    };
+    if state.raise_x87(raised) {
+        state.x87_status = state.x87_status & !CONDITIONS | bits;
+    }
 }
 
 /// ST(0) becomes its exponent, then its significand is pushed.
 fn extract(state: &mut State) {
-    let value = state.st(0);
-    if value.is_zero() {
-        state.note(Status::DIV_BY_ZERO);
-        state.set_st(0, -F80::INFINITY);
-        return state.push(value);
+    let mut significand = Extended::INDEFINITE;
+    let mut exponent = state.calculate([0], |context, [value]| {
+        let [exponent, rest] = arithmetic::extract(context, value);
+        significand = rest;
+        exponent
+    });
+    if !state.is_empty(7) {
+        // No room: neither result is one.
+        significand = Extended::INDEFINITE;
+        exponent = (Extended::INDEFINITE, INVALID | STACK | C1);
     }
-    if !value.is_finite() {
-        let exponent = if value.is_nan() { value } else { F80::INFINITY };
-        state.set_st(0, exponent);
-        return state.push(value);
+    if state.deliver(0, exponent) {
+        state.x87_top = state.x87_top.wrapping_sub(1) & 7;
+        state.set_st(0, significand);
     }
-    let exponent = value.ilogb();
-    state.set_st(0, F80::from_i128(i128::from(exponent)).value);
-    state.push(value.scalbn(-exponent));
 }
 
 fn remainder(state: &mut State, ieee: bool) {
-    let (a, b) = (state.st(0), state.st(1));
-    state.x87_status &= !(C0 | C1 | C2 | C3);
-    if let Some(nan) = propagate(state, a, b) {
-        return state.set_st(0, nan);
-    }
-    if a.is_infinite() || b.is_zero() {
-        state.note(Status::INVALID_OP);
-        return state.set_st(0, indefinite());
-    }
-    if b.is_infinite() || a.is_zero() {
-        return;
-    }
-    let result = if ieee { a.ieee_rem(b).value } else { a.c_fmod(b).value };
-    // The low three bits of the quotient: of the part below eight divisors.
-    let eighth = a.abs().c_fmod(b.abs().scalbn(3)).value;
-    let quotient = (eighth / b.abs()).value;
-    let round = if ieee { Round::NearestTiesToEven } else { Round::TowardZero };
-    let mut exact = false;
-    let low = quotient.to_u128_r(8, round, &mut exact).value;
-    for (bit, flag) in [(1, C1), (2, C3), (4, C0)] {
-        if low & bit != 0 {
-            state.x87_status |= flag;
+    let mut bits = 0;
+    let result = state.calculate([0, 1], |context, [a, b]| {
+        let rest = arithmetic::remainder(context.keep_bits(), a, b, ieee);
+        for (bit, flag) in [(1, C1), (2, C3), (4, C0)] {
+            if rest.quotient.is_some_and(|quotient| quotient & bit != 0) {
+                bits |= flag;
+            }
         }
+        if rest.quotient.is_none() {
+            bits |= C2;
+        }
+        rest.value
+    });
+    if state.deliver(0, result) {
+        state.x87_status = state.x87_status & !CONDITIONS | bits;
     }
-    state.set_st(0, result);
 }
 
 /// FXAM: the class of ST(0).
 fn examine(state: &mut State) {
-    let words = state.x87[state.physical(0)];
-    let value = from_words(words);
-    let class = if state.is_empty(0) {
-        C3 | C0
-    } else if value.is_denormal() {
-        C2 | C3
-    } else {
-        match value.category() {
-            Category::NaN => C0,
-            Category::Normal => C2,
-            Category::Infinity => C2 | C0,
-            Category::Zero => C3,
-        }
+    let value = state.st(0);
+    let class = match value.class() {
+        _ if state.is_empty(0) => C3 | C0,
+        Class::Unsupported => 0,
+        Class::Quiet | Class::Signalling => C0,
+        Class::Normal => C2,
+        Class::Infinity => C2 | C0,
+        Class::Zero => C3,
+        Class::Denormal => C2 | C3,
     };
-    let sign = if words[1] & 0x8000 != 0 { C1 } else { 0 };
-    state.x87_status = state.x87_status & !(C0 | C1 | C2 | C3) | class | sign;
+    let sign = if value.is_negative() { C1 } else { 0 };
+    state.x87_status = state.x87_status & !CONDITIONS | class | sign;
 }
 
 /// FLD m80: address.
@@ -581,15 +520,10 @@ pub fn load80(
     memory: &mut dyn GuestMemory,
     [address, ..]: [u64; 3],
 ) -> HelperResult {
-    let low = load(memory, address, 8)?;
-    let high = load(memory, address.wrapping_add(8), 2)?;
-    let overflow = !state.is_empty(7);
-    state.push(F80::ZERO);
-    if !overflow {
-        // The very bits, which need not be a number.
-        let at = state.physical(0);
-        state.x87[at] = [low, high];
-    }
+    take_pending(state)?;
+    let significand = load(memory, address, 8)?;
+    let top = load(memory, address.wrapping_add(8), 2)? as u16;
+    state.push(Extended { significand, top }, 0);
     DONE
 }
 
@@ -599,11 +533,13 @@ pub fn store80(
     memory: &mut dyn GuestMemory,
     [address, ..]: [u64; 3],
 ) -> HelperResult {
-    let words =
-        if state.is_empty(0) { to_words(state.st(0)) } else { state.x87[state.physical(0)] };
-    store(memory, address, 8, words[0])?;
-    store(memory, address.wrapping_add(8), 2, words[1])?;
-    state.pop(1);
+    take_pending(state)?;
+    let (value, raised) = state.calculate([0], |_, [value]| value);
+    store(memory, address, 8, value.significand)?;
+    store(memory, address.wrapping_add(8), 2, u64::from(value.top))?;
+    if state.raise_x87(raised) {
+        state.pop(1);
+    }
     DONE
 }
 
@@ -613,14 +549,15 @@ pub fn load_decimal(
     memory: &mut dyn GuestMemory,
     [address, ..]: [u64; 3],
 ) -> HelperResult {
-    let mut value: i128 = 0;
+    take_pending(state)?;
+    let mut value: i64 = 0;
     for at in (0..9).rev() {
-        let byte = load(memory, address.wrapping_add(at), 1)?;
-        value = value * 100 + i128::from(byte >> 4) * 10 + i128::from(byte & 15);
+        let byte = load(memory, address.wrapping_add(at), 1)? as i64;
+        value = value.wrapping_mul(100).wrapping_add((byte >> 4) * 10 + (byte & 15));
     }
     let negative = load(memory, address.wrapping_add(9), 1)? & 0x80 != 0;
-    let number = F80::from_i128(value).value;
-    state.push(if negative { -number } else { number });
+    let number = Extended::from_integer(value);
+    state.push(if negative { number.negated() } else { number }, 0);
     DONE
 }
 
@@ -631,24 +568,29 @@ pub fn store_decimal(
     [address, ..]: [u64; 3],
 ) -> HelperResult {
     const DIGITS_MAX: i128 = 1_000_000_000_000_000_000;
-    let value = state.st(0);
-    let mut exact = false;
-    let rounded = value.to_i128_r(64, state.round(), &mut exact);
-    let fits = rounded.value.abs() < DIGITS_MAX && !rounded.status.contains(Status::INVALID_OP);
+    take_pending(state)?;
+    let mut context = Context::new(state.x87_control);
+    let value = state.operands([0]).map(|[value]| value);
+    let integer = value.and_then(|value| context.integer(value, 64));
+    let digits = integer.filter(|integer| integer.abs() < DIGITS_MAX);
+    let mut raised = context.raised;
     let mut bytes = [0, 0, 0, 0, 0, 0, 0, 0xc0, 0xff, 0xff];
-    if fits {
-        let mut digits = rounded.value.unsigned_abs();
+    if let (Some(digits), Some(value)) = (digits, value) {
+        let mut digits = digits.unsigned_abs();
         for byte in &mut bytes[..9] {
             *byte = (digits / 10 % 10) as u8 * 16 + (digits % 10) as u8;
             digits /= 100;
         }
         bytes[9] = if value.is_negative() { 0x80 } else { 0 };
+    } else {
+        raised = if value.is_some() { INVALID } else { INVALID | STACK };
     }
     for (at, byte) in bytes.into_iter().enumerate() {
         store(memory, address.wrapping_add(at as u64), 1, u64::from(byte))?;
     }
-    state.note(if fits { rounded.status } else { Status::INVALID_OP });
-    state.pop(1);
+    if state.raise_x87(raised) {
+        state.pop(1);
+    }
     DONE
 }
 
@@ -656,34 +598,41 @@ pub fn store_decimal(
 mod tests {
     use super::*;
 
-    fn from_f64(value: f64) -> F80 {
-        let mut lost = false;
-        Double::from_bits(u128::from(value.to_bits())).convert(&mut lost).value
-    }
-
     #[test]
     fn roots_are_exact_where_they_can_be() {
-        for (square, root) in [(4.0, 2.0), (2.25, 1.5), (0.25, 0.5), (1e20, 1e10), (8.0 / 9.0, 0.0)]
-        {
-            let mut state = State { x87_control: 0x037f, ..State::default() };
-            state.push(from_f64(square));
-            square_root(&mut state);
-            let got = to_f64(state.st(0));
-            let expected = if root == 0.0 { square.sqrt() } else { root };
-            assert_eq!(got, expected, "of {square}");
-            assert_eq!(state.x87_status & PRECISION != 0, root == 0.0, "of {square}");
+        for (square, root) in [(4, 2), (9, 3), (1 << 60, 1 << 30), (2, 0)] {
+            let mut context = Context::new(0x037f);
+            let got = arithmetic::square_root(&mut context, Extended::from_integer(square));
+            assert_eq!(context.raised == 0, root != 0, "of {square}");
+            if root != 0 {
+                assert_eq!(got, Extended::from_integer(root), "of {square}");
+            }
         }
     }
 
     #[test]
     fn the_stack_is_a_ring_with_faults() {
-        let mut state = State::default();
+        let mut state = State { x87_control: 0x037f, ..State::default() };
         for n in 0..8 {
-            state.push(from_f64(f64::from(n)));
+            state.push(Extended::from_integer(n), 0);
         }
-        assert_eq!((to_f64(state.st(0)), to_f64(state.st(7)), state.x87_status), (7.0, 0.0, 0));
-        state.push(from_f64(8.0));
+        let edges = (state.st(0), state.st(7), state.x87_status);
+        assert_eq!(edges, (Extended::from_integer(7), Extended::ZERO, 0));
+        state.push(Extended::ONE, 0);
         assert_eq!(state.x87_status & (INVALID | STACK | C1), INVALID | STACK | C1);
-        assert!(state.st(0).is_nan());
+        assert_eq!(state.st(0), Extended::INDEFINITE);
+    }
+
+    #[test]
+    fn an_exception_that_is_not_masked_waits_for_the_next_operation() {
+        let mut state = State { x87_control: 0x037b, ..State::default() };
+        state.cr[0] |= CR0_NE;
+        state.push(Extended::ZERO, 0);
+        state.push(Extended::ONE, 0);
+        let divide = state.calculate([0, 1], |context, [a, b]| arithmetic::divide(context, a, b));
+        assert!(!state.deliver(0, divide));
+        assert_eq!(state.st(0), Extended::ONE, "the operands stay");
+        assert_eq!(state.x87_status & (DIVISION | SUMMARY), DIVISION | SUMMARY);
+        assert!(take_pending(&state).is_err());
     }
 }

@@ -72,7 +72,7 @@ impl Wide {
         for n in 1..64 {
             let [of_power, term] = next(power, n);
             power = of_power;
-            if term.is_zero() || term.0.ilogb() < sum.0.ilogb() - 120 {
+            if term.is_zero() || term.0.ilogb() < sum.0.ilogb().saturating_sub(120) {
                 break;
             }
             sum = sum + term;
