@@ -224,6 +224,8 @@ impl Event {
     pub const ILLEGAL: u16 = 0x8003;
     /// A fetch that faulted; the information is the address.
     pub const FETCH: u16 = 0x8004;
+    /// A fetch from where no instruction can be; the information is the address.
+    pub const MISALIGNED_FETCH: u16 = 0x8005;
 
     /// The event that `Raise` names.
     pub const fn from_raise(number: u16, info: u64) -> Self {
@@ -234,6 +236,9 @@ impl Event {
             Self::ILLEGAL => Self::Illegal,
             Self::FETCH => {
                 Self::Memory(MemoryFault { address: info, access: Access::Execute, detail: 0 })
+            }
+            Self::MISALIGNED_FETCH => {
+                Self::Memory(MemoryFault { address: info, access: Access::Unaligned, detail: 0 })
             }
             number => Self::Exception { number, info },
         }

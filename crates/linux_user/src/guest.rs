@@ -155,6 +155,12 @@ pub trait Guest: Sized + Send + Sync + 'static {
         *host
     }
 
+    /// Whether the program jumped to an entry that the kernel keeps outside its memory, which is a
+    /// system call: its registers are then those of one.
+    fn entered_kernel(_: &Event, _: &mut State<Self>) -> bool {
+        false
+    }
+
     /// What the processor tells of an event, for the frame.
     fn exception(_: &Event, _: &State<Self>) -> Exception {
         Exception::default()

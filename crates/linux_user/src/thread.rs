@@ -164,6 +164,9 @@ impl<G: Guest> Thread<G> {
                 None | Some(Exit::Kicked | Exit::Breakpoint | Exit::Watch(_)) => {}
                 Some(Exit::Event(Event::SystemCall)) => self.system_call(),
                 Some(Exit::Event(Event::Breakpoint)) if self.at_breakpoint() => continue,
+                Some(Exit::Event(event)) if G::entered_kernel(&event, self.vcpu.state_mut()) => {
+                    self.system_call();
+                }
                 Some(Exit::Event(event)) => {
                     let (signal, code, address) = G::signal_of(&event, self.vcpu.state());
                     let exception = G::exception(&event, self.vcpu.state());

@@ -224,10 +224,14 @@ impl Lift<'_> {
 pub fn block(key: Key, host: Host, fetch: &mut dyn Fetch, ir: &mut Ir) {
     let mut window = Window { start: key.pc, valid: 0, bytes: [0; 64] };
     let mut pc = key.pc;
+    if !pc.is_multiple_of(4) {
+        ir.insn(pc, 4);
+        return ir.misaligned_fetch(state::PC, pc);
+    }
     while !ir.ended() {
         let Some(word) = window.word(pc, fetch) else {
             match ir.insns() {
-                0 => ir.fetch_fault(state::PC, pc),
+                0 => ir.fetch_fault(state::PC, pc, pc),
                 _ => ir.exit(pc),
             }
             break;

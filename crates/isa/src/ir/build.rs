@@ -434,10 +434,21 @@ impl Ir {
         self.two(Code::RaiseIf, Type::None, number, condition, info);
     }
 
-    /// The block's first instruction cannot be fetched. `pc_reg` is pc in state.
-    pub fn fetch_fault(&mut self, pc_reg: Reg, pc: u64) {
+    /// The block's first instruction cannot be fetched, from this address on. `pc_reg` is pc in
+    /// state.
+    pub fn fetch_fault(&mut self, pc_reg: Reg, pc: u64, missing: u64) {
+        self.fetch_event(Event::FETCH, pc_reg, [pc, missing]);
+    }
+
+    /// The block's first instruction is not where instructions may be.
+    pub fn misaligned_fetch(&mut self, pc_reg: Reg, pc: u64) {
+        self.fetch_event(Event::MISALIGNED_FETCH, pc_reg, [pc, pc]);
+    }
+
+    fn fetch_event(&mut self, number: u16, pc_reg: Reg, [pc, address]: [u64; 2]) {
         let value = self.constant(Type::I64, pc);
         self.put(pc_reg, value);
-        self.raise(Event::FETCH, value);
+        let address = self.constant(Type::I64, address);
+        self.raise(number, address);
     }
 }

@@ -147,12 +147,10 @@ pub fn block(mut pc: u64, fetch: &mut dyn Fetch, ir: &mut Ir) {
     let mut singles = Singles::default();
     let mut window = Window { start: pc, valid: 0, bytes: [0; 64] };
     while !ir.ended() {
-        let Some((word, bytes)) = window.instruction(pc, fetch) else {
-            match ir.insns() {
-                0 => ir.fetch_fault(state::PC, pc),
-                _ => ir.exit(pc),
-            }
-            return;
+        let (word, bytes) = match window.instruction(pc, fetch) {
+            Ok(found) => found,
+            Err(missing) if ir.insns() == 0 => return ir.fetch_fault(state::PC, pc, missing),
+            Err(_) => return ir.exit(pc),
         };
         ir.insn(pc, bytes);
         let mut lift =
@@ -176,15 +174,17 @@ struct Window {
 }
 
 impl Window {
-    /// The instruction at `pc`, expanded if compressed, and its length.
-    fn instruction(&mut self, pc: u64, fetch: &mut dyn Fetch) -> Option<(u32, u32)> {
-        let low = self.half(pc, fetch)?;
+    /// The instruction at `pc`, expanded if compressed, and its length; or the address of the half
+    /// that cannot be read.
+    fn instruction(&mut self, pc: u64, fetch: &mut dyn Fetch) -> Result<(u32, u32), u64> {
+        let low = self.half(pc, fetch).ok_or(pc)?;
         if low & 3 != 3 {
             // An illegal compressed instruction becomes the illegal word 0.
-            return Some((rvc::expand(low).unwrap_or(0), 2));
+            return Ok((rvc::expand(low).unwrap_or(0), 2));
         }
-        let high = self.half(pc.wrapping_add(2), fetch)?;
-        Some((u32::from(low) | u32::from(high) << 16, 4))
+        let above = pc.wrapping_add(2);
+        let high = self.half(above, fetch).ok_or(above)?;
+        Ok((u32::from(low) | u32::from(high) << 16, 4))
     }
 
     fn half(&mut self, pc: u64, fetch: &mut dyn Fetch) -> Option<u16> {

@@ -53,6 +53,9 @@ pub mod exception {
     pub const INTERRUPT_DUE: u16 = 0x100;
 }
 
+/// DR6.BS: a debug exception is that of a single step.
+const SINGLE_STEPPED: u64 = 1 << 14;
+
 /// What a row does.
 pub type Lifter = fn(&mut Lift);
 
@@ -148,7 +151,9 @@ fn lift_window(at: &mut At, mode: &Mode, front_end: &X86, window: &mut Window<'_
         match decoded {
             Decoded::Instruction => {}
             Decoded::Illegal => lift.insn = Instruction::default(),
-            Decoded::Unreadable(missing) => return fetch_fault(lift.ir, pc, missing),
+            Decoded::Unreadable(missing) => {
+                return lift.ir.fetch_fault(state::PC, pc, missing);
+            }
             Decoded::Elsewhere => break,
         }
         lift.ir.insn(pc, lift.insn.len().max(1) as u32);
@@ -239,14 +244,6 @@ fn flags_end(
     Some(false)
 }
 
-/// An instruction of which a byte cannot be fetched.
-fn fetch_fault(ir: &mut Ir, pc: u64, missing: u64) {
-    let value = ir.imm(pc as i64);
-    ir.put(state::PC, value);
-    let missing = ir.imm(missing as i64);
-    ir.raise(Event::FETCH, missing);
-}
-
 /// Blocks of one instruction: under single step, and in the shadow of STI.
 fn end_after_one(ir: &mut Ir, mode: &Mode, pc: u64) {
     let next = ir.imm(pc as i64);
@@ -254,7 +251,7 @@ fn end_after_one(ir: &mut Ir, mode: &Mode, pc: u64) {
     let zero = ir.imm(0);
     ir.put(state::SHADOW, zero);
     if mode.single_step {
-        let info = ir.imm(1 << 14); // DR6.BS
+        let info = ir.imm(SINGLE_STEPPED as i64);
         ir.raise(exception::DB, info);
     } else {
         ir.exit_mode();
@@ -605,6 +602,9 @@ impl Lift<'_> {
 
     /// Ends the block behind this instruction, whose effect may have changed the mode.
     pub fn end_mode(&mut self) {
+        if self.mode.single_step {
+            return self.raise(exception::DB, self.next, SINGLE_STEPPED);
+        }
         self.put_pc(self.next);
         self.ir.exit_mode();
     }
@@ -627,7 +627,7 @@ impl Lift<'_> {
             let zero = self.ir.imm(0);
             self.ir.put(state::SHADOW, zero);
             if self.mode.single_step {
-                let info = self.ir.imm(1 << 14);
+                let info = self.ir.imm(SINGLE_STEPPED as i64);
                 self.ir.raise(exception::DB, info);
             } else {
                 self.ir.exit_mode();

@@ -50,7 +50,7 @@ const UCONTEXT_FLAGS: u64 = 1 | 2 | 4;
 const ORDER: [usize; 16] = [8, 9, 10, 11, 12, 13, 14, 15, RDI, RSI, RBP, RBX, RDX, RAX, RCX, RSP];
 
 /// Flags a handler may change: the arithmetic ones and DF.
-const USER_FLAGS: u64 = isa::ir::STATUS | isa::x86::eflags::DF;
+const USER_FLAGS: u64 = isa::ir::STATUS | isa::x86::eflags::DF | isa::x86::eflags::TF;
 
 const ARCH_SET_GS: u64 = 0x1001;
 const ARCH_SET_FS: u64 = 0x1002;
@@ -199,7 +199,7 @@ impl Guest for X8664 {
         state.gpr[RSI] = frame + INFO;
         state.gpr[RDX] = frame + UCONTEXT;
         state.gpr[RAX] = 0;
-        state.eflags &= !isa::x86::eflags::DF;
+        state.eflags &= !(isa::x86::eflags::DF | isa::x86::eflags::TF);
         state.pc = delivery.handler;
         Ok(())
     }
@@ -232,11 +232,28 @@ impl Guest for X8664 {
         }
         state.pc = word(16);
         state.flags = word(17) & isa::ir::STATUS;
-        state.eflags = state.eflags & !USER_FLAGS | word(17) & isa::x86::eflags::DF;
+        state.eflags = state.eflags & !USER_FLAGS | word(17) & USER_FLAGS & !isa::ir::STATUS;
         if fpu != 0 {
             load_fpu(vcpu, &area);
         }
         Ok((mask, alternate))
+    }
+
+    /// The three entries of the page that was there before the vDSO.
+    fn entered_kernel(event: &Event, state: &mut State) -> bool {
+        let entry = match *event {
+            Event::Memory(MemoryFault { access: Access::Execute, address, .. }) => {
+                VSYSCALLS.iter().find(|(entry, _)| *entry == address)
+            }
+            _ => None,
+        };
+        let Some((&(_, number), back)) = entry.zip(memory::read_word(state.gpr[RSP], 8).ok())
+        else {
+            return false;
+        };
+        (state.gpr[RAX], state.pc) = (number as u64, back);
+        state.gpr[RSP] += 8;
+        true
     }
 
     fn exception(event: &Event, state: &State) -> Exception {
@@ -251,8 +268,12 @@ impl Guest for X8664 {
                 (libc::SIGBUS, 2, address)
             }
             Event::Memory(MemoryFault { address, .. }) => (libc::SIGSEGV, 1, address),
-            Event::Breakpoint | Event::Exception { number: exception::BP | exception::DB, .. } => {
+            Event::Breakpoint | Event::Exception { number: exception::BP, .. } => {
                 (libc::SIGTRAP, 0x80, 0)
+            }
+            Event::Exception { number: exception::DB, .. } => (libc::SIGTRAP, 2, state.pc),
+            Event::Exception { number: exception::NP | exception::SS, .. } => {
+                (libc::SIGBUS, 0x80, 0)
             }
             Event::Illegal | Event::Exception { number: exception::UD, .. } => {
                 (libc::SIGILL, 2, state.pc)
@@ -265,6 +286,13 @@ impl Guest for X8664 {
         }
     }
 }
+
+/// Where programs of long ago call the kernel, and what they ask.
+const VSYSCALLS: [(u64, i64); 3] = [
+    (0xffff_ffff_ff60_0000, libc::SYS_gettimeofday),
+    (0xffff_ffff_ff60_0400, libc::SYS_time),
+    (0xffff_ffff_ff60_0800, libc::SYS_getcpu),
+];
 
 /// Which of the FPU's exceptions is taken, as a signal's code.
 fn x87_code(state: &State) -> i32 {
@@ -287,6 +315,10 @@ pub fn exception_of(event: &Event, _: &State) -> Exception {
         }
         Event::Breakpoint => Exception { number: exception::BP.into(), ..Exception::default() },
         Event::Illegal => Exception { number: exception::UD.into(), ..Exception::default() },
+        // What comes with a debug exception is not for programs.
+        Event::Exception { number: exception::DB, .. } => {
+            Exception { number: exception::DB.into(), ..Exception::default() }
+        }
         Event::Exception { number, info } => {
             Exception { number: number.into(), error: info, address: 0 }
         }

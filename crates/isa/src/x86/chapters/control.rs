@@ -235,6 +235,8 @@ fn interrupt(l: &mut Lift, vector: u8) {
     if !l.system {
         return match vector {
             0x80 if !l.mode.is_long() => l.raise(Event::SYSTEM_CALL, l.next, 0),
+            3 => l.raise(Event::BREAKPOINT, l.next, 0),
+            4 => l.raise(exception::OF, l.next, 0),
             _ => l.fault(exception::GP, u64::from(vector) << 3 | 2),
         };
     }

@@ -186,6 +186,8 @@ fn cmpxchg(l: &mut Lift) {
             l.ir.put(register, value);
         } else {
             let value = l.ir.select(equal, new, old);
+            // First, for the destination may be the accumulator.
+            l.set_gpr(RAX, old);
             l.write(0, value);
         }
         old
@@ -198,7 +200,7 @@ fn cmpxchg(l: &mut Lift) {
         let wide = l.ir.zext(Type::I64, old);
         let value = l.ir.select(equal, whole, wide);
         l.ir.put(state::gpr(RAX), value);
-    } else {
+    } else if l.is_memory(0) {
         l.set_gpr(RAX, old);
     }
 }

@@ -155,7 +155,7 @@ fn push_flags(l: &mut Lift, ty: Type) {
 }
 
 /// What a program may change by POPF; a system by helper, by its privilege.
-const USER_FLAGS: u64 = eflags::DF | eflags::AC | eflags::ID | eflags::NT;
+const USER_FLAGS: u64 = eflags::TF | eflags::DF | eflags::AC | eflags::ID | eflags::NT;
 
 fn pop_flags(l: &mut Lift, ty: Type) {
     let value = l.peek(ty, 0);
@@ -174,6 +174,7 @@ fn pop_flags(l: &mut Lift, ty: Type) {
     l.move_stack(i64::from(ty.bytes()));
     l.ir.put(state::EFLAGS, rest);
     l.set_flags(FlagKind::Image, Type::I64, value, Value::NONE, Value::NONE);
+    l.end_mode();
 }
 
 fn rdtscp(l: &mut Lift) {

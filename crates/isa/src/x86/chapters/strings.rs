@@ -8,7 +8,7 @@ use iced_x86::{Mnemonic as M, Register};
 use super::Row;
 use crate::ir::{Cmp, FlagKind, Repeat, Type, Value};
 use crate::x86::helpers::{REPEAT_LONG, StringOp, helper};
-use crate::x86::lift::{Address, Lift};
+use crate::x86::lift::{Address, Lift, exception};
 use crate::x86::mode::eflags;
 use crate::x86::state::{self, ES, RAX, RCX, RDI, RSI};
 
@@ -74,6 +74,9 @@ fn index_type(l: &Lift) -> Type {
 
 fn string(l: &mut Lift, op: StringOp, ty: Type) {
     let repeated = l.insn.has_rep_prefix() || l.insn.has_repne_prefix();
+    if !l.system && matches!(op, StringOp::In | StringOp::Out) {
+        return l.fault(exception::GP, 0); // a program without a machine has no ports
+    }
     if repeated || matches!(op, StringOp::In | StringOp::Out) {
         return by_helper(l, op, ty, repeated);
     }

@@ -45,7 +45,7 @@ const FXSAVE_VECTORS: usize = FXSAVE + 160;
 const STATUS_AT: usize = 108;
 
 /// Flags that a handler may change.
-const USER_FLAGS: u64 = isa::ir::STATUS | eflags::DF;
+const USER_FLAGS: u64 = isa::ir::STATUS | eflags::DF | eflags::TF;
 
 /// The order of general registers in `sigcontext`.
 const ORDER: [usize; 8] = [RDI, RSI, RBP, RSP, RBX, RDX, RCX, RAX];
@@ -178,7 +178,7 @@ pub fn enter(vcpu: &mut Vcpu<X86>, delivery: &Delivery) -> Result<(), i32> {
     state.gpr[RAX] = signal;
     state.gpr[RDX] = second;
     state.gpr[RCX] = third;
-    state.eflags &= !eflags::DF;
+    state.eflags &= !(eflags::DF | eflags::TF);
     state.pc = delivery.handler;
     Ok(())
 }
@@ -201,7 +201,7 @@ fn restore(vcpu: &mut Vcpu<X86>, descriptors: &Descriptors, context: u64) -> Res
     }
     state.pc = words[14];
     state.flags = words[16] & isa::ir::STATUS;
-    state.eflags = state.eflags & !USER_FLAGS | words[16] & eflags::DF;
+    state.eflags = state.eflags & !USER_FLAGS | words[16] & USER_FLAGS & !isa::ir::STATUS;
     if words[19] != 0 {
         load_fp_state(vcpu, &area);
     }
