@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::confine::{self, Range};
+
 /// Whose machines these are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mode {
@@ -38,6 +40,8 @@ pub struct Serve {
     pub emulator: Option<PathBuf>,
     /// Where to write the process id.
     pub pid_file: Option<PathBuf>,
+    /// How machines are kept from each other; by default only a system's are.
+    pub confinement: confine::Settings,
 }
 
 /// What the command line asks for.
@@ -61,6 +65,8 @@ const HELP: &[(&str, &str)] = &[
     ("--listen-tls ADDRESS:PORT", "Also serve TLS to clients with certificates"),
     ("--pki-dir DIR", "cacert.pem, servercert.pem and serverkey.pem lie in DIR"),
     ("--emulator PATH", "The emulator for definitions that name none"),
+    ("--security-driver NAME", "dac confines machines (default of a system), none does not"),
+    ("--vm-users FIRST-LAST", "Users by number that confined machines run as"),
     ("-t, --timeout SECONDS", "Leave after SECONDS without clients and domains"),
     ("-p, --pid-file FILE", "Write the process id to FILE"),
     ("-V, --version", "Show the version"),
@@ -91,7 +97,9 @@ pub fn parse(arguments: &[OsString]) -> Result<Request, String> {
         pki_dir: None,
         emulator: None,
         pid_file: None,
+        confinement: confine::Settings::default(),
     };
+    let mut driver = None;
     let mut rest = arguments.iter().map(|argument| argument.to_string_lossy().into_owned());
     while let Some(argument) = rest.next() {
         let (name, given) = match argument.split_once('=') {
@@ -117,6 +125,20 @@ pub fn parse(arguments: &[OsString]) -> Result<Request, String> {
             "--listen-tls" => options.listen_tls = Some(value()?),
             "--pki-dir" => options.pki_dir = Some(value()?.into()),
             "--emulator" => options.emulator = Some(value()?.into()),
+            "--security-driver" => {
+                let name = value()?;
+                driver = Some(match name.as_str() {
+                    confine::MODEL => true,
+                    "none" => false,
+                    other => return Err(format!("Unknown security driver '{other}'")),
+                });
+            }
+            "--vm-users" => {
+                let text = value()?;
+                let range = Range::parse(&text);
+                options.confinement.users =
+                    range.ok_or_else(|| format!("'{text}' is no range of users"))?;
+            }
             "-p" | "--pid-file" => options.pid_file = Some(value()?.into()),
             "-t" | "--timeout" => {
                 let text = value()?;
@@ -127,6 +149,11 @@ pub fn parse(arguments: &[OsString]) -> Result<Request, String> {
             _ => return Err(format!("Unknown option '{argument}'")),
         }
     }
+    let system = options.mode == Mode::System;
+    if driver == Some(true) && !(root && system) {
+        return Err("Only a system's daemon, run by root, can confine machines".to_owned());
+    }
+    options.confinement.enabled = driver.unwrap_or(root && system);
     Ok(Request::Serve(Box::new(options)))
 }
 
@@ -155,6 +182,12 @@ mod tests {
     fn what_is_unknown_is_named() {
         assert_eq!(check(&["--nonsense"]).unwrap_err(), "Unknown option '--nonsense'");
         assert_eq!(check(&["--socket-dir"]).unwrap_err(), "Option '--socket-dir' needs a value");
+        for (arguments, named) in [
+            (["--security-driver", "selinux"], "selinux"),
+            (["--vm-users", "5"], "'5' is no range"),
+        ] {
+            assert!(check(&arguments).unwrap_err().contains(named), "{arguments:?}");
+        }
         assert_eq!(check(&["-t", "soon"]).unwrap_err(), "'soon' is no number of seconds");
     }
 }

@@ -214,6 +214,7 @@ pub fn start(machine: &Machine, domain: &Element, target: &str, wish: &BlockJob)
         new_nodes: Vec::new(),
     };
     let mut arguments = json!({"device": top});
+    open_for(machine, &path, wish)?;
     let command = detail(&monitor, &mut job, wish, &mut arguments)?;
     if wish.speed() > 0 {
         arguments["speed"] = wish.speed().into();
@@ -230,6 +231,18 @@ pub fn start(machine: &Machine, domain: &Element, target: &str, wish: &BlockJob)
         return Err(error);
     }
     Ok(())
+}
+
+/// Opens the images that a job writes to and the machine has not written to so far.
+fn open_for(machine: &Machine, path: &str, wish: &BlockJob) -> Result<()> {
+    match wish {
+        BlockJob::Pull { .. } => Ok(()),
+        BlockJob::Copy { file, .. } => machine.open_file(Path::new(file), true),
+        // The images between are not written to, but their heads are.
+        BlockJob::Commit { .. } => storage::chain(Path::new(path))?
+            .iter()
+            .try_for_each(|(file, _)| machine.open_file(file, true)),
+    }
 }
 
 /// What is special to a kind of job: the command, its arguments, what becomes of the nodes.
@@ -376,7 +389,8 @@ pub fn overlay(machine: &Machine, domain: &Element, overlays: &mut [Overlay]) ->
         }
     };
     for own in overlays.iter_mut() {
-        let step = top_node(&monitor, &hotplug::alias_of(domain, &own.target)?)
+        let opened_file = machine.open_file(&own.file, true);
+        let step = opened_file.and_then(|()| top_node(&monitor, &hotplug::alias_of(domain, &own.target)?))
             .and_then(|top| Ok((top, open(&monitor, &own.file.to_string_lossy(), &own.format)?)));
         match step {
             Ok((top, (node, number))) => {
