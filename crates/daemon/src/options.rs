@@ -67,6 +67,7 @@ const HELP: &[(&str, &str)] = &[
     ("--emulator PATH", "The emulator for definitions that name none"),
     ("--security-driver NAME", "dac confines machines (default of a system), none does not"),
     ("--vm-users FIRST-LAST", "Users by number that confined machines run as"),
+    ("--expose PATH", "Confined machines may read and run PATH, too"),
     ("-t, --timeout SECONDS", "Leave after SECONDS without clients and domains"),
     ("-p, --pid-file FILE", "Write the process id to FILE"),
     ("-V, --version", "Show the version"),
@@ -138,6 +139,13 @@ pub fn parse(arguments: &[OsString]) -> Result<Request, String> {
                 let range = Range::parse(&text);
                 options.confinement.users =
                     range.ok_or_else(|| format!("'{text}' is no range of users"))?;
+            }
+            "--expose" => {
+                let path = PathBuf::from(value()?);
+                let path = path.canonicalize().map_err(|error| {
+                    format!("Cannot expose '{}': {error}", path.display())
+                })?;
+                options.confinement.exposed.push(path);
             }
             "-p" | "--pid-file" => options.pid_file = Some(value()?.into()),
             "-t" | "--timeout" => {

@@ -294,3 +294,21 @@ fn the_ssh_helper_connects_to_a_session_and_starts_its_daemon() {
         String::from_utf8_lossy(&output.stderr)
     );
 }
+
+#[test]
+fn without_qemu_the_daemon_has_an_emulator_of_its_own() {
+    need!("virsh");
+    if Path::new("/usr/bin/qemu-system-x86_64").exists() {
+        tests::skip!("QEMU is installed where every daemon finds it");
+    }
+    let daemon = Daemon::start_with_path("/usr/sbin:/usr/bin:/sbin:/bin");
+    define(&daemon, "own");
+    let document = daemon.ok("dumpxml own");
+    assert!(document.contains("/qemu-system-x86_64</emulator>"), "{document}");
+    let capabilities = daemon.ok("capabilities");
+    assert!(capabilities.contains("<arch name='x86_64'>"), "{capabilities}");
+    assert!(daemon.ok("domcapabilities").contains("<domain>"));
+    daemon.ok("start own");
+    let version = daemon.ok("qemu-monitor-command own {\"execute\":\"query-version\"}");
+    assert!(version.contains("Hostel"), "{version}");
+}

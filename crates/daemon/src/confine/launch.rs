@@ -68,6 +68,8 @@ pub struct Plan {
     /// The control group.
     pub group: Option<PathBuf>,
     pub emulator: PathBuf,
+    /// Programs and what they read, besides the system's.
+    pub programs: Vec<PathBuf>,
     /// Files of the machine, and whether it may write to them.
     pub files: Vec<(PathBuf, bool)>,
 }
@@ -79,6 +81,7 @@ impl Plan {
             "layers": self.layers.to_json(),
             "own": self.own,
             "group": self.group,
+            "programs": self.programs,
             "files": self.files,
         })
     }
@@ -93,6 +96,7 @@ impl Plan {
             own: path(&value["own"])?,
             group: path(&value["group"]),
             emulator: emulator.to_owned(),
+            programs: value["programs"].as_array()?.iter().map(path).collect::<Option<_>>()?,
             files: value["files"].as_array()?.iter().map(file).collect::<Option<_>>()?,
         })
     }
@@ -141,7 +145,7 @@ fn probe(user: u32) -> Layers {
     let landlock = landlock::version().is_some();
     let seccomp = Path::new("/proc/sys/kernel/seccomp").exists();
     let root = mounts::detach().is_ok()
-        && mount("hostel", "/tmp", "tmpfs", MountFlags::empty(), None).is_ok();
+        && mount("proc", "/tmp", "proc", MountFlags::empty(), c"hidepid=invisible").is_ok();
     let mut shell = Command::new("/proc/self/exe");
     // A process that could become this user says so by running at all.
     let as_user = shell.arg("--version").uid(user).gid(user).stdout(Stdio::null()).status();

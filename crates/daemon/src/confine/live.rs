@@ -72,6 +72,17 @@ impl Source {
         }
     }
 
+    /// Puts a program into this process's view.
+    pub fn place_program(&self, path: &Path) -> io::Result<()> {
+        let Self::Tree(tree) = self else { return Err(io::ErrorKind::InvalidInput.into()) };
+        make_parents(path)?;
+        if !path.exists() {
+            OpenOptions::new().create(true).append(true).open(path)?;
+        }
+        self.attach(tree, path)?;
+        restrict(path, MountFlags::NOSUID | MountFlags::NODEV, false)
+    }
+
     /// Puts a folder into this process's view, to be read only.
     pub fn place_folder(&self, path: &Path, writable: bool) -> io::Result<()> {
         let Self::Tree(tree) = self else { return Err(io::ErrorKind::NotADirectory.into()) };

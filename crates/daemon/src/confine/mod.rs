@@ -45,11 +45,13 @@ pub struct Settings {
     pub enabled: bool,
     /// The users that machines run as.
     pub users: Range,
+    /// What machines may read and run besides the system's programs.
+    pub exposed: Vec<PathBuf>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { enabled: true, users: Range::default() }
+        Self { enabled: true, users: Range::default(), exposed: Vec::new() }
     }
 }
 
@@ -142,6 +144,11 @@ impl Confinement {
             record: Record::new(&self.records.join(place.uuid), user),
             group: None,
             emulator: place.emulator.to_owned(),
+            programs: root::emulator_places(place.emulator)
+                .into_iter()
+                .chain(root::firmware_folder())
+                .chain(self.settings.exposed.iter().cloned())
+                .collect(),
             opens_files: !matches!(wish, Wish::Given(_, _, false)),
         };
         if let Err(error) = self.furnish(&mut cell, document, &limits) {
@@ -179,6 +186,7 @@ impl Confinement {
             group: record.group(),
             record,
             emulator: PathBuf::new(),
+            programs: Vec::new(),
             opens_files: true,
         })
     }
@@ -284,6 +292,7 @@ pub struct Cell {
     record: Record,
     group: Option<PathBuf>,
     emulator: PathBuf,
+    programs: Vec<PathBuf>,
     opens_files: bool,
 }
 
@@ -365,6 +374,7 @@ impl Cell {
             own: self.own.clone(),
             group: self.group.clone(),
             emulator: self.emulator.clone(),
+            programs: self.programs.clone(),
             files: self.record.view(),
         };
         let mut command = launch::command(&plan.to_json());

@@ -52,34 +52,40 @@ const DEVICES: [&str; 5] =
 /// Devices that a machine has for itself alone, where the host has them.
 const OWN_DEVICES: [&str; 3] = ["/dev/kvm", "/dev/vhost-net", "/dev/vhost-vsock"];
 
-/// The folders of an emulator that lies elsewhere: with the program's go those beside it.
-pub fn emulator_folder(emulator: &Path) -> Option<PathBuf> {
-    let emulator = fs::canonicalize(emulator).ok()?;
+/// What an emulator that lies elsewhere reads: itself, and when it was installed somewhere with its
+/// libraries, those too.
+pub fn emulator_places(emulator: &Path) -> Vec<PathBuf> {
+    let Ok(emulator) = fs::canonicalize(emulator) else { return Vec::new() };
     if PROGRAMS.iter().any(|folder| emulator.starts_with(folder)) {
-        return None;
+        return Vec::new();
     }
-    let folder = emulator.parent()?;
-    let is_bin = folder.file_name().is_some_and(|name| name == "bin" || name == "sbin");
-    let prefix = folder.parent().filter(|prefix| is_bin && prefix.parent().is_some());
-    Some(prefix.unwrap_or(folder).to_owned())
+    let folder = emulator.parent().filter(|folder| folder.ends_with("bin"));
+    let mut places = Vec::new();
+    if let Some(prefix) = folder.and_then(Path::parent) {
+        let beside = ["lib", "lib64", "libexec", "share"].map(|name| prefix.join(name));
+        places.extend(beside.into_iter().filter(|folder| folder.is_dir()));
+    }
+    places.push(emulator);
+    places
 }
 
 /// Folders with firmware that the surroundings name.
-fn firmware_folder() -> Option<PathBuf> {
+pub fn firmware_folder() -> Option<PathBuf> {
     std::env::var_os("HOSTEL_FIRMWARE").map(PathBuf::from).filter(|path| path.is_dir())
 }
 
 /// What is to be put where, taken hold of while the host's names are still there.
+#[derive(Default)]
 struct Furniture {
     links: Vec<(PathBuf, PathBuf)>,
     folders: Vec<(PathBuf, Source, bool)>,
+    programs: Vec<(PathBuf, Source, bool)>,
     files: Vec<(PathBuf, Source, bool)>,
     devices: Vec<(PathBuf, Source)>,
 }
 
 fn collect(plan: &Plan) -> io::Result<Furniture> {
-    let mut all =
-        Furniture { links: vec![], folders: vec![], files: vec![], devices: vec![] };
+    let mut all = Furniture::default();
     for name in PROGRAMS.iter().chain(&SETTINGS) {
         let path = PathBuf::from(name);
         let Ok(facts) = fs::symlink_metadata(&path) else { continue };
@@ -91,8 +97,9 @@ fn collect(plan: &Plan) -> io::Result<Furniture> {
             all.files.push((path.clone(), Source::tree(&path)?, false));
         }
     }
-    for path in emulator_folder(&plan.emulator).into_iter().chain(firmware_folder()) {
-        all.folders.push((path.clone(), Source::tree(&path)?, false));
+    for path in &plan.programs {
+        let list = if path.is_dir() { &mut all.folders } else { &mut all.programs };
+        list.push((path.clone(), Source::tree(path)?, false));
     }
     all.folders.push((plan.own.clone(), Source::tree(&plan.own)?, true));
     for path in ["/sys", "/dev/pts"].map(PathBuf::from) {
@@ -149,11 +156,15 @@ fn place(furniture: Furniture, plan: &Plan) -> io::Result<()> {
     }
     for (path, source) in furniture.devices {
         let shared = DEVICES.iter().any(|name| Path::new(name) == path);
-        source.place_file(&path, true, plan.user).map_err(named(&path))?;
+        let user = if shared { None } else { plan.user };
+        source.place_file(&path, true, user).map_err(named(&path))?;
         if shared {
             use std::os::unix::fs::PermissionsExt;
             fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).map_err(named(&path))?;
         }
+    }
+    for (path, source, _) in furniture.programs {
+        source.place_program(&path).map_err(named(&path))?;
     }
     let terminals = Path::new("/dev/ptmx");
     // The multiplexer of this view's own terminals, which are the host's.
