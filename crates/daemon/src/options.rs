@@ -126,26 +126,8 @@ pub fn parse(arguments: &[OsString]) -> Result<Request, String> {
             "--listen-tls" => options.listen_tls = Some(value()?),
             "--pki-dir" => options.pki_dir = Some(value()?.into()),
             "--emulator" => options.emulator = Some(value()?.into()),
-            "--security-driver" => {
-                let name = value()?;
-                driver = Some(match name.as_str() {
-                    confine::MODEL => true,
-                    "none" => false,
-                    other => return Err(format!("Unknown security driver '{other}'")),
-                });
-            }
-            "--vm-users" => {
-                let text = value()?;
-                let range = Range::parse(&text);
-                options.confinement.users =
-                    range.ok_or_else(|| format!("'{text}' is no range of users"))?;
-            }
-            "--expose" => {
-                let path = PathBuf::from(value()?);
-                let path = path.canonicalize().map_err(|error| {
-                    format!("Cannot expose '{}': {error}", path.display())
-                })?;
-                options.confinement.exposed.push(path);
+            "--security-driver" | "--vm-users" | "--expose" => {
+                driver = confine_by(&mut options.confinement, &name, &value()?)?.or(driver);
             }
             "-p" | "--pid-file" => options.pid_file = Some(value()?.into()),
             "-t" | "--timeout" => {
@@ -163,6 +145,33 @@ pub fn parse(arguments: &[OsString]) -> Result<Request, String> {
     }
     options.confinement.enabled = driver.unwrap_or(root && system);
     Ok(Request::Serve(Box::new(options)))
+}
+
+/// One of the options about confinement; answers whether it turned that on or off.
+fn confine_by(
+    settings: &mut confine::Settings,
+    name: &str,
+    value: &str,
+) -> Result<Option<bool>, String> {
+    match name {
+        "--vm-users" => {
+            let range = Range::parse(value);
+            settings.users = range.ok_or_else(|| format!("'{value}' is no range of users"))?;
+            Ok(None)
+        }
+        "--expose" => {
+            let path = PathBuf::from(value).canonicalize();
+            settings
+                .exposed
+                .push(path.map_err(|error| format!("Cannot expose '{value}': {error}"))?);
+            Ok(None)
+        }
+        _ => match value {
+            confine::MODEL => Ok(Some(true)),
+            "none" => Ok(Some(false)),
+            other => Err(format!("Unknown security driver '{other}'")),
+        },
+    }
 }
 
 #[cfg(test)]

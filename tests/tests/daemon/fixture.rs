@@ -144,12 +144,7 @@ pub fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
 }
 
-fn spawn(
-    folder: &Path,
-    namespace: Option<&str>,
-    options: &[String],
-    path: Option<&str>,
-) -> Child {
+fn spawn(folder: &Path, namespace: Option<&str>, options: &[String], path: Option<&str>) -> Child {
     let mut command = match namespace {
         Some(namespace) => {
             // ip runs the program in its own stead, so the process is the daemon itself.
@@ -161,6 +156,10 @@ fn spawn(
     };
     if let Some(path) = path {
         command.env("PATH", path);
+    }
+    // Where our emulator finds firmware when the host has none.
+    if let Some(folder) = tests::asset("qemu-system-10/usr/share/seabios") {
+        command.env("HOSTEL_FIRMWARE", folder);
     }
     let child = command
         .arg("daemon")

@@ -309,6 +309,6 @@ fn without_qemu_the_daemon_has_an_emulator_of_its_own() {
     assert!(capabilities.contains("<arch name='x86_64'>"), "{capabilities}");
     assert!(daemon.ok("domcapabilities").contains("<domain>"));
     daemon.ok("start own");
-    let version = daemon.ok("qemu-monitor-command own {\"execute\":\"query-version\"}");
+    let version = daemon.ok("qemu-monitor-command own --hmp info version");
     assert!(version.contains("Hostel"), "{version}");
 }

@@ -58,7 +58,8 @@ impl Record {
         let path = |value: &Value| value.as_str().map(PathBuf::from);
         let list = |name: &str| value[name].as_array().cloned().unwrap_or_default();
         let grant = |grant: &Value| {
-            let how = pair(&grant["owner"]).map_or(How::Entry, |(user, group)| How::Owner(user, group));
+            let how =
+                pair(&grant["owner"]).map_or(How::Entry, |(user, group)| How::Owner(user, group));
             Some((path(&grant["path"])?, how))
         };
         Some(Self {
@@ -119,7 +120,8 @@ impl Record {
     /// Opens a file to the machine's user.
     pub fn grant(&mut self, path: &Path, writable: bool, (user, group): (u32, u32)) -> Result<()> {
         let failed = |error: io::Error| {
-            let text = format!("unable to give the machine's user {user} access to '{}'", path.display());
+            let text =
+                format!("unable to give the machine's user {user} access to '{}'", path.display());
             files::system(text, &error).from(Origin::Security)
         };
         let real = fs::canonicalize(path).map_err(failed)?;

@@ -248,7 +248,9 @@ pub fn remove(folder: &Path) {
     _ = fs::write(folder.join("cgroup.kill"), "1");
     for _ in 0..REMOVE_TRIES {
         match fs::remove_dir(folder) {
-            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => thread::sleep(REMOVE_PAUSE),
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+                thread::sleep(REMOVE_PAUSE);
+            }
             _ => return,
         }
     }
@@ -325,7 +327,7 @@ mod tests {
             assert_eq!(fs::read_to_string(group.join(file)).unwrap(), text);
         }
         let error = groups.make("two", &Limits(vec![("memory.max", "1".to_owned())])).unwrap_err();
-        assert_eq!(error.to_string().contains("Memory tuning is not available"), true, "{error}");
+        assert!(error.to_string().contains("Memory tuning is not available"), "{error}");
         assert!(!root.join("hostel.machines/two").exists());
         fs::remove_dir_all(&root).unwrap();
     }

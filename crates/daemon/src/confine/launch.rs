@@ -129,9 +129,9 @@ pub fn run(name: &str, arguments: &[OsString]) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let plan: Option<Value> = text(0).and_then(|text| serde_json::from_str(text).ok());
-    let plan = plan.zip(arguments.get(1)).and_then(|(plan, emulator)| {
-        Plan::from_json(&plan, Path::new(emulator))
-    });
+    let plan = plan
+        .zip(arguments.get(1))
+        .and_then(|(plan, emulator)| Plan::from_json(&plan, Path::new(emulator)));
     let Some(plan) = plan else {
         eprintln!("error: {name} is what the daemon starts machines with; it is of no other use");
         return ExitCode::from(EXIT_FAILED);

@@ -268,7 +268,8 @@ fn wish(document: &Element, enabled: bool) -> Result<Wish> {
 /// The labels that a running machine shows, as libvirt writes them.
 fn note_label(document: &mut Element, user: u32, group: u32, own: bool) {
     document.remove(|element| {
-        element.name == "seclabel" && (own || element.is("model", MODEL) || element.is("type", "static"))
+        element.name == "seclabel"
+            && (own || element.is("model", MODEL) || element.is("type", "static"))
     });
     let text = users::label(user, group);
     let kind = if own { "dynamic" } else { "static" };

@@ -15,17 +15,8 @@ use super::launch::Plan;
 use super::live::Source;
 
 /// Where programs and what they read lie.
-pub const PROGRAMS: [&str; 9] = [
-    "/usr",
-    "/bin",
-    "/sbin",
-    "/lib",
-    "/lib32",
-    "/lib64",
-    "/libx32",
-    "/nix/store",
-    "/gnu/store",
-];
+pub const PROGRAMS: [&str; 9] =
+    ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store"];
 
 /// Of the host's settings only what libraries ask for; nothing in them is secret.
 const SETTINGS: [&str; 15] = [
@@ -47,8 +38,7 @@ const SETTINGS: [&str; 15] = [
 ];
 
 /// Devices that everybody may have.
-const DEVICES: [&str; 5] =
-    ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"];
+const DEVICES: [&str; 5] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"];
 /// Devices that a machine has for itself alone, where the host has them.
 const OWN_DEVICES: [&str; 3] = ["/dev/kvm", "/dev/vhost-net", "/dev/vhost-vsock"];
 

@@ -45,7 +45,8 @@ pub struct List(Vec<Entry>);
 impl List {
     /// What a file's mode means.
     pub fn of_mode(mode: u32) -> Self {
-        let entry = |tag, shift: u32| Entry { tag, rights: (mode >> shift & 7) as u16, who: NOBODY };
+        let entry =
+            |tag, shift: u32| Entry { tag, rights: (mode >> shift & 7) as u16, who: NOBODY };
         Self(vec![entry(tag::OWNER, 6), entry(tag::OWNING_GROUP, 3), entry(tag::OTHER, 0)])
     }
 

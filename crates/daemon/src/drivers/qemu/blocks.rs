@@ -390,7 +390,8 @@ pub fn overlay(machine: &Machine, domain: &Element, overlays: &mut [Overlay]) ->
     };
     for own in overlays.iter_mut() {
         let opened_file = machine.open_file(&own.file, true);
-        let step = opened_file.and_then(|()| top_node(&monitor, &hotplug::alias_of(domain, &own.target)?))
+        let step = opened_file
+            .and_then(|()| top_node(&monitor, &hotplug::alias_of(domain, &own.target)?))
             .and_then(|top| Ok((top, open(&monitor, &own.file.to_string_lossy(), &own.format)?)));
         match step {
             Ok((top, (node, number))) => {

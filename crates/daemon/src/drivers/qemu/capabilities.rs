@@ -96,9 +96,8 @@ fn security_models(confinement: &Confinement) -> Vec<Element> {
     if !confinement.is_on() {
         return vec![model("none")];
     }
-    let label = |kind: &str| {
-        Element::with_text("baselabel", confinement.base_label()).with("type", kind)
-    };
+    let label =
+        |kind: &str| Element::with_text("baselabel", confinement.base_label()).with("type", kind);
     let own = model(confine::MODEL).with_child(label("kvm")).with_child(label("qemu"));
     vec![model("none"), own]
 }

@@ -7,9 +7,9 @@ use libvirt_compat::domain::{self, Defaults};
 use libvirt_compat::xml::Element;
 use libvirt_compat::{Code, Error, Origin, Result};
 
-use crate::confine;
 use super::probe::{Emulator, Emulators};
 use super::{addresses, controllers, firmware};
+use crate::confine;
 use crate::random;
 
 fn with_defaults<R>(kvm: bool, work: impl FnOnce(&mut Defaults<'_>) -> R) -> R {

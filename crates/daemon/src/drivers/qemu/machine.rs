@@ -23,8 +23,8 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use serde_json::{Map, Value, json};
 
 use super::blocks::{self, Jobs};
-use super::monitor::{Heard, Monitor};
 use super::guard::{Guard, open_written};
+use super::monitor::{Heard, Monitor};
 use super::{hotplug, ports};
 use crate::confine::Confinement;
 use crate::drivers::{

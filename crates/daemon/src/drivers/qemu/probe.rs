@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::env::consts::ARCH;
 use std::fs;
 use std::io::{Read, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -146,7 +146,7 @@ impl Emulators {
         if fs::read_link(&link).ok().as_deref() != Some(&program) {
             crate::files::make_private_directory(link.parent()?).ok()?;
             _ = fs::remove_file(&link);
-            std::os::unix::fs::symlink(&program, &link).ok()?;
+            symlink(&program, &link).ok()?;
         }
         Some(link)
     }

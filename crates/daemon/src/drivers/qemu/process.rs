@@ -16,12 +16,12 @@ use qemu_compat::emit;
 use rustix::io::FdFlags;
 use serde_json::{Value, json};
 
+use super::guard::Guard;
 use super::machine::Machine;
 use super::monitor::Monitor;
 use super::taps::Taps;
 use super::{QemuDriver, aliases, describe, firmware, ports};
 use crate::confine;
-use super::guard::Guard;
 use crate::domains::cpu_set;
 use crate::drivers::{Machine as _, Start, Started};
 use crate::files;
