@@ -296,6 +296,78 @@ fn the_ssh_helper_connects_to_a_session_and_starts_its_daemon() {
 }
 
 #[test]
+fn backups_hold_all_or_what_was_written_since() {
+    need!("virsh", "qemu-system-x86_64", "qemu-img", "qemu-io");
+    let daemon = Daemon::start();
+    let here = daemon.scratch.0.display().to_string();
+    let disk = daemon.scratch.join("disk.qcow2");
+    let run = |program: &str, arguments: &[&str]| {
+        let output = Command::new(program).args(arguments).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{program} {arguments:?}: {text}");
+        text
+    };
+    run("qemu-img", &["create", "-q", "-f", "qcow2", &disk.display().to_string(), "4M"]);
+    let document = format!(
+        "<domain type='qemu'><name>kept</name><memory unit='MiB'>32</memory><os>\
+         <type>hvm</type></os><devices><disk type='file'><driver name='qemu' type='qcow2'/>\
+         <source file='{}'/><target dev='vda' bus='virtio'/></disk></devices></domain>",
+        disk.display()
+    );
+    let files = [
+        ("kept.xml", document),
+        ("full.xml", backup(&here, "full", "")),
+        ("since.xml", backup(&here, "since", "<incremental>first</incremental>")),
+        ("first.xml", "<domaincheckpoint><name>first</name></domaincheckpoint>".to_owned()),
+    ];
+    for (name, text) in files {
+        fs::write(daemon.scratch.join(name), text).unwrap();
+    }
+    daemon.ok(&format!("define {here}/kept.xml"));
+    daemon.ok("start kept");
+    let write = |pattern: &str, place: &str| {
+        let command = format!("qemu-io libvirt-1-format \\\"write -P {pattern} {place} 64k\\\"");
+        daemon.ok(&format!("qemu-monitor-command kept --hmp \"{command}\""));
+    };
+    write("1", "0");
+    daemon.ok(&format!("backup-begin kept {here}/full.xml {here}/first.xml"));
+    ended(&daemon);
+    write("2", "1M");
+    // Bitmaps are in the image: they are there after another start.
+    daemon.ok("destroy kept");
+    daemon.ok("start kept");
+    daemon.ok(&format!("backup-begin kept {here}/since.xml"));
+    ended(&daemon);
+    daemon.ok("destroy kept");
+    for (name, pattern, place, there) in [
+        ("full", 1, "0", true),
+        ("full", 2, "1M", false),
+        ("since", 1, "0", false),
+        ("since", 2, "1M", true),
+    ] {
+        let read = format!("read -P {pattern} {place} 64k");
+        let text = run("qemu-io", &["-f", "qcow2", "-c", &read, &format!("{here}/{name}.qcow2")]);
+        assert_eq!(!text.contains("verification failed"), there, "{name}: {read}: {text}");
+    }
+}
+
+fn backup(here: &str, name: &str, since: &str) -> String {
+    format!(
+        "<domainbackup>{since}<disks><disk name='vda' type='file'>\
+         <target file='{here}/{name}.qcow2'/></disk></disks></domainbackup>"
+    )
+}
+
+/// Waits until no backup is being made.
+fn ended(daemon: &Daemon) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while daemon.virsh("backup-dumpxml kept").0 {
+        assert!(Instant::now() < deadline, "the backup does not end");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
 fn without_qemu_the_daemon_has_an_emulator_of_its_own() {
     need!("virsh");
     if Path::new("/usr/bin/qemu-system-x86_64").exists() {

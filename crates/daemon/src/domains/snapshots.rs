@@ -95,7 +95,7 @@ fn parse(mut document: Element) -> Result<(Snapshot, bool)> {
     Ok((snapshot, current))
 }
 
-fn check_name(name: &str) -> Result<()> {
+pub(super) fn check_name(name: &str) -> Result<()> {
     let bad = name.is_empty() || name.contains('/') || name.starts_with('.') || name.len() > 200;
     if bad {
         let text =

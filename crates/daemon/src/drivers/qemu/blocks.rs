@@ -139,7 +139,7 @@ pub fn top_node(monitor: &Monitor, alias: &str) -> Result<String> {
 }
 
 /// The file nodes and the nodes on them are named alike, except what the emulator named itself.
-fn nodes_of(node: &str) -> Vec<String> {
+pub fn nodes_of(node: &str) -> Vec<String> {
     match node.strip_suffix("-format") {
         Some(start) => vec![node.to_owned(), format!("{start}-storage")],
         None => Vec::new(),
@@ -172,7 +172,7 @@ fn free_nodes(monitor: &Monitor) -> Result<(String, String, u64)> {
 }
 
 /// Opens an image beside what there is; its own backing file stays closed.
-fn open(monitor: &Monitor, path: &str, format: &str) -> Result<(String, u64)> {
+pub fn open(monitor: &Monitor, path: &str, format: &str) -> Result<(String, u64)> {
     let (storage, node, number) = free_nodes(monitor)?;
     let file = json!({
         "driver": "file", "filename": path, "node-name": storage,
@@ -336,7 +336,7 @@ pub fn info(machine: &Machine, target: &str) -> Result<Option<BlockJobInfo>> {
 }
 
 /// A job's name in the monitor, never used twice.
-fn new_id(kind: &str, target: &str) -> String {
+pub fn new_id(kind: &str, target: &str) -> String {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     format!("{kind}-{target}-libvirt-{}", NEXT.fetch_add(1, Ordering::Relaxed))
 }

@@ -22,6 +22,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use serde_json::{Map, Value, json};
 
+use super::backup::{self, Backups};
 use super::blocks::{self, Jobs};
 use super::guard::{Guard, open_written};
 use super::monitor::{Heard, Monitor};
@@ -30,7 +31,7 @@ use crate::confine::Confinement;
 use crate::drivers::{
     Adopted, BlockInfo, BlockStats, MemoryStats, Report, Reporter, Vcpu, unsupported,
 };
-use crate::drivers::{BlockJob, BlockJobInfo, Overlay};
+use crate::drivers::{BackupDisk, Bitmap, BlockJob, BlockJobInfo, Overlay};
 
 /// A polite end gets so long, then the process is killed.
 const TERMINATE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -68,6 +69,7 @@ struct Shared {
     removed: Mutex<Vec<String>>,
     removal: Condvar,
     jobs: Jobs,
+    backups: Backups,
     /// Thread ids of the vCPUs.
     vcpus: Mutex<Vec<(u32, u32)>>,
     guard: Guard,
@@ -114,6 +116,7 @@ impl Machine {
             removed: Mutex::default(),
             removal: Condvar::new(),
             jobs: Jobs::default(),
+            backups: Backups::default(),
             vcpus: Mutex::default(),
             guard,
         });
@@ -143,6 +146,11 @@ impl Machine {
     /// Has sockets made where the machine may make them.
     pub fn move_sockets(&self, device: &mut spec::Device) {
         self.shared.guard.move_sockets(std::slice::from_mut(device));
+    }
+
+    /// The backup that is being made.
+    pub fn backups(&self) -> &Backups {
+        &self.shared.backups
     }
 
     /// What disks are busy with.
@@ -342,6 +350,9 @@ impl Shared {
             }
             "BLOCK_JOB_READY" | "BLOCK_JOB_COMPLETED" | "BLOCK_JOB_CANCELLED" => {
                 if let Some(report) = self.jobs.event(monitor, &event.name, &event.data) {
+                    (self.reporter)(report);
+                }
+                if let Some(report) = self.backups.event(monitor, &event) {
                     (self.reporter)(report);
                 }
             }
@@ -726,6 +737,27 @@ impl crate::drivers::Machine for Machine {
 
     fn overlay(&self, domain: &Element, overlays: &mut [Overlay]) -> Result<()> {
         blocks::overlay(self, domain, overlays)
+    }
+
+    fn add_bitmaps(&self, domain: &Element, bitmaps: &[Bitmap]) -> Result<()> {
+        backup::add_bitmaps(self, domain, bitmaps)
+    }
+
+    fn remove_bitmaps(&self, domain: &Element, bitmaps: &[Bitmap]) -> Result<()> {
+        backup::remove_bitmaps(self, domain, bitmaps)
+    }
+
+    fn begin_backup(
+        &self,
+        domain: &Element,
+        disks: &[BackupDisk],
+        bitmaps: &[Bitmap],
+    ) -> Result<()> {
+        backup::begin(self, domain, disks, bitmaps)
+    }
+
+    fn abort_backup(&self) -> Result<()> {
+        backup::abort(self)
     }
 
     fn screenshot(&self, _domain: &Element, screen: u32) -> Result<(String, File)> {

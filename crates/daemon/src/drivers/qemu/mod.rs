@@ -15,6 +15,7 @@ mod monitor;
 mod machine;
 mod hotplug;
 mod blocks;
+mod backup;
 mod ports;
 mod taps;
 
