@@ -326,8 +326,11 @@ fn backups_hold_all_or_what_was_written_since() {
     daemon.ok(&format!("define {here}/kept.xml"));
     daemon.ok("start kept");
     let write = |pattern: &str, place: &str| {
-        let command = format!("qemu-io libvirt-1-format \\\"write -P {pattern} {place} 64k\\\"");
-        daemon.ok(&format!("qemu-monitor-command kept --hmp \"{command}\""));
+        let command = format!(
+            "qemu-io -d /machine/peripheral/virtio-disk0/virtio-backend \\\"write -P {pattern} {place} 64k\\\""
+        );
+        let said = daemon.ok(&format!("qemu-monitor-command kept --hmp \"{command}\""));
+        assert!(!said.contains("rror"), "{command}: {said}");
     };
     write("1", "0");
     daemon.ok(&format!("backup-begin kept {here}/full.xml {here}/first.xml"));
@@ -338,6 +341,7 @@ fn backups_hold_all_or_what_was_written_since() {
     daemon.ok("start kept");
     daemon.ok(&format!("backup-begin kept {here}/since.xml"));
     ended(&daemon);
+    served(&daemon, &here, &write);
     daemon.ok("destroy kept");
     for (name, pattern, place, there) in [
         ("full", 1, "0", true),
@@ -346,9 +350,44 @@ fn backups_hold_all_or_what_was_written_since() {
         ("since", 2, "1M", true),
     ] {
         let read = format!("read -P {pattern} {place} 64k");
-        let text = run("qemu-io", &["-f", "qcow2", "-c", &read, &format!("{here}/{name}.qcow2")]);
+        let image = format!("{here}/{name}.qcow2");
+        let output = Command::new("qemu-io").args(["-f", "qcow2", "-c", &read, &image]).output();
+        let text = String::from_utf8_lossy(&output.unwrap().stdout).into_owned();
         assert_eq!(!text.contains("verification failed"), there, "{name}: {read}: {text}");
     }
+}
+
+/// Disks are served as they were when the backup began, with what was written since a checkpoint.
+fn served(daemon: &Daemon, here: &str, write: &dyn Fn(&str, &str)) {
+    let document = format!(
+        "<domainbackup mode='pull'><incremental>first</incremental>\
+         <server transport='unix' socket='{here}/nbd'/><disks><disk name='vda' type='file'>\
+         <scratch file='{here}/scratch.qcow2'/></disk></disks></domainbackup>"
+    );
+    fs::write(format!("{here}/pull.xml"), document).unwrap();
+    daemon.ok(&format!("backup-begin kept {here}/pull.xml"));
+    assert!(daemon.ok("backup-dumpxml kept").contains("exportname='vda'"));
+    write("9", "0");
+    let export = format!("driver=nbd,export=vda,server.type=unix,server.path={here}/nbd");
+    let output = Command::new("timeout")
+        .args(["20", "qemu-io", "-r", "--image-opts", "-c", "read -P 1 0 64k", &export])
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && !text.contains("failed"), "{text}");
+    let export = format!("{export},x-dirty-bitmap=qemu:dirty-bitmap:backup-vda");
+    let output = Command::new("timeout")
+        .args(["20", "qemu-img", "map", "--output=json", "--image-opts", &export])
+        .output()
+        .unwrap();
+    let map: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let dirty = map.as_array().unwrap().iter().filter(|part| part["data"] == false);
+    let dirty: Vec<_> =
+        dirty.map(|part| (part["start"].as_u64(), part["length"].as_u64())).collect();
+    assert_eq!(dirty, [(Some(1 << 20), Some(64 << 10))], "{map}");
+    daemon.ok("domjobabort kept");
+    ended(daemon);
+    assert!(!Path::new(&format!("{here}/scratch.qcow2")).exists());
 }
 
 fn backup(here: &str, name: &str, since: &str) -> String {

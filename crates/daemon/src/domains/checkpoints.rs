@@ -14,7 +14,7 @@ use libvirt_compat::{Code, Error, Result};
 use super::snapshots::is_kept;
 use super::{Domain, persist};
 use crate::agent;
-use crate::drivers::{BackupDisk, Bitmap, disk_path};
+use crate::drivers::{BackupDisk, BackupServer, Bitmap, disk_path};
 use crate::files::{definitions, set_aside};
 use crate::storage;
 use crate::world::World;
@@ -46,6 +46,8 @@ mod delete_flags {
 
 /// `VIR_DOMAIN_BACKUP_BEGIN_REUSE_EXTERNAL`.
 const REUSE_EXTERNAL: u32 = 1;
+/// Where NBD is served when nobody says otherwise.
+const NBD_PORT: &str = "10809";
 
 fn unsupported(text: impl Into<String>) -> Error {
     Error::new(Code::ConfigUnsupported, text)
@@ -331,9 +333,7 @@ pub fn begin_backup(
         let text = format!("unexpected root element <{}>, expecting <domainbackup>", given.name);
         return Err(Error::new(Code::XmlError, text));
     }
-    if given.attribute("mode").unwrap_or("push") != "push" {
-        return Err(unsupported("backups of mode 'pull' are not supported"));
-    }
+    let server = server(&given)?;
     let Ok(machine) = domain.machine() else {
         let text = "cannot perform disk backup for inactive domain";
         return Err(Error::new(Code::OperationUnsupported, text));
@@ -365,7 +365,7 @@ pub fn begin_backup(
             storage::create_image(&disk.file, &disk.format, None, disk.bytes)?;
             made.push(disk.file.clone());
         }
-        machine.begin_backup(&document, &plan, &bitmaps)
+        machine.begin_backup(&document, &plan, server.as_ref(), &bitmaps)
     })();
     if let Err(error) = begun {
         domain.state.lock().backup = None;
@@ -374,10 +374,38 @@ pub fn begin_backup(
         }
         return Err(error);
     }
+    if server.is_some() {
+        domain.state.lock().scratch = made;
+    }
     match checkpoint {
         Some(checkpoint) => keep(world, domain, checkpoint),
         None => Ok(()),
     }
+}
+
+/// Where a backup that others read is served.
+fn server(given: &Element) -> Result<Option<BackupServer>> {
+    match given.attribute("mode").unwrap_or("push") {
+        "push" => return Ok(None),
+        "pull" => {}
+        other => {
+            let text =
+                format!("Invalid value for attribute 'mode' in element 'domainbackup': '{other}'.");
+            return Err(Error::new(Code::XmlError, text));
+        }
+    }
+    let own = |name| given.attribute_at("server", name).map(str::to_owned);
+    if given.attribute_at("server", "tls") == Some("yes") {
+        return Err(unsupported("backups by TLS are not supported"));
+    }
+    let server = match (own("transport").as_deref(), own("socket"), own("name"), own("port")) {
+        (Some("unix"), Some(socket), ..) => BackupServer::Unix(socket.into()),
+        (None | Some("tcp"), _, Some(name), port) => {
+            BackupServer::Tcp(name, port.unwrap_or_else(|| NBD_PORT.to_owned()))
+        }
+        _ => return Err(unsupported("a backup of mode 'pull' needs a server")),
+    };
+    Ok(Some(server))
 }
 
 /// Decides which disk goes where, and writes that into the backup's document.
@@ -387,7 +415,9 @@ fn plan(
     document: &Element,
     suffix: &str,
 ) -> Result<Vec<BackupDisk>> {
-    given.set("mode", "push");
+    let pulled = given.is("mode", "pull");
+    given.set("mode", if pulled { "pull" } else { "push" });
+    let (role, other_role) = if pulled { ("scratch", "target") } else { ("target", "scratch") };
     let since = given.text_at("incremental");
     let wishes = given.child("disks").cloned();
     let mut list = Element::new("disks");
@@ -408,9 +438,13 @@ fn plan(
         if !matches!(wish.attribute("type"), None | Some("file" | "block")) {
             return Err(unsupported(format!("backup of '{target}' to a network is not supported")));
         }
-        let place = |name| wish.attribute_at("target", name).map(PathBuf::from);
+        let place = |name| wish.attribute_at(role, name).map(PathBuf::from);
         let generated = || PathBuf::from(format!("{}.{suffix}", path.display()));
         let file = place("file").or_else(|| place("dev")).unwrap_or_else(generated);
+        if wish.child(other_role).is_some() {
+            let text = format!("<{other_role}> is not for backups of this mode");
+            return Err(unsupported(text));
+        }
         let format = wish.attribute_at("driver", "type").unwrap_or("qcow2").to_owned();
         let full = wish.is("backupmode", "full");
         let own = wish.attribute("incremental").map(str::to_owned).or_else(|| since.clone());
@@ -432,10 +466,15 @@ fn plan(
             shown.set("incremental", name);
         }
         shown.push(Element::new("driver").with("type", &format));
-        shown.push(Element::new("target").with("file", file.display()));
+        shown.push(Element::new(role).with("file", file.display()));
+        let name = wish.attribute("exportname").unwrap_or(target).to_owned();
+        let export = pulled.then_some(name);
+        if let Some(name) = &export {
+            shown.set("exportname", name);
+        }
         list.push(shown);
         let bytes = storage::probe(&path)?.capacity;
-        plan.push(BackupDisk { target: target.to_owned(), file, format, bytes, since });
+        plan.push(BackupDisk { target: target.to_owned(), file, format, bytes, since, export });
     }
     if plan.is_empty() {
         return Err(unsupported("no disks selected for backup"));
@@ -449,6 +488,13 @@ fn plan(
 pub fn backup(domain: &Domain) -> Result<Element> {
     let backup = domain.state.lock().backup.clone();
     backup.ok_or_else(|| Error::new(Code::NoDomainBackup, "no domain backup job present"))
+}
+
+/// Removes the images that were made for serving disks.
+pub fn clean_up(files: Vec<PathBuf>) {
+    for file in files {
+        _ = std::fs::remove_file(file);
+    }
 }
 
 /// Gives up the backup that is being made.

@@ -283,6 +283,7 @@ pub fn finish(world: &World, domain: &Arc<Domain>, run: u64, reason: i32, detail
         persist::remove_status(world, domain);
         state.live = None;
         state.backup = None;
+        super::checkpoints::clean_up(std::mem::take(&mut state.scratch));
         state.id = -1;
         state.updated = false;
         state.state = (state::SHUTOFF, reason);
@@ -400,7 +401,12 @@ fn take(world: &Arc<World>, domain: &Arc<Domain>, run: u64, report: Report) {
             emit(world, domain, DomainEvent::BlockJob { path, target, kind, status });
         }
         Report::BackupEnded { success } => {
-            domain.state.lock().backup = None;
+            let scratch = {
+                let mut state = domain.state.lock();
+                state.backup = None;
+                std::mem::take(&mut state.scratch)
+            };
+            super::checkpoints::clean_up(scratch);
             // VIR_DOMAIN_JOB_OPERATION_BACKUP
             let parameters = vec![
                 TypedParameter { field: "operation".into(), value: Value::Int(9) },

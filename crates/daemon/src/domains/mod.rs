@@ -10,6 +10,7 @@ mod external;
 pub mod cpu_set;
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
@@ -74,6 +75,8 @@ pub struct State {
     pub current_checkpoint: Option<String>,
     /// The backup that is being made.
     pub backup: Option<Element>,
+    /// Images that were made for it and go with it.
+    pub scratch: Vec<PathBuf>,
     /// MiB a second that a migration may use, where somebody has said so.
     pub migration_speed: Option<u64>,
     /// The balloon's last known size.

@@ -256,6 +256,15 @@ pub struct BackupDisk {
     pub bytes: u64,
     /// Only what was written since this bitmap was begun.
     pub since: Option<String>,
+    /// Not copied, but served under this name as it is now: the image takes what is overwritten.
+    pub export: Option<String>,
+}
+
+/// Where disks are served, by NBD.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BackupServer {
+    Unix(PathBuf),
+    Tcp(String, String),
 }
 
 /// Memory figures: `virDomainMemoryStatTags` and values.
@@ -405,6 +414,7 @@ pub trait Machine: Send + Sync {
         &self,
         _domain: &Element,
         _disks: &[BackupDisk],
+        _server: Option<&BackupServer>,
         _bitmaps: &[Bitmap],
     ) -> Result<()> {
         Err(unsupported("virDomainBackupBegin"))

@@ -6,21 +6,25 @@ use parking_lot::Mutex;
 use qemu_compat::qmp::Event;
 use serde_json::{Value, json};
 
-use super::blocks::{new_id, nodes_of, open, top_node};
+use super::blocks::{new_id, nodes_of, open, open_over, top_node};
 use super::hotplug;
 use super::machine::Machine;
 use super::monitor::Monitor;
-use crate::drivers::{BackupDisk, Bitmap, Report};
+use crate::drivers::{BackupDisk, BackupServer, Bitmap, Report};
 
 /// The jobs of the backup that is being made.
 #[derive(Default)]
 pub struct Backups(Mutex<Jobs>);
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Jobs {
     /// Each with the node that it writes to.
     running: Vec<(String, String)>,
     failed: bool,
+    /// Readers come by NBD.
+    serves: bool,
+    /// Bitmaps that only they need, with their nodes.
+    shown: Vec<(String, String)>,
 }
 
 impl Backups {
@@ -45,7 +49,12 @@ impl Backups {
             }
         }
         let ended = jobs.running.is_empty();
-        ended.then(|| Report::BackupEnded { success: !std::mem::take(&mut jobs.failed) })
+        ended.then(|| {
+            let ended = std::mem::take(&mut *jobs);
+            forget_shown(monitor, &ended);
+            // Whoever has read all ends the serving so.
+            Report::BackupEnded { success: ended.serves || !ended.failed }
+        })
     }
 }
 
@@ -75,52 +84,144 @@ pub fn remove_bitmaps(machine: &Machine, domain: &Element, bitmaps: &[Bitmap]) -
     machine.monitor().execute("transaction", Some(json!({"actions": actions}))).map(|_| ())
 }
 
-/// Begins a backup of disks into images that are there, and new bitmaps at the same moment.
+/// The bitmap that shows readers of a served disk what was written, under libvirt's name.
+fn shown_bitmap(target: &str) -> String {
+    format!("backup-{target}")
+}
+
+/// Opens the image that keeps what is overwritten while the disk is served, over the disk.
+fn open_scratch(monitor: &Monitor, disk: &BackupDisk, top: &str) -> Result<String> {
+    let (node, _) = open_over(monitor, &disk.file.to_string_lossy(), &disk.format, Some(top))?;
+    Ok(node)
+}
+
+/// What one disk adds to the transaction that all begin with.
+fn prepare(
+    monitor: &Monitor,
+    disk: &BackupDisk,
+    (top, id, node): (&str, &str, &str),
+    actions: &mut Vec<Value>,
+) {
+    let mut data = json!({"job-id": id, "device": top, "target": node, "sync": "full"});
+    match (&disk.since, &disk.export) {
+        (Some(name), None) => {
+            data["sync"] = "bitmap".into();
+            data["bitmap"] = name.as_str().into();
+            // The checkpoint stays what it is, for other backups.
+            data["bitmap-mode"] = "never".into();
+        }
+        (None, None) => {}
+        (since, Some(_)) => {
+            data["sync"] = "none".into();
+            if let Some(since) = since {
+                let shown = shown_bitmap(&disk.target);
+                // One that a daemon left behind that was killed.
+                let old = json!({"node": top, "name": shown});
+                _ = monitor.execute("block-dirty-bitmap-remove", Some(old));
+                let new = json!({"node": top, "name": shown, "disabled": true});
+                actions.push(json!({"type": "block-dirty-bitmap-add", "data": new}));
+                let merge = json!({"node": top, "target": shown, "bitmaps": [since]});
+                actions.push(json!({"type": "block-dirty-bitmap-merge", "data": merge}));
+            }
+        }
+    }
+    actions.push(json!({"type": "blockdev-backup", "data": data}));
+}
+
+/// Begins a backup of disks into images that are there, or the serving of disks as they are now,
+/// and new bitmaps at the same moment.
 pub fn begin(
     machine: &Machine,
     domain: &Element,
-    disks: &[BackupDisk],
+    (disks, server): (&[BackupDisk], Option<&BackupServer>),
     bitmaps: &[Bitmap],
 ) -> Result<()> {
     let monitor = machine.monitor();
-    let mut running = Vec::new();
-    let begun = (|| {
+    let mut begun = Jobs::default();
+    let result = (|| {
+        if let Some(server) = server {
+            monitor.execute("nbd-server-start", Some(address(machine, server)?))?;
+            begun.serves = true;
+        }
         let mut actions = Vec::new();
         for disk in disks {
             let top = node_of(machine, domain, &disk.target)?;
             machine.open_file(&disk.file, true)?;
-            let (node, _) = open(&monitor, &disk.file.to_string_lossy(), &disk.format)?;
+            let node = match &disk.export {
+                Some(_) => open_scratch(&monitor, disk, &top)?,
+                None => open(&monitor, &disk.file.to_string_lossy(), &disk.format)?.0,
+            };
             let id = new_id("backup", &disk.target);
-            let mut data = json!({"job-id": id, "device": top, "target": node, "sync": "full"});
-            if let Some(name) = &disk.since {
-                data["sync"] = "bitmap".into();
-                data["bitmap"] = name.as_str().into();
-                // The checkpoint stays what it is, for other backups.
-                data["bitmap-mode"] = "never".into();
+            begun.running.push((id.clone(), node.clone()));
+            prepare(&monitor, disk, (&top, &id, &node), &mut actions);
+            if disk.export.is_some() && disk.since.is_some() {
+                begun.shown.push((top, shown_bitmap(&disk.target)));
             }
-            actions.push(json!({"type": "blockdev-backup", "data": data}));
-            running.push((id, node));
         }
         for own in bitmaps {
             actions.push(add(&node_of(machine, domain, &own.target)?, &own.name));
         }
         // Before the command: a short job has ended before its reply is read.
-        machine.backups().0.lock().running.clone_from(&running);
-        monitor.execute("transaction", Some(json!({"actions": actions}))).map(|_| ())
+        machine.backups().0.lock().clone_from(&begun);
+        monitor.execute("transaction", Some(json!({"actions": actions})))?;
+        serve(&monitor, disks, &begun)
     })();
-    if begun.is_err() {
+    if result.is_err() {
         *machine.backups().0.lock() = Jobs::default();
-        for node in running.iter().flat_map(|(_, node)| nodes_of(node)) {
-            _ = monitor.execute("blockdev-del", Some(json!({"node-name": node})));
+        if begun.serves {
+            _ = monitor.execute("nbd-server-stop", None);
         }
+        for (id, node) in &begun.running {
+            let arguments = json!({"device": id, "force": true});
+            _ = monitor.execute("block-job-cancel", Some(arguments));
+            for node in nodes_of(node) {
+                _ = monitor.execute("blockdev-del", Some(json!({"node-name": node})));
+            }
+        }
+        forget_shown(&monitor, &begun);
     }
-    begun
+    result
 }
 
-/// Gives up the backup.
+fn address(machine: &Machine, server: &BackupServer) -> Result<Value> {
+    let address = match server {
+        BackupServer::Unix(path) => {
+            let path = machine.open_socket(path)?;
+            json!({"type": "unix", "data": {"path": path}})
+        }
+        BackupServer::Tcp(host, port) => {
+            json!({"type": "inet", "data": {"host": host, "port": port}})
+        }
+    };
+    Ok(json!({"addr": address}))
+}
+
+/// Opens the disks to readers.
+fn serve(monitor: &Monitor, disks: &[BackupDisk], begun: &Jobs) -> Result<()> {
+    for (disk, (id, node)) in disks.iter().zip(&begun.running) {
+        let Some(name) = &disk.export else { continue };
+        let mut export = json!({"type": "nbd", "id": id, "node-name": node, "name": name});
+        if disk.since.is_some() {
+            export["bitmaps"] = json!([shown_bitmap(&disk.target)]);
+        }
+        monitor.execute("block-export-add", Some(export))?;
+    }
+    Ok(())
+}
+
+fn forget_shown(monitor: &Monitor, jobs: &Jobs) {
+    for (node, name) in &jobs.shown {
+        monitor.send("block-dirty-bitmap-remove", Some(json!({"node": node, "name": name})));
+    }
+}
+
+/// Gives up the backup, or ends the serving of disks.
 pub fn abort(machine: &Machine) -> Result<()> {
-    let running = machine.backups().0.lock().running.clone();
-    for (id, _) in running {
+    let jobs = machine.backups().0.lock().clone();
+    if jobs.serves {
+        machine.monitor().execute("nbd-server-stop", None)?;
+    }
+    for (id, _) in jobs.running {
         let arguments = json!({"device": id, "force": true});
         machine.monitor().execute("block-job-cancel", Some(arguments))?;
     }

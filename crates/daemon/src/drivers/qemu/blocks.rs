@@ -173,6 +173,16 @@ fn free_nodes(monitor: &Monitor) -> Result<(String, String, u64)> {
 
 /// Opens an image beside what there is; its own backing file stays closed.
 pub fn open(monitor: &Monitor, path: &str, format: &str) -> Result<(String, u64)> {
+    open_over(monitor, path, format, None)
+}
+
+/// The same over a node that is there.
+pub fn open_over(
+    monitor: &Monitor,
+    path: &str,
+    format: &str,
+    below: Option<&str>,
+) -> Result<(String, u64)> {
     let (storage, node, number) = free_nodes(monitor)?;
     let file = json!({
         "driver": "file", "filename": path, "node-name": storage,
@@ -182,7 +192,7 @@ pub fn open(monitor: &Monitor, path: &str, format: &str) -> Result<(String, u64)
     let mut image =
         json!({"driver": format, "node-name": node, "read-only": false, "file": storage});
     if format != "raw" {
-        image["backing"] = Value::Null;
+        image["backing"] = below.map_or(Value::Null, Value::from);
     }
     if let Err(error) = monitor.execute("blockdev-add", Some(image)) {
         _ = monitor.execute("blockdev-del", Some(json!({"node-name": storage})));

@@ -96,6 +96,13 @@ impl Guard {
         self.open(process, &[Need::File { path: path.to_owned(), writable }])
     }
 
+    /// Gives a socket that the machine is to make its name; answers where it makes it.
+    pub fn open_socket(&self, process: BorrowedFd<'_>, path: &Path) -> Result<PathBuf> {
+        self.open(process, &[Need::Listens { path: path.to_owned() }])?;
+        let cell = self.cell.lock();
+        Ok(cell.as_ref().map_or_else(|| path.to_owned(), |cell| cell.inside(path)))
+    }
+
     fn open(&self, process: BorrowedFd<'_>, needs: &[Need]) -> Result<()> {
         match &mut *self.cell.lock() {
             Some(cell) => cell.open_live(process, needs),

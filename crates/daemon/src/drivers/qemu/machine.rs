@@ -31,7 +31,7 @@ use crate::confine::Confinement;
 use crate::drivers::{
     Adopted, BlockInfo, BlockStats, MemoryStats, Report, Reporter, Vcpu, unsupported,
 };
-use crate::drivers::{BackupDisk, Bitmap, BlockJob, BlockJobInfo, Overlay};
+use crate::drivers::{BackupDisk, BackupServer, Bitmap, BlockJob, BlockJobInfo, Overlay};
 
 /// A polite end gets so long, then the process is killed.
 const TERMINATE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -141,6 +141,11 @@ impl Machine {
     /// Closes the files of a device that is gone.
     pub fn close_device(&self, domain: &Element, device: &Element) {
         self.shared.guard.close_device(self.shared.process.as_fd(), domain, device);
+    }
+
+    /// Where a socket is made that people expect under this name.
+    pub fn open_socket(&self, path: &Path) -> Result<PathBuf> {
+        self.shared.guard.open_socket(self.shared.process.as_fd(), path)
     }
 
     /// Has sockets made where the machine may make them.
@@ -751,9 +756,10 @@ impl crate::drivers::Machine for Machine {
         &self,
         domain: &Element,
         disks: &[BackupDisk],
+        server: Option<&BackupServer>,
         bitmaps: &[Bitmap],
     ) -> Result<()> {
-        backup::begin(self, domain, disks, bitmaps)
+        backup::begin(self, domain, (disks, server), bitmaps)
     }
 
     fn abort_backup(&self) -> Result<()> {
