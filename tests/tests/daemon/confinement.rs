@@ -186,12 +186,20 @@ fn tour(mark: &str, emulator: &str) {
         copy.display()
     );
     fs::write(daemon.scratch.join("backup.xml"), backup).unwrap();
+    let pull = format!(
+        "<domainbackup mode='pull'><server transport='unix' socket='{}'/></domainbackup>",
+        daemon.scratch.join("nbd").display()
+    );
+    fs::write(daemon.scratch.join("pull.xml"), pull).unwrap();
     let file = |name: &str| daemon.scratch.join(name).display().to_string();
     for command in [
         "start tour".to_owned(),
         "snapshot-create-as tour inside".to_owned(),
         "snapshot-revert tour inside".to_owned(),
         format!("backup-begin tour {}", file("backup.xml")),
+        "event tour --event lifecycle --timeout 1".to_owned(),
+        format!("backup-begin tour {}", file("pull.xml")),
+        "domjobabort tour".to_owned(),
         "event tour --event lifecycle --timeout 1".to_owned(),
         format!("attach-disk tour {} vdb --subdriver qcow2 --live", second.display()),
         format!("change-media tour hdc {} --live --insert", iso.display()),

@@ -380,6 +380,12 @@ const BACKUPS: &[&str] = &[
     "backup-begin tq @/since.xml",
     "event tq --event lifecycle --timeout 1",
     "backup-begin tq @/unknown.xml",
+    "backup-begin tq @/pull.xml",
+    "backup-dumpxml tq --xpath //server",
+    "backup-dumpxml tq --xpath //scratch",
+    "domjobabort tq",
+    "event tq --event lifecycle --timeout 1",
+    "backup-dumpxml tq",
     "checkpoint-list tq --name",
     "checkpoint-delete tq c2",
     "checkpoint-parent tq c3",
@@ -398,6 +404,9 @@ const FULL: &str = "<domainbackup><disks><disk name='vda' type='file'>
 const SINCE: &str = "<domainbackup mode='push'><incremental>c1</incremental><disks>
   <disk name='vda' type='file'><driver type='qcow2'/><target file='@/since.qcow2'/></disk>
   </disks></domainbackup>";
+const PULL: &str = "<domainbackup mode='pull'>
+  <server transport='tcp' name='localhost' port='10977'/><disks><disk name='vda' type='file'>
+  <scratch file='@/scratch.qcow2'/></disk></disks></domainbackup>";
 const C3: &str = "<domaincheckpoint><name>c3</name></domaincheckpoint>";
 
 const DOMAIN: &str = "<domain type='qemu'><name>tq</name>
@@ -432,12 +441,14 @@ fn prepare(folder: &Scratch, emulator: Option<&Path>) {
         ("since.xml", SINCE),
         ("unknown.xml", &SINCE.replace("c1", "c99")),
         ("c3.xml", C3),
+        ("pull.xml", PULL),
     ] {
         fs::write(folder.join(name), text.replace('@', &here)).unwrap();
     }
     for name in [
         "full.qcow2",
         "since.qcow2",
+        "scratch.qcow2",
         "over.qcow2",
         "tq.s0",
         "tq.s1",

@@ -457,24 +457,12 @@ fn plan(
                 Error::new(Code::NoDomainCheckpoint, text)
             })?;
         }
-        let mut shown = Element::new("disk")
-            .with("name", target)
-            .with("backup", "yes")
-            .with("type", "file")
-            .with("backupmode", if since.is_some() { "incremental" } else { "full" });
-        if let Some(name) = &since {
-            shown.set("incremental", name);
-        }
-        shown.push(Element::new("driver").with("type", &format));
-        shown.push(Element::new(role).with("file", file.display()));
         let name = wish.attribute("exportname").unwrap_or(target).to_owned();
-        let export = pulled.then_some(name);
-        if let Some(name) = &export {
-            shown.set("exportname", name);
-        }
-        list.push(shown);
         let bytes = storage::probe(&path)?.capacity;
-        plan.push(BackupDisk { target: target.to_owned(), file, format, bytes, since, export });
+        let export = pulled.then_some(name);
+        let planned = BackupDisk { target: target.to_owned(), file, format, bytes, since, export };
+        list.push(shown(&planned, role));
+        plan.push(planned);
     }
     if plan.is_empty() {
         return Err(unsupported("no disks selected for backup"));
@@ -488,6 +476,24 @@ fn plan(
 pub fn backup(domain: &Domain) -> Result<Element> {
     let backup = domain.state.lock().backup.clone();
     backup.ok_or_else(|| Error::new(Code::NoDomainBackup, "no domain backup job present"))
+}
+
+/// A disk as the backup's document shows it.
+fn shown(disk: &BackupDisk, role: &str) -> Element {
+    let mut shown = Element::new("disk")
+        .with("name", &disk.target)
+        .with("backup", "yes")
+        .with("type", "file")
+        .with("backupmode", if disk.since.is_some() { "incremental" } else { "full" });
+    if let Some(name) = &disk.since {
+        shown.set("incremental", name);
+    }
+    if let Some(name) = &disk.export {
+        shown.set("exportname", name);
+    }
+    shown.push(Element::new("driver").with("type", &disk.format));
+    shown.push(Element::new(role).with("file", disk.file.display()));
+    shown
 }
 
 /// Removes the images that were made for serving disks.

@@ -156,7 +156,7 @@ pub fn domain_backup_begin(
 
 pub fn domain_backup_get_xml_desc(call: &Call, dom: Domain, flags: u32) -> Result<String> {
     check_flags(flags, 0, "qemuDomainBackupGetXMLDesc")?;
-    Ok(domains::backup(&*call.domain(&dom)?.1)?.to_xml())
+    Ok(domains::backup(&call.domain(&dom)?.1)?.to_xml())
 }
 
 pub fn domain_abort_job(call: &Call, dom: Domain) -> Result<()> {

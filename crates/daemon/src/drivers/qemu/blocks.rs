@@ -31,6 +31,8 @@ const READY: i32 = 3;
 #[derive(Default)]
 pub struct Jobs {
     list: Mutex<Vec<Job>>,
+    /// Jobs that have ended, until everybody has been told.
+    ending: Mutex<Vec<String>>,
     ended: Condvar,
 }
 
@@ -67,15 +69,24 @@ impl Jobs {
             "BLOCK_JOB_COMPLETED" => COMPLETED,
             _ => return None,
         };
+        self.ending.lock().push(id.to_owned());
         let job = list.swap_remove(place);
         let moves = matches!(job.kind, BlockJobKind::Copy | BlockJobKind::ActiveCommit);
         let done = status == COMPLETED && (job.pivots || !moves);
         for node in if done { &job.old_nodes } else { &job.new_nodes } {
             monitor.send("blockdev-del", Some(json!({"node-name": node})));
         }
-        self.ended.notify_all();
         let change = done.then(|| job.change.clone());
         Some(job.report(status, change))
+    }
+
+    /// Everybody has been told of the jobs that have ended: whoever waits for one can go on. A client
+    /// that begins another job now must not take the end of this one for the end of its own.
+    pub fn told(&self) {
+        // Under the lock that waiters hold while they look.
+        let _list = self.list.lock();
+        self.ending.lock().clear();
+        self.ended.notify_all();
     }
 
     fn is_busy(&self, target: &str) -> bool {
@@ -89,7 +100,8 @@ impl Jobs {
     fn wait(&self, id: &str) -> Result<()> {
         let deadline = Instant::now() + END_TIMEOUT;
         let mut list = self.list.lock();
-        while list.iter().any(|job| job.id == id) {
+        while list.iter().any(|job| job.id == id) || self.ending.lock().iter().any(|own| own == id)
+        {
             if self.ended.wait_until(&mut list, deadline).timed_out() {
                 let text = "timed out during operation: the block job does not end";
                 return Err(Error::new(Code::OperationTimeout, text));

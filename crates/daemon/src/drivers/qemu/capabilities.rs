@@ -270,8 +270,11 @@ fn devices(emulator: &Emulator) -> Element {
 }
 
 fn features() -> Element {
-    let absent = |name: &str| Element::new(name).with("supported", "no");
+    let part = |name: &str| {
+        let there = if name == "backup" { "yes" } else { "no" };
+        Element::new(name).with("supported", there)
+    };
     ["gic", "vmcoreinfo", "genid", "backingStoreInput", "backup", "s390-pv", "sev", "sgx"]
         .into_iter()
-        .fold(Element::new("features"), |features, name| features.with_child(absent(name)))
+        .fold(Element::new("features"), |features, name| features.with_child(part(name)))
 }

@@ -354,12 +354,7 @@ impl Shared {
                 }));
             }
             "BLOCK_JOB_READY" | "BLOCK_JOB_COMPLETED" | "BLOCK_JOB_CANCELLED" => {
-                if let Some(report) = self.jobs.event(monitor, &event.name, &event.data) {
-                    (self.reporter)(report);
-                }
-                if let Some(report) = self.backups.event(monitor, &event) {
-                    (self.reporter)(report);
-                }
+                self.block_job(monitor, &event);
             }
             "VSERPORT_CHANGE" => {
                 let (alias, open) = (text("id"), event.data["open"] == true);
@@ -373,6 +368,16 @@ impl Shared {
             micros: event.micros,
             details: if event.data.is_null() { String::new() } else { event.data.to_string() },
         });
+    }
+
+    fn block_job(&self, monitor: &Monitor, event: &Event) {
+        if let Some(report) = self.jobs.event(monitor, &event.name, &event.data) {
+            (self.reporter)(report);
+        }
+        self.jobs.told();
+        if let Some(report) = self.backups.event(monitor, event) {
+            (self.reporter)(report);
+        }
     }
 
     fn stopped(&self) {
