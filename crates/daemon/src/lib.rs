@@ -5,6 +5,7 @@
 //! runs on a bounded pool; only `server` knows tokio.
 
 mod options;
+mod confine;
 mod relay;
 mod paths;
 mod random;
@@ -31,6 +32,7 @@ const EXIT_USAGE: u8 = 1;
 /// The exit code when the daemon cannot start.
 const EXIT_FAILED: u8 = 2;
 
+pub use confine::run_launcher;
 pub use relay::run as run_relay;
 
 /// `hostel daemon`, also called `libvirtd`.

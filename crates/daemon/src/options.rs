@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::confine::{self, Range};
+
 /// Whose machines these are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mode {
@@ -38,6 +40,8 @@ pub struct Serve {
     pub emulator: Option<PathBuf>,
     /// Where to write the process id.
     pub pid_file: Option<PathBuf>,
+    /// How machines are kept from each other; by default only a system's are.
+    pub confinement: confine::Settings,
 }
 
 /// What the command line asks for.
@@ -61,6 +65,9 @@ const HELP: &[(&str, &str)] = &[
     ("--listen-tls ADDRESS:PORT", "Also serve TLS to clients with certificates"),
     ("--pki-dir DIR", "cacert.pem, servercert.pem and serverkey.pem lie in DIR"),
     ("--emulator PATH", "The emulator for definitions that name none"),
+    ("--security-driver NAME", "dac confines machines (default of a system), none does not"),
+    ("--vm-users FIRST-LAST", "Users by number that confined machines run as"),
+    ("--expose PATH", "Confined machines may read and run PATH, too"),
     ("-t, --timeout SECONDS", "Leave after SECONDS without clients and domains"),
     ("-p, --pid-file FILE", "Write the process id to FILE"),
     ("-V, --version", "Show the version"),
@@ -91,7 +98,9 @@ pub fn parse(arguments: &[OsString]) -> Result<Request, String> {
         pki_dir: None,
         emulator: None,
         pid_file: None,
+        confinement: confine::Settings::default(),
     };
+    let mut driver = None;
     let mut rest = arguments.iter().map(|argument| argument.to_string_lossy().into_owned());
     while let Some(argument) = rest.next() {
         let (name, given) = match argument.split_once('=') {
@@ -117,6 +126,9 @@ pub fn parse(arguments: &[OsString]) -> Result<Request, String> {
             "--listen-tls" => options.listen_tls = Some(value()?),
             "--pki-dir" => options.pki_dir = Some(value()?.into()),
             "--emulator" => options.emulator = Some(value()?.into()),
+            "--security-driver" | "--vm-users" | "--expose" => {
+                driver = confine_by(&mut options.confinement, &name, &value()?)?.or(driver);
+            }
             "-p" | "--pid-file" => options.pid_file = Some(value()?.into()),
             "-t" | "--timeout" => {
                 let text = value()?;
@@ -127,7 +139,39 @@ pub fn parse(arguments: &[OsString]) -> Result<Request, String> {
             _ => return Err(format!("Unknown option '{argument}'")),
         }
     }
+    let system = options.mode == Mode::System;
+    if driver == Some(true) && !(root && system) {
+        return Err("Only a system's daemon, run by root, can confine machines".to_owned());
+    }
+    options.confinement.enabled = driver.unwrap_or(root && system);
     Ok(Request::Serve(Box::new(options)))
+}
+
+/// One of the options about confinement; answers whether it turned that on or off.
+fn confine_by(
+    settings: &mut confine::Settings,
+    name: &str,
+    value: &str,
+) -> Result<Option<bool>, String> {
+    match name {
+        "--vm-users" => {
+            let range = Range::parse(value);
+            settings.users = range.ok_or_else(|| format!("'{value}' is no range of users"))?;
+            Ok(None)
+        }
+        "--expose" => {
+            let path = PathBuf::from(value).canonicalize();
+            settings
+                .exposed
+                .push(path.map_err(|error| format!("Cannot expose '{value}': {error}"))?);
+            Ok(None)
+        }
+        _ => match value {
+            confine::MODEL => Ok(Some(true)),
+            "none" => Ok(Some(false)),
+            other => Err(format!("Unknown security driver '{other}'")),
+        },
+    }
 }
 
 #[cfg(test)]
@@ -155,6 +199,12 @@ mod tests {
     fn what_is_unknown_is_named() {
         assert_eq!(check(&["--nonsense"]).unwrap_err(), "Unknown option '--nonsense'");
         assert_eq!(check(&["--socket-dir"]).unwrap_err(), "Option '--socket-dir' needs a value");
+        for (arguments, named) in [
+            (["--security-driver", "selinux"], "selinux"),
+            (["--vm-users", "5"], "'5' is no range"),
+        ] {
+            assert!(check(&arguments).unwrap_err().contains(named), "{arguments:?}");
+        }
         assert_eq!(check(&["-t", "soon"]).unwrap_err(), "'soon' is no number of seconds");
     }
 }

@@ -25,6 +25,10 @@ fn main() -> ExitCode {
     let arguments: Vec<OsString> = arguments.collect();
 
     let base_name = Path::new(&started_as).file_name().unwrap_or_default().to_string_lossy();
+    // What the daemon starts a machine's process with, before it becomes the emulator.
+    if base_name == "hostel-confined" {
+        return daemon::run_launcher(&base_name, &arguments);
+    }
     if let Some(applet) = applets::find(&base_name) {
         return (applet.run)(applet.name, &arguments);
     }

@@ -39,6 +39,8 @@ pub struct Daemon {
     options: Vec<String>,
     /// The network namespace that it runs in.
     namespace: Option<String>,
+    /// Where it looks for programs, when not where everybody does.
+    path: Option<String>,
 }
 
 impl Daemon {
@@ -52,20 +54,44 @@ impl Daemon {
         Self::start_in(None, options)
     }
 
+    /// Starts a session's, which looks for programs there.
+    pub fn start_with_path(path: &str) -> Self {
+        Self::start_at(None, &["--session"], Some(path))
+    }
+
     /// Starts one in a network namespace.
     pub fn start_in(namespace: Option<&str>, options: &[&str]) -> Self {
+        Self::start_at(namespace, options, None)
+    }
+
+    fn start_at(namespace: Option<&str>, options: &[&str], path: Option<&str>) -> Self {
         let namespace = namespace.map(str::to_owned);
         let scratch = Scratch::new();
-        let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
-        let child = spawn(&scratch.0, namespace.as_deref(), &options);
-        Self { scratch, child, options, namespace }
+        let mut options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
+        // Fetched emulators lie where no installed one does, with their libraries.
+        if options.iter().any(|option| option == "--system")
+            && let Some(emulator) = tests::program("qemu-system-x86_64")
+            && let Some(assets) = emulator.canonicalize().unwrap().ancestors().nth(2)
+            && assets.join("qemu-system-10").is_dir()
+        {
+            options.extend(["--expose".to_owned(), assets.display().to_string()]);
+        }
+        let path = path.map(str::to_owned);
+        let child = spawn(&scratch.0, namespace.as_deref(), &options, path.as_deref());
+        Self { scratch, child, options, namespace, path }
+    }
+
+    /// Kills it without warning.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 
     /// Kills it without warning and starts another in the same directories.
     pub fn kill_and_restart(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-        self.child = spawn(&self.scratch.0, self.namespace.as_deref(), &self.options);
+        self.kill();
+        let (namespace, path) = (self.namespace.as_deref(), self.path.as_deref());
+        self.child = spawn(&self.scratch.0, namespace, &self.options, path);
     }
 
     pub fn socket(&self) -> PathBuf {
@@ -118,7 +144,7 @@ pub fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
 }
 
-fn spawn(folder: &Path, namespace: Option<&str>, options: &[String]) -> Child {
+fn spawn(folder: &Path, namespace: Option<&str>, options: &[String], path: Option<&str>) -> Child {
     let mut command = match namespace {
         Some(namespace) => {
             // ip runs the program in its own stead, so the process is the daemon itself.
@@ -128,6 +154,13 @@ fn spawn(folder: &Path, namespace: Option<&str>, options: &[String]) -> Child {
         }
         None => tests::hostel(),
     };
+    if let Some(path) = path {
+        command.env("PATH", path);
+    }
+    // Where our emulator finds firmware when the host has none.
+    if let Some(folder) = tests::asset("qemu-system-10/usr/share/seabios") {
+        command.env("HOSTEL_FIRMWARE", folder);
+    }
     let child = command
         .arg("daemon")
         .args(options)

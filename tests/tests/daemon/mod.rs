@@ -11,4 +11,5 @@ mod procedures;
 mod virt_manager;
 mod go_libvirt;
 mod networks;
+mod confinement;
 mod transports;

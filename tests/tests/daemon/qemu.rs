@@ -294,3 +294,132 @@ fn the_ssh_helper_connects_to_a_session_and_starts_its_daemon() {
         String::from_utf8_lossy(&output.stderr)
     );
 }
+
+#[test]
+fn backups_hold_all_or_what_was_written_since() {
+    need!("virsh", "qemu-system-x86_64", "qemu-img", "qemu-io");
+    let daemon = Daemon::start();
+    let here = daemon.scratch.0.display().to_string();
+    let disk = daemon.scratch.join("disk.qcow2");
+    let run = |program: &str, arguments: &[&str]| {
+        let output = Command::new(program).args(arguments).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{program} {arguments:?}: {text}");
+        text
+    };
+    run("qemu-img", &["create", "-q", "-f", "qcow2", &disk.display().to_string(), "4M"]);
+    let document = format!(
+        "<domain type='qemu'><name>kept</name><memory unit='MiB'>32</memory><os>\
+         <type>hvm</type></os><devices><disk type='file'><driver name='qemu' type='qcow2'/>\
+         <source file='{}'/><target dev='vda' bus='virtio'/></disk></devices></domain>",
+        disk.display()
+    );
+    let files = [
+        ("kept.xml", document),
+        ("full.xml", backup(&here, "full", "")),
+        ("since.xml", backup(&here, "since", "<incremental>first</incremental>")),
+        ("first.xml", "<domaincheckpoint><name>first</name></domaincheckpoint>".to_owned()),
+    ];
+    for (name, text) in files {
+        fs::write(daemon.scratch.join(name), text).unwrap();
+    }
+    daemon.ok(&format!("define {here}/kept.xml"));
+    daemon.ok("start kept");
+    let write = |pattern: &str, place: &str| {
+        let command = format!(
+            "qemu-io -d /machine/peripheral/virtio-disk0/virtio-backend \\\"write -P {pattern} {place} 64k\\\""
+        );
+        let said = daemon.ok(&format!("qemu-monitor-command kept --hmp \"{command}\""));
+        assert!(!said.contains("rror"), "{command}: {said}");
+    };
+    write("1", "0");
+    daemon.ok(&format!("backup-begin kept {here}/full.xml {here}/first.xml"));
+    ended(&daemon);
+    write("2", "1M");
+    // Bitmaps are in the image: they are there after another start.
+    daemon.ok("destroy kept");
+    daemon.ok("start kept");
+    daemon.ok(&format!("backup-begin kept {here}/since.xml"));
+    ended(&daemon);
+    served(&daemon, &here, &write);
+    daemon.ok("destroy kept");
+    for (name, pattern, place, there) in [
+        ("full", 1, "0", true),
+        ("full", 2, "1M", false),
+        ("since", 1, "0", false),
+        ("since", 2, "1M", true),
+    ] {
+        let read = format!("read -P {pattern} {place} 64k");
+        let image = format!("{here}/{name}.qcow2");
+        let output = Command::new("qemu-io").args(["-f", "qcow2", "-c", &read, &image]).output();
+        let text = String::from_utf8_lossy(&output.unwrap().stdout).into_owned();
+        assert_eq!(!text.contains("verification failed"), there, "{name}: {read}: {text}");
+    }
+}
+
+/// Disks are served as they were when the backup began, with what was written since a checkpoint.
+fn served(daemon: &Daemon, here: &str, write: &dyn Fn(&str, &str)) {
+    let document = format!(
+        "<domainbackup mode='pull'><incremental>first</incremental>\
+         <server transport='unix' socket='{here}/nbd'/><disks><disk name='vda' type='file'>\
+         <scratch file='{here}/scratch.qcow2'/></disk></disks></domainbackup>"
+    );
+    fs::write(format!("{here}/pull.xml"), document).unwrap();
+    daemon.ok(&format!("backup-begin kept {here}/pull.xml"));
+    assert!(daemon.ok("backup-dumpxml kept").contains("exportname='vda'"));
+    write("9", "0");
+    let export = format!("driver=nbd,export=vda,server.type=unix,server.path={here}/nbd");
+    let output = Command::new("timeout")
+        .args(["20", "qemu-io", "-r", "--image-opts", "-c", "read -P 1 0 64k", &export])
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && !text.contains("failed"), "{text}");
+    let export = format!("{export},x-dirty-bitmap=qemu:dirty-bitmap:backup-vda");
+    let output = Command::new("timeout")
+        .args(["20", "qemu-img", "map", "--output=json", "--image-opts", &export])
+        .output()
+        .unwrap();
+    let map: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let dirty = map.as_array().unwrap().iter().filter(|part| part["data"] == false);
+    let dirty: Vec<_> =
+        dirty.map(|part| (part["start"].as_u64(), part["length"].as_u64())).collect();
+    assert_eq!(dirty, [(Some(1 << 20), Some(64 << 10))], "{map}");
+    daemon.ok("domjobabort kept");
+    ended(daemon);
+    assert!(!Path::new(&format!("{here}/scratch.qcow2")).exists());
+}
+
+fn backup(here: &str, name: &str, since: &str) -> String {
+    format!(
+        "<domainbackup>{since}<disks><disk name='vda' type='file'>\
+         <target file='{here}/{name}.qcow2'/></disk></disks></domainbackup>"
+    )
+}
+
+/// Waits until no backup is being made.
+fn ended(daemon: &Daemon) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while daemon.virsh("backup-dumpxml kept").0 {
+        assert!(Instant::now() < deadline, "the backup does not end");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn without_qemu_the_daemon_has_an_emulator_of_its_own() {
+    need!("virsh");
+    if Path::new("/usr/bin/qemu-system-x86_64").exists() {
+        tests::skip!("QEMU is installed where every daemon finds it");
+    }
+    let daemon = Daemon::start_with_path("/usr/sbin:/usr/bin:/sbin:/bin");
+    define(&daemon, "own");
+    let document = daemon.ok("dumpxml own");
+    assert!(document.contains("/qemu-system-x86_64</emulator>"), "{document}");
+    let capabilities = daemon.ok("capabilities");
+    assert!(capabilities.contains("<arch name='x86_64'>"), "{capabilities}");
+    assert!(daemon.ok("domcapabilities").contains("<domain>"));
+    daemon.ok("start own");
+    let version = daemon.ok("qemu-monitor-command own --hmp info version");
+    assert!(version.contains("Hostel"), "{version}");
+}

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -344,6 +344,71 @@ const SAVES: &[&str] = &[
     "undefine tq",
 ];
 
+/// The same for checkpoints, and for backups that the emulator writes.
+const BACKUPS: &[&str] = &[
+    "define @/tq.xml",
+    "checkpoint-create-as tq c0",
+    "checkpoint-list tq",
+    "backup-begin tq @/full.xml",
+    "start tq",
+    "checkpoint-create-as tq c1 --description first",
+    "checkpoint-create-as tq c1",
+    "checkpoint-create-as tq c2 --diskspec vda,bitmap=own",
+    "checkpoint-create-as tq c2 --diskspec vda",
+    "checkpoint-create-as tq c9 --diskspec hdc",
+    "checkpoint-list tq --name",
+    "checkpoint-list tq --tree",
+    "checkpoint-list tq --name --roots",
+    "checkpoint-list tq --name --leaves",
+    "checkpoint-list tq --name --no-leaves",
+    "checkpoint-list tq --name --from c1",
+    "checkpoint-parent tq c2",
+    "checkpoint-parent tq c1",
+    "checkpoint-info tq c2",
+    "checkpoint-info tq nope",
+    "checkpoint-dumpxml tq c2 --no-domain --xpath //disks",
+    "checkpoint-dumpxml tq c2 --no-domain --xpath //parent",
+    "checkpoint-dumpxml tq c1 --no-domain --xpath //description",
+    "backup-dumpxml tq",
+    "domjobabort tq",
+    "backup-begin tq @/full.xml @/c3.xml",
+    "event tq --event lifecycle --timeout 1",
+    "backup-dumpxml tq",
+    "backup-begin tq @/full.xml",
+    "backup-begin tq @/full.xml --reuse-external",
+    "event tq --event lifecycle --timeout 1",
+    "backup-begin tq @/since.xml",
+    "event tq --event lifecycle --timeout 1",
+    "backup-begin tq @/unknown.xml",
+    "backup-begin tq @/pull.xml",
+    "backup-dumpxml tq --xpath //server",
+    "backup-dumpxml tq --xpath //scratch",
+    "domjobabort tq",
+    "event tq --event lifecycle --timeout 1",
+    "backup-dumpxml tq",
+    "checkpoint-list tq --name",
+    "checkpoint-delete tq c2",
+    "checkpoint-parent tq c3",
+    "checkpoint-delete tq nope",
+    "checkpoint-list tq --tree",
+    "destroy tq",
+    "checkpoint-delete tq c3",
+    "undefine tq",
+    "checkpoint-delete tq c3 --metadata",
+    "checkpoint-list tq --name",
+    "undefine tq --checkpoints-metadata",
+];
+
+const FULL: &str = "<domainbackup><disks><disk name='vda' type='file'>
+  <driver type='qcow2'/><target file='@/full.qcow2'/></disk></disks></domainbackup>";
+const SINCE: &str = "<domainbackup mode='push'><incremental>c1</incremental><disks>
+  <disk name='vda' type='file'><driver type='qcow2'/><target file='@/since.qcow2'/></disk>
+  </disks></domainbackup>";
+const PULL: &str = "<domainbackup mode='pull'>
+  <server transport='tcp' name='localhost' port='10977'/><disks><disk name='vda' type='file'>
+  <scratch file='@/scratch.qcow2'/></disk></disks></domainbackup>";
+const C3: &str = "<domaincheckpoint><name>c3</name></domaincheckpoint>";
+
 const DOMAIN: &str = "<domain type='qemu'><name>tq</name>
   <uuid>33333333-1111-4111-8111-111111111111</uuid><memory unit='MiB'>64</memory>
   <vcpu current='1'>2</vcpu><os><type arch='x86_64' machine='pc'>hvm</type></os>
@@ -371,7 +436,19 @@ fn prepare(folder: &Scratch, emulator: Option<&Path>) {
     fs::write(folder.join("nic.xml"), NIC).unwrap();
     fs::write(folder.join("tnet.xml"), NETWORK).unwrap();
     fs::write(folder.join("cd.iso"), vec![0; 1 << 20]).unwrap();
+    for (name, text) in [
+        ("full.xml", FULL),
+        ("since.xml", SINCE),
+        ("unknown.xml", &SINCE.replace("c1", "c99")),
+        ("c3.xml", C3),
+        ("pull.xml", PULL),
+    ] {
+        fs::write(folder.join(name), text.replace('@', &here)).unwrap();
+    }
     for name in [
+        "full.qcow2",
+        "since.qcow2",
+        "scratch.qcow2",
         "over.qcow2",
         "tq.s0",
         "tq.s1",
@@ -406,21 +483,42 @@ fn disks_grow_shrink_and_move_as_with_libvirtd() {
 #[test]
 fn disks_of_our_emulator_grow_shrink_and_move_likewise() {
     let scratch = Scratch::new();
+    if let Some(emulator) = our_emulator(&scratch) {
+        compare(DISKS, Some(&emulator));
+    }
+}
+
+/// Our emulator with the firmware that was fetched.
+fn our_emulator(scratch: &Scratch) -> Option<PathBuf> {
     let emulator = scratch.join("qemu-system-x86_64");
     let Some(firmware) = tests::asset("qemu-system-10/usr/share/seabios") else {
-        tests::skip!("SeaBIOS is not fetched");
+        tests::note_skip("SeaBIOS is not fetched");
+        return None;
     };
     let (own, firmware) = (tests::hostel_path(), firmware.display().to_string());
     let own = own.display();
     let script = format!("#!/bin/sh\nexec {own} qemu-system-x86_64 -L {firmware} \"$@\"\n");
     fs::write(&emulator, script).unwrap();
     fs::set_permissions(&emulator, fs::Permissions::from_mode(0o755)).unwrap();
-    compare(DISKS, Some(&emulator));
+    Some(emulator)
 }
 
 #[test]
 fn saved_domains_come_back_as_with_libvirtd() {
     compare(SAVES, None);
+}
+
+#[test]
+fn checkpoints_and_backups_are_those_of_libvirtd() {
+    compare(BACKUPS, None);
+}
+
+#[test]
+fn checkpoints_and_backups_of_our_emulator_are_likewise() {
+    let scratch = Scratch::new();
+    if let Some(emulator) = our_emulator(&scratch) {
+        compare(BACKUPS, Some(&emulator));
+    }
 }
 
 fn compare(tour: &[&str], own_emulator: Option<&Path>) {

@@ -134,7 +134,17 @@ fn open(driver: &'static str, options: &mut OpenOptions, mode: &OpenMode) -> Res
     if mode.direct {
         open.custom_flags(nix::libc::O_DIRECT);
     }
-    let file = open.open(&path).map_err(|error| could_not(error.into()))?;
+    let mut writable = mode.write;
+    let mut opened = open.open(&path);
+    if let Err(error) = &opened
+        && writable
+        && mode.auto_read_only
+        && is_refusal(error)
+    {
+        writable = false;
+        opened = open.write(false).open(&path);
+    }
+    let file = opened.map_err(|error| could_not(error.into()))?;
     let metadata = file.metadata()?;
     let device = metadata.file_type().is_block_device();
     if driver == "file" && !metadata.file_type().is_file() && !device {
@@ -153,7 +163,7 @@ fn open(driver: &'static str, options: &mut OpenOptions, mode: &OpenMode) -> Res
         file,
         path,
         device,
-        writable: AtomicBool::new(mode.write),
+        writable: AtomicBool::new(writable),
         writer: OnceLock::new(),
         locked: Mutex::new((0, 0)),
         direct: mode.direct,
@@ -166,6 +176,12 @@ fn open(driver: &'static str, options: &mut OpenOptions, mode: &OpenMode) -> Res
         locking,
         partial: Mutex::new(()),
     }))
+}
+
+/// Whether a file is there, and only writing to it is refused.
+fn is_refusal(error: &std::io::Error) -> bool {
+    let refusals = [Errno::ACCESS, Errno::PERM, Errno::ROFS].map(Errno::raw_os_error);
+    error.raw_os_error().is_some_and(|number| refusals.contains(&number))
 }
 
 /// Requests run on the threads that make them: there is no other way here.
@@ -262,6 +278,12 @@ fn grow(file: &File, from: u64, to: u64, preallocation: Preallocation) -> Result
 }
 
 impl HostFile {
+    /// Whether another descriptor is of the same file.
+    fn is_same(&self, other: &File) -> bool {
+        let identity = |file: &File| file.metadata().ok().map(|facts| (facts.dev(), facts.ino()));
+        identity(other).is_some_and(|own| identity(&self.file) == Some(own))
+    }
+
     /// Reads until the buffer is full or the file ends, and returns the bytes read.
     fn read_plain(&self, buffer: &mut [u8], offset: u64) -> Result<usize> {
         let mut done = 0;
@@ -610,7 +632,13 @@ impl Node for HostFile {
             if self.direct {
                 open.custom_flags(nix::libc::O_DIRECT);
             }
-            let file = open.open(own).map_err(|error| {
+            let file = open.open(own).or_else(|error| {
+                // A file that was shown for reading only may be shown for writing by now, which the
+                // old descriptor does not know.
+                let other = if is_refusal(&error) { open.open(&self.path).ok() } else { None };
+                other.filter(|other| self.is_same(other)).ok_or(error)
+            });
+            let file = file.map_err(|error| {
                 Error::from(error).during(format!("Could not reopen '{}'", self.path))
             })?;
             _ = self.writer.set(file); // another thread may have been faster

@@ -9,6 +9,7 @@ use std::sync::{Arc, Weak};
 use libvirt_compat::constants::{lifecycle, state};
 use libvirt_compat::domain::{Summary, arrange};
 use libvirt_compat::event::{DomainEvent, Event};
+use libvirt_compat::rpc::types::{TypedParameter, Value};
 use libvirt_compat::xml::Element;
 use libvirt_compat::{Code, Error, Result, Uuid};
 
@@ -59,11 +60,13 @@ mod undefine_flags {
     pub const SNAPSHOTS_METADATA: u32 = 2;
     pub const NVRAM: u32 = 4;
     pub const KEEP_NVRAM: u32 = 8;
+    pub const CHECKPOINTS_METADATA: u32 = 16;
 }
 
 /// Removes a definition; a running domain stays as a transient one.
 pub fn undefine(world: &Arc<World>, domain: &Arc<Domain>, flags: u32) -> Result<()> {
     let _job = domain.begin()?;
+    let checkpoints = domain.state.lock().checkpoints.len();
     let (active, saved, snapshots) = {
         let state = domain.state.lock();
         if state.definition.is_none() {
@@ -73,6 +76,10 @@ pub fn undefine(world: &Arc<World>, domain: &Arc<Domain>, flags: u32) -> Result<
     };
     if !active && snapshots > 0 && flags & undefine_flags::SNAPSHOTS_METADATA == 0 {
         let text = format!("cannot delete inactive domain with {snapshots} snapshots");
+        return Err(Error::new(Code::OperationInvalid, text));
+    }
+    if !active && checkpoints > 0 && flags & undefine_flags::CHECKPOINTS_METADATA == 0 {
+        let text = format!("cannot delete inactive domain with {checkpoints} checkpoints");
         return Err(Error::new(Code::OperationInvalid, text));
     }
     if saved && flags & undefine_flags::MANAGED_SAVE == 0 {
@@ -275,6 +282,8 @@ pub fn finish(world: &World, domain: &Arc<Domain>, run: u64, reason: i32, detail
         // While it counts as running: the next run makes the same folder.
         persist::remove_status(world, domain);
         state.live = None;
+        state.backup = None;
+        super::checkpoints::clean_up(std::mem::take(&mut state.scratch));
         state.id = -1;
         state.updated = false;
         state.state = (state::SHUTOFF, reason);
@@ -390,6 +399,20 @@ fn take(world: &Arc<World>, domain: &Arc<Domain>, run: u64, report: Report) {
                 super::blocks::change_disk(world, domain, &target, &change);
             }
             emit(world, domain, DomainEvent::BlockJob { path, target, kind, status });
+        }
+        Report::BackupEnded { success } => {
+            let scratch = {
+                let mut state = domain.state.lock();
+                state.backup = None;
+                std::mem::take(&mut state.scratch)
+            };
+            super::checkpoints::clean_up(scratch);
+            // VIR_DOMAIN_JOB_OPERATION_BACKUP
+            let parameters = vec![
+                TypedParameter { field: "operation".into(), value: Value::Int(9) },
+                TypedParameter { field: "success".into(), value: Value::Bool(success) },
+            ];
+            emit(world, domain, DomainEvent::JobCompleted(parameters));
         }
         Report::Balloon(kib) => {
             domain.state.lock().balloon_kib = Some(kib);

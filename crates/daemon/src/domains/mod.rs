@@ -4,11 +4,13 @@ mod lifecycle;
 mod persist;
 mod edit;
 mod snapshots;
+mod checkpoints;
 mod blocks;
 mod external;
 pub mod cpu_set;
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
@@ -20,6 +22,10 @@ use libvirt_compat::xml::{self, Element};
 use libvirt_compat::{Code, Error, Result, Uuid};
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
+pub use checkpoints::{
+    Checkpoint, abort_backup, backup, begin_backup, create as create_checkpoint,
+    delete as delete_checkpoint,
+};
 pub use edit::{
     attach_device, change_definition, change_live, detach_device, impact, live_device,
     update_device,
@@ -65,6 +71,12 @@ pub struct State {
     pub managed_save: bool,
     pub snapshots: BTreeMap<String, Snapshot>,
     pub current_snapshot: Option<String>,
+    pub checkpoints: BTreeMap<String, Checkpoint>,
+    pub current_checkpoint: Option<String>,
+    /// The backup that is being made.
+    pub backup: Option<Element>,
+    /// Images that were made for it and go with it.
+    pub scratch: Vec<PathBuf>,
     /// MiB a second that a migration may use, where somebody has said so.
     pub migration_speed: Option<u64>,
     /// The balloon's last known size.

@@ -1,7 +1,7 @@
 //! What is kept on disk: one directory per domain, every file whole or absent.
 //!
 //! - `STATE/domains/UUID/domain.xml`: the definition; `autostart`: an empty file;
-//! - `STATE/domains/UUID/snapshots/NAME.xml`; `STATE/domains/UUID/managed.save`;
+//! - `STATE/domains/UUID/snapshots/NAME.xml`; `STATE/domains/UUID/checkpoints/NAME.xml`; `STATE/domains/UUID/managed.save`;
 //! - `RUNTIME/domains/UUID/status.xml`: the live document and how to reach the machine.
 
 use std::fs;
@@ -64,6 +64,23 @@ pub(super) fn write_snapshot(world: &World, domain: &Domain, name: &str, text: &
 pub(super) fn remove_snapshot(world: &World, domain: &Domain, name: &str) -> Result<()> {
     let Some(directory) = directory(world, domain.uuid) else { return Ok(()) };
     remove(&directory.join("snapshots").join(format!("{name}.xml")))
+}
+
+pub(super) fn write_checkpoint(
+    world: &World,
+    domain: &Domain,
+    name: &str,
+    text: &str,
+) -> Result<()> {
+    let Some(directory) = directory(world, domain.uuid) else { return Ok(()) };
+    let directory = directory.join("checkpoints");
+    make_private_directory(&directory)?;
+    write_atomically(&directory.join(format!("{name}.xml")), text.as_bytes())
+}
+
+pub(super) fn remove_checkpoint(world: &World, domain: &Domain, name: &str) -> Result<()> {
+    let Some(directory) = directory(world, domain.uuid) else { return Ok(()) };
+    remove(&directory.join("checkpoints").join(format!("{name}.xml")))
 }
 
 /// Writes what another daemon needs to adopt the running domain.
@@ -149,6 +166,7 @@ fn load_definition(world: &Arc<World>, directory: &Path) -> Result<()> {
     state.managed_save = directory.join("managed.save").exists();
     drop(state);
     super::snapshots::load(&domain, &directory.join("snapshots"));
+    super::checkpoints::load(&domain, &directory.join("checkpoints"));
     Ok(())
 }
 

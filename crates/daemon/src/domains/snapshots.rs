@@ -95,7 +95,7 @@ fn parse(mut document: Element) -> Result<(Snapshot, bool)> {
     Ok((snapshot, current))
 }
 
-fn check_name(name: &str) -> Result<()> {
+pub(super) fn check_name(name: &str) -> Result<()> {
     let bad = name.is_empty() || name.contains('/') || name.starts_with('.') || name.len() > 200;
     if bad {
         let text =
@@ -299,7 +299,10 @@ pub fn revert(world: &Arc<World>, domain: &Arc<Domain>, name: &str, flags: u32) 
 /// A live document as it would be stored.
 pub fn without_live_parts(mut document: Element) -> Element {
     document.unset("id");
-    document.remove(|element| element.name == "seclabel" || element.name == "resource");
+    document.remove(|element| {
+        let chosen = element.name == "seclabel" && element.is("type", "dynamic");
+        chosen || element.name == "resource"
+    });
     for device in document.ensure("devices").elements_mut() {
         device.remove(|element| element.name == "alias" || element.name == "backingStore");
         match device.name.as_str() {

@@ -155,6 +155,8 @@ pub enum Report {
     Balloon(u64),
     /// A block job has come to a point: by the disk's target, with libvirt's numbers.
     BlockJob { target: String, path: String, kind: i32, status: i32, change: Option<DiskChange> },
+    /// All disks are copied, or one could not be.
+    BackupEnded { success: bool },
     /// An event as the monitor told it: name, seconds, microseconds, details.
     Monitor { name: String, seconds: i64, micros: u32, details: String },
 }
@@ -235,6 +237,34 @@ pub struct Overlay {
     pub format: String,
     /// The number of its nodes, filled in.
     pub index: u64,
+}
+
+/// A bitmap of what is written to a disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bitmap {
+    pub target: String,
+    pub name: String,
+}
+
+/// A disk to be copied into an image that is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackupDisk {
+    pub target: String,
+    pub file: PathBuf,
+    pub format: String,
+    /// The disk's size.
+    pub bytes: u64,
+    /// Only what was written since this bitmap was begun.
+    pub since: Option<String>,
+    /// Not copied, but served under this name as it is now: the image takes what is overwritten.
+    pub export: Option<String>,
+}
+
+/// Where disks are served, by NBD.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BackupServer {
+    Unix(PathBuf),
+    Tcp(String, String),
 }
 
 /// Memory figures: `virDomainMemoryStatTags` and values.
@@ -370,6 +400,28 @@ pub trait Machine: Send + Sync {
     /// Puts images over disks, all at the same moment.
     fn overlay(&self, _domain: &Element, _overlays: &mut [Overlay]) -> Result<()> {
         Err(unsupported("virDomainSnapshotCreateXML"))
+    }
+    /// Begins to note what is written to disks.
+    fn add_bitmaps(&self, _domain: &Element, _bitmaps: &[Bitmap]) -> Result<()> {
+        Err(unsupported("virDomainCheckpointCreateXML"))
+    }
+    /// Forgets what was noted.
+    fn remove_bitmaps(&self, _domain: &Element, _bitmaps: &[Bitmap]) -> Result<()> {
+        Err(unsupported("virDomainCheckpointDelete"))
+    }
+    /// Begins to copy disks, and to note what is written from the same moment on.
+    fn begin_backup(
+        &self,
+        _domain: &Element,
+        _disks: &[BackupDisk],
+        _server: Option<&BackupServer>,
+        _bitmaps: &[Bitmap],
+    ) -> Result<()> {
+        Err(unsupported("virDomainBackupBegin"))
+    }
+    /// Gives up the copies.
+    fn abort_backup(&self) -> Result<()> {
+        Err(unsupported("virDomainAbortJob"))
     }
     /// A picture of the screen: MIME type and file.
     fn screenshot(&self, _domain: &Element, _screen: u32) -> Result<(String, std::fs::File)> {

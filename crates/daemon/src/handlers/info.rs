@@ -327,8 +327,19 @@ pub fn domain_get_security_label_list(
     call: &Call,
     dom: Domain,
 ) -> Result<(Vec<SecurityLabel>, i32)> {
-    call.domain(&dom)?;
-    Ok((Vec::new(), 0))
+    let (_, domain) = call.domain(&dom)?;
+    if !domain.is_active() {
+        return Ok((Vec::new(), 0));
+    }
+    let document = domain.document()?;
+    let own = document.all("seclabel").filter_map(|label| label.text_at("label"));
+    // One for each of the models that capabilities list; the first, "none", gives no labels.
+    let labels: Vec<SecurityLabel> = std::iter::once(String::new())
+        .chain(own)
+        .map(|text| SecurityLabel { label: Chars(format!("{text}\0").into_bytes()), enforcing: 0 })
+        .collect();
+    let count = labels.len() as i32;
+    Ok((labels, count))
 }
 
 pub fn domain_get_scheduler_type(call: &Call, dom: Domain) -> Result<(String, i32)> {

@@ -1,6 +1,6 @@
 //! Snapshots.
 
-use libvirt_compat::rpc::types::{Checkpoint, Domain, Snapshot};
+use libvirt_compat::rpc::types::{Domain, Snapshot};
 use libvirt_compat::{Code, Error, Result};
 
 use super::{Call, at_most};
@@ -192,15 +192,4 @@ pub fn domain_revert_to_snapshot(call: &Call, snap: Snapshot, flags: u32) -> Res
 pub fn domain_snapshot_delete(call: &Call, snap: Snapshot, flags: u32) -> Result<()> {
     let (world, domain) = call.domain(&snap.dom)?;
     domains::delete_snapshot(&world, &domain, &snap.name, flags)
-}
-
-/// Checkpoints come with backups; until then no domain has any.
-pub fn domain_list_all_checkpoints(
-    call: &Call,
-    dom: Domain,
-    _need_results: i32,
-    _flags: u32,
-) -> Result<(Vec<Checkpoint>, i32)> {
-    call.domain(&dom)?;
-    Ok((Vec::new(), 0))
 }

@@ -149,6 +149,7 @@ macro_rules! remote_procedures {
         161 low write domain_detach_device_flags(dom: Domain, xml: String, flags: u32);
         162 low read connect_baseline_cpu(cpus: Vec<String>, flags: u32) -> String;
         163 low read domain_get_job_info(dom: Domain) -> (i32, u64, u64, u64, u64, u64, u64, u64, u64, u64, u64, u64);
+        164 low write domain_abort_job(dom: Domain);
         165 low write storage_vol_wipe(vol: StorageVol, flags: u32);
         174 low write domain_update_device_flags(dom: Domain, xml: String, flags: u32);
         175 high read nwfilter_lookup_by_name(name: String) -> Nwfilter;
@@ -270,14 +271,23 @@ macro_rules! remote_procedures {
         391 high read storage_pool_lookup_by_target_path(path: String) -> StoragePool;
         394 low write connect_baseline_hypervisor_cpu(emulator: Option<String>, arch: Option<String>, machine: Option<String>, virttype: Option<String>, cpus: Vec<String>, flags: u32) -> String;
         401 high read connect_list_all_nwfilter_bindings(need_results: i32, flags: u32) -> (Vec<NwfilterBinding>, u32);
+        411 low write domain_checkpoint_create_xml(dom: Domain, xml: String, flags: u32) -> Checkpoint;
+        412 low read domain_checkpoint_get_xml_desc(checkpoint: Checkpoint, flags: u32) -> String;
         413 high read domain_list_all_checkpoints(dom: Domain, need_results: i32, flags: u32) -> (Vec<Checkpoint>, i32);
+        414 high read domain_checkpoint_list_all_children(checkpoint: Checkpoint, need_results: i32, flags: u32) -> (Vec<Checkpoint>, i32);
+        415 high read domain_checkpoint_lookup_by_name(dom: Domain, name: String, flags: u32) -> Checkpoint;
+        416 high read domain_checkpoint_get_parent(checkpoint: Checkpoint, flags: u32) -> Checkpoint;
+        417 low write domain_checkpoint_delete(checkpoint: Checkpoint, flags: u32);
         419 low write connect_set_identity(params: Vec<TypedParameter>, flags: u32);
+        421 low write domain_backup_begin(dom: Domain, backup_xml: String, checkpoint_xml: Option<String>, flags: u32);
+        422 high read domain_backup_get_xml_desc(dom: Domain, flags: u32) -> String;
         426 low read domain_get_messages(dom: Domain, flags: u32) -> Vec<String>;
         432 high write network_define_xml_flags(xml: String, flags: u32) -> Network;
         433 high read node_device_get_autostart(name: String) -> i32;
         435 high read node_device_is_persistent(name: String) -> i32;
         436 high read node_device_is_active(name: String) -> i32;
         437 high write network_create_xml_flags(xml: String, flags: u32) -> Network;
+        442 low write domain_abort_job_flags(dom: Domain, flags: u32);
         }
         refused {
         57 domain_get_scheduler_parameters, 58 domain_set_scheduler_parameters,
@@ -290,7 +300,7 @@ macro_rules! remote_procedures {
         124 node_device_destroy, 131 interface_define_xml, 132 interface_undefine,
         133 interface_create, 134 interface_destroy, 135 connect_domain_xml_from_native,
         148 domain_migrate_prepare_tunnel, 158 connect_compare_cpu,
-        164 domain_abort_job, 166 domain_migrate_set_max_downtime,
+         166 domain_migrate_set_max_downtime,
         167 connect_domain_event_register_any, 168 connect_domain_event_deregister_any,
         177 nwfilter_get_xml_desc, 180 nwfilter_define_xml, 181 nwfilter_undefine,
         197 domain_set_memory_parameters, 198 domain_get_memory_parameters,
@@ -328,17 +338,13 @@ macro_rules! remote_procedures {
         402 domain_set_iothread_params, 403 connect_get_storage_pool_capabilities,
         404 network_list_all_ports, 405 network_port_lookup_by_uuid, 406 network_port_create_xml,
         407 network_port_get_parameters, 408 network_port_set_parameters,
-        409 network_port_get_xml_desc, 410 network_port_delete, 411 domain_checkpoint_create_xml,
-        412 domain_checkpoint_get_xml_desc, 414 domain_checkpoint_list_all_children,
-        415 domain_checkpoint_lookup_by_name, 416 domain_checkpoint_get_parent,
-        417 domain_checkpoint_delete, 418 domain_get_guest_info,
-        420 domain_agent_set_response_timeout, 421 domain_backup_begin,
-        422 domain_backup_get_xml_desc, 424 domain_authorized_ssh_keys_get,
+        409 network_port_get_xml_desc, 410 network_port_delete,                               418 domain_get_guest_info,
+        420 domain_agent_set_response_timeout,           424 domain_authorized_ssh_keys_get,
         425 domain_authorized_ssh_keys_set, 427 domain_start_dirty_rate_calc,
         428 node_device_define_xml, 429 node_device_undefine, 430 node_device_create,
         431 nwfilter_define_xml_flags, 434 node_device_set_autostart,
         439 domain_set_launch_security_state, 440 domain_save_params, 441 domain_restore_params,
-        442 domain_abort_job_flags, 443 domain_fd_associate,
+         443 domain_fd_associate,
         }
         events {
         107 domain_event_lifecycle, 169 domain_event_reboot, 170 domain_event_rtc_change,

@@ -31,6 +31,8 @@ const READY: i32 = 3;
 #[derive(Default)]
 pub struct Jobs {
     list: Mutex<Vec<Job>>,
+    /// Jobs that have ended, until everybody has been told.
+    ending: Mutex<Vec<String>>,
     ended: Condvar,
 }
 
@@ -67,15 +69,24 @@ impl Jobs {
             "BLOCK_JOB_COMPLETED" => COMPLETED,
             _ => return None,
         };
+        self.ending.lock().push(id.to_owned());
         let job = list.swap_remove(place);
         let moves = matches!(job.kind, BlockJobKind::Copy | BlockJobKind::ActiveCommit);
         let done = status == COMPLETED && (job.pivots || !moves);
         for node in if done { &job.old_nodes } else { &job.new_nodes } {
             monitor.send("blockdev-del", Some(json!({"node-name": node})));
         }
-        self.ended.notify_all();
         let change = done.then(|| job.change.clone());
         Some(job.report(status, change))
+    }
+
+    /// Everybody has been told of the jobs that have ended: whoever waits for one can go on. A client
+    /// that begins another job now must not take the end of this one for the end of its own.
+    pub fn told(&self) {
+        // Under the lock that waiters hold while they look.
+        let _list = self.list.lock();
+        self.ending.lock().clear();
+        self.ended.notify_all();
     }
 
     fn is_busy(&self, target: &str) -> bool {
@@ -89,7 +100,8 @@ impl Jobs {
     fn wait(&self, id: &str) -> Result<()> {
         let deadline = Instant::now() + END_TIMEOUT;
         let mut list = self.list.lock();
-        while list.iter().any(|job| job.id == id) {
+        while list.iter().any(|job| job.id == id) || self.ending.lock().iter().any(|own| own == id)
+        {
             if self.ended.wait_until(&mut list, deadline).timed_out() {
                 let text = "timed out during operation: the block job does not end";
                 return Err(Error::new(Code::OperationTimeout, text));
@@ -139,7 +151,7 @@ pub fn top_node(monitor: &Monitor, alias: &str) -> Result<String> {
 }
 
 /// The file nodes and the nodes on them are named alike, except what the emulator named itself.
-fn nodes_of(node: &str) -> Vec<String> {
+pub fn nodes_of(node: &str) -> Vec<String> {
     match node.strip_suffix("-format") {
         Some(start) => vec![node.to_owned(), format!("{start}-storage")],
         None => Vec::new(),
@@ -172,7 +184,17 @@ fn free_nodes(monitor: &Monitor) -> Result<(String, String, u64)> {
 }
 
 /// Opens an image beside what there is; its own backing file stays closed.
-fn open(monitor: &Monitor, path: &str, format: &str) -> Result<(String, u64)> {
+pub fn open(monitor: &Monitor, path: &str, format: &str) -> Result<(String, u64)> {
+    open_over(monitor, path, format, None)
+}
+
+/// The same over a node that is there.
+pub fn open_over(
+    monitor: &Monitor,
+    path: &str,
+    format: &str,
+    below: Option<&str>,
+) -> Result<(String, u64)> {
     let (storage, node, number) = free_nodes(monitor)?;
     let file = json!({
         "driver": "file", "filename": path, "node-name": storage,
@@ -182,7 +204,7 @@ fn open(monitor: &Monitor, path: &str, format: &str) -> Result<(String, u64)> {
     let mut image =
         json!({"driver": format, "node-name": node, "read-only": false, "file": storage});
     if format != "raw" {
-        image["backing"] = Value::Null;
+        image["backing"] = below.map_or(Value::Null, Value::from);
     }
     if let Err(error) = monitor.execute("blockdev-add", Some(image)) {
         _ = monitor.execute("blockdev-del", Some(json!({"node-name": storage})));
@@ -214,6 +236,7 @@ pub fn start(machine: &Machine, domain: &Element, target: &str, wish: &BlockJob)
         new_nodes: Vec::new(),
     };
     let mut arguments = json!({"device": top});
+    open_for(machine, &path, wish)?;
     let command = detail(&monitor, &mut job, wish, &mut arguments)?;
     if wish.speed() > 0 {
         arguments["speed"] = wish.speed().into();
@@ -230,6 +253,18 @@ pub fn start(machine: &Machine, domain: &Element, target: &str, wish: &BlockJob)
         return Err(error);
     }
     Ok(())
+}
+
+/// Opens the images that a job writes to and the machine has not written to so far.
+fn open_for(machine: &Machine, path: &str, wish: &BlockJob) -> Result<()> {
+    match wish {
+        BlockJob::Pull { .. } => Ok(()),
+        BlockJob::Copy { file, .. } => machine.open_file(Path::new(file), true),
+        // The images between are not written to, but their heads are.
+        BlockJob::Commit { .. } => storage::chain(Path::new(path))?
+            .iter()
+            .try_for_each(|(file, _)| machine.open_file(file, true)),
+    }
 }
 
 /// What is special to a kind of job: the command, its arguments, what becomes of the nodes.
@@ -323,7 +358,7 @@ pub fn info(machine: &Machine, target: &str) -> Result<Option<BlockJobInfo>> {
 }
 
 /// A job's name in the monitor, never used twice.
-fn new_id(kind: &str, target: &str) -> String {
+pub fn new_id(kind: &str, target: &str) -> String {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     format!("{kind}-{target}-libvirt-{}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
@@ -376,7 +411,9 @@ pub fn overlay(machine: &Machine, domain: &Element, overlays: &mut [Overlay]) ->
         }
     };
     for own in overlays.iter_mut() {
-        let step = top_node(&monitor, &hotplug::alias_of(domain, &own.target)?)
+        let opened_file = machine.open_file(&own.file, true);
+        let step = opened_file
+            .and_then(|()| top_node(&monitor, &hotplug::alias_of(domain, &own.target)?))
             .and_then(|top| Ok((top, open(&monitor, &own.file.to_string_lossy(), &own.format)?)));
         match step {
             Ok((top, (node, number))) => {

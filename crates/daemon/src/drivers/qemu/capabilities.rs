@@ -7,6 +7,7 @@ use libvirt_compat::{Code, Error, Result, Uuid};
 
 use super::firmware;
 use super::probe::{ARCHITECTURES, Emulator, Emulators};
+use crate::confine::{self, Confinement};
 use crate::drivers::CapabilitiesRequest;
 use crate::node::host_info;
 use crate::paths::Paths;
@@ -33,7 +34,7 @@ fn host_uuid(paths: &Paths) -> Uuid {
 }
 
 /// `virConnectGetCapabilities`.
-pub fn host(emulators: &Emulators, paths: &Paths) -> Element {
+pub fn host(emulators: &Emulators, paths: &Paths, confinement: &Confinement) -> Element {
     let info = host_info();
     let topology = Element::new("topology")
         .with("sockets", info.sockets)
@@ -66,13 +67,14 @@ pub fn host(emulators: &Emulators, paths: &Paths) -> Element {
         .with_child(Element::with_text("memory", info.memory_kib).with("unit", "KiB"))
         .with_child(cpus);
     let cells = Element::new("cells").with("num", 1).with_child(cell);
-    let host = Element::new("host")
+    let mut host = Element::new("host")
         .with_child(Element::with_text("uuid", host_uuid(paths)))
         .with_child(cpu)
         .with_child(power)
         .with_child(Element::new("iommu").with("support", "no"))
         .with_child(migration)
         .with_child(Element::new("topology").with_child(cells));
+    security_models(confinement).into_iter().for_each(|model| host.push(model));
     let mut document = Element::new("capabilities").with_child(host);
     let mut architectures = ARCHITECTURES.to_vec();
     architectures.sort_unstable();
@@ -82,6 +84,22 @@ pub fn host(emulators: &Emulators, paths: &Paths) -> Element {
         }
     }
     document
+}
+
+/// How machines are kept from each other.
+fn security_models(confinement: &Confinement) -> Vec<Element> {
+    let model = |name: &str| {
+        Element::new("secmodel")
+            .with_child(Element::with_text("model", name))
+            .with_child(Element::with_text("doi", 0))
+    };
+    if !confinement.is_on() {
+        return vec![model("none")];
+    }
+    let label =
+        |kind: &str| Element::with_text("baselabel", confinement.base_label()).with("type", kind);
+    let own = model(confine::MODEL).with_child(label("kvm")).with_child(label("qemu"));
+    vec![model("none"), own]
 }
 
 fn guest(emulators: &Emulators, emulator: &Emulator, arch: &str, bits: u32) -> Element {
@@ -252,8 +270,11 @@ fn devices(emulator: &Emulator) -> Element {
 }
 
 fn features() -> Element {
-    let absent = |name: &str| Element::new(name).with("supported", "no");
+    let part = |name: &str| {
+        let there = if name == "backup" { "yes" } else { "no" };
+        Element::new(name).with("supported", there)
+    };
     ["gic", "vmcoreinfo", "genid", "backingStoreInput", "backup", "s390-pv", "sev", "sgx"]
         .into_iter()
-        .fold(Element::new("features"), |features, name| features.with_child(absent(name)))
+        .fold(Element::new("features"), |features, name| features.with_child(part(name)))
 }

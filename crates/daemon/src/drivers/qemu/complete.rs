@@ -9,6 +9,7 @@ use libvirt_compat::{Code, Error, Origin, Result};
 
 use super::probe::{Emulator, Emulators};
 use super::{addresses, controllers, firmware};
+use crate::confine;
 use crate::random;
 
 fn with_defaults<R>(kvm: bool, work: impl FnOnce(&mut Defaults<'_>) -> R) -> R {
@@ -91,10 +92,7 @@ const UNKNOWN: [&str; 9] = [
 ];
 
 fn refuse_unknown(document: &Element) -> Result<()> {
-    let tune = document.child("cputune");
-    if let Some(other) = tune.and_then(|tune| tune.elements().find(|e| e.name != "vcpupin")) {
-        return Err(unsupported(format!("element <cputune><{}> is not supported", other.name)));
-    }
+    confine::check_limits(document)?;
     match UNKNOWN.iter().find(|name| document.child(name).is_some()) {
         Some(name) => Err(unsupported(format!("element <{name}> is not supported"))),
         None => Ok(()),
@@ -292,6 +290,6 @@ mod tests {
             refuse_unknown(&Element::new("domain").with_child(tune))
         };
         assert!(tune("vcpupin").is_ok());
-        assert!(tune("shares").unwrap_err().to_string().contains("shares"));
+        assert!(tune("vcpusched").unwrap_err().to_string().contains("vcpusched"));
     }
 }

@@ -64,13 +64,19 @@ pub fn attach(machine: &Machine, domain: &Element, device: &mut Element) -> Resu
     }
     let mut described = describe::device(domain, &Networks::new(), device)?
         .ok_or_else(|| unsupported(format!("device '{}' cannot be plugged in", device.name)))?;
+    machine.open_device(device)?;
+    machine.move_sockets(&mut described);
     if let (Some(tap), Kind::Network(network)) = (taps.descriptors().next(), &mut described.kind) {
         let descriptor = format!("tapfd-{}", described.id);
         let name = json!({"fdname": descriptor});
         machine.monitor().execute_with("getfd", name, tap)?;
         network.backend = Wire::TapDescriptor { descriptor };
     }
-    plug(machine, &described)
+    let plugged = plug(machine, &described);
+    if plugged.is_err() {
+        machine.close_device(domain, device);
+    }
+    plugged
 }
 
 /// Makes what backs the device, then the device; undoes the first when the second fails.
@@ -137,6 +143,7 @@ pub fn detach(machine: &Machine, domain: &Element, device: &Element) -> Result<b
         };
         monitor.execute(command, Some(arguments))?;
     }
+    machine.close_device(domain, device);
     Ok(true)
 }
 
@@ -215,7 +222,9 @@ fn change_medium(
             monitor.execute("blockdev-del", Some(json!({"node-name": node})))?;
         }
     }
+    machine.close_device(domain, old);
     process::fill_disk(new, free_index(domain))?;
+    machine.open_device(new)?;
     if let Some(Device { kind: Kind::Disk(disk), .. }) =
         describe::device(domain, &Networks::new(), new)?
         && let Some(image) = &disk.image

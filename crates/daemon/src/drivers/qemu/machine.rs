@@ -22,13 +22,16 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use serde_json::{Map, Value, json};
 
+use super::backup::{self, Backups};
 use super::blocks::{self, Jobs};
+use super::guard::{Guard, open_written};
 use super::monitor::{Heard, Monitor};
 use super::{hotplug, ports};
+use crate::confine::Confinement;
 use crate::drivers::{
     Adopted, BlockInfo, BlockStats, MemoryStats, Report, Reporter, Vcpu, unsupported,
 };
-use crate::drivers::{BlockJob, BlockJobInfo, Overlay};
+use crate::drivers::{BackupDisk, BackupServer, Bitmap, BlockJob, BlockJobInfo, Overlay};
 
 /// A polite end gets so long, then the process is killed.
 const TERMINATE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -66,8 +69,10 @@ struct Shared {
     removed: Mutex<Vec<String>>,
     removal: Condvar,
     jobs: Jobs,
+    backups: Backups,
     /// Thread ids of the vCPUs.
     vcpus: Mutex<Vec<(u32, u32)>>,
+    guard: Guard,
 }
 
 impl Machine {
@@ -78,15 +83,15 @@ impl Machine {
         name: &str,
         socket: PathBuf,
         ports: Vec<u16>,
+        guard: Guard,
         reporter: Reporter,
     ) -> Result<Arc<Self>> {
-        let pid = Pid::from_child(&child);
-        Self::attach_to(pid, Some(child), stream, name, socket, ports, reporter)
+        let process = (Pid::from_child(&child), Some(child), guard);
+        Self::attach_to(process, stream, name, socket, ports, reporter)
     }
 
     fn attach_to(
-        pid: Pid,
-        child: Option<Child>,
+        (pid, child, guard): (Pid, Option<Child>, Guard),
         stream: UnixStream,
         name: &str,
         socket: PathBuf,
@@ -111,7 +116,9 @@ impl Machine {
             removed: Mutex::default(),
             removal: Condvar::new(),
             jobs: Jobs::default(),
+            backups: Backups::default(),
             vcpus: Mutex::default(),
+            guard,
         });
         let own = Arc::clone(&shared);
         let monitor = Monitor::start(stream, name, move |monitor, heard| match heard {
@@ -119,6 +126,36 @@ impl Machine {
             Heard::Closed => own.closed(),
         })?;
         Ok(Arc::new(Self { monitor, shared, socket }))
+    }
+
+    /// Opens the files of a device that is to be plugged in.
+    pub fn open_device(&self, device: &Element) -> Result<()> {
+        self.shared.guard.open_device(self.shared.process.as_fd(), device)
+    }
+
+    /// Opens one more file.
+    pub fn open_file(&self, path: &Path, writable: bool) -> Result<()> {
+        self.shared.guard.open_file(self.shared.process.as_fd(), path, writable)
+    }
+
+    /// Closes the files of a device that is gone.
+    pub fn close_device(&self, domain: &Element, device: &Element) {
+        self.shared.guard.close_device(self.shared.process.as_fd(), domain, device);
+    }
+
+    /// Where a socket is made that people expect under this name.
+    pub fn open_socket(&self, path: &Path) -> Result<PathBuf> {
+        self.shared.guard.open_socket(self.shared.process.as_fd(), path)
+    }
+
+    /// Has sockets made where the machine may make them.
+    pub fn move_sockets(&self, device: &mut spec::Device) {
+        self.shared.guard.move_sockets(std::slice::from_mut(device));
+    }
+
+    /// The backup that is being made.
+    pub fn backups(&self) -> &Backups {
+        &self.shared.backups
     }
 
     /// What disks are busy with.
@@ -253,6 +290,7 @@ impl Shared {
             None => self.signal(Signal::KILL),
         }
         self.ports.lock().drain(..).for_each(ports::give_back);
+        self.guard.release();
         *self.gone.lock() = true;
         self.went.notify_all();
         // Only now: whoever hears that a domain is off may start it again, with the same disks.
@@ -316,9 +354,7 @@ impl Shared {
                 }));
             }
             "BLOCK_JOB_READY" | "BLOCK_JOB_COMPLETED" | "BLOCK_JOB_CANCELLED" => {
-                if let Some(report) = self.jobs.event(monitor, &event.name, &event.data) {
-                    (self.reporter)(report);
-                }
+                self.block_job(monitor, &event);
             }
             "VSERPORT_CHANGE" => {
                 let (alias, open) = (text("id"), event.data["open"] == true);
@@ -332,6 +368,16 @@ impl Shared {
             micros: event.micros,
             details: if event.data.is_null() { String::new() } else { event.data.to_string() },
         });
+    }
+
+    fn block_job(&self, monitor: &Monitor, event: &Event) {
+        if let Some(report) = self.jobs.event(monitor, &event.name, &event.data) {
+            (self.reporter)(report);
+        }
+        self.jobs.told();
+        if let Some(report) = self.backups.event(monitor, event) {
+            (self.reporter)(report);
+        }
     }
 
     fn stopped(&self) {
@@ -376,7 +422,11 @@ fn take_one(counter: &AtomicI32) -> bool {
 }
 
 /// Takes over a machine that outlived an earlier daemon.
-pub fn adopt(status: &Element, reporter: Reporter) -> Result<Adopted> {
+pub fn adopt(
+    status: &Element,
+    confinement: &Arc<Confinement>,
+    reporter: Reporter,
+) -> Result<Adopted> {
     let broken = || Error::new(Code::InternalError, "the status does not say where the monitor is");
     let socket = status.attribute_at("monitor", "path").ok_or_else(broken)?;
     let pid = status.attribute_at("monitor", "pid").and_then(|pid| pid.parse().ok());
@@ -394,7 +444,9 @@ pub fn adopt(status: &Element, reporter: Reporter) -> Result<Adopted> {
     let devices = status.at("domain/devices");
     let ports = devices.into_iter().flat_map(|devices| devices.all("graphics"));
     let ports = ports.filter_map(|graphics| graphics.attribute("port")?.parse().ok()).collect();
-    let machine = Machine::attach_to(pid, None, stream, &name, socket.into(), ports, reporter)?;
+    let runtime = Path::new(socket).parent().unwrap_or(Path::new("/"));
+    let process = (pid, None, Guard::adopt(confinement, &uuid, runtime));
+    let machine = Machine::attach_to(process, stream, &name, socket.into(), ports, reporter)?;
     machine.monitor.greet()?;
     machine.read_vcpus()?;
     let reply = machine.monitor.execute("query-status", None)?;
@@ -697,15 +749,39 @@ impl crate::drivers::Machine for Machine {
         blocks::overlay(self, domain, overlays)
     }
 
+    fn add_bitmaps(&self, domain: &Element, bitmaps: &[Bitmap]) -> Result<()> {
+        backup::add_bitmaps(self, domain, bitmaps)
+    }
+
+    fn remove_bitmaps(&self, domain: &Element, bitmaps: &[Bitmap]) -> Result<()> {
+        backup::remove_bitmaps(self, domain, bitmaps)
+    }
+
+    fn begin_backup(
+        &self,
+        domain: &Element,
+        disks: &[BackupDisk],
+        server: Option<&BackupServer>,
+        bitmaps: &[Bitmap],
+    ) -> Result<()> {
+        backup::begin(self, domain, (disks, server), bitmaps)
+    }
+
+    fn abort_backup(&self) -> Result<()> {
+        backup::abort(self)
+    }
+
     fn screenshot(&self, _domain: &Element, screen: u32) -> Result<(String, File)> {
         if screen > 0 {
             let text = "only the first screen can be photographed";
             return Err(Error::new(Code::InvalidArg, text));
         }
-        let path = self.socket.with_file_name("screen.ppm");
+        let folder = self.shared.guard.own_folder();
+        let folder = folder.as_deref().or(self.socket.parent()).unwrap_or(Path::new("/"));
+        let path = folder.join("screen.ppm");
         let arguments = json!({"filename": path.to_string_lossy()});
         self.monitor.execute("screendump", Some(arguments))?;
-        let file = File::open(&path)
+        let file = open_written(&path)
             .map_err(|error| crate::files::system("unable to open the picture", &error))?;
         _ = fs::remove_file(&path);
         Ok(("image/x-portable-pixmap".to_owned(), file))
@@ -729,7 +805,7 @@ impl crate::drivers::Machine for Machine {
         match device.attribute("type").unwrap_or_default() {
             "pty" => open_terminal(Path::new(path)),
             "unix" => {
-                let stream = UnixStream::connect(path).map_err(|error| {
+                let stream = self.shared.guard.connect(Path::new(path)).map_err(|error| {
                     crate::files::system(format!("Failed to connect to '{path}'"), &error)
                 })?;
                 stream

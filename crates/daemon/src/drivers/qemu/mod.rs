@@ -1,6 +1,7 @@
 //! QEMU, ours or the reference: driven by its command line and its monitor, never linked.
 
 mod kvm;
+mod guard;
 mod probe;
 mod capabilities;
 mod complete;
@@ -14,6 +15,7 @@ mod monitor;
 mod machine;
 mod hotplug;
 mod blocks;
+mod backup;
 mod ports;
 mod taps;
 
@@ -21,9 +23,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use libvirt_compat::xml::Element;
-use libvirt_compat::{Code, Error, Origin, Result};
+use libvirt_compat::{Code, Error, Origin, Result, Uuid};
 
 use super::{Adopted, CapabilitiesRequest, Driver, Registration, Reporter, Start, Started};
+use crate::confine::Confinement;
 use crate::domains::{self, Domains, Offline};
 use crate::hub::Hub;
 use crate::networks::{self, Networks};
@@ -47,7 +50,10 @@ fn start(worlds: &Arc<Worlds>) -> Result<Vec<Arc<World>>> {
         Mode::System => "qemu:///system",
         Mode::Session => "qemu:///session",
     };
+    let records = paths.state.join("confined");
+    let confinement = Arc::new(Confinement::new(options.confinement.clone(), records));
     let driver = QemuDriver {
+        confinement: Arc::clone(&confinement),
         paths: paths.clone(),
         emulators: Emulators::new(options.emulator.clone(), paths.cache.clone()),
     };
@@ -74,6 +80,11 @@ fn start(worlds: &Arc<Worlds>) -> Result<Vec<Arc<World>>> {
         default_pool(&world, paths)?;
     }
     domains::load(&world);
+    let runs = |uuid: &str| {
+        let domain = Uuid::parse(uuid).and_then(|uuid| world.domains.by_uuid(uuid));
+        domain.is_some_and(|domain| domain.is_active())
+    };
+    confinement.release_forgotten(runs);
     Ok(vec![world])
 }
 
@@ -104,6 +115,7 @@ fn open(worlds: &Worlds, uri: &Uri) -> Result<(Arc<World>, bool)> {
 struct QemuDriver {
     paths: Paths,
     emulators: Emulators,
+    confinement: Arc<Confinement>,
 }
 
 impl QemuDriver {
@@ -135,7 +147,7 @@ impl Driver for QemuDriver {
     }
 
     fn capabilities(&self) -> Result<String> {
-        Ok(capabilities::host(&self.emulators, &self.paths).to_xml())
+        Ok(capabilities::host(&self.emulators, &self.paths, &self.confinement).to_xml())
     }
 
     fn domain_capabilities(&self, request: &CapabilitiesRequest) -> Result<String> {
@@ -164,7 +176,7 @@ impl Driver for QemuDriver {
     }
 
     fn adopt(&self, status: &Element, reporter: Reporter) -> Result<Adopted> {
-        machine::adopt(status, reporter)
+        machine::adopt(status, &self.confinement, reporter)
     }
 
     fn put_down(&self, uuid: &str) {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::env::consts::ARCH;
 use std::fs;
 use std::io::{Read, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -83,6 +83,9 @@ pub const ARCHITECTURES: [(&str, u32); 19] = [
     ("sh4", 32),
 ];
 
+/// The emulator of whole machines that this program is.
+const OWN: &str = "qemu-system-x86_64";
+
 fn binary_name(arch: &str) -> String {
     let name = match arch {
         "i686" => "i386",
@@ -124,7 +127,28 @@ impl Emulators {
         let name = binary_name(arch);
         let folders = std::env::var_os("PATH").unwrap_or_default();
         let places = std::env::split_paths(&folders).chain(["/usr/bin".into()]);
-        places.map(|folder| folder.join(&name)).find(|path| path.is_file())
+        let found = places.map(|folder| folder.join(&name)).find(|path| path.is_file());
+        found.or_else(|| self.own(&name))
+    }
+
+    /// This program under the name of an emulator, where the host has no other.
+    fn own(&self, name: &str) -> Option<PathBuf> {
+        if name != OWN {
+            return None;
+        }
+        let program = std::env::current_exe().ok()?;
+        let beside = program.with_file_name(name);
+        if beside.canonicalize().is_ok_and(|path| path == program) {
+            return Some(beside);
+        }
+        // Definitions name it, so it stays where it is when the program goes elsewhere.
+        let link = self.cache.with_file_name("emulators").join(name);
+        if fs::read_link(&link).ok().as_deref() != Some(&program) {
+            crate::files::make_private_directory(link.parent()?).ok()?;
+            _ = fs::remove_file(&link);
+            symlink(&program, &link).ok()?;
+        }
+        Some(link)
     }
 
     pub fn for_arch(&self, arch: &str) -> Result<Arc<Emulator>> {

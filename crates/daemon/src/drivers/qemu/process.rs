@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::Arc;
 
 use libvirt_compat::xml::Element;
@@ -16,10 +16,12 @@ use qemu_compat::emit;
 use rustix::io::FdFlags;
 use serde_json::{Value, json};
 
+use super::guard::Guard;
 use super::machine::Machine;
 use super::monitor::Monitor;
 use super::taps::Taps;
 use super::{QemuDriver, aliases, describe, firmware, ports};
+use crate::confine;
 use crate::domains::cpu_set;
 use crate::drivers::{Machine as _, Start, Started};
 use crate::files;
@@ -53,19 +55,28 @@ fn start_once(driver: &QemuDriver, start: &Start) -> Result<Started> {
     firmware::prepare(&document)?;
     let mut taken = Vec::new();
     let taps = Taps::open(&mut document)?;
-    let prepared = prepare(&mut document, start.id, &runtime, &mut taken)
-        .and_then(|()| describe::vm(&document, &start.networks));
-    let mut vm = match prepared {
-        Ok(vm) => vm,
+    let place = confine::Place {
+        uuid: &start.uuid.to_string(),
+        runtime: &runtime,
+        emulator: &emulator.path,
+    };
+    let prepared = prepare(&mut document, start.id, &runtime, &mut taken).and_then(|()| {
+        let vm = describe::vm(&document, &start.networks)?;
+        Ok((vm, Guard::new(&driver.confinement, &mut document, &place)?))
+    });
+    let (mut vm, guard) = match prepared {
+        Ok(prepared) => prepared,
         Err(error) => {
             taken.into_iter().for_each(ports::give_back);
             return Err(error);
         }
     };
     taps.describe(&mut vm.devices);
+    let own = guard.own_folder();
     if emulator.is_ours {
-        serve_sockets(&mut vm, &runtime);
+        serve_sockets(&mut vm, own.as_deref().unwrap_or(&runtime));
     }
+    guard.move_sockets(&mut vm.devices);
     let log = driver.paths.logs.join(format!("{}.log", start.name));
     let socket = runtime.join("monitor.sock");
     let spawned = spawn(&Spawn {
@@ -77,16 +88,18 @@ fn start_once(driver: &QemuDriver, start: &Start) -> Result<Started> {
         restore: start.restore.as_ref(),
         snapshot: start.snapshot.as_deref(),
         taps: &taps,
+        guard: &guard,
     });
     let (child, stream, log_start) = match spawned {
         Ok(spawned) => spawned,
         Err(error) => {
+            guard.release();
             taken.into_iter().for_each(ports::give_back);
             return Err(error);
         }
     };
-    let machine =
-        Machine::new(child, stream, &start.name, socket, taken, Arc::clone(&start.reporter))?;
+    let reporter = Arc::clone(&start.reporter);
+    let machine = Machine::new(child, stream, &start.name, socket, taken, guard, reporter)?;
     let restoring = start.restore.is_some();
     let talk = talk(&machine.monitor(), &mut document, start.paused, restoring, &machine);
     if let Err(error) = talk {
@@ -157,6 +170,12 @@ fn prepare(document: &mut Element, id: i32, runtime: &Path, taken: &mut Vec<u16>
             graphics.ensure("listen").set("address", address);
         }
     }
+    for device in devices.elements().filter(|device| device.is("type", "file")) {
+        if matches!(device.name.as_str(), "serial" | "console" | "channel" | "parallel") {
+            let made = confine::make_files(device);
+            made.map_err(|error| files::system("cannot make a character device's file", &error))?;
+        }
+    }
     for channel in devices.all_mut("channel") {
         if channel.is("type", "unix") && channel.child("source").is_none() {
             let name =
@@ -202,6 +221,7 @@ struct Spawn<'a> {
     restore: Option<&'a OwnedFd>,
     snapshot: Option<&'a str>,
     taps: &'a Taps,
+    guard: &'a Guard,
 }
 
 /// Makes the process. Its monitor already listens, so nothing has to be polled.
@@ -237,8 +257,9 @@ fn spawn(spawn: &Spawn<'_>) -> Result<(Child, UnixStream, u64)> {
     for tap in spawn.taps.descriptors() {
         inherit(tap, true)?;
     }
-    let child = Command::new(spawn.emulator)
-        .args(&arguments)
+    let child = spawn
+        .guard
+        .command(spawn.emulator, &arguments)
         .env("LC_ALL", "C")
         .stdin(Stdio::null())
         .stdout(output)
