@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::verbs::console;
+
 /// The words that the executable hands over.
 pub const VERBS: &[(&str, &str)] = &[
     ("launch", "Make and start a virtual machine"),
@@ -36,6 +38,7 @@ pub const VERBS: &[(&str, &str)] = &[
     ("aliases", "List such names"),
     ("unalias", "Forget such names"),
     ("logs", "Show what a machine has printed"),
+    ("console", "Type on a machine's serial console"),
     ("view", "Open a machine's screen"),
     ("top", "Show what machines are using"),
     ("events", "Show what happens to machines as it happens"),
@@ -154,8 +157,13 @@ pub enum Verb {
     /// Show what a machine has printed
     #[command(after_help = "Examples:\n  hostel logs web\n  hostel logs --follow web")]
     Logs(Logs),
+    /// Type on a machine's serial console, also while it boots; Ctrl-] leaves it
+    #[command(after_help = "Examples:\n  hostel console web\n  hostel launch --console\n  \
+        hostel console --escape ^a web")]
+    Console(Console),
     /// Open a machine's screen
-    View(One),
+    #[command(after_help = "Examples:\n  hostel view web\n  hostel view --address web")]
+    View(View),
     /// Show what machines are using
     Top(Top),
     /// Show what happens to machines as it happens
@@ -234,6 +242,9 @@ pub struct Launch {
     /// Return as soon as the machine runs, without waiting until it can be used
     #[arg(long)]
     pub no_wait: bool,
+    /// Watch it boot and type on its serial console; Ctrl-] leaves it
+    #[arg(long, conflicts_with = "no_wait")]
+    pub console: bool,
     /// How long to wait, in seconds
     #[arg(long, default_value = "300", value_parser = seconds)]
     pub timeout: Duration,
@@ -274,9 +285,24 @@ pub struct Shell {
 }
 
 #[derive(Args)]
-pub struct One {
+pub struct Console {
     /// The machine
     pub name: String,
+    /// The key that leaves it
+    #[arg(short, long, default_value = "^]", value_parser = console::escape_key)]
+    pub escape: u8,
+    /// Even if somebody else types on it
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Args)]
+pub struct View {
+    /// The machine
+    pub name: String,
+    /// Only print where the screen is, for a viewer of your own
+    #[arg(long)]
+    pub address: bool,
 }
 
 #[derive(Args)]

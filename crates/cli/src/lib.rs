@@ -15,6 +15,7 @@ mod progress;
 mod settings;
 mod share;
 mod ssh;
+mod stream;
 mod terminal;
 mod uvt;
 mod verbs;
@@ -93,6 +94,7 @@ fn perform(verb: &Verb) -> Result<u8, Failure> {
         Verb::Aliases(what) => verbs::alias::list(what),
         Verb::Unalias(what) => verbs::alias::remove(what),
         Verb::Logs(what) => verbs::logs::run(what),
+        Verb::Console(what) => verbs::console::run(what),
         Verb::View(what) => verbs::view::run(what),
         Verb::Top(what) => verbs::top::run(what),
         Verb::Events(what) => verbs::events::run(what),

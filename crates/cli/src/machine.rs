@@ -150,6 +150,14 @@ impl Machine {
         metadata.elements().find(|note| note.name.ends_with(":machine")).map(Note::from_element)
     }
 
+    /// Where what it prints is kept.
+    pub fn console_log(&self) -> Option<PathBuf> {
+        let serial = self.definition.child("devices")?.child("serial")?;
+        let log = serial.attribute_at("log", "file");
+        let file = || serial.is("type", "file").then(|| serial.attribute_at("source", "path"));
+        log.or_else(|| file().flatten()).map(PathBuf::from)
+    }
+
     /// Where its agent is reached.
     pub fn socket(&self, connection: &Connection) -> PathBuf {
         let uuid = self.domain.uuid.to_string();

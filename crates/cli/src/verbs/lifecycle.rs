@@ -260,8 +260,7 @@ pub fn forget(connection: &mut Connection, machine: &Machine) -> Result<(), Fail
             return Err(Failure::new(what).because(&error));
         }
     }
-    let serial = machine.definition.child("devices").and_then(|devices| devices.child("serial"));
-    if let Some(log) = serial.and_then(|serial| serial.attribute_at("source", "path")) {
+    if let Some(log) = machine.console_log() {
         _ = fs::remove_file(log);
     }
     alias::forget(machine.name());

@@ -2,6 +2,7 @@
 
 pub mod alias;
 pub mod clone;
+pub mod console;
 pub mod events;
 pub mod exec;
 pub mod image;

@@ -102,9 +102,12 @@ impl Plan<'_> {
         }
         devices
             .with_child(
+                // Whoever wants to types on it; what it says is kept as well.
                 Element::new("serial")
-                    .with("type", "file")
-                    .with_child(source("path", &log.display()))
+                    .with("type", "pty")
+                    .with_child(
+                        Element::new("log").with("file", log.display()).with("append", "off"),
+                    )
                     .with_child(Element::new("target").with("port", "0")),
             )
             .with_child(

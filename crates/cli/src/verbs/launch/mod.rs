@@ -36,6 +36,17 @@ pub fn run(what: &Launch) -> Result<u8, Failure> {
     let began = Instant::now();
     let machine = create(&mut connection, what, &mut line)?;
     let has_agent = !machine.definition.to_xml().contains("device='cdrom'");
+    if what.console {
+        drop(line);
+        let attached = verbs::console::attach(connection, &machine, verbs::console::ESCAPE, false);
+        println!("Launched: {}", machine.name());
+        if attached.is_ok() && has_agent && !what.mounts.is_empty() {
+            let (mut connection, mut line) = (Connection::open()?, Line::new());
+            await_level(&connection, &machine, Level::Booted, what.timeout, &mut line)?;
+            verbs::mount::mount_all(&mut connection, &machine)?;
+        }
+        return attached;
+    }
     if !what.no_wait && has_agent {
         line.step("Booting");
         await_level(&connection, &machine, Level::Booted, what.timeout, &mut line)?;
