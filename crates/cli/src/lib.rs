@@ -105,5 +105,6 @@ fn perform(verb: &Verb) -> Result<u8, Failure> {
         Verb::Man(what) => completion::manual(what),
         Verb::Proxy(what) => verbs::proxy::run(what),
         Verb::ShareFolder(what) => verbs::mount::serve(what),
+        Verb::ForwardPorts(what) => verbs::forward::serve(what),
     }
 }

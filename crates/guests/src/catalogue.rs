@@ -82,9 +82,8 @@ fn parse(text: &str, arch: &str, what: &str) -> Result<Vec<Entry>> {
         };
         let (name, base, file) = (needed("name")?, needed("base")?, needed("image")?);
         let Some(word) = image["arches"][arch].as_str() else { continue };
-        let whole = |file: &str| {
-            format!("{}/{file}", base.trim_end_matches('/')).replace("{arch}", word)
-        };
+        let whole =
+            |file: &str| format!("{}/{file}", base.trim_end_matches('/')).replace("{arch}", word);
         let url = whole(&file);
         if !url.starts_with("http://") && !url.starts_with("https://") {
             return Err(wrong(format!("image {}: \"{url}\" is no address", place + 1)));
@@ -210,7 +209,8 @@ mod tests {
     #[test]
     fn a_users_own_catalogue_comes_first_and_its_sums_are_checked() {
         let folder = ::tests::scratch("catalogue");
-        let disk: Vec<u8> = b"QFI\xfb".iter().copied().chain((0..90_000_u32).map(|n| n as u8)).collect();
+        let disk: Vec<u8> =
+            b"QFI\xfb".iter().copied().chain((0..90_000_u32).map(|n| n as u8)).collect();
         let sum: String = Sha512::digest(&disk).iter().map(|byte| format!("{byte:02x}")).collect();
         let list = format!("{sum}  mine-x86.qcow2\n{}  bad-x86.qcow2\n", "0".repeat(128));
         let mirror = Mirror::new(vec![

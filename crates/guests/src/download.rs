@@ -224,7 +224,9 @@ impl Work<'_> {
         let mut piece = vec![0; 64 << 10];
         let mut noted = *have;
         while !self.stop.load(Ordering::Acquire) {
-            let count = body.read(&mut piece).map_err(|error| broken(url, &format!("the connection broke: {error}")))?;
+            let count = body
+                .read(&mut piece)
+                .map_err(|error| broken(url, &format!("the connection broke: {error}")))?;
             if count == 0 {
                 break;
             }
@@ -248,12 +250,7 @@ impl Work<'_> {
 }
 
 /// All of it in one go.
-fn stream(
-    url: &str,
-    path: &Path,
-    answer: http::Answer,
-    progress: &mut dyn Progress,
-) -> Result<()> {
+fn stream(url: &str, path: &Path, answer: http::Answer, progress: &mut dyn Progress) -> Result<()> {
     forget(path);
     let in_file = |error| GuestError::io(path, error);
     let mut file = File::create(path).map_err(in_file)?;
@@ -263,7 +260,9 @@ fn stream(
     let mut done = 0;
     let failed = |reason: String| GuestError::Fetch { url: url.to_owned(), reason };
     loop {
-        let count = body.read(&mut piece).map_err(|error| failed(format!("the connection broke: {error}")))?;
+        let count = body
+            .read(&mut piece)
+            .map_err(|error| failed(format!("the connection broke: {error}")))?;
         if count == 0 {
             break;
         }

@@ -134,10 +134,8 @@ fn serve(mut stream: TcpStream, shared: &Mutex<State>) {
     state.now += 1;
     state.most = state.most.max(state.now);
     drop(state);
-    let head = format!(
-        "HTTP/1.1 {head}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-        data.len()
-    );
+    let head =
+        format!("HTTP/1.1 {head}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", data.len());
     _ = stream.write_all(head.as_bytes());
     _ = stream.write_all(sent);
     // Long enough for another one to come meanwhile.

@@ -392,7 +392,10 @@ mod tests {
             ]
         };
         let keyring = Some(home.join("key.gpg"));
-        let good = Source { url: Mirror::new(files(&products)).base().to_owned(), keyring: keyring.clone() };
+        let good = Source {
+            url: Mirror::new(files(&products)).base().to_owned(),
+            keyring: keyring.clone(),
+        };
         let cache = Cache::at(home.join("good"));
         assert_eq!(good.products(&cache, false, &mut Silent).unwrap().len(), 3);
         let at = products.windows(5).position(|window| window == b"noble").unwrap();

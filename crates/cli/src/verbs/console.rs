@@ -73,7 +73,9 @@ pub fn attach(
 
 /// What was said just before, so that whoever comes late sees where the machine is.
 fn before(machine: &Machine) {
-    let Some(mut log) = machine.console_log().and_then(|path| File::open(path).ok()) else { return };
+    let Some(mut log) = machine.console_log().and_then(|path| File::open(path).ok()) else {
+        return;
+    };
     let length = log.metadata().map_or(0, |metadata| metadata.len());
     let mut bytes = Vec::new();
     let from = length.saturating_sub(BEFORE_BYTES);
@@ -96,13 +98,9 @@ pub fn carry(
     flags: u32,
     escape: u8,
 ) -> Result<End, Failure> {
-    let failed = |error: &dyn std::error::Error| {
-        Failure::new("The console cannot be opened").because(error)
-    };
-    connection
-        .client
-        .domain_open_console(domain, None, flags)
-        .map_err(|error| failed(&error))?;
+    let failed =
+        |error: &dyn std::error::Error| Failure::new("The console cannot be opened").because(error);
+    connection.client.domain_open_console(domain, None, flags).map_err(|error| failed(&error))?;
     let mut receiver = connection.client.transport.into_stream();
     let mut sender = receiver.sender(PROGRAM, OPEN_CONSOLE).map_err(|error| failed(&error))?;
     let raw = io::stdin().is_terminal().then(Raw::new).transpose();
@@ -131,7 +129,9 @@ pub fn carry(
             Ok(Some(bytes)) => {
                 let written = output.write_all(&bytes).and_then(|()| output.flush());
                 match written {
-                    Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break Ok(End::Escaped),
+                    Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                        break Ok(End::Escaped);
+                    }
                     Err(error) => break Err(broke(&error)),
                     Ok(()) => {}
                 }
@@ -167,7 +167,10 @@ mod tests {
 
     #[test]
     fn keys_are_read_and_named() {
-        assert_eq!((escape_key("^]"), escape_key("^a"), escape_key("~")), (Ok(29), Ok(1), Ok(b'~')));
+        assert_eq!(
+            (escape_key("^]"), escape_key("^a"), escape_key("~")),
+            (Ok(29), Ok(1), Ok(b'~'))
+        );
         assert!(escape_key("").is_err() && escape_key("ab").is_err() && escape_key("é").is_err());
         assert_eq!((key_name(29), key_name(1)), ("Ctrl-]".to_owned(), "Ctrl-A".to_owned()));
     }

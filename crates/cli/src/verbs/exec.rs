@@ -124,7 +124,7 @@ fn session(
         launch::await_level(connection, machine, Level::Booted, patience, &mut line)?;
     }
     if machine.state == State::Stopped {
-        mount::mount_all(connection, machine)?;
+        lifecycle::furnish(connection, machine)?;
     }
     if program.user.is_none() {
         let user = machine.note().and_then(|note| note.user);

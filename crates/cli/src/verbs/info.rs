@@ -54,6 +54,7 @@ fn row(connection: &Connection, machine: &Machine) -> Map<String, Value> {
     put("cpus", json!(definition.text_at("vcpu").and_then(|text| text.parse::<u32>().ok())));
     put("memory", json!(memory.map(|kibibytes| kibibytes << 10)));
     put("ports", json!(ports));
+    put("ports_automatic", json!(note.forwards_all));
     let mounts: Vec<String> = note
         .shares
         .iter()

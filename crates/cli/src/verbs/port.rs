@@ -2,12 +2,14 @@
 
 use std::net::{Ipv4Addr, TcpListener};
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use crate::arguments::Port;
+use crate::arguments::{Format, Forward, Port};
 use crate::daemon::Connection;
 use crate::failure::{Failure, USAGE};
 use crate::machine::{Machine, State};
+use crate::output::List;
+use crate::verbs::forward as automatic;
 
 /// Run the command as it stands, for the monitor's people.
 const MONITOR_FOR_PEOPLE: u32 = 1;
@@ -18,13 +20,11 @@ pub fn run(what: &Port) -> Result<u8, Failure> {
     let machine = connection.machine(&what.name)?;
     let note = machine.note().unwrap_or_default();
     if what.ports.is_empty() {
-        for (host, guest) in &note.ports {
-            println!("{host}:{guest}");
-        }
-        return Ok(0);
+        return list(&machine, what.format);
     }
     let running = machine.state == State::Running;
-    for pair in &what.ports {
+    let pairs: Vec<(u16, u16)> = what.ports.iter().filter_map(|wish| wish.pair()).collect();
+    for pair in &pairs {
         let known = note.ports.contains(pair);
         match (what.remove, known) {
             (true, false) => {
@@ -41,14 +41,46 @@ pub fn run(what: &Port) -> Result<u8, Failure> {
             _ => {}
         }
     }
+    let with_all = what.ports.contains(&Forward::Auto);
     connection.change_note(&machine, |note| {
-        for pair in &what.ports {
+        for pair in &pairs {
             note.ports.retain(|known| known != pair);
             if !what.remove {
                 note.ports.push(*pair);
             }
         }
+        if with_all {
+            note.forwards_all = !what.remove;
+        }
     })?;
+    if with_all && running {
+        match what.remove {
+            true => automatic::stop(&machine),
+            false => automatic::start(&machine)?,
+        }
+    }
+    Ok(0)
+}
+
+fn list(machine: &Machine, format: Format) -> Result<u8, Failure> {
+    let row = |host: u16, guest: u16, kind: &str| {
+        let mut row = Map::new();
+        row.insert("forward".into(), format!("{host}:{guest}").into());
+        row.insert("host".into(), host.into());
+        row.insert("guest".into(), guest.into());
+        row.insert("kind".into(), kind.into());
+        row
+    };
+    let note = machine.note().unwrap_or_default();
+    let mut rows: Vec<_> =
+        note.ports.iter().map(|(host, guest)| row(*host, *guest, "set")).collect();
+    rows.extend(automatic::list(machine).into_iter().map(|(h, g)| row(h, g, "automatic")));
+    let columns = &[("Forward", "forward"), ("Kind", "kind")];
+    let empty = match note.forwards_all {
+        true => "Nothing listens in the machine.",
+        false => "No ports are forwarded.",
+    };
+    List { name: "ports", columns, rows, empty }.print(format)?;
     Ok(0)
 }
 

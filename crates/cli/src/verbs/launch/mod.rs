@@ -14,7 +14,7 @@ use libvirt_compat::Error;
 use libvirt_compat::xml;
 use serde_json::{Map, json};
 
-use crate::arguments::{Accel, Format, Launch, Level, Network};
+use crate::arguments::{Accel, Format, Forward, Launch, Level, Network};
 use crate::daemon::Connection;
 use crate::failure::{Failure, TIMEOUT, USAGE};
 use crate::machine::{Machine, Note};
@@ -40,17 +40,17 @@ pub fn run(what: &Launch) -> Result<u8, Failure> {
         drop(line);
         let attached = verbs::console::attach(connection, &machine, verbs::console::ESCAPE, false);
         println!("Launched: {}", machine.name());
-        if attached.is_ok() && has_agent && !what.mounts.is_empty() {
+        if attached.is_ok() && has_agent && !(what.mounts.is_empty() && what.ports.is_empty()) {
             let (mut connection, mut line) = (Connection::open()?, Line::new());
             await_level(&connection, &machine, Level::Booted, what.timeout, &mut line)?;
-            verbs::mount::mount_all(&mut connection, &machine)?;
+            verbs::lifecycle::furnish(&mut connection, &machine)?;
         }
         return attached;
     }
     if !what.no_wait && has_agent {
         line.step("Booting");
         await_level(&connection, &machine, Level::Booted, what.timeout, &mut line)?;
-        verbs::mount::mount_all(&mut connection, &machine)?;
+        verbs::lifecycle::furnish(&mut connection, &machine)?;
     }
     drop(line);
     match what.format {
@@ -98,13 +98,14 @@ pub fn create(
         return Err(failure.hint(format!("{} MiB will do", MEMORY_BYTES_MIN >> 20)).code(USAGE));
     }
     image::check_size(what.disk)?;
-    for (host, _) in &what.ports {
+    let ports: Vec<(u16, u16)> = what.ports.iter().filter_map(|wish| wish.pair()).collect();
+    for (host, _) in &ports {
         verbs::port::check_free(*host)?;
     }
     let shares: Result<_, _> = what.mounts.iter().map(|text| verbs::mount::share(text)).collect();
     let shares = shares?;
     let network = what.networks.last().copied().unwrap_or(Network::User);
-    if network == Network::None && !what.ports.is_empty() {
+    if network == Network::None && !ports.is_empty() {
         let failure = Failure::new("A machine without a network has no ports to forward to");
         return Err(failure.code(USAGE));
     }
@@ -121,7 +122,8 @@ pub fn create(
         image: image.name.clone(),
         release: image.release.clone(),
         disk: Some(files.disk.clone()),
-        ports: what.ports.clone(),
+        ports,
+        forwards_all: what.ports.contains(&Forward::Auto),
         seed: seed.is_some().then(|| files.seed.clone()),
         user: seed.as_ref().and_then(|seed| seed.user.clone()),
         shares,
