@@ -21,6 +21,7 @@ mod uvt;
 mod verbs;
 mod virsh;
 mod virt_install;
+mod way;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

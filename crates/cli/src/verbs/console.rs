@@ -59,9 +59,10 @@ pub fn attach(
     }
     before(machine);
     let flags = if force { FORCE } else { 0 };
-    let end = carry(connection, machine.domain.clone(), flags, escape).map_err(|failure| {
-        failure.hint(format!("'hostel logs --follow {name}' shows it without typing"))
-    })?;
+    let end =
+        carry(connection, machine.domain.clone(), None, flags, escape).map_err(|failure| {
+            failure.hint(format!("'hostel logs --follow {name}' shows it without typing"))
+        })?;
     if on_terminal {
         match end {
             End::Escaped => eprintln!("\nLeft the console of '{name}', which goes on."),
@@ -95,12 +96,13 @@ fn before(machine: &Machine) {
 pub fn carry(
     mut connection: Connection,
     domain: Domain,
+    device: Option<String>,
     flags: u32,
     escape: u8,
 ) -> Result<End, Failure> {
     let failed =
         |error: &dyn std::error::Error| Failure::new("The console cannot be opened").because(error);
-    connection.client.domain_open_console(domain, None, flags).map_err(|error| failed(&error))?;
+    connection.client.domain_open_console(domain, device, flags).map_err(|error| failed(&error))?;
     let mut receiver = connection.client.transport.into_stream();
     let mut sender = receiver.sender(PROGRAM, OPEN_CONSOLE).map_err(|error| failed(&error))?;
     let raw = io::stdin().is_terminal().then(Raw::new).transpose();

@@ -116,7 +116,8 @@ pub fn forward(
     }
 }
 
-fn release(connection: &mut Connection, machine: &Machine, host: u16) -> Result<(), Failure> {
+/// Ends it.
+pub fn release(connection: &mut Connection, machine: &Machine, host: u16) -> Result<(), Failure> {
     monitor(connection, machine, &format!("hostfwd_remove hostnet0 tcp:127.0.0.1:{host}"))?;
     Ok(())
 }

@@ -20,6 +20,7 @@ use crate::failure::{Failure, TIMEOUT, USAGE};
 use crate::machine::{Machine, Note};
 use crate::output::List;
 use crate::progress::Line;
+use crate::way::{self, Way};
 use crate::{guest, names, ssh, verbs};
 use definition::Plan;
 use image::Chosen;
@@ -49,8 +50,13 @@ pub fn run(what: &Launch) -> Result<u8, Failure> {
     }
     if !what.no_wait && has_agent {
         line.step("Booting");
-        await_level(&connection, &machine, Level::Booted, what.timeout, &mut line)?;
-        verbs::lifecycle::furnish(&mut connection, &machine)?;
+        // What our agent does for a machine, ssh does not.
+        if await_way(&mut connection, &machine, what.timeout, &mut line)? == Way::Agent {
+            verbs::lifecycle::furnish(&mut connection, &machine)?;
+        } else if !what.mounts.is_empty() || what.ports.contains(&Forward::Auto) {
+            let failure = Failure::new("Mounts and automatic ports need the agent in the machine");
+            failure.hint(format!("'hostel info {}' shows the way in", machine.name())).print();
+        }
     }
     drop(line);
     match what.format {
@@ -232,6 +238,48 @@ fn default_memory() -> u64 {
     let pages = rustix::system::sysinfo();
     let total = pages.totalram.saturating_mul(u64::from(pages.mem_unit));
     (total / 4).clamp(256 << 20, 1 << 30) & !0xf_ffff
+}
+
+/// How long a guest has before other ways than the agent are tried: most have one, and it is early.
+const AGENT_PATIENCE: Duration = Duration::from_secs(3);
+/// Between two looks for other ways.
+const WAY_PAUSE: Duration = Duration::from_secs(1);
+
+/// Waits until there is a way into a machine by which programs can be run.
+pub fn await_way(
+    connection: &mut Connection,
+    machine: &Machine,
+    timeout: Duration,
+    line: &mut Line,
+) -> Result<Way, Failure> {
+    let began = Instant::now();
+    // The agent comes first in most guests; a log without its patience is what others need.
+    let patience = AGENT_PATIENCE.min(timeout);
+    let by_agent = await_level(connection, machine, Level::Booted, patience, line);
+    match by_agent {
+        Ok(()) => return Ok(Way::Agent),
+        Err(failure) if failure.code != TIMEOUT => return Err(failure),
+        Err(_) => {}
+    }
+    loop {
+        match way::open(connection, machine) {
+            Way::Serial => {}
+            found => return Ok(found),
+        }
+        let left = timeout.saturating_sub(began.elapsed());
+        if left.is_zero() {
+            let name = machine.name();
+            let failure = Failure::new(format!("Neither an agent nor ssh answers in '{name}'"));
+            let hint = format!("'hostel console {name}' opens its serial console");
+            return Err(failure.hint(hint).code(TIMEOUT));
+        }
+        let waited = await_level(connection, machine, Level::Booted, left.min(WAY_PAUSE), line);
+        match waited {
+            Ok(()) => return Ok(Way::Agent),
+            Err(failure) if failure.code != TIMEOUT => return Err(failure),
+            Err(_) => {}
+        }
+    }
 }
 
 /// Waits until a machine has come so far.
