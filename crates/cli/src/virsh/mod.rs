@@ -265,7 +265,7 @@ fn parse(words: &[String]) -> Result<Call, String> {
     Ok((command, given))
 }
 
-/// Runs one after the other until one fails.
+/// Runs one after the other; how the last one ends is how all end.
 fn run_all(options: &Options, calls: Vec<Call>) -> Result<ExitCode, String> {
     // What needs no daemon must not start one.
     if let [(Command { name: "help", .. }, given)] = calls.as_slice() {
@@ -273,16 +273,15 @@ fn run_all(options: &Options, calls: Vec<Call>) -> Result<ExitCode, String> {
         return Ok(ExitCode::SUCCESS);
     }
     let mut shell = connect(options)?;
+    let mut is_good = true;
     for (command, given) in calls {
         let outcome = (command.run)(&mut shell, &given);
-        if !report(outcome, shell.is_quiet) {
-            return Ok(ExitCode::FAILURE);
-        }
+        is_good = report(outcome, shell.is_quiet || command.name == "echo");
         if shell.quits {
             break;
         }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Runs a line of the interactive shell.
@@ -291,9 +290,11 @@ fn run_line(shell: &mut Shell, line: &str) -> Result<(), String> {
     let calls: Vec<Call> = commands.iter().map(|words| parse(words)).collect::<Result<_, _>>()?;
     for (command, given) in calls {
         let outcome = (command.run)(shell, &given);
-        if shell.quits || !report(outcome, shell.is_quiet) {
+        if shell.quits {
             break;
         }
+        // One that fails does not keep the next one from its turn.
+        report(outcome, shell.is_quiet || command.name == "echo");
     }
     Ok(())
 }
