@@ -114,7 +114,13 @@ fn virsh_says_what_the_real_one_says() {
         assert_eq!(text(&theirs), text(&ours), "virsh {line}");
     }
     // One word is a line; without any, lines are asked for.
-    for line in ["list --all; uri", "domstate nobody ; echo 'a  b' \"c\"", "uri; frob", "echo 'a"] {
+    for line in [
+        "list --all; uri",
+        "domstate nobody ; echo 'a  b' \"c\"",
+        "uri; frob",
+        "echo 'a",
+        "echo \"a",
+    ] {
         let (theirs, ours) = both(&[line]);
         assert_eq!(text(&theirs), text(&ours), "virsh '{line}'");
     }

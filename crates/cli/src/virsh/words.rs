@@ -19,13 +19,8 @@ pub fn commands(line: &str) -> Result<Vec<Vec<String>>, String> {
             '#' if word.is_none() => while signs.next_if(|sign| *sign != '\n').is_some() {},
             '\'' => {
                 let word = word.get_or_insert_default();
-                loop {
-                    match signs.next() {
-                        Some('\'') => break,
-                        Some(sign) => word.push(sign),
-                        None => return Err("missing '".to_owned()),
-                    }
-                }
+                // Without its other end it goes to the end of the line.
+                word.extend(signs.by_ref().take_while(|sign| *sign != '\''));
             }
             '"' => {
                 let word = word.get_or_insert_default();
@@ -66,7 +61,8 @@ mod tests {
         check("echo a#b", &[&["echo", "a#b"]]);
         check("# nothing\nuri", &[&["uri"]]);
         check("", &[]);
-        for line in ["echo 'a", "echo \"a", "echo a\\"] {
+        check("echo 'a;", &[&["echo", "a;"]]);
+        for line in ["echo \"a", "echo a\\"] {
             assert!(commands(line).is_err(), "{line}");
         }
     }
