@@ -213,7 +213,10 @@ impl Work<'_> {
         let (start, length) = (range * RANGE_BYTES, self.plan.length(range));
         let wanted = (start + *have, Some(start + length - 1));
         let version = Some(self.plan.whole.version.as_str()).filter(|text| !text.is_empty());
-        let answer = http::request(url, Some(wanted), version)?;
+        let answer = http::request(url, Some(wanted), version).map_err(|error| match error {
+            GuestError::Fetch { reason, .. } => broken(url, &reason),
+            other => other,
+        })?;
         let begins_there = answer
             .header("content-range")
             .is_some_and(|text| text.starts_with(&format!("bytes {}-", wanted.0)));

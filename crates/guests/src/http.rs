@@ -87,10 +87,8 @@ pub fn request(
     // A range that is not there in this time is asked for again.
     let limited = range.map(|_| RANGE_PATIENCE);
     let sent = request.config().timeout_recv_body(limited).build().call();
-    let response = sent.map_err(|error| GuestError::Fetch {
-        url: url.to_owned(),
-        reason: format!("{error}; the next attempt goes on from here"),
-    })?;
+    let response =
+        sent.map_err(|error| GuestError::Fetch { url: url.to_owned(), reason: error.to_string() })?;
     let is_part = response.status().as_u16() == 206;
     Ok(Answer { response, is_part })
 }

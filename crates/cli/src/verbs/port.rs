@@ -1,5 +1,6 @@
 //! `port`: ports of this host that lead to a machine.
 
+use std::io::ErrorKind;
 use std::net::{Ipv4Addr, TcpListener};
 
 use serde_json::{Map, Value, json};
@@ -86,12 +87,20 @@ fn list(machine: &Machine, format: Format) -> Result<u8, Failure> {
 
 /// A port that somebody has is better reported before anything is made.
 pub fn check_free(host: u16) -> Result<(), Failure> {
-    match TcpListener::bind((Ipv4Addr::LOCALHOST, host)) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(Failure::new(format!("Port {host} of this host cannot be had"))
-            .because(&error)
-            .hint("choose another one, such as 0 to 1023 for root only, or a higher one")),
-    }
+    let Err(error) = TcpListener::bind((Ipv4Addr::LOCALHOST, host)) else { return Ok(()) };
+    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|free| free.local_addr());
+    let hint = match (error.kind(), free) {
+        (ErrorKind::PermissionDenied, _) => {
+            format!(
+                "only root may have ports below 1024; {} may be free",
+                host.saturating_add(8000)
+            )
+        }
+        (_, Ok(free)) => format!("another one is free, such as {}", free.port()),
+        (_, Err(_)) => "choose another one".to_owned(),
+    };
+    let failure = Failure::new(format!("Port {host} of this host cannot be had"));
+    Err(failure.because(&error).hint(hint))
 }
 
 /// Forwards a port of a running machine. Only this host reaches it.

@@ -100,6 +100,17 @@ impl Plan<'_> {
                     .with_child(Element::new("model").with("type", "virtio")),
             );
         }
+        // What firmware boots may speak on a screen only, installers above all.
+        if self.image.boot.is_none() {
+            devices.push(
+                Element::new("graphics")
+                    .with("type", "vnc")
+                    .with("autoport", "yes")
+                    .with("listen", "127.0.0.1"),
+            );
+            let model = Element::new("model").with("type", "vga");
+            devices.push(Element::new("video").with_child(model));
+        }
         devices
             .with_child(
                 // Whoever wants to types on it; what it says is kept as well.

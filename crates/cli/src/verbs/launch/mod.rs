@@ -6,6 +6,7 @@ pub mod provision;
 pub mod workshop;
 
 use std::fs;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -240,6 +241,24 @@ fn default_memory() -> u64 {
     (total / 4).clamp(256 << 20, 1 << 30) & !0xf_ffff
 }
 
+/// What a guest has printed last, for those who wait.
+fn last_words(machine: &Machine) -> String {
+    const LENGTH_MAX: usize = 60;
+    const TAIL_BYTES: u64 = 512;
+    let read = || -> Option<String> {
+        let mut log = fs::File::open(machine.console_log()?).ok()?;
+        let length = log.metadata().ok()?.len();
+        log.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES))).ok()?;
+        let mut bytes = Vec::new();
+        log.read_to_end(&mut bytes).ok()?;
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let line = text.lines().rfind(|line| !line.trim().is_empty())?.trim().to_owned();
+        // It is the guest's: nothing of it may move the cursor.
+        Some(line.chars().filter(|sign| !sign.is_control()).take(LENGTH_MAX).collect())
+    };
+    read().map(|words| format!("  {words}")).unwrap_or_default()
+}
+
 /// How long a guest has before other ways than the agent are tried: most have one, and it is early.
 const AGENT_PATIENCE: Duration = Duration::from_secs(3);
 /// Between two looks for other ways.
@@ -308,7 +327,7 @@ pub fn await_level(
             let hint = format!("it goes on: 'hostel wait {name}', 'hostel logs {name}'");
             return Err(failure.hint(hint).code(TIMEOUT));
         }
-        line.tick("");
+        line.tick(&last_words(machine));
         std::thread::sleep(PAUSE);
     }
 }
