@@ -160,8 +160,7 @@ fn ranges(plan: &Plan<'_>, progress: &mut dyn Progress) -> Result<()> {
         }
         threads
             .into_iter()
-            .map(|thread| thread.join().unwrap_or_else(|_| Err(broken(plan.url, "it panicked"))))
-            .collect()
+            .try_for_each(|t| t.join().unwrap_or_else(|_| Err(broken(plan.url, "it panicked"))))
     });
     ended?;
     work.file.sync_data().map_err(in_file)?;
@@ -286,7 +285,7 @@ mod tests {
     use crate::mirror::Mirror;
 
     fn data(bytes: u64) -> Vec<u8> {
-        (0..bytes).map(|number| (number * 31 >> 7) as u8).collect()
+        (0..bytes).map(|number| ((number * 31) >> 7) as u8).collect()
     }
 
     #[test]

@@ -1,5 +1,4 @@
 //! A server of files for tests: it counts, breaks connections, and can be without ranges.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed, wherever it is")]
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};

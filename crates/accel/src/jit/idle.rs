@@ -16,7 +16,7 @@ const LOOKS: u32 = 3;
 /// Hundredths of a second of processor time between two looks that are still idle.
 const TICKS_MAX: u64 = 30;
 /// Less is not worth it.
-const BYTES_MIN: usize = 6 << 20;
+const BYTES_MIN: usize = 3 << 20;
 
 /// Watches until the engine is gone.
 pub fn watch(engine: &Arc<Engine<X86>>) -> std::io::Result<()> {

@@ -1,7 +1,9 @@
 //! One device: what backs it, and the arguments of `-device` or `device_add`.
 
 use serde_json::{Map, Value, json};
-use spec::device::{Backend, Bus, Device, Disk, Image, Kind, Log, Medium, Network, Place, Vnc, Wire};
+use spec::device::{
+    Backend, Bus, Device, Disk, Image, Kind, Log, Medium, Network, Place, Vnc, Wire,
+};
 
 use super::{Backing, doubled};
 
