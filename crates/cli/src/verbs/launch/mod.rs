@@ -95,15 +95,7 @@ pub fn create(
     line: &mut Line,
 ) -> Result<Machine, Failure> {
     let name = name(connection, what.name.as_deref())?;
-    let least = match what.image == "spark" {
-        true => SPARK_MEMORY_BYTES,
-        false => default_memory(),
-    };
-    let memory = what.memory.unwrap_or(least);
-    if memory < MEMORY_BYTES_MIN {
-        let failure = Failure::new(format!("{} MiB are too little memory", memory >> 20));
-        return Err(failure.hint(format!("{} MiB will do", MEMORY_BYTES_MIN >> 20)).code(USAGE));
-    }
+    let memory = memory(what)?;
     image::check_size(what.disk)?;
     let ports: Vec<(u16, u16)> = what.ports.iter().filter_map(|wish| wish.pair()).collect();
     for (host, _) in &ports {
@@ -160,6 +152,20 @@ pub fn create(
         Ok(_) => remember(connection, &name, seed.as_ref()),
     }
     made
+}
+
+/// How much memory a machine gets.
+fn memory(what: &Launch) -> Result<u64, Failure> {
+    let least = match what.image == "spark" {
+        true => SPARK_MEMORY_BYTES,
+        false => default_memory(),
+    };
+    let memory = what.memory.unwrap_or(least);
+    if memory < MEMORY_BYTES_MIN {
+        let failure = Failure::new(format!("{} MiB are too little memory", memory >> 20));
+        return Err(failure.hint(format!("{} MiB will do", MEMORY_BYTES_MIN >> 20)).code(USAGE));
+    }
+    Ok(memory)
 }
 
 fn start(connection: &mut Connection, name: &str, line: &mut Line) -> Result<Machine, Failure> {
