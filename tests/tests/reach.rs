@@ -260,7 +260,10 @@ fn debian_is_built_provisioned_and_reached_with_and_without_an_agent() {
             continue;
         }
         // Without the agent it goes by ssh, whatever carries that.
-        root("systemctl disable hostel-agent; systemctl --no-block stop hostel-agent");
+        // A little later, so that this command's own end is still told.
+        root(
+            "systemctl disable hostel-agent; systemd-run --on-active=2 systemctl stop hostel-agent",
+        );
         until("the agent is gone", || !user.good(&["info", "d"]).contains("Way in:    agent"));
         let expected = if release == "13" { "ssh on the virtual socket" } else { "serial console" };
         assert!(user.good(&["info", "d"]).contains(expected), "{}", user.good(&["info", "d"]));
