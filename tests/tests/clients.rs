@@ -1,6 +1,7 @@
 //! Our own `virsh`, `virt-install`, `multipass` and `uvt-kvm`, beside the programs they stand for.
 
 use std::fs;
+use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
 use crate::user::{User, has_mirror};
@@ -112,6 +113,29 @@ fn virsh_says_what_the_real_one_says() {
         let (theirs, ours) = both(&words);
         assert_eq!(text(&theirs), text(&ours), "virsh {line}");
     }
+    // One word is a line; without any, lines are asked for.
+    for line in [
+        "list --all; uri",
+        "domstate nobody ; echo 'a  b' \"c\"",
+        "uri; frob",
+        "echo 'a",
+        "echo \"a",
+    ] {
+        let (theirs, ours) = both(&[line]);
+        assert_eq!(text(&theirs), text(&ours), "virsh '{line}'");
+    }
+    let typed =
+        "list --all; domstate nobody; uri\nfrob\necho \"a b\" c\n\n# x\npwd\ndomstate d\nquit\n";
+    let typing = |mut command: Command| {
+        let command = command.args(["-c", &uri]).env("LC_ALL", "C").stdin(Stdio::piped());
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(typed.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let mut own = tests::hostel();
+    own.arg("virsh");
+    assert_eq!(typing(Command::new(&virsh)), typing(own));
     let undefined = both(&["undefine", "d"]);
     assert_eq!(text(&undefined.0), "0\nDomain 'd' has been undefined\n\n");
     assert_eq!(text(&undefined.1), "1\n\nerror: failed to get domain 'd'\n");

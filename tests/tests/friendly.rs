@@ -431,6 +431,8 @@ fn images_are_imported_launched_and_removed() {
         assert!(said.contains("lies over"), "{said}");
         // A disk that does not boot says so on its own; the machine is there all the same.
         assert!(user.good(&["info", "m"]).contains("mine"));
+        // What firmware boots has a screen.
+        assert!(user.good(&["view", "--address", "m"]).starts_with("vnc://127.0.0.1:59"));
         user.good(&["delete", "--purge", "m"]);
     }
     user.good(&["image", "remove", "mine"]);

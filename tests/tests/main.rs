@@ -20,3 +20,4 @@ mod user;
 mod monitor;
 mod pc;
 mod outside;
+mod reach;

@@ -1,5 +1,6 @@
 //! The translator as an accelerator, for x86 machines.
 
+mod idle;
 mod processor_state;
 
 use std::io;
@@ -110,6 +111,7 @@ impl JitMachine {
             .with_identity(&board.identity, options.features.host());
         let engine = Engine::new(X86::system(), Space::System(Box::new(bus)), options)?;
         board.memory.listen(Arc::new(MapChanges(Arc::downgrade(&engine))));
+        idle::watch(&engine)?;
         let count = processors.all().len();
         let mut threads = Vec::with_capacity(count);
         for processor in processors.all() {
@@ -549,6 +551,20 @@ mod tests {
             engine.set_breakpoint(0x104, true);
         }
         assert_eq!(vcpu.run(), Exit::Event(Event::Halt));
+    }
+
+    #[test]
+    fn what_was_given_back_is_translated_again() {
+        let (engine, mut vcpu, _) = code(LOOP);
+        let start = *vcpu.state();
+        for _ in 0..3 {
+            *vcpu.state_mut() = start;
+            assert_eq!(vcpu.run(), Exit::Event(Event::Halt));
+            assert_eq!(vcpu.state().gpr[0], 3);
+            let (used, blocks) = (engine.used_bytes(), engine.counters().blocks);
+            engine.give_back();
+            assert!(engine.used_bytes() < used && blocks > 0);
+        }
     }
 
     #[test]

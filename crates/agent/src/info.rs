@@ -2,9 +2,13 @@
 
 use std::fs;
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
-use agent::{Info, Memory, Usage};
+use agent::{FrameKind, Info, Listening, Memory, Usage};
 use parking_lot::Mutex;
+
+use crate::session::{Failed, Host};
 
 static LEVELS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 static PROBLEMS: Mutex<Vec<String>> = Mutex::new(Vec::new());
@@ -62,7 +66,7 @@ pub fn collect() -> Info {
         disk: disk(),
         addresses,
         levels: LEVELS.lock().clone(),
-        ports: ports(&(text("/proc/net/tcp") + &text("/proc/net/tcp6"))),
+        ports: ports(&(text("/proc/net/tcp") + &text("/proc/net/tcp6")), false),
         problems,
     }
 }
@@ -123,8 +127,35 @@ fn addresses() -> Vec<String> {
     found
 }
 
-/// Listening ports that others can reach.
-fn ports(table: &str) -> Vec<u16> {
+/// Tells of ports whenever there are others than before. The kernel tells nobody, so this looks.
+pub fn tell_listening(host: &Host) -> Result<(), Failed> {
+    const PAUSE: Duration = Duration::from_millis(500);
+    /// So many looks without news, and the host hears that somebody is still here.
+    const QUIET_MAX: u32 = 20;
+    let (mut known, mut quiet) = (None, 0);
+    loop {
+        let text = |path: &str| fs::read_to_string(path).unwrap_or_default();
+        let now = Some(ports(&(text("/proc/net/tcp") + &text("/proc/net/tcp6")), true));
+        quiet = if now == known { quiet + 1 } else { 0 };
+        let sent = match quiet {
+            // An empty frame says nothing, and shows whether the host is still there.
+            1.. if quiet % QUIET_MAX == 0 => host.send(FrameKind::Output, &[]),
+            1.. => Ok(()),
+            0 => {
+                let listening = Listening { ports: now.clone().unwrap_or_default() };
+                host.send(FrameKind::Answer, &serde_json::to_vec(&listening).unwrap_or_default())
+            }
+        };
+        if sent.is_err() {
+            return Ok(());
+        }
+        known = now;
+        thread::sleep(PAUSE);
+    }
+}
+
+/// Listening ports that others can reach, and if wanted those that only the guest itself can.
+fn ports(table: &str, with_loopback: bool) -> Vec<u16> {
     const LISTENING: &str = "0A";
     let mut found: Vec<u16> = Vec::new();
     for line in table.lines() {
@@ -132,7 +163,7 @@ fn ports(table: &str) -> Vec<u16> {
         let (Some(local), Some(&LISTENING)) = (fields.get(1), fields.get(3)) else { continue };
         let Some((address, port)) = local.split_once(':') else { continue };
         let is_loopback = address == "0100007F" || address == "00000000000000000000000001000000";
-        if let (false, Ok(port)) = (is_loopback, u16::from_str_radix(port, 16)) {
+        if let (false, Ok(port)) = (is_loopback && !with_loopback, u16::from_str_radix(port, 16)) {
             found.push(port);
         }
     }

@@ -9,7 +9,8 @@ mod message;
 
 pub use frame::{Frame, FrameError, FrameKind, PAYLOAD_BYTES_MAX, read_frame, write_frame};
 pub use message::{
-    Entry, Exec, Exit, Export, Failure, Get, Info, Memory, Mount, Put, Request, Size, Usage,
+    Entry, Exec, Exit, Export, Failure, Get, Info, Listening, Memory, Mount, Put, Request, Size,
+    Usage,
 };
 
 /// The port on which the agent listens.

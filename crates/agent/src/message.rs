@@ -29,6 +29,8 @@ pub enum Request {
         /// The port.
         port: u16,
     },
+    /// Say on which TCP ports somebody listens, now and whenever that changes, until the host leaves.
+    Listening {},
     /// Set the guest's clock, in nanoseconds since 1970.
     SetTime(u64),
     /// Go off, or begin anew.
@@ -140,6 +142,13 @@ pub struct Export {
     /// Nothing can be changed.
     #[serde(default)]
     pub read_only: bool,
+}
+
+/// TCP ports on which somebody listens, those of the loopback too.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listening {
+    /// The ports.
+    pub ports: Vec<u16>,
 }
 
 /// How the guest is.

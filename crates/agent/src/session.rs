@@ -72,6 +72,7 @@ pub fn serve(stream: &VsockStream) {
         Request::Unmount(what) => files::unmount(&what.path, &host),
         Request::Export(what) => export::run(&what, &host, &mut from),
         Request::Connect { port } => connect::run(port, &host, from),
+        Request::Listening {} => info::tell_listening(&host),
         Request::SetTime(nanoseconds) => init::set_time(nanoseconds, &host),
         Request::PowerOff { reboot } => init::power_off(reboot, &host),
     };

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::verbs::console;
+
 /// The words that the executable hands over.
 pub const VERBS: &[(&str, &str)] = &[
     ("launch", "Make and start a virtual machine"),
@@ -36,6 +38,7 @@ pub const VERBS: &[(&str, &str)] = &[
     ("aliases", "List such names"),
     ("unalias", "Forget such names"),
     ("logs", "Show what a machine has printed"),
+    ("console", "Type on a machine's serial console"),
     ("view", "Open a machine's screen"),
     ("top", "Show what machines are using"),
     ("events", "Show what happens to machines as it happens"),
@@ -46,10 +49,11 @@ pub const VERBS: &[(&str, &str)] = &[
     ("man", "Write the manual pages"),
     ("proxy", "Connect standard input and output to a port of a machine"),
     ("share-folder", "Serve a folder to a machine (started by 'mount')"),
+    ("forward-ports", "Forward what listens in a machine (started by 'port')"),
 ];
 
 /// Verbs that programs call rather than people.
-pub const HIDDEN: &[&str] = &["proxy", "share-folder"];
+pub const HIDDEN: &[&str] = &["proxy", "share-folder", "forward-ports"];
 
 #[derive(Parser)]
 #[command(name = "hostel", disable_help_subcommand = true)]
@@ -132,8 +136,8 @@ pub enum Verb {
     )]
     Umount(Umount),
     /// Forward ports of this host to a machine
-    #[command(after_help = "Examples:\n  hostel port web 8080:80\n  hostel port web\n  \
-        hostel port web --remove 8080:80")]
+    #[command(after_help = "Examples:\n  hostel port web 8080:80\n  hostel port web auto\n  \
+        hostel port web\n  hostel port web --remove 8080:80")]
     Port(Port),
     /// List the networks that machines can be on
     Networks(List),
@@ -154,8 +158,13 @@ pub enum Verb {
     /// Show what a machine has printed
     #[command(after_help = "Examples:\n  hostel logs web\n  hostel logs --follow web")]
     Logs(Logs),
+    /// Type on a machine's serial console, also while it boots; Ctrl-] leaves it
+    #[command(after_help = "Examples:\n  hostel console web\n  hostel launch --console\n  \
+        hostel console --escape ^a web")]
+    Console(Console),
     /// Open a machine's screen
-    View(One),
+    #[command(after_help = "Examples:\n  hostel view web\n  hostel view --address web")]
+    View(View),
     /// Show what machines are using
     Top(Top),
     /// Show what happens to machines as it happens
@@ -181,6 +190,9 @@ pub enum Verb {
     /// Serve a folder to a machine
     #[command(hide = true)]
     ShareFolder(ShareFolder),
+    /// Forward what listens in a machine
+    #[command(hide = true)]
+    ForwardPorts(ForwardPorts),
 }
 
 #[derive(Args, Clone)]
@@ -201,9 +213,10 @@ pub struct Launch {
     /// The disk's size, such as 5G
     #[arg(short, long, value_parser = bytes)]
     pub disk: Option<u64>,
-    /// A port of this host that leads to one of the machine: HOST:GUEST; may be repeated
-    #[arg(short, long = "port", value_name = "HOST:GUEST", value_parser = ports)]
-    pub ports: Vec<(u16, u16)>,
+    /// A port of this host that leads to one of the machine: HOST:GUEST, or 'auto' for each on which
+    /// somebody listens there; may be repeated
+    #[arg(short, long = "port", value_name = "HOST:GUEST|auto", value_parser = forward)]
+    pub ports: Vec<Forward>,
     /// A folder of this host in the machine: SOURCE[:TARGET][:ro]; may be repeated
     #[arg(long = "mount", value_name = "SOURCE[:TARGET]")]
     pub mounts: Vec<String>,
@@ -225,6 +238,9 @@ pub struct Launch {
     /// How the machine is told all this
     #[arg(long, value_enum)]
     pub seed: Option<SeedLayout>,
+    /// The processor's kind
+    #[arg(long, value_enum, default_value = "amd64")]
+    pub arch: Arch,
     /// The machine's network
     #[arg(long = "network", value_enum, value_name = "NETWORK")]
     pub networks: Vec<Network>,
@@ -234,6 +250,9 @@ pub struct Launch {
     /// Return as soon as the machine runs, without waiting until it can be used
     #[arg(long)]
     pub no_wait: bool,
+    /// Watch it boot and type on its serial console; Ctrl-] leaves it
+    #[arg(long, conflicts_with = "no_wait")]
+    pub console: bool,
     /// How long to wait, in seconds
     #[arg(long, default_value = "300", value_parser = seconds)]
     pub timeout: Duration,
@@ -255,6 +274,14 @@ pub enum SeedLayout {
     ConfigDrive,
 }
 
+/// A kind of processor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Arch {
+    /// x86-64
+    #[value(aliases = ["x86_64", "x86-64"])]
+    Amd64,
+}
+
 /// What a machine is connected to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Network {
@@ -274,9 +301,24 @@ pub struct Shell {
 }
 
 #[derive(Args)]
-pub struct One {
+pub struct Console {
     /// The machine
     pub name: String,
+    /// The key that leaves it
+    #[arg(short, long, default_value = "^]", value_parser = console::escape_key)]
+    pub escape: u8,
+    /// Even if somebody else types on it
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Args)]
+pub struct View {
+    /// The machine
+    pub name: String,
+    /// Only print where the screen is, for a viewer of your own
+    #[arg(long)]
+    pub address: bool,
 }
 
 #[derive(Args)]
@@ -524,6 +566,12 @@ pub struct ShareFolder {
 }
 
 #[derive(Args)]
+pub struct ForwardPorts {
+    /// The machine
+    pub name: String,
+}
+
+#[derive(Args)]
 pub struct Exec {
     /// The machine
     pub name: String,
@@ -671,12 +719,16 @@ pub struct Transfer {
 pub struct Port {
     /// The machine
     pub name: String,
-    /// HOST:GUEST; without any, what is forwarded is listed
-    #[arg(value_parser = ports, value_name = "HOST:GUEST")]
-    pub ports: Vec<(u16, u16)>,
+    /// HOST:GUEST, or 'auto' for each port on which somebody listens; without any, what is forwarded
+    /// is listed
+    #[arg(value_parser = forward, value_name = "HOST:GUEST|auto")]
+    pub ports: Vec<Forward>,
     /// End the forwarding
     #[arg(short, long)]
     pub remove: bool,
+    /// How to print the list
+    #[arg(long, value_enum, default_value = "table")]
+    pub format: Format,
 }
 
 #[derive(Args)]
@@ -720,6 +772,32 @@ pub enum Format {
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "a number of seconds is expected".to_owned())?;
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+/// What is to be forwarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forward {
+    /// Whatever listens in the machine, under the same number where that is free.
+    Auto,
+    /// A port of the host to one of the machine.
+    Pair(u16, u16),
+}
+
+impl Forward {
+    /// The two ports of one that names them.
+    pub fn pair(self) -> Option<(u16, u16)> {
+        match self {
+            Self::Auto => None,
+            Self::Pair(host, guest) => Some((host, guest)),
+        }
+    }
+}
+
+fn forward(text: &str) -> Result<Forward, String> {
+    if text == "auto" {
+        return Ok(Forward::Auto);
+    }
+    ports(text).map(|(host, guest)| Forward::Pair(host, guest))
 }
 
 fn ports(text: &str) -> Result<(u16, u16), String> {

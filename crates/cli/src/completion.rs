@@ -9,6 +9,9 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use clap::{Arg, Command, CommandFactory};
+use guests::cache::Cache;
+use guests::catalogue;
+use guests::library::Library;
 
 use crate::arguments::{Arguments, Completion, CompletionShell, Man};
 use crate::daemon::{Connection, Places};
@@ -122,6 +125,7 @@ fn candidates(root: &Command, words: &[String], machines: &dyn Fn() -> Vec<Strin
     }
     found.retain(|candidate| candidate.starts_with(last));
     found.sort();
+    found.dedup();
     found
 }
 
@@ -143,9 +147,19 @@ fn values(argument: &Arg, machines: &dyn Fn() -> Vec<String>) -> Vec<String> {
         "targets" | "paths" | "definition" => {
             machines().into_iter().map(|name| format!("{name}:")).collect()
         }
-        "image" => vec!["spark".to_owned()],
+        "image" => images(),
         _ => Vec::new(),
     }
+}
+
+/// What can be launched by its name: what is built here, what was fetched, what the catalogue has.
+fn images() -> Vec<String> {
+    let mut names: Vec<String> =
+        ["spark", "debian", "debian-12", "debian-13"].map(str::to_owned).into();
+    names.extend(Library::of_cache(&Cache::of_user()).images().into_iter().map(|i| i.name));
+    let entries = catalogue::entries(&catalogue::own_file(), "amd64").unwrap_or_default();
+    names.extend(entries.into_iter().map(|entry| entry.name));
+    names
 }
 
 /// `hostel man`: a page for the program and one for each verb.
@@ -194,6 +208,7 @@ mod tests {
         check(&["mount", "/tmp", "d"], &["db:"]);
         check(&["exec", "web", "--", "w"], &[]);
         check(&["image", "pu"], &["pull"]);
+        check(&["launch", "alp"], &["alpine-3.22", "alpine-3.23"]);
         check(&["wait", "web", "pr"], &["provisioned"]);
     }
 }

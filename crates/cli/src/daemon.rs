@@ -16,6 +16,7 @@ use libvirt_compat::rpc::{Frame, FrameDecoder, Kind};
 use libvirt_compat::{Code, Error, Origin};
 
 use crate::failure::{DAEMON, Failure, USAGE};
+use crate::stream::Receiver;
 
 /// How long a daemon may take to start.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -222,6 +223,11 @@ impl Socket {
         }
         self.decoder.feed(&bytes[..count]);
         Ok(())
+    }
+
+    /// What the last call has opened; there are no more calls then.
+    pub fn into_stream(self) -> Receiver {
+        Receiver { stream: self.stream, decoder: self.decoder, serial: self.serial }
     }
 
     /// Waits for what the daemon says unasked.

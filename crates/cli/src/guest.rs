@@ -24,19 +24,7 @@ impl Session {
         let mut stream = UnixStream::connect(socket)?;
         stream.set_read_timeout(Some(patience))?;
         stream.set_write_timeout(Some(patience))?;
-        writeln!(stream, "CONNECT {}", agent::PORT)?;
-        // `OK` and a number; byte by byte, for what follows is not ours to take.
-        let mut line = Vec::new();
-        while line.last() != Some(&b'\n') {
-            let mut byte = [0];
-            if stream.read(&mut byte)? == 0 || line.len() > 64 {
-                return Err(io::ErrorKind::ConnectionRefused.into());
-            }
-            line.push(byte[0]);
-        }
-        if !line.starts_with(b"OK ") {
-            return Err(io::ErrorKind::ConnectionRefused.into());
-        }
+        connect(&mut stream, agent::PORT)?;
         let text = serde_json::to_vec(request)?;
         write_frame(&mut stream, FrameKind::Request, &text)?;
         stream.set_read_timeout(None)?;
@@ -65,6 +53,24 @@ impl Session {
     /// Another handle on the same session, for another thread.
     pub fn second(&self) -> io::Result<Self> {
         Ok(Self { stream: self.stream.try_clone()? })
+    }
+}
+
+/// Asks the emulator for a port of the guest's virtual socket.
+pub fn connect(stream: &mut UnixStream, port: u32) -> io::Result<()> {
+    writeln!(stream, "CONNECT {port}")?;
+    // `OK` and a number; byte by byte, for what follows is not ours to take.
+    let mut line = Vec::new();
+    while line.last() != Some(&b'\n') {
+        let mut byte = [0];
+        if stream.read(&mut byte)? == 0 || line.len() > 64 {
+            return Err(io::ErrorKind::ConnectionRefused.into());
+        }
+        line.push(byte[0]);
+    }
+    match line.starts_with(b"OK ") {
+        true => Ok(()),
+        false => Err(io::ErrorKind::ConnectionRefused.into()),
     }
 }
 

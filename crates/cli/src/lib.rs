@@ -15,11 +15,13 @@ mod progress;
 mod settings;
 mod share;
 mod ssh;
+mod stream;
 mod terminal;
 mod uvt;
 mod verbs;
 mod virsh;
 mod virt_install;
+mod way;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -93,6 +95,7 @@ fn perform(verb: &Verb) -> Result<u8, Failure> {
         Verb::Aliases(what) => verbs::alias::list(what),
         Verb::Unalias(what) => verbs::alias::remove(what),
         Verb::Logs(what) => verbs::logs::run(what),
+        Verb::Console(what) => verbs::console::run(what),
         Verb::View(what) => verbs::view::run(what),
         Verb::Top(what) => verbs::top::run(what),
         Verb::Events(what) => verbs::events::run(what),
@@ -103,5 +106,6 @@ fn perform(verb: &Verb) -> Result<u8, Failure> {
         Verb::Man(what) => completion::manual(what),
         Verb::Proxy(what) => verbs::proxy::run(what),
         Verb::ShareFolder(what) => verbs::mount::serve(what),
+        Verb::ForwardPorts(what) => verbs::forward::serve(what),
     }
 }

@@ -59,6 +59,8 @@ pub struct Note {
     pub deleted: bool,
     /// Ports of the host that lead to it.
     pub ports: Vec<(u16, u16)>,
+    /// Whatever listens in it is reached from the host.
+    pub forwards_all: bool,
     /// The disk from which it learns who it is.
     pub seed: Option<PathBuf>,
     /// Who works in it; root if nobody is named.
@@ -97,6 +99,9 @@ impl Note {
         if self.deleted {
             note.set("deleted", "yes");
         }
+        if self.forwards_all {
+            note.set("ports", "auto");
+        }
         for share in &self.shares {
             let mut element = Element::new("hostel:share")
                 .with("source", share.source.display())
@@ -131,6 +136,7 @@ impl Note {
             disk: note.attribute("disk").map(PathBuf::from),
             deleted: note.is("deleted", "yes"),
             ports: note.elements().filter_map(port).collect(),
+            forwards_all: note.is("ports", "auto"),
             seed: note.attribute("seed").map(PathBuf::from),
             user: note.attribute("user").map(str::to_owned),
             shares: note.elements().filter_map(share).collect(),
@@ -148,6 +154,14 @@ impl Machine {
     pub fn note(&self) -> Option<Note> {
         let metadata = self.definition.child("metadata")?;
         metadata.elements().find(|note| note.name.ends_with(":machine")).map(Note::from_element)
+    }
+
+    /// Where what it prints is kept.
+    pub fn console_log(&self) -> Option<PathBuf> {
+        let serial = self.definition.child("devices")?.child("serial")?;
+        let log = serial.attribute_at("log", "file");
+        let file = || serial.is("type", "file").then(|| serial.attribute_at("source", "path"));
+        log.or_else(|| file().flatten()).map(PathBuf::from)
     }
 
     /// Where its agent is reached.
@@ -242,6 +256,7 @@ mod tests {
             disk: Some("/x/y.qcow2".into()),
             deleted: true,
             ports: vec![(8080, 80)],
+            forwards_all: true,
             seed: Some("/x/y.iso".into()),
             user: Some("ann".into()),
             shares: vec![Share {

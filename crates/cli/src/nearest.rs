@@ -12,6 +12,21 @@ pub fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Opt
         .map(|(_, candidate)| candidate)
 }
 
+/// Up to three candidates that are about as near as the nearest, the nearest first.
+pub fn nearest_few<'a>(word: &str, candidates: Vec<&'a str>) -> Vec<&'a str> {
+    const COUNT_MAX: usize = 3;
+    let mut near: Vec<(usize, &str)> = candidates
+        .into_iter()
+        .map(|candidate| (distance(word, candidate), candidate))
+        .filter(|(distance, candidate)| *distance <= DISTANCE_MAX.min(candidate.len() / 2))
+        .collect();
+    near.sort_unstable();
+    near.dedup();
+    let limit = near.first().map_or(0, |(distance, _)| distance + 1);
+    let few = near.into_iter().filter(|(distance, _)| *distance <= limit).take(COUNT_MAX);
+    few.map(|(_, candidate)| candidate).collect()
+}
+
 /// Edits (insert, delete, replace, swap of neighbours) that turn `a` into `b`: the optimal string
 /// alignment distance, over three rows of the usual table.
 fn distance(a: &str, b: &str) -> usize {
@@ -53,6 +68,10 @@ mod tests {
     #[test]
     fn a_different_word_is_not_near() {
         assert_eq!(nearest("qemu-imgg", ["qemu-io", "qemu-img"].into_iter()), Some("qemu-img"));
+        assert_eq!(
+            nearest_few("fedora-42", vec!["fedora-43", "rocky-9", "fedora-44", "fedora-43"]),
+            ["fedora-43", "fedora-44"]
+        );
         assert_eq!(nearest("banana", ["qemu-io", "qemu-img", "link"].into_iter()), None);
     }
 }

@@ -64,6 +64,11 @@ pub fn know(places: &Places, name: &str, public: &str) -> io::Result<()> {
     write_private(&path, text.as_bytes())
 }
 
+/// Where the piece of configuration lies.
+pub fn configuration(places: &Places) -> PathBuf {
+    folder(places).join("config")
+}
+
 /// Writes the piece of configuration anew: `Include ~/.local/state/hostel/ssh/config`.
 pub fn configure(places: &Places, machines: &[Machine]) -> io::Result<()> {
     let folder = folder(places);
@@ -80,7 +85,8 @@ pub fn configure(places: &Places, machines: &[Machine]) -> io::Result<()> {
     _ = write!(
         text,
         "Host *.hostel\n    User root\n    ProxyCommand \"{}\" proxy %n 22\n    \
-         IdentityFile \"{}\"\n    IdentitiesOnly yes\n    UserKnownHostsFile \"{}\"\n",
+         IdentityFile \"{}\"\n    IdentitiesOnly yes\n    UserKnownHostsFile \"{}\"\n    \
+         StrictHostKeyChecking accept-new\n",
         program.display(),
         folder.join("id_ed25519").display(),
         folder.join("known_hosts").display(),

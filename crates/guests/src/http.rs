@@ -1,8 +1,6 @@
 //! Fetching over HTTP and HTTPS, with the proxies of the environment.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Write};
-use std::path::Path;
+use std::io::Read;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -11,6 +9,8 @@ use crate::{GuestError, Progress, Result};
 /// Nothing that is held in memory is longer.
 const BODY_BYTES_MAX: u64 = 1 << 30;
 const PIECE_BYTES: usize = 64 << 10;
+/// How long a range may take.
+const RANGE_PATIENCE: Duration = Duration::from_secs(120);
 
 fn agent() -> &'static ureq::Agent {
     static AGENT: OnceLock<ureq::Agent> = OnceLock::new();
@@ -51,47 +51,44 @@ pub fn get(url: &str, progress: &mut dyn Progress) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Fetches into a file. What an earlier attempt has brought is not fetched again; the caller checks
-/// the sum of the whole, and takes the file away when it is wrong.
-pub fn get_file(url: &str, path: &Path, progress: &mut dyn Progress) -> Result<()> {
-    let failed = |reason: String| GuestError::Fetch { url: url.to_owned(), reason };
-    let in_file = |error| GuestError::io(path, error);
-    let have = fs::metadata(path).map_or(0, |metadata| metadata.len());
+/// An answer whose body is yet to be read.
+pub struct Answer {
+    response: ureq::http::Response<ureq::Body>,
+    /// It is the range that was asked for, not all of the file.
+    pub is_part: bool,
+}
+
+impl Answer {
+    /// A header.
+    pub fn header(&self, name: &str) -> Option<String> {
+        self.response.headers().get(name)?.to_str().ok().map(str::to_owned)
+    }
+
+    /// What comes.
+    pub fn body(self) -> impl Read {
+        self.response.into_body().into_reader()
+    }
+}
+
+/// Asks for a file, or for a range of it if it is still of this version.
+pub fn request(
+    url: &str,
+    range: Option<(u64, Option<u64>)>,
+    version: Option<&str>,
+) -> Result<Answer> {
     let mut request = agent().get(url);
-    if have > 0 {
-        request = request.header("range", format!("bytes={have}-"));
+    if let Some((from, to)) = range {
+        let to = to.map(|to| to.to_string()).unwrap_or_default();
+        request = request.header("range", format!("bytes={from}-{to}"));
     }
-    let response = match request.call() {
-        Ok(response) => response,
-        // All of it is there.
-        Err(ureq::Error::StatusCode(416)) if have > 0 => return Ok(()),
-        Err(error) => return Err(failed(error.to_string())),
-    };
-    let is_rest = response.status().as_u16() == 206;
-    let length = response
-        .headers()
-        .get("content-length")
-        .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    let mut options = OpenOptions::new();
-    options.create(true).write(true).append(is_rest).truncate(!is_rest);
-    let mut file: File = options.open(path).map_err(in_file)?;
-    let mut done = if is_rest { have } else { 0 };
-    let total = length.map(|length| length + done);
-    let mut body = response.into_body().into_reader();
-    let mut piece = vec![0; PIECE_BYTES];
-    loop {
-        let broke =
-            |error: std::io::Error| failed(format!("{error}; the next attempt goes on from here"));
-        let count = body.read(&mut piece).map_err(broke)?;
-        if count == 0 {
-            break;
-        }
-        file.write_all(&piece[..count]).map_err(in_file)?;
-        done += count as u64;
-        progress.bytes(done, total);
+    if let Some(version) = version {
+        request = request.header("if-range", version);
     }
-    match total.is_some_and(|total| total != done) {
-        true => Err(failed("the connection broke; the next attempt goes on from here".to_owned())),
-        false => Ok(()),
-    }
+    // A range that is not there in this time is asked for again.
+    let limited = range.map(|_| RANGE_PATIENCE);
+    let sent = request.config().timeout_recv_body(limited).build().call();
+    let response =
+        sent.map_err(|error| GuestError::Fetch { url: url.to_owned(), reason: error.to_string() })?;
+    let is_part = response.status().as_u16() == 206;
+    Ok(Answer { response, is_part })
 }

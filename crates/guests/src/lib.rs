@@ -1,10 +1,12 @@
 //! Images for guests: where they come from, how they are put together, and what makes them ours.
 
 pub mod cache;
+pub mod catalogue;
 pub mod cpio;
 pub mod debian;
 pub mod debian_image;
 pub mod disk;
+pub mod download;
 pub mod firmware;
 pub mod keys;
 pub mod library;
@@ -14,6 +16,8 @@ pub mod spark;
 pub mod yaml;
 
 mod http;
+#[cfg(test)]
+mod mirror;
 
 /// Fetches something short into memory.
 pub fn fetch(url: &str, progress: &mut dyn Progress) -> Result<Vec<u8>> {
@@ -54,7 +58,7 @@ pub enum GuestError {
         reason: String,
     },
     /// What came is not what was announced.
-    #[error("{what} is not what its index announces (SHA-256 {found} instead of {expected})")]
+    #[error("{what} is not what its index announces (sum {found} instead of {expected})")]
     Corrupt {
         /// What.
         what: String,
@@ -126,6 +130,10 @@ impl GuestError {
             Self::Fetch { .. } => {
                 Some("check the network; what was fetched before is used with --offline")
             }
+            Self::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => Some(
+                "make room, such as by 'hostel image remove --unused 30' and 'hostel purge', or set \
+                 XDG_CACHE_HOME to a larger disk",
+            ),
             Self::Corrupt { .. } => {
                 Some("try again: a mirror in the middle of an update, or a broken proxy")
             }

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
+use sha2::{Digest, Sha256, Sha512};
 
 use crate::cache::Cache;
-use crate::{GuestError, Progress, Result, http};
+use crate::{GuestError, Progress, Result, download};
 
 const NOTE: &str = "image.json";
 const PIECE_BYTES: usize = 1 << 20;
@@ -237,13 +237,17 @@ impl Library {
         let folder = self.workshop(&wanted.name)?;
         let part = folder.join("part");
         progress.step(&format!("Fetching {}", wanted.url));
-        http::get_file(&wanted.url, &part, progress)?;
+        download::fetch(&wanted.url, &part, progress)?;
         progress.step("Checking");
         let found = sum_of_file(&part, progress)?;
-        if let Some(expected) = wanted.sha256.as_ref().filter(|expected| **expected != found) {
-            _ = fs::remove_file(&part);
-            let (what, expected) = (wanted.url.clone(), expected.clone());
-            return Err(GuestError::Corrupt { what, expected, found });
+        let mut wrong = wanted.sha256.clone().zip(Some(found.clone()));
+        if let Some(expected) = &wanted.sha512 {
+            let long = long_sum_of_file(&part, progress)?;
+            wrong = wrong.filter(|(a, b)| a != b).or_else(|| Some((expected.clone(), long)));
+        }
+        if let Some((expected, found)) = wrong.filter(|(expected, found)| expected != found) {
+            download::forget(&part);
+            return Err(GuestError::Corrupt { what: wanted.url.clone(), expected, found });
         }
         let unpacked = unpack(&part, progress)?;
         let kind = Kind::of_file(&unpacked)?;
@@ -308,6 +312,8 @@ pub struct Wanted {
     pub url: String,
     /// What its sum must be.
     pub sha256: Option<String>,
+    /// The same by SHA-512, which some publish instead.
+    pub sha512: Option<String>,
 }
 
 /// A name for what is only known by its address.
@@ -338,10 +344,19 @@ fn check_name(name: &str) -> Result<()> {
 
 /// The SHA-256 sum of a file, in hexadecimal.
 pub fn sum_of_file(path: &Path, progress: &mut dyn Progress) -> Result<String> {
+    digest_of_file::<Sha256>(path, progress)
+}
+
+/// The SHA-512 sum.
+fn long_sum_of_file(path: &Path, progress: &mut dyn Progress) -> Result<String> {
+    digest_of_file::<Sha512>(path, progress)
+}
+
+fn digest_of_file<D: Digest>(path: &Path, progress: &mut dyn Progress) -> Result<String> {
     let in_file = |error| GuestError::io(path, error);
     let mut file = File::open(path).map_err(in_file)?;
     let total = file.metadata().map_err(in_file)?.len();
-    let mut hash = Sha256::new();
+    let mut hash = D::new();
     let mut piece = vec![0; PIECE_BYTES];
     let mut done = 0;
     loop {

@@ -93,6 +93,7 @@ impl Product {
             release: self.serial.clone(),
             url: self.url.clone(),
             sha256: Some(self.sha256.clone()),
+            sha512: None,
         }
     }
 }
@@ -249,62 +250,15 @@ fn is_sound(path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::io::{BufRead, BufReader, Write};
-    use std::net::TcpListener;
     use std::path::Path;
     use std::process::Command;
-    use std::sync::Arc;
-    use std::thread;
 
-    use parking_lot::Mutex;
     use serde_json::json;
 
     use super::*;
     use crate::Silent;
     use crate::library::Library;
-
-    /// A mirror on this host. `broken` paths end after that many bytes, once.
-    struct Mirror {
-        url: String,
-        requests: Arc<Mutex<Vec<String>>>,
-    }
-
-    fn mirror(files: Vec<(String, Vec<u8>)>, broken: Option<(String, usize)>) -> Mirror {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}/releases", listener.local_addr().unwrap());
-        let requests = Arc::new(Mutex::new(Vec::new()));
-        let seen = Arc::clone(&requests);
-        let mut broken = broken;
-        thread::spawn(move || {
-            for stream in listener.incoming() {
-                let mut stream = stream.unwrap();
-                let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
-                let path = lines.next().unwrap().unwrap();
-                let path = path.split(' ').nth(1).unwrap().replace("/releases/", "");
-                let mut from = 0;
-                for line in lines.map_while(|line| line.ok().filter(|line| !line.is_empty())) {
-                    if let Some(range) = line.to_lowercase().strip_prefix("range: bytes=") {
-                        from = range.trim_end_matches('-').parse().unwrap();
-                    }
-                }
-                seen.lock().push(format!("{path} {from}"));
-                let Some((_, data)) = files.iter().find(|(name, _)| *name == path) else {
-                    _ = stream.write_all(b"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n");
-                    continue;
-                };
-                let status = if from > 0 { "206 Part" } else { "200 Good" };
-                let data = &data[from..];
-                let head = format!(
-                    "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-                    data.len()
-                );
-                _ = stream.write_all(head.as_bytes());
-                let cut = broken.take_if(|(name, _)| *name == path).map(|(_, bytes)| bytes);
-                _ = stream.write_all(&data[..cut.unwrap_or(data.len())]);
-            }
-        });
-        Mirror { url, requests }
-    }
+    use crate::mirror::Mirror;
 
     fn disk() -> Vec<u8> {
         b"QFI\xfb".iter().copied().chain((0..50_000_u32).map(|number| number as u8)).collect()
@@ -338,15 +292,14 @@ mod tests {
         let folder = ::tests::scratch("streams");
         let cache = Cache::at(folder.clone());
         let (index, products) = catalogue(&sum(&disk()));
-        let mirror = mirror(
-            vec![
-                ("streams/v1/index.json".into(), index.to_string().into_bytes()),
-                ("streams/v1/images.json".into(), products.to_string().into_bytes()),
-                ("noble/disk.img".into(), disk()),
-            ],
-            Some(("noble/disk.img".into(), 20_000)),
-        );
-        let source = Source { url: mirror.url.clone(), keyring: None };
+        let mirror = Mirror::new(vec![
+            ("streams/v1/index.json".into(), index.to_string().into_bytes()),
+            ("streams/v1/images.json".into(), products.to_string().into_bytes()),
+            ("noble/disk.img".into(), disk()),
+        ]);
+        mirror.breaks("noble/disk.img", 20_000);
+        mirror.refuses_after("noble/disk.img", 2);
+        let source = Source { url: mirror.base().to_owned(), keyring: None };
         let found = source.products(&cache, false, &mut Silent).unwrap();
         assert_eq!(found.len(), 3, "what has no disk of ours is passed over: {found:?}");
         let filters = ["release=noble", "arch!=arm64"].map(|text| Filter::parse(text).unwrap());
@@ -357,10 +310,11 @@ mod tests {
         let wanted = chosen[0].wanted();
         let error = library.fetch(&wanted, &mut Silent).unwrap_err().to_string();
         assert!(error.contains("goes on from here"), "{error}");
+        mirror.refuses_after("noble/disk.img", usize::MAX);
         let image = library.fetch(&wanted, &mut Silent).unwrap();
         assert_eq!(fs::read(&image.file).unwrap(), disk());
         assert_eq!(library.find("lts").unwrap().name, "noble-amd64");
-        assert!(mirror.requests.lock().contains(&"noble/disk.img 20000".to_owned()));
+        assert_eq!(mirror.requests("noble/disk.img").last(), Some(&20_000));
         // The catalogue is there without the network, and nothing else is.
         assert_eq!(source.products(&cache, true, &mut Silent).unwrap().len(), 3);
         assert!(source.products(&Cache::at(folder.join("x")), true, &mut Silent).is_err());
@@ -371,10 +325,10 @@ mod tests {
     fn what_has_another_sum_is_refused_and_taken_away() {
         let folder = ::tests::scratch("streams-sum");
         let library = Library::of_cache(&Cache::at(folder.clone()));
-        let mirror = mirror(vec![("x.img".into(), disk())], None);
+        let mirror = Mirror::new(vec![("x.img".into(), disk())]);
         let wanted = Wanted {
             name: "x".into(),
-            url: format!("{}/x.img", mirror.url),
+            url: mirror.url("x.img"),
             sha256: Some("0".repeat(64)),
             ..Wanted::default()
         };
@@ -383,7 +337,7 @@ mod tests {
         assert!(library.images().is_empty());
         let good = Wanted { sha256: Some(sum(&disk())), ..wanted };
         assert!(library.fetch(&good, &mut Silent).is_ok());
-        assert!(!mirror.requests.lock().contains(&"x.img 50004".to_owned()), "it began anew");
+        assert_eq!(mirror.sent("x.img"), 2 * (50_004 + 1), "it began anew");
         fs::remove_dir_all(folder).unwrap();
     }
 
@@ -438,12 +392,15 @@ mod tests {
             ]
         };
         let keyring = Some(home.join("key.gpg"));
-        let good = Source { url: mirror(files(&products), None).url, keyring: keyring.clone() };
+        let good = Source {
+            url: Mirror::new(files(&products)).base().to_owned(),
+            keyring: keyring.clone(),
+        };
         let cache = Cache::at(home.join("good"));
         assert_eq!(good.products(&cache, false, &mut Silent).unwrap().len(), 3);
         let at = products.windows(5).position(|window| window == b"noble").unwrap();
         products[at] = b'N';
-        let bad = Source { url: mirror(files(&products), None).url, keyring };
+        let bad = Source { url: Mirror::new(files(&products)).base().to_owned(), keyring };
         let error = bad.products(&Cache::at(home.join("bad")), false, &mut Silent).unwrap_err();
         assert!(matches!(error, GuestError::Signature { .. }), "{error}");
         _ = Command::new("gpgconf").env("GNUPGHOME", &home).args(["--kill", "all"]).status();

@@ -47,10 +47,10 @@ pub struct Image {
 }
 
 /// What the kernel is told. `no_timer_check`: a busy host delays the timer's interrupts, which the
-/// kernel would take for broken hardware. Pages go back to the host in pieces of 64 KiB, not of 2 MiB
-/// only, for a small guest has few large ones.
-const COMMAND_LINE: &str = "console=ttyS0 quiet panic=-1 reboot=t no_timer_check \
-    page_reporting.page_reporting_order=4";
+/// kernel would take for broken hardware. `lockdown`: the kernel then makes no files for its tracing,
+/// which are 9 MiB of nodes that are never freed, a seventh of all that an idle guest holds.
+const COMMAND_LINE: &str = "console=ttyS0 quiet panic=-1 reboot=t no_timer_check lsm=lockdown \
+    lockdown=confidentiality";
 
 /// The image, from the cache or made from packages.
 pub fn image(cache: &Cache, offline: bool, progress: &mut dyn Progress) -> Result<Image> {

@@ -281,6 +281,25 @@ impl<F: FrontEnd> Engine<F> {
         }
     }
 
+    /// Forgets all translations and gives their memory back: for a guest that has been idle for long.
+    /// What it does next is translated anew. The caller is not in the world.
+    pub fn give_back(&self) {
+        let _everyone_is_out = self.everyone_out();
+        let mut translator = self.translator.lock();
+        translator.clear();
+        translator.shrink();
+        for vcpu in self.vcpus.lock().iter() {
+            vcpu.forget_jumps(0, u64::MAX);
+            vcpu.reset_returns(&self.stubs);
+        }
+        self.code.discard(translator.used);
+    }
+
+    /// Bytes of the code cache that are in use.
+    pub fn used_bytes(&self) -> usize {
+        self.translator.lock().used
+    }
+
     /// For one more block.
     pub(crate) fn has_room(&self, translator: &Translator) -> bool {
         translator.used + BLOCK_BYTES_MAX <= self.code.bytes()

@@ -143,6 +143,22 @@ impl CodeMemory {
         code
     }
 
+    /// Gives the pages behind an offset back to the kernel; they are zero when they are used again.
+    pub fn discard(&self, from: usize) {
+        const PAGE_BYTES: usize = 4096;
+        let from = from.next_multiple_of(PAGE_BYTES).min(self.bytes);
+        // SAFETY: the offset lies in the mapping, or at its end.
+        let start = unsafe { self.writable.as_ptr().add(from) };
+        // SAFETY: the range lies in the mapping; nobody executes what is behind the offset. Both
+        // mappings lose the pages, for they belong to the file.
+        unsafe { libc::madvise(start.cast(), self.bytes - from, libc::MADV_REMOVE) };
+        #[cfg(target_env = "gnu")]
+        // SAFETY: only frees what the allocator keeps for later.
+        unsafe {
+            libc::malloc_trim(0)
+        };
+    }
+
     /// Sets the displacement of the jump at an address, which other threads may be executing.
     pub fn patch(&self, place: u64, target: u64) {
         let offset = self.offset(place).expect("jumps lie in the cache");

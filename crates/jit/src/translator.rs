@@ -185,6 +185,16 @@ impl Translator {
         self.counters.flushes += 1;
     }
 
+    /// What is empty needs no memory.
+    pub fn shrink(&mut self) {
+        self.blocks.shrink_to_fit();
+        self.list.shrink_to_fit();
+        self.sites.shrink_to_fit();
+        self.faults.shrink_to_fit();
+        self.borrows.shrink_to_fit();
+        self.pages.shrink_to_fit();
+    }
+
     /// Takes the blocks out that overlap guest code in a page; gives their numbers.
     pub fn take_overlapping(&mut self, start: u64, end: u64) -> Vec<u32> {
         let mut taken = Vec::new();

@@ -81,6 +81,8 @@ pub enum Kind {
         number: u32,
         /// Where its bytes go.
         backend: Backend,
+        /// Where what the guest says is kept, too.
+        log: Option<Log>,
     },
     /// A port on a virtio serial bus.
     Channel {
@@ -88,6 +90,8 @@ pub enum Kind {
         name: String,
         /// Where its bytes go.
         backend: Backend,
+        /// Where what the guest says is kept, too.
+        log: Option<Log>,
         /// A console rather than a plain channel.
         console: bool,
     },
@@ -290,6 +294,15 @@ pub enum Backend {
         /// The emulator listens rather than connects.
         listen: bool,
     },
+}
+
+/// A file that keeps what a character device has said, whoever reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// Its path.
+    pub path: String,
+    /// Behind what is there already.
+    pub append: bool,
 }
 
 /// A screen for VNC clients.

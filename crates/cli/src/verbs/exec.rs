@@ -10,7 +10,7 @@ use clap::Parser;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGWINCH};
 use signal_hook::iterator::Signals;
 
-use crate::arguments::{Arguments, BOOT_PATIENCE, Exec, Level, Shell, Verb};
+use crate::arguments::{Arguments, BOOT_PATIENCE, Exec, Shell, Verb};
 use crate::daemon::Connection;
 use crate::failure::{Failure, USAGE};
 use crate::guest::{self, Session};
@@ -19,6 +19,7 @@ use crate::progress::Line;
 use crate::settings;
 use crate::terminal::{self, Raw};
 use crate::verbs::{launch, lifecycle, mount};
+use crate::way::{self, Way};
 
 /// How long the agent may take to accept.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -121,10 +122,17 @@ fn session(
     {
         let mut line = Line::new();
         guests::Progress::step(&mut line, "Waiting for the machine");
-        launch::await_level(connection, machine, Level::Booted, patience, &mut line)?;
+        let way = launch::await_way(connection, machine, patience, &mut line)?;
+        if way != Way::Agent {
+            drop(line);
+            if terminal::is_interactive() {
+                program.terminal = terminal::size();
+            }
+            return way::run_by_ssh(&connection.places, machine, &program);
+        }
     }
     if machine.state == State::Stopped {
-        mount::mount_all(connection, machine)?;
+        lifecycle::furnish(connection, machine)?;
     }
     if program.user.is_none() {
         let user = machine.note().and_then(|note| note.user);

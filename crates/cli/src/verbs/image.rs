@@ -6,7 +6,7 @@ use std::time::Duration;
 use guests::cache::Cache;
 use guests::library::{Image, Library};
 use guests::simplestreams::{Filter, Product, chosen};
-use guests::{Progress, debian_image, spark};
+use guests::{Progress, catalogue, debian_image, spark};
 use serde_json::{Map, Value, json};
 
 use crate::arguments::{self, Find, Images, Import, Pull, Remove, Sync};
@@ -257,6 +257,20 @@ pub fn find(what: &Find) -> Result<u8, Failure> {
             row
         })
         .collect();
+    for entry in catalogue::entries(&catalogue::own_file(), "amd64")? {
+        if !fits(&entry.name) && !entry.aliases.iter().any(|alias| fits(alias)) {
+            continue;
+        }
+        let mut row = Map::new();
+        row.insert("name".into(), entry.name.into());
+        row.insert("aliases".into(), json!(entry.aliases));
+        row.insert("version".into(), entry.version.into());
+        row.insert("arch".into(), entry.arch.into());
+        row.insert("description".into(), entry.title.into());
+        row.insert("source".into(), entry.url.into());
+        row.insert("sums".into(), json!(entry.sums));
+        rows.push(row);
+    }
     let called = |product: &&Product| {
         fits(&product.release) || fits(&product.version) || product.aliases.iter().any(|a| fits(a))
     };

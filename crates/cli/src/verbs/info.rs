@@ -10,6 +10,7 @@ use crate::failure::Failure;
 use crate::guest;
 use crate::machine::{Machine, State};
 use crate::output::List;
+use crate::way::{self, Way};
 
 const PATIENCE: Duration = Duration::from_millis(500);
 
@@ -54,6 +55,7 @@ fn row(connection: &Connection, machine: &Machine) -> Map<String, Value> {
     put("cpus", json!(definition.text_at("vcpu").and_then(|text| text.parse::<u32>().ok())));
     put("memory", json!(memory.map(|kibibytes| kibibytes << 10)));
     put("ports", json!(ports));
+    put("ports_automatic", json!(note.forwards_all));
     let mounts: Vec<String> = note
         .shares
         .iter()
@@ -65,8 +67,11 @@ fn row(connection: &Connection, machine: &Machine) -> Map<String, Value> {
     }
     let Some(info) = guest::quick_info(&machine.socket(connection), PATIENCE) else {
         put("levels", json!([]));
+        let note = machine.note().unwrap_or_default();
+        put("way", way::find_without_agent(&machine.socket(connection), &note).to_string().into());
         return row;
     };
+    put("way", Way::Agent.to_string().into());
     put("levels", json!(info.levels));
     put("release", info.release.into());
     put("kernel", info.kernel.into());
@@ -106,6 +111,7 @@ fn text(row: &Map<String, Value>) -> String {
         ("Name", plain("name")),
         ("State", plain("state")),
         ("Reached", texts("levels")),
+        ("Way in", plain("way")),
         ("Image", format!("{} {}", plain("image"), plain("image_release")).trim().to_owned()),
         ("Release", plain("release")),
         ("Kernel", plain("kernel")),

@@ -13,7 +13,7 @@ use crate::daemon::Connection;
 use crate::failure::{Failure, TIMEOUT};
 use crate::machine::{Machine, State};
 use crate::progress::Line;
-use crate::verbs::{alias, launch, mount, port, snapshot};
+use crate::verbs::{alias, forward, launch, mount, port, snapshot};
 use crate::{guest, names};
 
 /// How long a guest may take to go off by itself.
@@ -79,7 +79,17 @@ fn await_start(
     let mut line = Line::new();
     guests::Progress::step(&mut line, &format!("Starting {}", machine.name()));
     launch::await_level(connection, machine, Level::Booted, patience, &mut line)?;
-    mount::mount_all(connection, machine)
+    furnish(connection, machine)
+}
+
+/// Gives a machine that has just started what it is to have: its mounts, its forwarded ports.
+pub fn furnish(connection: &mut Connection, machine: &Machine) -> Result<(), Failure> {
+    mount::mount_all(connection, machine)?;
+    let machine = connection.machine(machine.name())?;
+    match machine.note().is_some_and(|note| note.forwards_all) {
+        true => forward::start(&machine),
+        false => Ok(()),
+    }
 }
 
 /// `hostel stop`.
@@ -260,8 +270,7 @@ pub fn forget(connection: &mut Connection, machine: &Machine) -> Result<(), Fail
             return Err(Failure::new(what).because(&error));
         }
     }
-    let serial = machine.definition.child("devices").and_then(|devices| devices.child("serial"));
-    if let Some(log) = serial.and_then(|serial| serial.attribute_at("source", "path")) {
+    if let Some(log) = machine.console_log() {
         _ = fs::remove_file(log);
     }
     alias::forget(machine.name());

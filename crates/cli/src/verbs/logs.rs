@@ -15,13 +15,13 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub fn run(what: &Logs) -> Result<u8, Failure> {
     let mut connection = Connection::open()?;
     let machine = connection.any_machine(&what.name)?;
-    let serial = machine.definition.child("devices").and_then(|devices| devices.child("serial"));
-    let path = serial.and_then(|serial| serial.attribute_at("source", "path"));
-    let Some(path) = path else {
+    let Some(path) = machine.console_log() else {
         return Err(Failure::new(format!("What '{}' prints is not kept", what.name)));
     };
-    let failed = |error: io::Error| Failure::new(format!("{path} cannot be read")).because(&error);
-    let mut file = File::open(path).map_err(failed)?;
+    let failed = |error: io::Error| {
+        Failure::new(format!("{} cannot be read", path.display())).because(&error)
+    };
+    let mut file = File::open(&path).map_err(failed)?;
     loop {
         match io::copy(&mut file, &mut io::stdout()) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(0),

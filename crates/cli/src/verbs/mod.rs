@@ -2,8 +2,10 @@
 
 pub mod alias;
 pub mod clone;
+pub mod console;
 pub mod events;
 pub mod exec;
+pub mod forward;
 pub mod image;
 pub mod info;
 pub mod launch;

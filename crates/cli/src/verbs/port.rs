@@ -1,13 +1,16 @@
 //! `port`: ports of this host that lead to a machine.
 
+use std::io::ErrorKind;
 use std::net::{Ipv4Addr, TcpListener};
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use crate::arguments::Port;
+use crate::arguments::{Format, Forward, Port};
 use crate::daemon::Connection;
 use crate::failure::{Failure, USAGE};
 use crate::machine::{Machine, State};
+use crate::output::List;
+use crate::verbs::forward as automatic;
 
 /// Run the command as it stands, for the monitor's people.
 const MONITOR_FOR_PEOPLE: u32 = 1;
@@ -18,13 +21,11 @@ pub fn run(what: &Port) -> Result<u8, Failure> {
     let machine = connection.machine(&what.name)?;
     let note = machine.note().unwrap_or_default();
     if what.ports.is_empty() {
-        for (host, guest) in &note.ports {
-            println!("{host}:{guest}");
-        }
-        return Ok(0);
+        return list(&machine, what.format);
     }
     let running = machine.state == State::Running;
-    for pair in &what.ports {
+    let pairs: Vec<(u16, u16)> = what.ports.iter().filter_map(|wish| wish.pair()).collect();
+    for pair in &pairs {
         let known = note.ports.contains(pair);
         match (what.remove, known) {
             (true, false) => {
@@ -41,25 +42,65 @@ pub fn run(what: &Port) -> Result<u8, Failure> {
             _ => {}
         }
     }
+    let with_all = what.ports.contains(&Forward::Auto);
     connection.change_note(&machine, |note| {
-        for pair in &what.ports {
+        for pair in &pairs {
             note.ports.retain(|known| known != pair);
             if !what.remove {
                 note.ports.push(*pair);
             }
         }
+        if with_all {
+            note.forwards_all = !what.remove;
+        }
     })?;
+    if with_all && running {
+        match what.remove {
+            true => automatic::stop(&machine),
+            false => automatic::start(&machine)?,
+        }
+    }
+    Ok(0)
+}
+
+fn list(machine: &Machine, format: Format) -> Result<u8, Failure> {
+    let row = |host: u16, guest: u16, kind: &str| {
+        let mut row = Map::new();
+        row.insert("forward".into(), format!("{host}:{guest}").into());
+        row.insert("host".into(), host.into());
+        row.insert("guest".into(), guest.into());
+        row.insert("kind".into(), kind.into());
+        row
+    };
+    let note = machine.note().unwrap_or_default();
+    let mut rows: Vec<_> =
+        note.ports.iter().map(|(host, guest)| row(*host, *guest, "set")).collect();
+    rows.extend(automatic::list(machine).into_iter().map(|(h, g)| row(h, g, "automatic")));
+    let columns = &[("Forward", "forward"), ("Kind", "kind")];
+    let empty = match note.forwards_all {
+        true => "Nothing listens in the machine.",
+        false => "No ports are forwarded.",
+    };
+    List { name: "ports", columns, rows, empty }.print(format)?;
     Ok(0)
 }
 
 /// A port that somebody has is better reported before anything is made.
 pub fn check_free(host: u16) -> Result<(), Failure> {
-    match TcpListener::bind((Ipv4Addr::LOCALHOST, host)) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(Failure::new(format!("Port {host} of this host cannot be had"))
-            .because(&error)
-            .hint("choose another one, such as 0 to 1023 for root only, or a higher one")),
-    }
+    let Err(error) = TcpListener::bind((Ipv4Addr::LOCALHOST, host)) else { return Ok(()) };
+    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|free| free.local_addr());
+    let hint = match (error.kind(), free) {
+        (ErrorKind::PermissionDenied, _) => {
+            format!(
+                "only root may have ports below 1024; {} may be free",
+                host.saturating_add(8000)
+            )
+        }
+        (_, Ok(free)) => format!("another one is free, such as {}", free.port()),
+        (_, Err(_)) => "choose another one".to_owned(),
+    };
+    let failure = Failure::new(format!("Port {host} of this host cannot be had"));
+    Err(failure.because(&error).hint(hint))
 }
 
 /// Forwards a port of a running machine. Only this host reaches it.
@@ -84,7 +125,8 @@ pub fn forward(
     }
 }
 
-fn release(connection: &mut Connection, machine: &Machine, host: u16) -> Result<(), Failure> {
+/// Ends it.
+pub fn release(connection: &mut Connection, machine: &Machine, host: u16) -> Result<(), Failure> {
     monitor(connection, machine, &format!("hostfwd_remove hostnet0 tcp:127.0.0.1:{host}"))?;
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::arguments::One;
+use crate::arguments::View;
 use crate::daemon::Connection;
 use crate::failure::Failure;
 use crate::machine::State;
@@ -11,7 +11,7 @@ use crate::machine::State;
 const VIEWERS: &[&str] = &["remote-viewer", "gvncviewer", "vncviewer"];
 
 /// `hostel view`.
-pub fn run(what: &One) -> Result<u8, Failure> {
+pub fn run(what: &View) -> Result<u8, Failure> {
     let mut connection = Connection::open()?;
     let machine = connection.machine(&what.name)?;
     let name = machine.name();
@@ -31,6 +31,10 @@ pub fn run(what: &One) -> Result<u8, Failure> {
         );
         return Err(failure.hint(hint));
     };
+    if what.address {
+        println!("vnc://127.0.0.1:{port}");
+        return Ok(0);
+    }
     for viewer in VIEWERS {
         let address = match *viewer {
             "remote-viewer" => format!("vnc://127.0.0.1:{port}"),

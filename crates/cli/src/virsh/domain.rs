@@ -8,6 +8,7 @@ use libvirt_compat::xml;
 use super::syntax::Given;
 use super::{Command, Outcome, Shell, Trouble, autostart, doing, table};
 use crate::arguments::bytes;
+use crate::daemon::Connection;
 
 pub const COMMANDS: &[Command] = &[
     Command {
@@ -21,6 +22,12 @@ pub const COMMANDS: &[Command] = &[
         syntax: "<domain> [--disable]",
         summary: "autostart a domain",
         run: autostart::<Domain>,
+    },
+    Command {
+        name: "console",
+        syntax: "<domain> [<devname>] [--force] [--safe]",
+        summary: "connect to the guest console",
+        run: console,
     },
     Command {
         name: "create",
@@ -261,6 +268,22 @@ fn start(shell: &mut Shell, given: &Given) -> Outcome {
     let started = shell.connection.client.domain_create_with_flags(domain, flags);
     doing(format!("Failed to start domain '{name}'"), started)?;
     shell.extra(format!("Domain '{name}' started\n"))
+}
+
+/// What is on a domain's screen and console can be read by people only.
+fn console(shell: &mut Shell, given: &Given) -> Outcome {
+    use crate::verbs::console::{ESCAPE, carry};
+    let domain = shell.domain(given)?;
+    if domain.id < 0 {
+        return Err(Trouble::new("The domain is not running"));
+    }
+    let flags = given.bits(&[("force", 1), ("safe", 2)]);
+    let device = given.text("devname").map(str::to_owned);
+    // The connection is taken up by the console.
+    let connection = Connection::of_uri(shell.asked.as_deref())?;
+    println!("Connected to domain '{}'\nEscape character is ^] (Ctrl + ])", domain.name);
+    carry(connection, domain, device, flags, ESCAPE)?;
+    Ok("\n".to_owned())
 }
 
 fn read(path: &str) -> Result<String, Trouble> {

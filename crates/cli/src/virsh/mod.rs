@@ -4,11 +4,13 @@
 
 mod domain;
 mod host;
+mod interactive;
 mod network;
 mod snapshot;
 mod storage;
 mod syntax;
 mod table;
+mod words;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -67,6 +69,7 @@ const FAMILIES: &[(&str, &[Command])] = &[
     ("Networking", network::COMMANDS),
     ("Snapshot", snapshot::COMMANDS),
     ("Storage", storage::COMMANDS),
+    ("Virsh itself", interactive::COMMANDS),
 ];
 
 type Client = libvirt_compat::rpc::client::Client<crate::daemon::Socket>;
@@ -120,7 +123,11 @@ impl Thing for Domain {
 struct Shell {
     connection: Connection,
     uri: String,
+    /// The URI that was asked for.
+    asked: Option<String>,
     is_quiet: bool,
+    /// It was told to quit.
+    quits: bool,
 }
 
 impl Shell {
@@ -231,44 +238,92 @@ fn perform(words: &[String]) -> Result<ExitCode, String> {
             other => return Err(format!("unsupported option '{other}'. See --help.")),
         }
     }
-    let Some((name, rest)) = rest.split_first() else {
-        return Err("the interactive shell is not there: say a command, or 'help'".to_owned());
-    };
-    if name == "help" {
-        return help_of(rest.first().map(String::as_str));
+    match rest {
+        [] => interactive::run(&options),
+        // One word may be a whole line.
+        [line] => {
+            let commands = words::commands(line)?;
+            let commands = commands.iter().map(|words| parse(words)).collect::<Result<_, _>>()?;
+            run_all(&options, commands)
+        }
+        words => run_all(&options, vec![parse(words)?]),
+    }
+}
+
+/// A command with what it was given.
+type Call = (&'static Command, Given);
+
+fn parse(words: &[String]) -> Result<Call, String> {
+    let Some((name, rest)) = words.split_first() else { return Err("no command".to_owned()) };
+    // Help is asked for in two ways.
+    if rest.iter().any(|word| word == "--help") && find(name).is_some() {
+        return parse(&["help".to_owned(), name.clone()]);
     }
     let command = find(name).ok_or_else(|| format!("unknown command: '{name}'"))?;
-    if rest.iter().any(|word| word == "--help") {
-        return help_of(Some(name));
-    }
     let given =
         Given::parse(command.name, command.syntax, rest).map_err(|SyntaxError(message)| message)?;
+    Ok((command, given))
+}
+
+/// Runs one after the other; how the last one ends is how all end.
+fn run_all(options: &Options, calls: Vec<Call>) -> Result<ExitCode, String> {
+    // What needs no daemon must not start one.
+    if let [(Command { name: "help", .. }, given)] = calls.as_slice() {
+        print!("{}", help_of(given.text("command"))?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut shell = connect(options)?;
+    let mut is_good = true;
+    for (command, given) in calls {
+        let outcome = (command.run)(&mut shell, &given);
+        is_good = report(outcome, shell.is_quiet || command.name == "echo");
+        if shell.quits {
+            break;
+        }
+    }
+    Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Runs a line of the interactive shell.
+fn run_line(shell: &mut Shell, line: &str) -> Result<(), String> {
+    let commands = words::commands(line)?;
+    let calls: Vec<Call> = commands.iter().map(|words| parse(words)).collect::<Result<_, _>>()?;
+    for (command, given) in calls {
+        let outcome = (command.run)(shell, &given);
+        if shell.quits {
+            break;
+        }
+        // One that fails does not keep the next one from its turn.
+        report(outcome, shell.is_quiet || command.name == "echo");
+    }
+    Ok(())
+}
+
+fn connect(options: &Options) -> Result<Shell, String> {
     let connection = Connection::of_uri(options.uri.as_deref()).map_err(|failure| {
         let mut text = "failed to connect to the hypervisor".to_owned();
         text.push_str(&format!("\nerror: {}", failure.what));
         failure.causes.iter().for_each(|cause| text.push_str(&format!("\nerror: {cause}")));
         text
     })?;
-    let uri = options.uri.unwrap_or_default();
-    let mut shell = Shell { connection, uri, is_quiet: options.is_quiet };
-    Ok(report((command.run)(&mut shell, &given), options.is_quiet))
+    let (uri, asked) = (options.uri.clone().unwrap_or_default(), options.uri.clone());
+    Ok(Shell { connection, uri, asked, is_quiet: options.is_quiet, quits: false })
 }
 
 /// Every command ends with an empty line, unless that is not wanted.
-fn report(outcome: Outcome, is_quiet: bool) -> ExitCode {
+fn report(outcome: Outcome, is_quiet: bool) -> bool {
     let end = if is_quiet { "" } else { "\n" };
     match outcome {
         Ok(text) => {
             use std::io::Write;
-            let printed = write!(std::io::stdout(), "{text}{end}");
-            if printed.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+            write!(std::io::stdout(), "{text}{end}").is_ok()
         }
         Err(Trouble(lines)) => {
             for line in lines {
                 eprintln!("error: {line}");
             }
             print!("{end}");
-            ExitCode::FAILURE
+            false
         }
     }
 }
@@ -293,19 +348,13 @@ fn help() -> String {
     text + "\n"
 }
 
-fn help_of(name: Option<&str>) -> Result<ExitCode, String> {
-    match name {
-        None => print!("{}", help()),
-        Some(name) => {
-            let command = find(name)
-                .ok_or_else(|| format!("command or command group '{name}' doesn't exist"))?;
-            println!(
-                "  NAME\n    {} - {}\n\n  SYNOPSIS\n    {} {}\n",
-                command.name, command.summary, command.name, command.syntax
-            );
-        }
-    }
-    Ok(ExitCode::SUCCESS)
+fn help_of(name: Option<&str>) -> Result<String, String> {
+    let Some(name) = name else { return Ok(help()) };
+    let command =
+        find(name).ok_or_else(|| format!("command or command group '{name}' doesn't exist"))?;
+    let (summary, syntax) = (command.summary, command.syntax);
+    let line = format!("    {name} {syntax}");
+    Ok(format!("  NAME\n    {name} - {summary}\n\n  SYNOPSIS\n{}\n\n", line.trim_end()))
 }
 
 #[cfg(test)]

@@ -12,6 +12,8 @@ pub struct SyntaxError(pub String);
 pub struct Given {
     texts: BTreeMap<&'static str, String>,
     flags: Vec<&'static str>,
+    /// What `<...>` has taken.
+    rest: Vec<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -23,6 +25,8 @@ enum Kind {
     Place {
         is_needed: bool,
     },
+    /// All that is left.
+    Rest,
 }
 
 /// The parts of a synopsis. `[--name <x>]` is an option, `[<name>]` and `<name>` are places.
@@ -44,6 +48,9 @@ fn parts(syntax: &'static str) -> impl Iterator<Item = (&'static str, Kind)> {
                 Some((name, _)) => (name, Kind::Option),
                 None => (option, Kind::Flag),
             },
+            None if inner.ends_with("...") => {
+                (inner.trim_start_matches('<').trim_end_matches(">..."), Kind::Rest)
+            }
             None => {
                 let is_needed = !part.starts_with('[');
                 (inner.trim_start_matches('<').trim_end_matches('>'), Kind::Place { is_needed })
@@ -112,6 +119,10 @@ impl Given {
                 self.texts.insert(name, word.to_owned());
                 Ok(())
             }
+            None if parts.iter().any(|(_, kind)| *kind == Kind::Rest) => {
+                self.rest.push(word.to_owned());
+                Ok(())
+            }
             None => Err(SyntaxError(format!("unexpected data '{word}'"))),
         }
     }
@@ -119,6 +130,11 @@ impl Given {
     /// An option's or argument's text.
     pub fn text(&self, name: &str) -> Option<&str> {
         self.texts.get(name).map(String::as_str)
+    }
+
+    /// What stands behind all else.
+    pub fn rest(&self) -> &[String] {
+        &self.rest
     }
 
     /// Whether a flag was given.

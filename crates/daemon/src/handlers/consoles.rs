@@ -3,6 +3,7 @@
 use libvirt_compat::rpc::types::Domain;
 use libvirt_compat::xml::Element;
 use libvirt_compat::{Code, Error, Result};
+use rustix::fs::FlockOperation;
 
 use super::Call;
 use crate::domains;
@@ -12,21 +13,31 @@ pub fn domain_open_console(
     call: &Call,
     dom: Domain,
     name: Option<String>,
-    _flags: u32,
+    flags: u32,
 ) -> Result<()> {
-    open(call, &dom, name.as_deref(), &["console", "serial", "parallel"], "character device")
+    let kinds = &["console", "serial", "parallel"];
+    open(call, &dom, name.as_deref(), (kinds, "character device"), flags & CONSOLE_FORCE != 0)
 }
 
 pub fn domain_open_channel(
     call: &Call,
     dom: Domain,
     name: Option<String>,
-    _flags: u32,
+    flags: u32,
 ) -> Result<()> {
-    open(call, &dom, name.as_deref(), &["channel"], "channel")
+    open(call, &dom, name.as_deref(), (&["channel"], "channel"), flags & CONSOLE_FORCE != 0)
 }
 
-fn open(call: &Call, dom: &Domain, name: Option<&str>, kinds: &[&str], what: &str) -> Result<()> {
+/// `VIR_DOMAIN_CONSOLE_FORCE`, and `VIR_DOMAIN_CHANNEL_FORCE`.
+const CONSOLE_FORCE: u32 = 1;
+
+fn open(
+    call: &Call,
+    dom: &Domain,
+    name: Option<&str>,
+    (kinds, what): (&[&str], &str),
+    force: bool,
+) -> Result<()> {
     let (_, domain) = call.domain(dom)?;
     let machine = domain.machine()?;
     let matches = |device: &Element| {
@@ -41,6 +52,12 @@ fn open(call: &Call, dom: &Domain, name: Option<&str>, kinds: &[&str], what: &st
         Error::new(Code::InternalError, text)
     })?;
     let descriptor = machine.open_character_device(&device)?;
+    // The bytes of a terminal go to whoever reads first: two readers get half each.
+    let locked = rustix::fs::flock(&descriptor, FlockOperation::NonBlockingLockExclusive);
+    if locked == Err(rustix::io::Errno::WOULDBLOCK) && !force {
+        let text = "Active console session exists for this domain";
+        return Err(Error::new(Code::OperationFailed, text));
+    }
     call.open_stream(StreamBody::Terminal(descriptor));
     Ok(())
 }

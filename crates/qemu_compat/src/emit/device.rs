@@ -1,7 +1,9 @@
 //! One device: what backs it, and the arguments of `-device` or `device_add`.
 
 use serde_json::{Map, Value, json};
-use spec::device::{Backend, Bus, Device, Disk, Image, Kind, Medium, Network, Place, Vnc, Wire};
+use spec::device::{
+    Backend, Bus, Device, Disk, Image, Kind, Log, Medium, Network, Place, Vnc, Wire,
+};
 
 use super::{Backing, doubled};
 
@@ -11,8 +13,8 @@ pub fn backends(device: &Device) -> Vec<Backing> {
     match &device.kind {
         Kind::Disk(disk) => disk.image.as_ref().map(image).unwrap_or_default(),
         Kind::Network(card) => wire(id, &card.backend),
-        Kind::Serial { backend, .. } | Kind::Channel { backend, .. } => {
-            vec![character(id, backend)]
+        Kind::Serial { backend, log, .. } | Kind::Channel { backend, log, .. } => {
+            vec![character(id, backend, log.as_ref())]
         }
         Kind::Vnc(screen) => {
             let layout = screen.keymap.iter().map(|map| Backing::Option("-k", map.clone()));
@@ -96,10 +98,10 @@ fn wire(id: &str, wire: &Wire) -> Vec<Backing> {
     }
 }
 
-fn character(id: &str, backend: &Backend) -> Backing {
+fn character(id: &str, backend: &Backend, log: Option<&Log>) -> Backing {
     let id = format!("char{id}");
     let switch = |on: bool| if on { "on" } else { "off" };
-    let (text, kind) = match backend {
+    let (mut text, mut kind) = match backend {
         Backend::Terminal => ("pty".to_owned(), json!({"type": "pty", "data": {}})),
         Backend::Null => ("null".to_owned(), json!({"type": "null", "data": {}})),
         Backend::File { path, append } => (
@@ -123,6 +125,11 @@ fn character(id: &str, backend: &Backend) -> Backing {
             )
         }
     };
+    if let Some(Log { path, append }) = log {
+        text.push_str(&format!(",logfile={},logappend={}", doubled(path), switch(*append)));
+        kind["data"]["logfile"] = json!(path);
+        kind["data"]["logappend"] = json!(append);
+    }
     let (kind_name, rest) = match text.split_once(',') {
         Some((name, rest)) => (name.to_owned(), format!(",{rest}")),
         None => (text, String::new()),

@@ -100,11 +100,25 @@ impl Plan<'_> {
                     .with_child(Element::new("model").with("type", "virtio")),
             );
         }
+        // What firmware boots may speak on a screen only, installers above all.
+        if self.image.boot.is_none() {
+            devices.push(
+                Element::new("graphics")
+                    .with("type", "vnc")
+                    .with("autoport", "yes")
+                    .with("listen", "127.0.0.1"),
+            );
+            let model = Element::new("model").with("type", "vga");
+            devices.push(Element::new("video").with_child(model));
+        }
         devices
             .with_child(
+                // Whoever wants to types on it; what it says is kept as well.
                 Element::new("serial")
-                    .with("type", "file")
-                    .with_child(source("path", &log.display()))
+                    .with("type", "pty")
+                    .with_child(
+                        Element::new("log").with("file", log.display()).with("append", "off"),
+                    )
                     .with_child(Element::new("target").with("port", "0")),
             )
             .with_child(

@@ -7,12 +7,12 @@ use std::process::Command;
 use guests::cache::Cache;
 use guests::library::{Boot, Image, Kind, Library, Wanted, name_of_url};
 use guests::simplestreams::Source;
-use guests::{Progress, debian_image, disk, firmware, spark};
+use guests::{Progress, catalogue, debian_image, disk, firmware, spark};
 use serde_json::Value;
 
 use crate::arguments::Launch;
 use crate::failure::{Failure, USAGE};
-use crate::nearest::nearest;
+use crate::nearest::nearest_few;
 use crate::progress::Line;
 use crate::settings;
 use crate::verbs::launch::workshop::Workshop;
@@ -144,13 +144,17 @@ pub fn by_address(
     match library.find(&name) {
         Some(image) if sum.as_ref().is_none_or(|sum| *sum == image.sha256) => return Ok(image),
         _ if offline => {
-            return Err(Failure::new(format!("{address} was never fetched"))
-                .hint("without --offline it is fetched now"));
+            return Err(never_fetched(address));
         }
         _ => {}
     }
     let wanted = Wanted { name, url: address.to_owned(), sha256: sum, ..Wanted::default() };
     Ok(library.fetch(&wanted, line)?)
+}
+
+fn never_fetched(name: &str) -> Failure {
+    Failure::new(format!("The image '{name}' was never fetched"))
+        .hint("without --offline it is fetched now")
 }
 
 /// The catalogue of the settings, or Ubuntu's.
@@ -175,6 +179,13 @@ pub fn by_name(
     if let Some(image) = library.find(name) {
         return Ok(image);
     }
+    let entries = catalogue::entries(&catalogue::own_file(), "amd64")?;
+    if let Some(entry) = catalogue::find(&entries, name) {
+        if offline {
+            return Err(never_fetched(name));
+        }
+        return Ok(library.fetch(&entry.wanted(line)?, line)?);
+    }
     let wanted = name.strip_prefix("ubuntu:").or_else(|| name.strip_prefix("release:"));
     let wanted = wanted.unwrap_or(if name == "ubuntu" { "lts" } else { name });
     let is_number = wanted.len() == 5 && wanted.as_bytes()[2] == b'.';
@@ -191,8 +202,7 @@ pub fn by_name(
         products.iter().find(|product| product.arch == "amd64" && product.is_called(wanted));
     if let Some(product) = found {
         if offline {
-            return Err(Failure::new(format!("The image '{name}' was never fetched"))
-                .hint("without --offline it is fetched now"));
+            return Err(never_fetched(name));
         }
         return Ok(library.fetch(&product.wanted(), line)?);
     }
@@ -201,10 +211,16 @@ pub fn by_name(
     names.extend(images.iter().map(|image| image.name.as_str()));
     names.extend(products.iter().map(|product| product.release.as_str()));
     names.extend(UBUNTU);
+    for entry in &entries {
+        names.push(&entry.name);
+        names.extend(entry.aliases.iter().map(String::as_str));
+    }
     let failure = Failure::new(format!("There is no image '{name}'")).code(USAGE);
-    Err(match nearest(name, names.into_iter()) {
-        Some(other) => failure.hint(format!("did you mean '{other}'?")),
-        None => failure.hint("'hostel images' lists those that there are, 'hostel find' more"),
+    let near: Vec<String> =
+        nearest_few(name, names).into_iter().map(|name| format!("'{name}'")).collect();
+    Err(match near.is_empty() {
+        false => failure.hint(format!("did you mean {}?", near.join(" or "))),
+        true => failure.hint("'hostel images' lists those that there are, 'hostel find' more"),
     })
 }
 

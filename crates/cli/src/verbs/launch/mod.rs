@@ -6,6 +6,7 @@ pub mod provision;
 pub mod workshop;
 
 use std::fs;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -14,12 +15,13 @@ use libvirt_compat::Error;
 use libvirt_compat::xml;
 use serde_json::{Map, json};
 
-use crate::arguments::{Accel, Format, Launch, Level, Network};
+use crate::arguments::{Accel, Format, Forward, Launch, Level, Network};
 use crate::daemon::Connection;
 use crate::failure::{Failure, TIMEOUT, USAGE};
 use crate::machine::{Machine, Note};
 use crate::output::List;
 use crate::progress::Line;
+use crate::way::{self, Way};
 use crate::{guest, names, ssh, verbs};
 use definition::Plan;
 use image::Chosen;
@@ -36,10 +38,26 @@ pub fn run(what: &Launch) -> Result<u8, Failure> {
     let began = Instant::now();
     let machine = create(&mut connection, what, &mut line)?;
     let has_agent = !machine.definition.to_xml().contains("device='cdrom'");
+    if what.console {
+        drop(line);
+        let attached = verbs::console::attach(connection, &machine, verbs::console::ESCAPE, false);
+        println!("Launched: {}", machine.name());
+        if attached.is_ok() && has_agent && !(what.mounts.is_empty() && what.ports.is_empty()) {
+            let (mut connection, mut line) = (Connection::open()?, Line::new());
+            await_level(&connection, &machine, Level::Booted, what.timeout, &mut line)?;
+            verbs::lifecycle::furnish(&mut connection, &machine)?;
+        }
+        return attached;
+    }
     if !what.no_wait && has_agent {
         line.step("Booting");
-        await_level(&connection, &machine, Level::Booted, what.timeout, &mut line)?;
-        verbs::mount::mount_all(&mut connection, &machine)?;
+        // What our agent does for a machine, ssh does not.
+        if await_way(&mut connection, &machine, what.timeout, &mut line)? == Way::Agent {
+            verbs::lifecycle::furnish(&mut connection, &machine)?;
+        } else if !what.mounts.is_empty() || what.ports.contains(&Forward::Auto) {
+            let failure = Failure::new("Mounts and automatic ports need the agent in the machine");
+            failure.hint(format!("'hostel info {}' shows the way in", machine.name())).print();
+        }
     }
     drop(line);
     match what.format {
@@ -77,23 +95,16 @@ pub fn create(
     line: &mut Line,
 ) -> Result<Machine, Failure> {
     let name = name(connection, what.name.as_deref())?;
-    let least = match what.image == "spark" {
-        true => SPARK_MEMORY_BYTES,
-        false => default_memory(),
-    };
-    let memory = what.memory.unwrap_or(least);
-    if memory < MEMORY_BYTES_MIN {
-        let failure = Failure::new(format!("{} MiB are too little memory", memory >> 20));
-        return Err(failure.hint(format!("{} MiB will do", MEMORY_BYTES_MIN >> 20)).code(USAGE));
-    }
+    let memory = memory(what)?;
     image::check_size(what.disk)?;
-    for (host, _) in &what.ports {
+    let ports: Vec<(u16, u16)> = what.ports.iter().filter_map(|wish| wish.pair()).collect();
+    for (host, _) in &ports {
         verbs::port::check_free(*host)?;
     }
     let shares: Result<_, _> = what.mounts.iter().map(|text| verbs::mount::share(text)).collect();
     let shares = shares?;
     let network = what.networks.last().copied().unwrap_or(Network::User);
-    if network == Network::None && !what.ports.is_empty() {
+    if network == Network::None && !ports.is_empty() {
         let failure = Failure::new("A machine without a network has no ports to forward to");
         return Err(failure.code(USAGE));
     }
@@ -110,7 +121,8 @@ pub fn create(
         image: image.name.clone(),
         release: image.release.clone(),
         disk: Some(files.disk.clone()),
-        ports: what.ports.clone(),
+        ports,
+        forwards_all: what.ports.contains(&Forward::Auto),
         seed: seed.is_some().then(|| files.seed.clone()),
         user: seed.as_ref().and_then(|seed| seed.user.clone()),
         shares,
@@ -140,6 +152,20 @@ pub fn create(
         Ok(_) => remember(connection, &name, seed.as_ref()),
     }
     made
+}
+
+/// How much memory a machine gets.
+fn memory(what: &Launch) -> Result<u64, Failure> {
+    let least = match what.image == "spark" {
+        true => SPARK_MEMORY_BYTES,
+        false => default_memory(),
+    };
+    let memory = what.memory.unwrap_or(least);
+    if memory < MEMORY_BYTES_MIN {
+        let failure = Failure::new(format!("{} MiB are too little memory", memory >> 20));
+        return Err(failure.hint(format!("{} MiB will do", MEMORY_BYTES_MIN >> 20)).code(USAGE));
+    }
+    Ok(memory)
 }
 
 fn start(connection: &mut Connection, name: &str, line: &mut Line) -> Result<Machine, Failure> {
@@ -221,6 +247,66 @@ fn default_memory() -> u64 {
     (total / 4).clamp(256 << 20, 1 << 30) & !0xf_ffff
 }
 
+/// What a guest has printed last, for those who wait.
+fn last_words(machine: &Machine) -> String {
+    const LENGTH_MAX: usize = 60;
+    const TAIL_BYTES: u64 = 512;
+    let read = || -> Option<String> {
+        let mut log = fs::File::open(machine.console_log()?).ok()?;
+        let length = log.metadata().ok()?.len();
+        log.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES))).ok()?;
+        let mut bytes = Vec::new();
+        log.read_to_end(&mut bytes).ok()?;
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let line = text.lines().rfind(|line| !line.trim().is_empty())?.trim().to_owned();
+        // It is the guest's: nothing of it may move the cursor.
+        Some(line.chars().filter(|sign| !sign.is_control()).take(LENGTH_MAX).collect())
+    };
+    read().map(|words| format!("  {words}")).unwrap_or_default()
+}
+
+/// How long a guest has before other ways than the agent are tried: most have one, and it is early.
+const AGENT_PATIENCE: Duration = Duration::from_secs(3);
+/// Between two looks for other ways.
+const WAY_PAUSE: Duration = Duration::from_secs(1);
+
+/// Waits until there is a way into a machine by which programs can be run.
+pub fn await_way(
+    connection: &mut Connection,
+    machine: &Machine,
+    timeout: Duration,
+    line: &mut Line,
+) -> Result<Way, Failure> {
+    let began = Instant::now();
+    // The agent comes first in most guests; a log without its patience is what others need.
+    let patience = AGENT_PATIENCE.min(timeout);
+    let by_agent = await_level(connection, machine, Level::Booted, patience, line);
+    match by_agent {
+        Ok(()) => return Ok(Way::Agent),
+        Err(failure) if failure.code != TIMEOUT => return Err(failure),
+        Err(_) => {}
+    }
+    loop {
+        match way::open(connection, machine) {
+            Way::Serial => {}
+            found => return Ok(found),
+        }
+        let left = timeout.saturating_sub(began.elapsed());
+        if left.is_zero() {
+            let name = machine.name();
+            let failure = Failure::new(format!("Neither an agent nor ssh answers in '{name}'"));
+            let hint = format!("'hostel console {name}' opens its serial console");
+            return Err(failure.hint(hint).code(TIMEOUT));
+        }
+        let waited = await_level(connection, machine, Level::Booted, left.min(WAY_PAUSE), line);
+        match waited {
+            Ok(()) => return Ok(Way::Agent),
+            Err(failure) if failure.code != TIMEOUT => return Err(failure),
+            Err(_) => {}
+        }
+    }
+}
+
 /// Waits until a machine has come so far.
 pub fn await_level(
     connection: &Connection,
@@ -247,7 +333,7 @@ pub fn await_level(
             let hint = format!("it goes on: 'hostel wait {name}', 'hostel logs {name}'");
             return Err(failure.hint(hint).code(TIMEOUT));
         }
-        line.tick("");
+        line.tick(&last_words(machine));
         std::thread::sleep(PAUSE);
     }
 }

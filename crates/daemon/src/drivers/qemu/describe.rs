@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 use libvirt_compat::domain::{Summary, kibibytes};
 use libvirt_compat::xml::Element;
 use spec::device::{
-    Backend, Bus, Device, Disk, Image, Kind, Medium, Network, Place, Subnet, Vnc, Wire,
+    Backend, Bus, Device, Disk, Image, Kind, Log, Medium, Network, Place, Subnet, Vnc, Wire,
 };
 use spec::{Accelerator, Boot, Clock, Flash, Kernel, Processor, Topology, Vm};
 
@@ -185,7 +185,11 @@ pub fn device(
         "interface" => Some(Kind::Network(network(element, networks)?)),
         "serial" => {
             let port = element.attribute_at("target", "port").and_then(|port| port.parse().ok());
-            Some(Kind::Serial { number: port.unwrap_or(0), backend: backend(element)? })
+            Some(Kind::Serial {
+                number: port.unwrap_or(0),
+                backend: backend(element)?,
+                log: log(element),
+            })
         }
         "channel" => Some(channel(element, false)?),
         "console" if element.attribute_at("target", "type") == Some("virtio") => {
@@ -429,12 +433,19 @@ fn backend(element: &Element) -> Result<Backend> {
     }
 }
 
+/// `<log file='...' append='on'/>`.
+fn log(element: &Element) -> Option<Log> {
+    let log = element.child("log")?;
+    let path = log.attribute("file")?.to_owned();
+    Some(Log { path, append: log.is("append", "on") })
+}
+
 fn channel(element: &Element, console: bool) -> Result<Kind> {
     if !console && element.attribute_at("target", "type") != Some("virtio") {
         return Err(unsupported("only channels of target type 'virtio' are supported"));
     }
     let name = element.attribute_at("target", "name").unwrap_or_default().to_owned();
-    Ok(Kind::Channel { name, backend: backend(element)?, console })
+    Ok(Kind::Channel { name, backend: backend(element)?, log: log(element), console })
 }
 
 fn input(element: &Element) -> Result<Option<Kind>> {
