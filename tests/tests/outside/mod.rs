@@ -1,6 +1,7 @@
 //! The outside world: shared folders, agents, networks, each with the programs that people use.
 
 mod agent;
+mod browser;
 mod guest;
 mod networks;
 mod screens;

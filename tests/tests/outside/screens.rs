@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::guest::{Guest, Running};
+use super::guest::{Guest, Running, rooted_shell};
 use crate::monitor::Machine;
 
 const PATIENCE: Duration = Duration::from_secs(90);
 /// A graphics card, on which the kernel puts its console.
-const GPU: &[&str] = &[
+pub const GPU: &[&str] = &[
     "drivers/virtio/virtio_dma_buf",
     "drivers/gpu/drm/drm",
     "drivers/gpu/drm/drm_kms_helper",
@@ -35,20 +35,8 @@ struct Screen {
 impl Screen {
     /// The folder is /tmp within.
     fn start(folder: &Path) -> Option<Self> {
-        let root = tests::asset("vnc-viewer")?;
-        for name in ["dev", "tmp", "proc"] {
-            fs::create_dir_all(root.join(name)).ok()?;
-        }
-        let (root, own) = (root.display().to_string(), folder.display().to_string());
-        let script = format!(
-            "mount --rbind /dev {root}/dev && mount --bind {own} {root}/tmp && \
-             exec chroot {root} /bin/dash"
-        );
-        let mut shell = Command::new("unshare")
-            .args(["--map-root-user", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c"])
-            .arg(script)
-            .env_clear()
-            .envs([("PATH", "/usr/bin:/usr/sbin:/bin:/sbin"), ("DISPLAY", ":9"), ("HOME", "/tmp")])
+        let mut shell = rooted_shell("vnc-viewer", folder)?
+            .env("DISPLAY", ":9")
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -90,7 +78,7 @@ impl Screen {
 }
 
 /// A picture in PPM.
-fn picture(path: &Path) -> (usize, usize, Vec<u32>) {
+pub fn picture(path: &Path) -> (usize, usize, Vec<u32>) {
     let bytes = fs::read(path).unwrap();
     let mut parts = bytes.splitn(4, |byte| byte.is_ascii_whitespace());
     assert_eq!(parts.next(), Some(&b"P6"[..]));
