@@ -6,7 +6,7 @@ use std::sync::Arc;
 use device::pci::Root;
 use device::{
     Clock, Entropy, EventSink, Inputs, IrqLine, IrqSink, NoEvents, NoPower, Power, Properties,
-    RecordedIrq, Screens, Stream, Timers,
+    RecordedIrq, Screens, Sound, Stream, Timers,
 };
 use memory::AddressSpace;
 use parking_lot::Mutex;
@@ -102,6 +102,8 @@ pub struct Backends {
     pub entropy: Registry<dyn Entropy>,
     /// Shared folders.
     pub shares: Registry<Share>,
+    /// Where sound is played; many devices may play at one.
+    pub sounds: Registry<dyn Sound>,
 }
 
 /// Back ends of one kind. A device claims one by its name; most kinds have one user at most.

@@ -1,6 +1,7 @@
 //! The `qemu-system-x86_64` applet: command line to machine to run.
 
 mod acceleration;
+mod audio;
 mod blocks;
 mod boards;
 mod character;

@@ -13,6 +13,7 @@ use machine::{Axis, Button, InputEvent, Inputs, Machine, Picture, Screen, Screen
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
+use crate::audio::Audio;
 use crate::monitor::Monitors;
 use crate::options::{Asked, Options, Place, VncOption};
 
@@ -43,7 +44,12 @@ impl Drop for Named {
 
 impl Vnc {
     /// Starts those that the command line asks for.
-    pub fn start(options: &Options, machine: &Machine, monitors: &Arc<Monitors>) -> Result<Self> {
+    pub fn start(
+        options: &Options,
+        machine: &Machine,
+        monitors: &Arc<Monitors>,
+        audio: &Audio,
+    ) -> Result<Self> {
         let mut servers = Vec::new();
         for (number, option) in options.vnc.iter().enumerate() {
             let Some(place) = &option.place else { continue };
@@ -55,7 +61,15 @@ impl Vnc {
                 Some(name) => format!("QEMU ({name})"),
                 None => "QEMU".to_owned(),
             };
+            let ears = option.audio.as_ref().map(|id| {
+                let none = || anyhow!("{}: audiodev '{id}' not found", option.typed);
+                audio.get(id).ok_or_else(none)
+            });
+            let ears = ears.transpose()?;
             let server = start(id, name, option, place, &options.objects, machine, monitors)?;
+            if let Some(ears) = ears {
+                server.server.set_sound(ears);
+            }
             if let Some(secret) = &option.password_secret {
                 let bytes = block::secrets::get(secret).map_err(|error| anyhow!("{error}"))?;
                 let password = String::from_utf8(bytes)

@@ -6,3 +6,4 @@ mod guest;
 mod networks;
 mod screens;
 mod shares;
+mod sound;
