@@ -26,6 +26,7 @@ mod nics;
 mod objects;
 mod options;
 mod parts;
+mod passt;
 mod picture;
 mod processors;
 mod reactor;

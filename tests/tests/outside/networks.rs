@@ -116,6 +116,45 @@ fn passt_serves_a_guest_by_shared_memory() {
     });
 }
 
+#[test]
+fn passt_is_started_and_ends_with_its_machine() {
+    let Some(program) = tests::asset("bin/passt") else {
+        tests::skip!("passt was not fetched");
+    };
+    // Whether it may run here at all.
+    let folder = tests::scratch("passt-own");
+    let runs = passt(&folder.join("socket"), &[]).is_some();
+    fs::remove_dir_all(&folder).unwrap();
+    if !runs {
+        tests::skip!("passt cannot run here");
+    }
+    let port = web_server(BODY_BYTES);
+    let script = format!("{DHCP}{}sleep 1; poweroff -f", fetch("10.9.8.1", port));
+    for vhost in ["off", "on"] {
+        let Some(guest) = Guest::new("passt-started", NET, &[], &script) else {
+            tests::skip!("the kernel with modules or busybox was not fetched");
+        };
+        let mark = format!("guest-{vhost}-{}.example", std::process::id());
+        let netdev = format!(
+            "passt,id=n,path={},vhost-user={vhost},address=10.9.8.7,netmask=24,gateway=10.9.8.1,\
+             map-host-loopback=10.9.8.1,mtu=1500,fqdn={mark},param=--runas,param=0",
+            program.display()
+        );
+        let console = guest.run(&["-netdev", &netdev, "-device", "virtio-net-pci,netdev=n"]);
+        assert!(console.contains("address 10.9.8.7 router 10.9.8.1"), "{console}");
+        assert!(console.contains(&checksum(BODY_BYTES)), "{console}");
+        let lives = |entry: fs::DirEntry| {
+            let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&line).contains(&mark)
+        };
+        let start = std::time::Instant::now();
+        while fs::read_dir("/proc").unwrap().flatten().any(lives) {
+            assert!(start.elapsed() < Duration::from_secs(10), "passt lives on");
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
 /// The lines that tshark makes of a capture.
 fn decoded(capture: &Path, fields: &[&str]) -> Option<String> {
     let mut command = debian_program("tshark", "usr/bin/tshark")?;

@@ -226,7 +226,7 @@ impl Codec {
                     // In parts of 65,536.
                     let factor = (65_536.0 * 10_f32.powf(-below / 20.0)).round() as i32;
                     for frame in frames.iter_mut() {
-                        frame[side] = (i32::from(frame[side]) * factor >> 16) as i16;
+                        frame[side] = ((i32::from(frame[side]) * factor) >> 16) as i16;
                     }
                 }
             }
@@ -266,7 +266,7 @@ mod tests {
         let mut frames = [[1000, 1000], [-7, -7]];
         codec.amplify(&mut frames);
         assert_eq!(frames, [[0, 1000], [0, -7]]);
-        codec.answer(2 << 20 | 0x3_b000 | 0x4a - 20); // a tenth
+        codec.answer(2 << 20 | 0x3_b000 | (0x4a - 20)); // a tenth
         let mut frames = [[1000, -1000]];
         codec.amplify(&mut frames);
         assert_eq!(frames, [[100, -101]]);

@@ -362,7 +362,8 @@ fn asked_flat(option: &str, value: &str, implied: &str) -> Result<Asked, Refusal
 }
 
 /// Keys whose values add up.
-const REPEATED: &[&str] = &["hostfwd", "guestfwd", "dnssearch", "value"];
+const REPEATED: &[&str] =
+    &["hostfwd", "guestfwd", "dnssearch", "value", "search", "tcp-ports", "udp-ports", "param"];
 
 /// `DRIVER.PROPERTY=VALUE`, or the three by name.
 fn global(value: &str) -> Result<(String, String, String), Refusal> {
