@@ -123,7 +123,7 @@ pub fn start(id: &str, mut members: Members) -> Result<(Arc<dyn net::Backend>, P
     let mut passt = Passt(child);
     drop(theirs);
     if by_memory {
-        let network = VhostUserNet::new(ours.into(), id).map_err(|error| {
+        let network = VhostUserNet::new(ours, id).map_err(|error| {
             // One that does not like its options has ended, and said why itself.
             match passt.0.try_wait() {
                 Ok(Some(status)) => format!("'{program}' ended with {status}"),
@@ -142,13 +142,13 @@ mod tests {
 
     use super::*;
 
-    fn members(value: serde_json::Value) -> Members {
+    fn members(value: &serde_json::Value) -> Members {
         Members(value.as_object().cloned().unwrap_or_default())
     }
 
     #[test]
     fn options_are_the_programs() {
-        let mut asked = members(json!({
+        let mut asked = members(&json!({
             "mtu": "1400", "address": "10.1.2.3", "icmp": "off", "tcp": "on", "ipv6": false,
             "freebind": "on", "tcp-ports": ["2222:22", {"str": "8080"}], "search": "a.example",
             "param": ["--runas", "0"],
@@ -162,11 +162,11 @@ mod tests {
 
     #[test]
     fn a_program_that_is_not_there_is_named() {
-        let error = start("n", members(json!({"path": "/nowhere/passt"}))).err().unwrap();
+        let error = start("n", members(&json!({"path": "/nowhere/passt"}))).err().unwrap();
         let text = "failed to start '/nowhere/passt': No such file or directory: install passt, \
             or name it by path=";
         assert_eq!(error, text);
-        let error = start("n", members(json!({"colour": "red"}))).err().unwrap();
+        let error = start("n", members(&json!({"colour": "red"}))).err().unwrap();
         assert_eq!(error, "Invalid parameter 'colour'");
     }
 }

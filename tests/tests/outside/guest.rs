@@ -177,6 +177,12 @@ pub fn program_files(asset: &str, path: &str) -> Option<Vec<PathBuf>> {
     Some(files)
 }
 
+/// Whether these tests run as root.
+pub fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt;
+    fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
+}
+
 /// A shell that has an asset's folder as its root, with this machine's devices, for programs that
 /// find their files or themselves by path. `folder` is its /tmp.
 pub fn rooted_shell(asset: &str, folder: &Path) -> Option<Command> {
@@ -190,8 +196,12 @@ pub fn rooted_shell(asset: &str, folder: &Path) -> Option<Command> {
          mount -t proc proc {root}/proc && exec chroot {root} /bin/dash"
     );
     let mut shell = Command::new("unshare");
+    // Who is root already keeps all of root's rights.
+    if !is_root() {
+        shell.arg("--map-root-user");
+    }
     shell
-        .args(["--map-root-user", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c"])
+        .args(["--mount", "--pid", "--fork", "--kill-child", "sh", "-c"])
         .arg(script)
         .env_clear()
         .envs([("PATH", "/usr/bin:/usr/sbin:/bin:/sbin"), ("HOME", "/tmp")]);

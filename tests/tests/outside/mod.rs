@@ -4,6 +4,7 @@ mod agent;
 mod browser;
 mod guest;
 mod networks;
+mod samba;
 mod screens;
 mod shares;
 mod sound;
