@@ -117,7 +117,12 @@ fn start(
     if let Some(web) = &option.web {
         listeners.push((listen(web, &mut paths)?, true));
     }
-    let surface = MachineSurface { screens, device: option.screen.clone(), last: Mutex::default() };
+    let surface = MachineSurface {
+        screens,
+        device: option.screen.clone(),
+        last: Mutex::default(),
+        seen: Mutex::default(),
+    };
     let VncOption { password, sharing, lossy, .. } = *option;
     let settings = Settings { name, password, sharing, lossy };
     let credentials = option.credentials.as_deref().map(|id| {
@@ -189,6 +194,8 @@ struct MachineSurface {
     device: Option<String>,
     /// The pointer's picture as it was seen last: in the adapter's terms and in ours.
     last: Mutex<Option<(Weak<machine::Cursor>, Arc<Pointer>)>>,
+    /// The adapter that was looked at last, and its stamp from before.
+    seen: Mutex<Option<(Weak<dyn Screen>, u64)>>,
 }
 
 impl MachineSurface {
@@ -199,9 +206,21 @@ impl MachineSurface {
 
 impl Surface for MachineSurface {
     fn refresh(&self, frame: &mut Frame, whole: bool) -> Vec<Rect> {
+        let screen = self.screen();
+        let stamp =
+            screen.as_ref().and_then(|screen| Some((Arc::downgrade(screen), screen.stamp()?)));
+        let seen = std::mem::replace(&mut *self.seen.lock(), stamp.clone());
+        if let (Some((screen, stamp)), Some((before, seen))) = (&stamp, &seen)
+            && stamp == seen
+            && Weak::ptr_eq(screen, before)
+            && !whole
+            && !frame.pixels.is_empty()
+        {
+            return Vec::new();
+        }
         let pixels = std::mem::take(&mut frame.pixels);
         let mut picture = Picture { width: frame.width, height: frame.height, pixels };
-        let mut changed = match self.screen() {
+        let mut changed = match screen {
             Some(screen) => screen.refresh(&mut picture, whole),
             None => Vec::new(),
         };

@@ -270,3 +270,47 @@ fn browsers_and_clients_with_certificates_come_in_by_tls() {
     }
     fs::remove_dir_all(folder).unwrap();
 }
+
+/// Processor time of a process's threads of this name's beginning, in hundredths of a second.
+fn ticks(pid: u32, name: &str) -> u64 {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
+    let stat = |task: fs::DirEntry| {
+        let text = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        let (own, rest) = text.split_once(") ")?;
+        let of_name = own.split_once('(')?.1.starts_with(name);
+        let mut fields = rest.split(' ').skip(11).map(str::parse::<u64>);
+        of_name.then(|| Some(fields.next()?.ok()? + fields.next()?.ok()?))?
+    };
+    tasks.filter_map(stat).sum()
+}
+
+#[test]
+fn a_still_screen_costs_nothing_however_many_look() {
+    let script = "echo still > /dev/tty1; echo 0 > /sys/class/graphics/fbcon/cursor_blink\n\
+        sleep 1; echo ready; sleep 1000";
+    let Some(guest) = Guest::new("still", GPU, &[], script) else {
+        tests::skip!("the kernel with modules or busybox was not fetched");
+    };
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = port.clamp(5900, 60_000);
+    let vnc = format!("127.0.0.1:{}", port - 5900);
+    let options = guest.options();
+    let mut options: Vec<&str> = options.iter().map(String::as_str).collect();
+    options.extend(["-device", "virtio-gpu-pci,xres=1280,yres=800", "-vnc", &vnc]);
+    let machine = Machine::start("still", &options);
+    guest.says("ready");
+    let address = format!("127.0.0.1:{port}");
+    let look = || {
+        let mut viewer = display::viewer::Viewer::connect(&address, None).unwrap();
+        viewer.look(PATIENCE).unwrap();
+        viewer.request(true).unwrap();
+        viewer
+    };
+    let viewers: Vec<_> = (0..3).map(|_| look()).collect();
+    thread::sleep(Duration::from_secs(1)); // until all have what there is
+    let before = ticks(machine.child.id(), "vnc-");
+    thread::sleep(Duration::from_secs(4));
+    let cost = ticks(machine.child.id(), "vnc-") - before;
+    assert!(cost <= 1, "{cost} hundredths of a second in four seconds");
+    drop(viewers);
+}
