@@ -371,3 +371,33 @@ fn iperf3_runs_both_ways_through_the_user_mode_network() {
     // Far below what it is, and far above what a network that loses and repeats would carry.
     assert!(rates[0] > 50e6 && rates[1] > 50e6 && rates[2] > 15e6, "{rates:?} {console}");
 }
+
+#[test]
+fn what_two_guests_cannot_share_and_what_is_not_there_is_told() {
+    let refused = |options: &[&str]| {
+        let mut command = tests::hostel();
+        command.args(["qemu-system-x86_64", "-M", "none", "-nodefaults", "-display", "none"]);
+        let output = command.args(options).stdin(Stdio::null()).output().unwrap();
+        assert!(!output.status.success());
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let folder = tests::scratch("contexts");
+    let socket = |name: &str| {
+        format!("vhost-vsock-pci,id={name},guest-cid=7,path={}", folder.join(name).display())
+    };
+    let text = refused(&["-device", &socket("one"), "-device", &socket("two")]);
+    let expected =
+        "Property 'vhost-vsock-pci.guest-cid' can't take value '7', it's in use by 'one'";
+    assert!(text.contains(expected), "{text}");
+    for (options, expected) in [
+        (["-device", "vhost-vsock-pci,guest-cid=3"], "programs of the host meet the guest at unix"),
+        (["-device", "vhost-vsock-pci,guest-cid=2,path=x"], "it must be from 3 to 4294967294"),
+        (["-netdev", "tap,id=n,vhostforce=on"], "the kernel's vhost is not built in Hostel"),
+        (["-netdev", "tap,id=n,queues=4"], "a tap has one queue"),
+        (["-netdev", "passt,id=n,path=/nowhere/passt"], "install passt, or name it by path="),
+    ] {
+        let text = refused(&options);
+        assert!(text.contains(expected), "{options:?}: {text}");
+    }
+    fs::remove_dir_all(folder).unwrap();
+}

@@ -1,5 +1,4 @@
 //! `smb=`: a folder of the host by Debian's samba, mounted by the kernel's own client.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed, wherever it is")]
 
 use std::fs;
 use std::io::Write;

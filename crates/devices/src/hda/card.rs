@@ -78,7 +78,7 @@ impl State {
             let (format, tag) = (stream.format(), stream.tag());
             let since = self.since_ns[number].unwrap_or(now_ns);
             let since = since.max(now_ns.saturating_sub(BEHIND_NS_MAX));
-            let bytes = format.bytes_in(now_ns - since);
+            let bytes = format.bytes_in(now_ns.saturating_sub(since));
             let (played, gone) = self.chip.go(memory, number, bytes);
             // What makes no whole frame stays for the next time, unless nothing can flow at all.
             let per_second = u64::from(format.rate_hz) * format.frame_bytes() as u64;
@@ -123,8 +123,9 @@ impl Shared {
 
     /// Lets streams flow, and comes back as long as there are any.
     fn flow(&self) {
-        let now_ns = self.clock.now_ns();
-        let (sounding, silent, goes_on) = self.access(|state, connection| {
+        let (now_ns, sounding, silent, goes_on) = self.access(|state, connection| {
+            // Not before: who came in between would have gone further already.
+            let now_ns = self.clock.now_ns();
             let sounding =
                 connection.map_or(Vec::new(), |connection| state.go_on(now_ns, connection));
             let sounds = |codec: &Arc<Plugged>| {
@@ -132,7 +133,7 @@ impl Shared {
             };
             let silent: Vec<_> =
                 state.codecs.iter().flatten().filter(|codec| !sounds(codec)).cloned().collect();
-            (sounding, silent, state.chip.any_runs() && !state.paused)
+            (now_ns, sounding, silent, state.chip.any_runs() && !state.paused)
         });
         for Sounding { codec, rate_hz, frames } in sounding {
             codec.play(rate_hz, &frames);
