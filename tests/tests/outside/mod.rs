@@ -5,6 +5,6 @@ mod browser;
 mod guest;
 mod networks;
 mod samba;
-mod screens;
+pub mod screens;
 mod shares;
 mod sound;

@@ -271,6 +271,63 @@ fn browsers_and_clients_with_certificates_come_in_by_tls() {
     fs::remove_dir_all(folder).unwrap();
 }
 
+/// vncdotool's command, run by the machine's Python.
+pub fn vncdo() -> Option<Command> {
+    let packages = tests::asset("vncdotool")?;
+    let mut command = Command::new("python3");
+    command.args(["-c", "from vncdotool.command import vncdo; vncdo()"]);
+    command.env("PYTHONPATH", packages);
+    Some(command)
+}
+
+#[test]
+fn vncdotool_types_a_login_and_captures_the_same_picture() {
+    if vncdo().is_none() {
+        tests::skip!("vncdotool was not fetched");
+    }
+    let script = "exec < /dev/tty1 > /dev/tty1\n\
+        clear; echo \"a picture to compare\"; echo -n 'login: '; echo ready > /dev/ttyS0\n\
+        read name; echo \"welcome $name\"; echo \"welcome $name\" > /dev/ttyS0; sleep 1000";
+    let Some(guest) = Guest::new("vncdotool", GPU, &[], script) else {
+        tests::skip!("the kernel with modules or busybox was not fetched");
+    };
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = port.clamp(5900, 60_000);
+    let vnc = format!("127.0.0.1:{},password=on", port - 5900);
+    let options = guest.options();
+    let mut options: Vec<&str> = options.iter().map(String::as_str).collect();
+    options.extend(["-device", "virtio-gpu-pci,xres=800,yres=600", "-vnc", &vnc]);
+    let mut machine = Machine::start("vncdotool", &options);
+    machine.good("change-vnc-password", json!({"password": "secret"}));
+    guest.says("ready");
+    let tool = |words: &[&str]| {
+        let output = vncdo()
+            .unwrap()
+            .args(["--timeout", "60", "-s", &format!("127.0.0.1::{port}"), "-p", "secret"])
+            .args(words)
+            .env("HOME", &guest.folder)
+            .output()
+            .unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{words:?}: {errors}");
+    };
+    tool(&["type", "guest", "key", "enter"]);
+    guest.says("welcome guest");
+    let (dump, captured) = (guest.folder.join("screen.ppm"), guest.folder.join("captured.bmp"));
+    let start = Instant::now();
+    loop {
+        tool(&["capture", captured.to_str().unwrap()]);
+        machine.good("screendump", json!({"filename": dump}));
+        let ours = picture(&dump);
+        let theirs = crate::screen::read_bmp(&captured);
+        let theirs = (theirs.width as usize, theirs.height as usize, theirs.pixels);
+        if ours.2.iter().any(|pixel| *pixel != 0) && ours == theirs {
+            break;
+        }
+        assert!(start.elapsed() < PATIENCE, "the pictures differ");
+    }
+}
+
 /// Processor time of a process's threads of this name's beginning, in hundredths of a second.
 fn ticks(pid: u32, name: &str) -> u64 {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
