@@ -3,6 +3,7 @@
 mod agent;
 mod browser;
 mod guest;
+mod measures;
 mod networks;
 mod samba;
 pub mod screens;

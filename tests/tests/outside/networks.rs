@@ -15,10 +15,11 @@ use super::guest::{Guest, Running, appears, debian_program, program_files};
 use crate::monitor::Machine;
 
 /// A network card, and what DHCP clients need.
-const NET: &[&str] = &["net/core/failover", "drivers/net/net_failover", "drivers/net/virtio_net"];
+pub const NET: &[&str] =
+    &["net/core/failover", "drivers/net/net_failover", "drivers/net/virtio_net"];
 
 /// Asks for an address and sets it.
-const DHCP: &str = "ip link set lo up; ip link set eth0 up\n\
+pub const DHCP: &str = "ip link set lo up; ip link set eth0 up\n\
     mkdir -p /etc; echo '#!/bin/sh\n[ -n \"$ip\" ] || exit 0\n\
     ip addr add $ip/$mask dev $interface 2>/dev/null\n\
     [ -n \"$router\" ] && ip route add default via $router\n\
@@ -27,7 +28,7 @@ const DHCP: &str = "ip link set lo up; ip link set eth0 up\n\
     udhcpc -q -n -t 20 -T 1 -i eth0 -s /dhcp 2>/dev/null\n";
 
 /// A web server of the host that gives `bytes` to everybody; its port.
-fn web_server(bytes: usize) -> u16 {
+pub fn web_server(bytes: usize) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     thread::spawn(move || {

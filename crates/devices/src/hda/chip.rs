@@ -269,7 +269,6 @@ impl Chip {
             return effect; // nothing else is heard in reset
         }
         let low = |old: u16| merge(old.into(), value, mask) as u16;
-        let high = |old: u16| (merge(u32::from(old) << 16, value, mask) >> 16) as u16;
         let clears = value & mask;
         match at {
             0x08 => {
@@ -288,33 +287,8 @@ impl Chip {
             }
             0x20 => self.enabled = merge(self.enabled, value, mask) & 0xc000_00ff,
             0x38 => self.synchronized = merge(self.synchronized, value, mask) & 0xff,
-            0x40 => set_low(&mut self.orders.base, value, mask, 128),
-            0x44 => set_high(&mut self.orders.base, value, mask),
-            0x48 => {
-                self.orders.write = low(self.orders.write) & 0xff;
-                if mask & 0xffff_0000 != 0 {
-                    // The bit stays until it is taken back, which is how drivers know.
-                    let reset = value & 1 << 31 != 0;
-                    self.orders.read = if reset { 0x8000 } else { 0 };
-                }
-                effect.orders = true;
-            }
-            0x4c => {
-                self.orders.control = low(self.orders.control.into()) as u8 & 3;
-                self.orders.status &= !((clears >> 8) as u8);
-                effect.orders = true;
-            }
-            0x50 => set_low(&mut self.answers.base, value, mask, 128),
-            0x54 => set_high(&mut self.answers.base, value, mask),
-            0x58 => {
-                if mask & 0xffff != 0 && value & 1 << 15 != 0 {
-                    self.answers.write = 0;
-                }
-                self.tells_after = high(self.tells_after) & 0xff;
-            }
-            0x5c => {
-                self.answers.control = low(self.answers.control.into()) as u8 & 7;
-                self.answers.status &= !((clears >> 8) as u8);
+            0x40..0x60 => {
+                self.write_ring(at, value, mask);
                 effect.orders = true;
             }
             0x60 => self.immediate = merge(self.immediate, value, mask),
@@ -335,6 +309,42 @@ impl Chip {
             _ => {}
         }
         effect
+    }
+
+    /// The registers of both rings.
+    fn write_ring(&mut self, at: u64, value: u32, mask: u32) {
+        let low = |old: u16| merge(old.into(), value, mask) as u16;
+        let high = |old: u16| (merge(u32::from(old) << 16, value, mask) >> 16) as u16;
+        let clears = value & mask;
+        match at {
+            0x40 => set_low(&mut self.orders.base, value, mask, 128),
+            0x44 => set_high(&mut self.orders.base, value, mask),
+            0x48 => {
+                self.orders.write = low(self.orders.write) & 0xff;
+                if mask & 0xffff_0000 != 0 {
+                    // The bit stays until it is taken back, which is how drivers know.
+                    let reset = value & 1 << 31 != 0;
+                    self.orders.read = if reset { 0x8000 } else { 0 };
+                }
+            }
+            0x4c => {
+                self.orders.control = low(self.orders.control.into()) as u8 & 3;
+                self.orders.status &= !((clears >> 8) as u8);
+            }
+            0x50 => set_low(&mut self.answers.base, value, mask, 128),
+            0x54 => set_high(&mut self.answers.base, value, mask),
+            0x58 => {
+                if mask & 0xffff != 0 && value & 1 << 15 != 0 {
+                    self.answers.write = 0;
+                }
+                self.tells_after = high(self.tells_after) & 0xff;
+            }
+            0x5c => {
+                self.answers.control = low(self.answers.control.into()) as u8 & 7;
+                self.answers.status &= !((clears >> 8) as u8);
+            }
+            _ => {}
+        }
     }
 
     /// Codecs say that they are there.
