@@ -12,6 +12,8 @@ use display::codec::encoding;
 use display::surface::Frame;
 use display::viewer::Viewer;
 
+use crate::outside::screens::vncdo;
+
 /// Generous for an unoptimised build on a busy machine; a hang is what it is for.
 const PATIENCE: Duration = Duration::from_secs(120);
 const ESCAPE: u32 = 0xff1b;
@@ -111,7 +113,7 @@ const GREETED: std::ops::Range<usize> = 1450..1700;
 const MENU: std::ops::Range<usize> = 1900..2400;
 
 /// A bitmap of 24 bits a pixel, from the last row to the first.
-fn read_bmp(path: &Path) -> Frame {
+pub fn read_bmp(path: &Path) -> Frame {
     let bytes = fs::read(path).expect("the picture is there");
     let number =
         |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes are four"));
@@ -286,26 +288,11 @@ fn a_browsers_handshake_is_answered() {
     assert!(answer.contains("Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{answer}");
 }
 
-/// `vncdo` from PyPI, in an environment of its own below the target folder.
-fn vncdo() -> Option<PathBuf> {
-    let folder = tests::workspace().join("target/scratch/vncdotool");
-    let program = folder.join("bin/vncdo");
-    let run = |command: &mut Command| {
-        let output = command.stdin(Stdio::null()).output();
-        output.is_ok_and(|output| output.status.success())
-    };
-    if !program.exists() {
-        _ = run(Command::new("python3").args(["-m", "venv"]).arg(&folder))
-            && run(Command::new(folder.join("bin/pip")).args(["install", "-q", "vncdotool"]));
-    }
-    program.exists().then_some(program)
-}
-
 #[test]
 fn vncdotool_sees_the_same_and_types() {
-    let Some(vncdo) = vncdo() else {
-        tests::skip!("vncdotool cannot be installed from PyPI");
-    };
+    if vncdo().is_none() {
+        tests::skip!("vncdotool was not fetched");
+    }
     let display = free_display(300);
     let vnc = format!("127.0.0.1:{display}");
     let Some(mut machine) = Machine::start("vnc-vncdo", &["-vnc", &vnc]) else {
@@ -317,7 +304,8 @@ fn vncdotool_sees_the_same_and_types() {
     thread::sleep(Duration::from_millis(500));
     let path = machine.path("captured.bmp");
     let run = |words: &[&str]| {
-        let run = Command::new(&vncdo)
+        let run = vncdo()
+            .expect("it is there")
             .args(["-s", &format!("127.0.0.1::{}", 5900 + display)])
             .args(words)
             .stdin(Stdio::null())

@@ -16,6 +16,7 @@ mod irq;
 mod power;
 mod property;
 mod screen;
+mod sound;
 mod stream;
 mod timer;
 
@@ -29,6 +30,7 @@ pub use memory::{Io, ones};
 pub use power::{NoPower, Power};
 pub use property::{DefaultValue, Properties, Property, PropertyKind, PropertyValue};
 pub use screen::{Cursor, Picture, Rectangle, SIDE_MAX, Screen, Screens};
+pub use sound::{Silence, Sound, Voice};
 pub use state::{Fields, StateError};
 pub use stream::{NullStream, Stream, StreamEvent, StreamPeer};
 pub use timer::{Expired, Timer, Timers};

@@ -75,6 +75,12 @@ pub trait Screen: Send + Sync {
     /// changed. A picture of another size is made anew.
     fn refresh(&self, picture: &mut Picture, whole: bool) -> Vec<Rectangle>;
 
+    /// A number that is another one after each change of what is shown; none where the adapter does
+    /// not know. Taken before [`Screen::refresh`], it says whether the next look is of any use.
+    fn stamp(&self) -> Option<u64> {
+        None
+    }
+
     /// The pointer's picture, where the adapter draws one, and where it is; none when hidden.
     fn cursor(&self) -> Option<(Arc<Cursor>, (i32, i32))> {
         None

@@ -32,7 +32,7 @@ use memory::{PAGE_SIZE, Ram};
 use crate::pci::{BRIDGE_MODELS, ROOT_PORT_MODELS};
 use crate::surroundings::Surroundings;
 use crate::virtio::models;
-use crate::{ahci, ata, debug, e1000, ide, pvpanic, serial, usb, vga, vmgenid, xhci};
+use crate::{ahci, ata, debug, e1000, hda, ide, pvpanic, serial, usb, vga, vmgenid, xhci};
 
 /// Every model, in the order of their names' files.
 pub const MODELS: &[&[Model]] = &[
@@ -44,6 +44,7 @@ pub const MODELS: &[&[Model]] = &[
     ata::MODELS,
     debug::MODELS,
     e1000::MODELS,
+    hda::MODELS,
     ide::MODELS,
     pvpanic::MODELS,
     serial::MODELS,
@@ -128,6 +129,8 @@ pub enum Category {
     Input,
     /// Screens.
     Display,
+    /// Sound cards and what sits on them.
+    Sound,
     /// Anything else.
     Other,
     /// Watchdogs.
@@ -147,6 +150,8 @@ pub enum BusKind {
     Scsi,
     /// USB.
     Usb,
+    /// Codecs of a sound card.
+    Hda,
     /// Ports of a virtio serial controller.
     VirtioSerial,
     /// Places for virtio devices behind registers in memory.

@@ -13,6 +13,7 @@ pub mod cfi01;
 pub mod debug;
 pub mod e1000;
 pub mod fw_cfg;
+pub mod hda;
 pub mod hpet;
 pub mod i440fx;
 pub mod i8042;

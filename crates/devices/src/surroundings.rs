@@ -6,7 +6,7 @@ use std::sync::Arc;
 use device::pci::Root;
 use device::{
     Clock, Entropy, EventSink, Inputs, IrqLine, IrqSink, NoEvents, NoPower, Power, Properties,
-    RecordedIrq, Screens, Stream, Timers,
+    RecordedIrq, Screens, Sound, Stream, Timers,
 };
 use memory::AddressSpace;
 use parking_lot::Mutex;
@@ -102,6 +102,10 @@ pub struct Backends {
     pub entropy: Registry<dyn Entropy>,
     /// Shared folders.
     pub shares: Registry<Share>,
+    /// Numbers by which guests are known to each other's sockets.
+    pub contexts: Registry<()>,
+    /// Where sound is played; many devices may play at one.
+    pub sounds: Registry<dyn Sound>,
 }
 
 /// Back ends of one kind. A device claims one by its name; most kinds have one user at most.
@@ -163,6 +167,11 @@ impl<T: ?Sized> Registry<T> {
         property: &str,
     ) -> Result<Option<Arc<T>>, BuildError> {
         let Some(value) = properties.text(property) else { return Ok(None) };
+        self.claim_named(id, property, value).map(Some)
+    }
+
+    /// The one of this name, for device `id` alone.
+    pub fn claim_named(&self, id: &str, property: &str, value: &str) -> Result<Arc<T>, BuildError> {
         let (property, value) = (property.to_owned(), value.to_owned());
         let mut entries = self.entries.lock();
         let Some(entry) = entries.get_mut(&value) else {
@@ -172,7 +181,7 @@ impl<T: ?Sized> Registry<T> {
             return Err(BuildError::InUse { property, value, by });
         }
         entry.user = Some(id.to_owned());
-        Ok(Some(Arc::clone(&entry.backend)))
+        Ok(Arc::clone(&entry.backend))
     }
 
     /// The same, without keeping others off.
@@ -226,6 +235,7 @@ impl Backends {
         self.streams.release(id);
         self.entropy.release(id);
         self.shares.release(id);
+        self.contexts.release(id);
     }
 }
 

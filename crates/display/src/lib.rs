@@ -4,6 +4,7 @@
 //! sockets. What is shown and who takes keys is behind the traits in [`surface`].
 
 pub mod surface;
+pub mod sound;
 pub mod keys;
 pub mod codec;
 mod encode;

@@ -17,6 +17,7 @@ const HEADINGS: &[(Category, &str)] = &[
     (Category::Network, "Network"),
     (Category::Input, "Input"),
     (Category::Display, "Display"),
+    (Category::Sound, "Sound"),
     (Category::Other, "Misc"),
     (Category::Watchdog, "Watchdog"),
 ];
@@ -28,6 +29,7 @@ fn bus(kind: BusKind) -> Option<&'static str> {
         BusKind::Ata => "IDE",
         BusKind::Scsi => "SCSI",
         BusKind::Usb => "usb-bus",
+        BusKind::Hda => "HDA",
         BusKind::VirtioSerial => "virtio-serial-bus",
         BusKind::VirtioMmio => "virtio-bus",
         BusKind::Board => return None,

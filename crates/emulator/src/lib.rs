@@ -1,6 +1,7 @@
 //! The `qemu-system-x86_64` applet: command line to machine to run.
 
 mod acceleration;
+mod audio;
 mod blocks;
 mod boards;
 mod character;
@@ -25,6 +26,7 @@ mod nics;
 mod objects;
 mod options;
 mod parts;
+mod passt;
 mod picture;
 mod processors;
 mod reactor;

@@ -16,6 +16,7 @@ use qemu_compat::system::values;
 use serde_json::{Map, Value};
 
 use crate::character::{Characters, Descriptors};
+use crate::passt::{self, Passt};
 use crate::smb::{self, SmbFolder};
 use crate::tap_helpers::DownScript;
 use crate::wires;
@@ -30,6 +31,7 @@ pub struct Networks {
     /// In front of each, where its frames can be seen.
     dumps: Mutex<BTreeMap<String, Arc<Dump>>>,
     down_scripts: Mutex<BTreeMap<String, DownScript>>,
+    passts: Mutex<BTreeMap<String, Passt>>,
 }
 
 /// A user-mode network, and the guest that forwardings lead to unless they name one.
@@ -51,8 +53,8 @@ impl Networks {
     ) -> Self {
         let (backends, characters) = (Arc::clone(backends), Arc::clone(characters));
         let (users, hubs) = (Mutex::default(), Mutex::default());
-        let (dumps, down_scripts) = (Mutex::default(), Mutex::default());
-        Self { backends, users, hubs, descriptors, characters, dumps, down_scripts }
+        let (dumps, down_scripts, passts) = Default::default();
+        Self { backends, users, hubs, descriptors, characters, dumps, down_scripts, passts }
     }
 
     /// A port of a hub, which is made with its first port. Another back end may join through it.
@@ -122,7 +124,12 @@ impl Networks {
                 members.finish()?;
                 network
             }
-            "vhost-vdpa" | "vde" | "l2tpv3" | "af-xdp" | "passt" => {
+            "passt" => {
+                let (network, passt) = passt::start(&id, members)?;
+                self.passts.lock().insert(id.clone(), passt);
+                network
+            }
+            "vhost-vdpa" | "vde" | "l2tpv3" | "af-xdp" => {
                 return Err(format!("network backend '{kind}' is not built in Hostel"));
             }
             other => return Err(format!("Parameter 'type' does not accept value '{other}'")),
@@ -160,6 +167,7 @@ impl Networks {
         self.users.lock().remove(id);
         self.dumps.lock().remove(id);
         drop(self.down_scripts.lock().remove(id));
+        drop(self.passts.lock().remove(id));
         Ok(())
     }
 
@@ -219,7 +227,7 @@ impl Members {
     }
 
     /// A text, several, or several with `{"str": ...}` around each.
-    fn list(&mut self, name: &str) -> Vec<String> {
+    pub fn list(&mut self, name: &str) -> Vec<String> {
         let one = |value: Value| match value {
             Value::String(text) => Some(text),
             Value::Object(mut map) => map.remove("str")?.as_str().map(str::to_owned),

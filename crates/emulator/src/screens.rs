@@ -13,6 +13,7 @@ use machine::{Axis, Button, InputEvent, Inputs, Machine, Picture, Screen, Screen
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
+use crate::audio::Audio;
 use crate::monitor::Monitors;
 use crate::options::{Asked, Options, Place, VncOption};
 
@@ -43,7 +44,12 @@ impl Drop for Named {
 
 impl Vnc {
     /// Starts those that the command line asks for.
-    pub fn start(options: &Options, machine: &Machine, monitors: &Arc<Monitors>) -> Result<Self> {
+    pub fn start(
+        options: &Options,
+        machine: &Machine,
+        monitors: &Arc<Monitors>,
+        audio: &Audio,
+    ) -> Result<Self> {
         let mut servers = Vec::new();
         for (number, option) in options.vnc.iter().enumerate() {
             let Some(place) = &option.place else { continue };
@@ -55,7 +61,15 @@ impl Vnc {
                 Some(name) => format!("QEMU ({name})"),
                 None => "QEMU".to_owned(),
             };
+            let ears = option.audio.as_ref().map(|id| {
+                let none = || anyhow!("{}: audiodev '{id}' not found", option.typed);
+                audio.get(id).ok_or_else(none)
+            });
+            let ears = ears.transpose()?;
             let server = start(id, name, option, place, &options.objects, machine, monitors)?;
+            if let Some(ears) = ears {
+                server.server.set_sound(ears);
+            }
             if let Some(secret) = &option.password_secret {
                 let bytes = block::secrets::get(secret).map_err(|error| anyhow!("{error}"))?;
                 let password = String::from_utf8(bytes)
@@ -103,7 +117,12 @@ fn start(
     if let Some(web) = &option.web {
         listeners.push((listen(web, &mut paths)?, true));
     }
-    let surface = MachineSurface { screens, device: option.screen.clone(), last: Mutex::default() };
+    let surface = MachineSurface {
+        screens,
+        device: option.screen.clone(),
+        last: Mutex::default(),
+        seen: Mutex::default(),
+    };
     let VncOption { password, sharing, lossy, .. } = *option;
     let settings = Settings { name, password, sharing, lossy };
     let credentials = option.credentials.as_deref().map(|id| {
@@ -175,6 +194,8 @@ struct MachineSurface {
     device: Option<String>,
     /// The pointer's picture as it was seen last: in the adapter's terms and in ours.
     last: Mutex<Option<(Weak<machine::Cursor>, Arc<Pointer>)>>,
+    /// The adapter that was looked at last, and its stamp from before.
+    seen: Mutex<Option<(Weak<dyn Screen>, u64)>>,
 }
 
 impl MachineSurface {
@@ -185,9 +206,21 @@ impl MachineSurface {
 
 impl Surface for MachineSurface {
     fn refresh(&self, frame: &mut Frame, whole: bool) -> Vec<Rect> {
+        let screen = self.screen();
+        let stamp =
+            screen.as_ref().and_then(|screen| Some((Arc::downgrade(screen), screen.stamp()?)));
+        let seen = std::mem::replace(&mut *self.seen.lock(), stamp.clone());
+        if let (Some((screen, stamp)), Some((before, seen))) = (&stamp, &seen)
+            && stamp == seen
+            && Weak::ptr_eq(screen, before)
+            && !whole
+            && !frame.pixels.is_empty()
+        {
+            return Vec::new();
+        }
         let pixels = std::mem::take(&mut frame.pixels);
         let mut picture = Picture { width: frame.width, height: frame.height, pixels };
-        let mut changed = match self.screen() {
+        let mut changed = match screen {
             Some(screen) => screen.refresh(&mut picture, whole),
             None => Vec::new(),
         };

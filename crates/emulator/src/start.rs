@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use qemu_compat::system::character::Short;
 
 use crate::acceleration;
+use crate::audio::Audio;
 use crate::blocks::Blocks;
 use crate::boards;
 use crate::character::Characters;
@@ -57,7 +58,9 @@ pub fn run(options: Options) -> Result<End> {
     }));
     let streams = Streams::open(&options, &characters)?;
     let backends: Arc<Backends> = Arc::default();
+    let audio = open_audio(&options, &backends)?;
     let assembly = Assembly {
+        audio,
         blocks: Blocks::new(&backends),
         networks: Networks::new(&backends, Arc::clone(&passed) as _, &characters),
         monitors: Arc::default(),
@@ -70,8 +73,9 @@ pub fn run(options: Options) -> Result<End> {
     // Of those who share a stream the first one has it at the beginning: a device.
     let monitor_streams = monitor_streams(&assembly.options, &assembly.characters)?;
     *inbox.lock() = Some(machine.requests());
-    let Assembly { options, characters, backends, blocks, networks, monitors, .. } = assembly;
-    let vnc = Vnc::start(&options, &machine, &monitors)?;
+    let Assembly { options, characters, backends, blocks, networks, monitors, audio, .. } =
+        assembly;
+    let vnc = Vnc::start(&options, &machine, &monitors, &audio)?;
     let emulator = Arc::new(Emulator {
         machine,
         processors,
@@ -277,9 +281,19 @@ fn character(characters: &Characters, short: &Short) -> Result<Option<String>> {
     })
 }
 
+/// Where sound cards play.
+fn open_audio(options: &Options, backends: &Backends) -> Result<Audio> {
+    let mut audio = Audio::default();
+    for asked in &options.sounds {
+        audio.add(backends, &asked.members).map_err(|error| about(asked, error))?;
+    }
+    Ok(audio)
+}
+
 /// What a machine is put together from.
 struct Assembly {
     options: Options,
+    audio: Audio,
     characters: Arc<Characters>,
     backends: Arc<Backends>,
     blocks: Blocks,

@@ -24,6 +24,24 @@ fn descriptor(descriptors: &dyn Descriptors, name: &str) -> Result<std::os::fd::
     descriptors.take(name).ok_or_else(none)
 }
 
+/// Rings that the kernel serves itself are a wish: who does not insist gets a tap without, and is
+/// told so, as where the kernel has no such thing.
+fn without_vhost(members: &mut Members) -> Result<()> {
+    const REASON: &str = "the kernel's vhost is not built in Hostel";
+    let passed = ["vhostfd", "vhostfds"].iter().find(|name| members.text(name).is_some());
+    if let Some(name) = passed {
+        return Err(format!("'{name}': {REASON}: leave it out, with vhost=off"));
+    }
+    let (asked, insists) = (members.switch("vhost", false)?, members.switch("vhostforce", false)?);
+    if insists {
+        return Err(format!("'vhostforce': {REASON}: use vhost=off, or vhost=on without it"));
+    }
+    if asked {
+        eprintln!("{}: warning: tap: {REASON}: this process moves the frames", crate::PROGRAM);
+    }
+    Ok(())
+}
+
 /// `tap` and `bridge`. With the back end comes what is to be done when it goes.
 pub fn tap(
     kind: &str,
@@ -31,14 +49,12 @@ pub fn tap(
     descriptors: &dyn Descriptors,
 ) -> Result<(Backend, Option<DownScript>)> {
     let (up, down) = (members.text("script"), members.text("downscript"));
-    for name in ["vhost", "vhostforce"] {
-        if members.switch(name, false)? {
-            return Err(format!("'{name}' is not built in Hostel"));
-        }
-    }
-    for name in ["fds", "vhostfd", "vhostfds", "queues"] {
-        if members.text(name).is_some() {
-            return Err(format!("'{name}' is not built in Hostel"));
+    without_vhost(members)?;
+    for name in ["fds", "queues"] {
+        if members.text(name).is_some_and(|value| name == "fds" || value != "1") {
+            return Err(format!(
+                "'{name}' is not built in Hostel: a tap has one queue, given by fd= or ifname="
+            ));
         }
     }
     let offload = members.switch("vnet_hdr", true)?;

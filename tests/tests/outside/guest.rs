@@ -176,3 +176,34 @@ pub fn program_files(asset: &str, path: &str) -> Option<Vec<PathBuf>> {
     files.push(root.join("usr/lib64/ld-linux-x86-64.so.2"));
     Some(files)
 }
+
+/// Whether these tests run as root.
+pub fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt;
+    fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
+}
+
+/// A shell that has an asset's folder as its root, with this machine's devices, for programs that
+/// find their files or themselves by path. `folder` is its /tmp.
+pub fn rooted_shell(asset: &str, folder: &Path) -> Option<Command> {
+    let root = tests::asset(asset)?;
+    for name in ["dev", "tmp", "proc"] {
+        fs::create_dir_all(root.join(name)).ok()?;
+    }
+    let (root, own) = (root.display().to_string(), folder.display().to_string());
+    let script = format!(
+        "mount --rbind /dev {root}/dev && mount --bind {own} {root}/tmp && \
+         mount -t proc proc {root}/proc && exec chroot {root} /bin/dash"
+    );
+    let mut shell = Command::new("unshare");
+    // Who is root already keeps all of root's rights.
+    if !is_root() {
+        shell.arg("--map-root-user");
+    }
+    shell
+        .args(["--mount", "--pid", "--fork", "--kill-child", "sh", "-c"])
+        .arg(script)
+        .env_clear()
+        .envs([("PATH", "/usr/bin:/usr/sbin:/bin:/sbin"), ("HOME", "/tmp")]);
+    Some(shell)
+}

@@ -15,10 +15,11 @@ use super::guest::{Guest, Running, appears, debian_program, program_files};
 use crate::monitor::Machine;
 
 /// A network card, and what DHCP clients need.
-const NET: &[&str] = &["net/core/failover", "drivers/net/net_failover", "drivers/net/virtio_net"];
+pub const NET: &[&str] =
+    &["net/core/failover", "drivers/net/net_failover", "drivers/net/virtio_net"];
 
 /// Asks for an address and sets it.
-const DHCP: &str = "ip link set lo up; ip link set eth0 up\n\
+pub const DHCP: &str = "ip link set lo up; ip link set eth0 up\n\
     mkdir -p /etc; echo '#!/bin/sh\n[ -n \"$ip\" ] || exit 0\n\
     ip addr add $ip/$mask dev $interface 2>/dev/null\n\
     [ -n \"$router\" ] && ip route add default via $router\n\
@@ -27,7 +28,7 @@ const DHCP: &str = "ip link set lo up; ip link set eth0 up\n\
     udhcpc -q -n -t 20 -T 1 -i eth0 -s /dhcp 2>/dev/null\n";
 
 /// A web server of the host that gives `bytes` to everybody; its port.
-fn web_server(bytes: usize) -> u16 {
+pub fn web_server(bytes: usize) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     thread::spawn(move || {
@@ -114,6 +115,45 @@ fn passt_serves_a_guest_by_shared_memory() {
         options.push("virtio-net-pci,netdev=n".to_owned());
         options
     });
+}
+
+#[test]
+fn passt_is_started_and_ends_with_its_machine() {
+    let Some(program) = tests::asset("bin/passt") else {
+        tests::skip!("passt was not fetched");
+    };
+    // Whether it may run here at all.
+    let folder = tests::scratch("passt-own");
+    let runs = passt(&folder.join("socket"), &[]).is_some();
+    fs::remove_dir_all(&folder).unwrap();
+    if !runs {
+        tests::skip!("passt cannot run here");
+    }
+    let port = web_server(BODY_BYTES);
+    let script = format!("{DHCP}{}sleep 1; poweroff -f", fetch("10.9.8.1", port));
+    for vhost in ["off", "on"] {
+        let Some(guest) = Guest::new("passt-started", NET, &[], &script) else {
+            tests::skip!("the kernel with modules or busybox was not fetched");
+        };
+        let mark = format!("guest-{vhost}-{}.example", std::process::id());
+        let netdev = format!(
+            "passt,id=n,path={},vhost-user={vhost},address=10.9.8.7,netmask=24,gateway=10.9.8.1,\
+             map-host-loopback=10.9.8.1,mtu=1500,fqdn={mark},param=--runas,param=0",
+            program.display()
+        );
+        let console = guest.run(&["-netdev", &netdev, "-device", "virtio-net-pci,netdev=n"]);
+        assert!(console.contains("address 10.9.8.7 router 10.9.8.1"), "{console}");
+        assert!(console.contains(&checksum(BODY_BYTES)), "{console}");
+        let lives = |entry: fs::DirEntry| {
+            let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&line).contains(&mark)
+        };
+        let start = std::time::Instant::now();
+        while fs::read_dir("/proc").unwrap().flatten().any(lives) {
+            assert!(start.elapsed() < Duration::from_secs(10), "passt lives on");
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
 }
 
 /// The lines that tshark makes of a capture.
@@ -331,4 +371,34 @@ fn iperf3_runs_both_ways_through_the_user_mode_network() {
     assert!(!console.contains("\"error\"") && rates.len() == 3, "{console}");
     // Far below what it is, and far above what a network that loses and repeats would carry.
     assert!(rates[0] > 50e6 && rates[1] > 50e6 && rates[2] > 15e6, "{rates:?} {console}");
+}
+
+#[test]
+fn what_two_guests_cannot_share_and_what_is_not_there_is_told() {
+    let refused = |options: &[&str]| {
+        let mut command = tests::hostel();
+        command.args(["qemu-system-x86_64", "-M", "none", "-nodefaults", "-display", "none"]);
+        let output = command.args(options).stdin(Stdio::null()).output().unwrap();
+        assert!(!output.status.success());
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let folder = tests::scratch("contexts");
+    let socket = |name: &str| {
+        format!("vhost-vsock-pci,id={name},guest-cid=7,path={}", folder.join(name).display())
+    };
+    let text = refused(&["-device", &socket("one"), "-device", &socket("two")]);
+    let expected =
+        "Property 'vhost-vsock-pci.guest-cid' can't take value '7', it's in use by 'one'";
+    assert!(text.contains(expected), "{text}");
+    for (options, expected) in [
+        (["-device", "vhost-vsock-pci,guest-cid=3"], "programs of the host meet the guest at unix"),
+        (["-device", "vhost-vsock-pci,guest-cid=2,path=x"], "it must be from 3 to 4294967294"),
+        (["-netdev", "tap,id=n,vhostforce=on"], "the kernel's vhost is not built in Hostel"),
+        (["-netdev", "tap,id=n,queues=4"], "a tap has one queue"),
+        (["-netdev", "passt,id=n,path=/nowhere/passt"], "install passt, or name it by path="),
+    ] {
+        let text = refused(&options);
+        assert!(text.contains(expected), "{options:?}: {text}");
+    }
+    fs::remove_dir_all(folder).unwrap();
 }

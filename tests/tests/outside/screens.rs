@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::guest::{Guest, Running};
+use super::guest::{Guest, Running, rooted_shell};
 use crate::monitor::Machine;
 
 const PATIENCE: Duration = Duration::from_secs(90);
 /// A graphics card, on which the kernel puts its console.
-const GPU: &[&str] = &[
+pub const GPU: &[&str] = &[
     "drivers/virtio/virtio_dma_buf",
     "drivers/gpu/drm/drm",
     "drivers/gpu/drm/drm_kms_helper",
@@ -35,20 +35,8 @@ struct Screen {
 impl Screen {
     /// The folder is /tmp within.
     fn start(folder: &Path) -> Option<Self> {
-        let root = tests::asset("vnc-viewer")?;
-        for name in ["dev", "tmp", "proc"] {
-            fs::create_dir_all(root.join(name)).ok()?;
-        }
-        let (root, own) = (root.display().to_string(), folder.display().to_string());
-        let script = format!(
-            "mount --rbind /dev {root}/dev && mount --bind {own} {root}/tmp && \
-             exec chroot {root} /bin/dash"
-        );
-        let mut shell = Command::new("unshare")
-            .args(["--map-root-user", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c"])
-            .arg(script)
-            .env_clear()
-            .envs([("PATH", "/usr/bin:/usr/sbin:/bin:/sbin"), ("DISPLAY", ":9"), ("HOME", "/tmp")])
+        let mut shell = rooted_shell("vnc-viewer", folder)?
+            .env("DISPLAY", ":9")
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -90,7 +78,7 @@ impl Screen {
 }
 
 /// A picture in PPM.
-fn picture(path: &Path) -> (usize, usize, Vec<u32>) {
+pub fn picture(path: &Path) -> (usize, usize, Vec<u32>) {
     let bytes = fs::read(path).unwrap();
     let mut parts = bytes.splitn(4, |byte| byte.is_ascii_whitespace());
     assert_eq!(parts.next(), Some(&b"P6"[..]));
@@ -281,4 +269,105 @@ fn browsers_and_clients_with_certificates_come_in_by_tls() {
         fs::rename(folder.join("away"), folder.join("server-key.pem")).unwrap();
     }
     fs::remove_dir_all(folder).unwrap();
+}
+
+/// vncdotool's command, run by the machine's Python.
+pub fn vncdo() -> Option<Command> {
+    let packages = tests::asset("vncdotool")?;
+    let mut command = Command::new("python3");
+    command.args(["-c", "from vncdotool.command import vncdo; vncdo()"]);
+    command.env("PYTHONPATH", packages);
+    Some(command)
+}
+
+#[test]
+fn vncdotool_types_a_login_and_captures_the_same_picture() {
+    if vncdo().is_none() {
+        tests::skip!("vncdotool was not fetched");
+    }
+    let script = "exec < /dev/tty1 > /dev/tty1\n\
+        clear; echo \"a picture to compare\"; echo -n 'login: '; echo ready > /dev/ttyS0\n\
+        read name; echo \"welcome $name\"; echo \"welcome $name\" > /dev/ttyS0; sleep 1000";
+    let Some(guest) = Guest::new("vncdotool", GPU, &[], script) else {
+        tests::skip!("the kernel with modules or busybox was not fetched");
+    };
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = port.clamp(5900, 60_000);
+    let vnc = format!("127.0.0.1:{},password=on", port - 5900);
+    let options = guest.options();
+    let mut options: Vec<&str> = options.iter().map(String::as_str).collect();
+    options.extend(["-device", "virtio-gpu-pci,xres=800,yres=600", "-vnc", &vnc]);
+    let mut machine = Machine::start("vncdotool", &options);
+    machine.good("change-vnc-password", json!({"password": "secret"}));
+    guest.says("ready");
+    let tool = |words: &[&str]| {
+        let output = vncdo()
+            .unwrap()
+            .args(["--timeout", "60", "-s", &format!("127.0.0.1::{port}"), "-p", "secret"])
+            .args(words)
+            .env("HOME", &guest.folder)
+            .output()
+            .unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{words:?}: {errors}");
+    };
+    tool(&["type", "guest", "key", "enter"]);
+    guest.says("welcome guest");
+    let (dump, captured) = (guest.folder.join("screen.ppm"), guest.folder.join("captured.bmp"));
+    let start = Instant::now();
+    loop {
+        tool(&["capture", captured.to_str().unwrap()]);
+        machine.good("screendump", json!({"filename": dump}));
+        let ours = picture(&dump);
+        let theirs = crate::screen::read_bmp(&captured);
+        let theirs = (theirs.width as usize, theirs.height as usize, theirs.pixels);
+        if ours.2.iter().any(|pixel| *pixel != 0) && ours == theirs {
+            break;
+        }
+        assert!(start.elapsed() < PATIENCE, "the pictures differ");
+    }
+}
+
+/// Processor time of a process's threads of this name's beginning, in hundredths of a second.
+fn ticks(pid: u32, name: &str) -> u64 {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
+    let stat = |task: fs::DirEntry| {
+        let text = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        let (own, rest) = text.split_once(") ")?;
+        let of_name = own.split_once('(')?.1.starts_with(name);
+        let mut fields = rest.split(' ').skip(11).map(str::parse::<u64>);
+        of_name.then(|| Some(fields.next()?.ok()? + fields.next()?.ok()?))?
+    };
+    tasks.filter_map(stat).sum()
+}
+
+#[test]
+fn a_still_screen_costs_nothing_however_many_look() {
+    let script = "echo still > /dev/tty1; echo 0 > /sys/class/graphics/fbcon/cursor_blink\n\
+        sleep 1; echo ready; sleep 1000";
+    let Some(guest) = Guest::new("still", GPU, &[], script) else {
+        tests::skip!("the kernel with modules or busybox was not fetched");
+    };
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = port.clamp(5900, 60_000);
+    let vnc = format!("127.0.0.1:{}", port - 5900);
+    let options = guest.options();
+    let mut options: Vec<&str> = options.iter().map(String::as_str).collect();
+    options.extend(["-device", "virtio-gpu-pci,xres=1280,yres=800", "-vnc", &vnc]);
+    let machine = Machine::start("still", &options);
+    guest.says("ready");
+    let address = format!("127.0.0.1:{port}");
+    let look = || {
+        let mut viewer = display::viewer::Viewer::connect(&address, None).unwrap();
+        viewer.look(PATIENCE).unwrap();
+        viewer.request(true).unwrap();
+        viewer
+    };
+    let viewers: Vec<_> = (0..3).map(|_| look()).collect();
+    thread::sleep(Duration::from_secs(1)); // until all have what there is
+    let before = ticks(machine.child.id(), "vnc-");
+    thread::sleep(Duration::from_secs(4));
+    let cost = ticks(machine.child.id(), "vnc-") - before;
+    assert!(cost <= 1, "{cost} hundredths of a second in four seconds");
+    drop(viewers);
 }

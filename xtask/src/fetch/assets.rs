@@ -219,6 +219,32 @@ pub const ASSETS: &[Asset] = &[
         closure: true,
         programs: &[],
     },
+    // To be run in this root, for it starts itself by its path.
+    Asset {
+        name: "browser",
+        suite: "bookworm",
+        architecture: "amd64",
+        packages: &["chromium-headless-shell", "fonts-dejavu-core", "dash"],
+        closure: true,
+        programs: &[],
+    },
+    Asset {
+        name: "novnc",
+        suite: "trixie",
+        architecture: "amd64",
+        packages: &["novnc"],
+        closure: false,
+        programs: &[],
+    },
+    // To be run in this root: the server finds its modules by their paths.
+    Asset {
+        name: "samba",
+        suite: "bookworm",
+        architecture: "amd64",
+        packages: &["samba", "dash"],
+        closure: true,
+        programs: &[],
+    },
     Asset {
         // What virt-manager's own tests need to run, with the Python they run in.
         name: "virt-manager-python",

@@ -7,6 +7,7 @@
 
 mod apt;
 mod assets;
+mod python;
 mod sources;
 
 use std::fs;
@@ -19,6 +20,7 @@ use anyhow::{Context, Result, ensure};
 use crate::workspace;
 use apt::Apt;
 use assets::{ASSETS, Asset};
+use python::PYTHON_PROGRAMS;
 use sources::{SOURCES, Source};
 
 /// Stands in a finished asset's folder and lists what it was made from.
@@ -33,15 +35,24 @@ pub fn run(arguments: &[String]) -> Result<()> {
         for Source { name, suite, package, .. } in SOURCES {
             println!("{name:<20} {suite} source: {package}");
         }
+        for program in PYTHON_PROGRAMS {
+            println!("{:<20} pip: {}", program.name, program.requirement);
+        }
         return Ok(());
     }
     for word in arguments {
         let known = ASSETS.iter().any(|asset| asset.name == word)
-            || SOURCES.iter().any(|source| source.name == word);
+            || SOURCES.iter().any(|source| source.name == word)
+            || PYTHON_PROGRAMS.iter().any(|program| program.name == word);
         ensure!(known, "There is no asset '{word}'; 'cargo xtask fetch --list' shows them");
     }
     let chosen = |name: &str| arguments.is_empty() || arguments.iter().any(|word| word == name);
     let cache = workspace::root().join("target/assets");
+    for program in PYTHON_PROGRAMS.iter().filter(|program| chosen(program.name)) {
+        if let Err(error) = program.fetch(&cache) {
+            println!("fetch: {} is not to be had, its tests skip: {error:#}", program.name);
+        }
+    }
     if !Apt::is_installed() {
         println!("fetch: no apt-get on this machine, so tests that need Debian packages skip");
         return Ok(());

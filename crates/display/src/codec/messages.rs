@@ -2,6 +2,7 @@
 
 use super::bytes::{Bytes, Put};
 use super::pixel::PixelFormat;
+use super::sound::SoundOrder;
 use super::{ProtocolError, bad};
 
 /// Encodings and the abilities that are announced like encodings.
@@ -30,6 +31,8 @@ pub mod encoding {
     pub const POINTER_TYPE: i32 = -257;
     /// Keys with their scan codes.
     pub const SCAN_KEYS: i32 = -258;
+    /// What the machine plays, as the client asks for it.
+    pub const SOUND: i32 = -259;
     /// The keyboard's lights.
     pub const LIGHTS: i32 = -261;
     /// The screen's size and layout, which the client may ask to change.
@@ -120,6 +123,8 @@ pub enum ClientMessage {
         /// Its XT scan code; bit 7 stands for the prefix e0.
         code: u32,
     },
+    /// What it wants to hear.
+    Sound(SoundOrder),
 }
 
 /// The most bytes that a fence carries.
@@ -184,6 +189,7 @@ impl ClientMessage {
                     let down = bytes.u16()? != 0;
                     Self::ScanKey { down, symbol: bytes.u32()?, code: bytes.u32()? }
                 }
+                1 => return Some(SoundOrder::read(bytes)?.map(Self::Sound)),
                 _ => return Some(Err(ProtocolError::UnknownMessage { kind })),
             },
             _ => return Some(Err(ProtocolError::UnknownMessage { kind })),
@@ -243,6 +249,7 @@ impl ClientMessage {
                     out.put32(screen.flags);
                 }
             }
+            Self::Sound(order) => order.write(out),
             Self::ScanKey { down, symbol, code } => {
                 out.extend([255, 0]);
                 out.put16((*down).into());
@@ -256,6 +263,7 @@ impl ClientMessage {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::SoundFormat;
 
     #[test]
     fn what_is_written_is_read_and_a_part_of_it_waits() {
@@ -271,6 +279,9 @@ mod tests {
             ClientMessage::Fence { flags: 1 << 31, payload: vec![1, 2, 3] },
             ClientMessage::DesktopSize { width: 640, height: 480, screens },
             ClientMessage::ScanKey { down: false, symbol: 0x61, code: 30 },
+            ClientMessage::Sound(SoundOrder::Enable),
+            ClientMessage::Sound(SoundOrder::Disable),
+            ClientMessage::Sound(SoundOrder::Format(SoundFormat::default())),
         ] {
             let mut bytes = Vec::new();
             message.write(&mut bytes);
@@ -287,7 +298,7 @@ mod tests {
     fn unknown_messages_end_the_conversation() {
         let read = |bytes: &[u8]| ClientMessage::read(&mut Bytes::new(bytes)).unwrap().unwrap_err();
         assert_eq!(read(&[99]), ProtocolError::UnknownMessage { kind: 99 });
-        assert_eq!(read(&[255, 1]), ProtocolError::UnknownMessage { kind: 255 });
+        assert_eq!(read(&[255, 2]), ProtocolError::UnknownMessage { kind: 255 });
         assert!(matches!(read(&[248, 0, 0, 0, 0, 0, 0, 0, 65]), ProtocolError::Bad { .. }));
     }
 }

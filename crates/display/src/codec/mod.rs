@@ -4,6 +4,7 @@
 mod bytes;
 mod messages;
 mod pixel;
+mod sound;
 mod security;
 mod handshake;
 
@@ -16,6 +17,7 @@ pub use messages::FENCE_BYTES_MAX;
 pub use messages::{ClientMessage, ScreenLayout, encoding};
 pub use pixel::{PixelFormat, palette_message};
 pub use security::{CHALLENGE_BYTES, response};
+pub use sound::{SoundFormat, SoundNews, SoundOrder};
 
 /// What the peer has done wrong; the connection ends.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

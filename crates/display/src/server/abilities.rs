@@ -19,6 +19,7 @@ pub struct Abilities {
     pub pointer_type: bool,
     pub scan_keys: bool,
     pub lights: bool,
+    pub sound: bool,
     pub fences: bool,
     pub continuous: bool,
 }
@@ -41,6 +42,7 @@ impl Abilities {
             pointer_type: has(encoding::POINTER_TYPE),
             scan_keys: has(encoding::SCAN_KEYS),
             lights: has(encoding::LIGHTS),
+            sound: has(encoding::SOUND),
             fences: has(encoding::FENCE),
             continuous: has(encoding::CONTINUOUS_UPDATES),
         }

@@ -9,6 +9,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::abilities::Abilities;
 use super::clipboard::TEXT_BYTES_MAX;
+use super::sound::Hearing;
 use super::update::Writer;
 use super::{ClientEvent, ClientInfo, Shared, Socket};
 use crate::codec::{
@@ -45,12 +46,13 @@ pub struct News {
     pub lights: bool,
     pub pointer_type: bool,
     pub scan_keys: bool,
+    pub sound: bool,
 }
 
 impl News {
     pub fn any(&self) -> bool {
-        let flags = [self.size, self.pointer, self.lights, self.pointer_type, self.scan_keys];
-        flags.contains(&true) || self.resize_result.is_some()
+        let told = [self.lights, self.pointer_type, self.scan_keys, self.sound];
+        self.size || self.pointer || told.contains(&true) || self.resize_result.is_some()
     }
 }
 
@@ -179,6 +181,7 @@ pub fn serve(shared: &Arc<Shared>, client: &Arc<Client>) {
         pressed: BTreeSet::new(),
         buttons: 0,
         last_at: None,
+        hearing: Hearing::default(),
     };
     _ = reader.converse();
     let mut state = client.state.lock();
@@ -203,6 +206,7 @@ struct Reader<'a> {
     pressed: BTreeSet<u16>,
     buttons: u16,
     last_at: Option<(i32, i32)>,
+    hearing: Hearing,
 }
 
 impl Reader<'_> {
@@ -436,6 +440,11 @@ impl Reader<'_> {
                 self.client.changed.notify_all();
             }
             ClientMessage::DesktopSize { width, height, .. } => self.resize(width, height),
+            ClientMessage::Sound(order) => {
+                // Where there is none, none was offered.
+                let ears = self.shared.ears.get().ok_or(End)?;
+                self.hearing.order(order, self.client, &**ears);
+            }
         }
         Ok(())
     }
@@ -451,6 +460,8 @@ impl Reader<'_> {
         news.lights |= abilities.lights && !before.lights;
         news.pointer_type |= abilities.pointer_type && !before.pointer_type;
         news.scan_keys |= abilities.scan_keys && !before.scan_keys;
+        let has_sound = self.shared.ears.get().is_some();
+        news.sound |= has_sound && abilities.sound && !before.sound;
         drop(state);
         if abilities.fences && !before.fences {
             let mut fence = vec![248, 0, 0, 0];

@@ -10,12 +10,13 @@
 mod abilities;
 mod client;
 mod clipboard;
+mod sound;
 mod update;
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
@@ -24,6 +25,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 
 use crate::secure::Credentials;
 pub use crate::socket::{Address, Listener, Socket};
+use crate::sound::Ears;
 use crate::surface::{Frame, InputSink, Pointer, Surface};
 use client::Client;
 
@@ -111,6 +113,8 @@ struct Shared {
     credentials: Mutex<Option<Credentials>>,
     /// What was cut last, by whomever.
     clipboard: Mutex<Option<Arc<str>>>,
+    /// Where the sound is that clients may hear.
+    ears: OnceLock<Arc<dyn Ears>>,
     clients: Mutex<Vec<Arc<Client>>>,
     screen: Mutex<Screen>,
     /// Somebody is waiting for a change.
@@ -144,6 +148,7 @@ impl Server {
             password: Mutex::default(),
             credentials: Mutex::new(credentials),
             clipboard: Mutex::default(),
+            ears: OnceLock::new(),
             clients: Mutex::default(),
             screen: Mutex::default(),
             is_wanted: Mutex::default(),
@@ -179,6 +184,11 @@ impl Server {
     /// Sets the password; none keeps everybody out.
     pub fn set_password(&self, text: Option<&str>) {
         self.shared.password.lock().text = text.map(str::to_owned);
+    }
+
+    /// Clients that come from now on may hear this. It stays as it is once it is set.
+    pub fn set_sound(&self, ears: Arc<dyn Ears>) {
+        _ = self.shared.ears.set(ears);
     }
 
     /// Other credentials, for clients that come from now on.

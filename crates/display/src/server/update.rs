@@ -187,6 +187,10 @@ impl Writer {
             encode::head(nowhere, encoding::SCAN_KEYS, out);
             count += 1;
         }
+        if task.news.sound {
+            encode::head(nowhere, encoding::SOUND, out);
+            count += 1;
+        }
         if task.news.pointer_type {
             let rect = Rect { x: screen.is_absolute.into(), ..self.seen.area() };
             encode::head(rect, encoding::POINTER_TYPE, out);

@@ -1,8 +1,8 @@
 //! A client's conversation: bytes in, a picture and events out.
 
 use crate::codec::{
-    Bytes, CHALLENGE_BYTES, ClientMessage, PixelFormat, ProtocolError, VERSION, bad, encoding,
-    response,
+    Bytes, CHALLENGE_BYTES, ClientMessage, PixelFormat, ProtocolError, SoundNews, VERSION, bad,
+    encoding, response,
 };
 use crate::decode::{self, Decoder};
 use crate::surface::{Frame, Pointer, Rect};
@@ -45,6 +45,10 @@ pub enum Event {
     Fence,
     /// It rings.
     Bell,
+    /// Sound can be asked for.
+    CanHear,
+    /// What is to be heard.
+    Sound(SoundNews),
     /// Text for the clipboard.
     Text(Vec<u8>),
 }
@@ -296,6 +300,7 @@ impl Conversation {
                 }
                 Some(Event::Fence)
             }
+            255 => Some(Event::Sound(attempt!(SoundNews::read(bytes)?))),
             _ => return Some(Err(ProtocolError::UnknownMessage { kind })),
         }))
     }
@@ -332,6 +337,7 @@ impl Conversation {
             encoding::LIGHTS => Event::Lights(bytes.u8()?),
             encoding::POINTER_TYPE => Event::Absolute(x != 0),
             encoding::SCAN_KEYS => Event::ScanKeys,
+            encoding::SOUND => Event::CanHear,
             _ => {
                 if rect.pixels() > 0 && rect.intersect(self.frame.area()) != Some(rect) {
                     return Some(Err(bad("rectangle")));

@@ -85,6 +85,7 @@ impl Viewer {
             encoding::CURSOR_ALPHA,
             encoding::SCAN_KEYS,
             encoding::LIGHTS,
+            encoding::SOUND,
             encoding::FENCE,
             encoding::CONTINUOUS_UPDATES,
         ]);

@@ -63,6 +63,7 @@ pub struct Options {
     pub devices: Vec<Asked>,
     pub networks: Vec<Asked>,
     pub shares: Vec<Asked>,
+    pub sounds: Vec<Asked>,
     pub blocks: Vec<Asked>,
     pub drives: Vec<Asked>,
     /// What is written to drives goes when the machine goes.
@@ -128,6 +129,7 @@ impl Options {
             devices: Vec::new(),
             networks: Vec::new(),
             shares: Vec::new(),
+            sounds: Vec::new(),
             blocks: Vec::new(),
             drives: Vec::new(),
             snapshot: false,
@@ -189,7 +191,7 @@ impl Options {
             "fw_cfg" => self.firmware_config.push(asked_flat(name, value, "name")?),
             "smbios" => self.smbios.push(asked_flat(name, value, "type")?),
             "boot" => self.boot.extend(pairs(value, "order")?),
-            "audiodev" => silent_audio(value)?,
+            "audiodev" => self.sounds.push(asked(name, value, "driver")?),
             "global" => self.globals.push(global(value)?),
             "hda" | "hdb" | "hdc" | "hdd" | "cdrom" | "pflash" => self.short_drive(name, value),
             "fda" | "fdb" => return Err("floppy disks are not built in Hostel".to_owned()),
@@ -359,18 +361,9 @@ fn asked_flat(option: &str, value: &str, implied: &str) -> Result<Asked, Refusal
     Ok(Asked { typed: format!("-{option} {value}"), members })
 }
 
-/// `-audiodev`: the back end that plays nothing is all there is.
-fn silent_audio(value: &str) -> Result<(), Refusal> {
-    let asked = asked("audiodev", value, "driver")?;
-    match asked.members.get("driver").and_then(Value::as_str) {
-        Some("none") => Ok(()),
-        Some(other) => Err(format!("audio driver '{other}' is not built in Hostel")),
-        None => Err("Parameter 'driver' is missing".to_owned()),
-    }
-}
-
 /// Keys whose values add up.
-const REPEATED: &[&str] = &["hostfwd", "guestfwd", "dnssearch", "value"];
+const REPEATED: &[&str] =
+    &["hostfwd", "guestfwd", "dnssearch", "value", "search", "tcp-ports", "udp-ports", "param"];
 
 /// `DRIVER.PROPERTY=VALUE`, or the three by name.
 fn global(value: &str) -> Result<(String, String, String), Refusal> {

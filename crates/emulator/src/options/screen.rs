@@ -38,6 +38,8 @@ pub struct VncOption {
     pub lossy: bool,
     /// The device whose screen it shows.
     pub screen: Option<String>,
+    /// The back end whose sound clients may hear.
+    pub audio: Option<String>,
 }
 
 /// The card that nobody plugs in by `-device`.
@@ -95,6 +97,7 @@ fn vnc(value: &str) -> Result<VncOption, Refusal> {
         lossy: false,
         sharing: Sharing::AllowExclusive,
         screen: None,
+        audio: None,
     };
     let pairs = pairs(value, "vnc")?;
     let (mut to, mut websocket) = (0, None);
@@ -120,8 +123,7 @@ fn vnc(value: &str) -> Result<VncOption, Refusal> {
             ("share", _) => return Err("unknown vnc share= option".to_owned()),
             ("display", value) => option.screen = Some(value.to_owned()),
             ("head", "0") => {}
-            // The one back end there is for sound is silent.
-            ("audiodev", _) => {}
+            ("audiodev", value) => option.audio = Some(value.to_owned()),
             // Pixels are never changed on their way, and encodings do not change by themselves.
             ("lossy", value) => option.lossy = parsed(values::switch(key, value))?,
             ("sasl" | "reverse" | "power-control" | "tls", "off") => {}

@@ -239,3 +239,51 @@ fn almost_right_rings_of_usb_do_no_harm() {
         }
     });
 }
+
+/// Orders for codecs in rings, and streams over lists of buffers that may be anything.
+#[test]
+fn almost_right_streams_of_sound_do_no_harm() {
+    on(BoardKind::Q35, 0x293e, 0, |machine, base, random| {
+        let memory = machine.memory();
+        for _ in 0..2_000 * times() {
+            if random.below(50) == 0 {
+                put(&memory, base + 8, 4, 0);
+            }
+            put(&memory, base + 8, 4, 1);
+            put(&memory, base + 0x20, 4, random.next());
+            let (orders, answers) = (place(random) & !127, place(random) & !127);
+            put(&memory, base + 0x40, 8, orders);
+            put(&memory, base + 0x50, 8, answers);
+            put(&memory, base + 0x4c, 1, random.below(4) | 2);
+            put(&memory, base + 0x5c, 1, random.below(8) | 2);
+            for slot in 0..random.below(20) {
+                let node = random.below(7) << 20;
+                let order = match random.below(4) {
+                    // Streams and formats of the converters most of the time.
+                    0 => node | 0x7_0600 | random.below(256),
+                    1 => node | 0x2_0000 | random.below(1 << 16),
+                    2 => node | 0xf_0000 | random.below(1 << 12),
+                    _ => random.next() & 0xffff_ffff,
+                };
+                put(&memory, orders + 4 * slot, 4, order);
+            }
+            put(&memory, base + 0x48, 2, random.below(256));
+            let list = place(random) & !127;
+            for entry in 0..random.below(6) {
+                put(&memory, list + 16 * entry, 8, place(random));
+                let bytes = if random.below(5) == 0 { random.next() } else { random.below(5000) };
+                put(&memory, list + 16 * entry + 8, 4, bytes);
+                put(&memory, list + 16 * entry + 12, 4, random.below(2));
+            }
+            let stream = base + 0x80 + 0x20 * random.below(8);
+            put(&memory, stream + 0x18, 8, list);
+            let bytes = if random.below(5) == 0 { random.next() } else { random.below(20_000) };
+            put(&memory, stream + 8, 4, bytes & 0xffff_ffff);
+            put(&memory, stream + 0xc, 2, random.below(6));
+            put(&memory, stream + 0x12, 2, random.next() & 0xffff);
+            put(&memory, base + 0x70, 8, place(random) | random.below(2));
+            put(&memory, stream, 4, random.below(16) << 20 | random.below(32));
+            _ = memory.view().read_value(base + random.below(0x180), 4);
+        }
+    });
+}

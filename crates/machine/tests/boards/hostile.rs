@@ -69,6 +69,8 @@ fn devices(rig: &mut Rig, board: BoardKind) {
         "pvpanic",
         "virtio-balloon-pci",
         "virtio-serial-pci",
+        "ich9-intel-hda",
+        "hda-duplex",
     ] {
         parts.push(part(model, &[]));
     }

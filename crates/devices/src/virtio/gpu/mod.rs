@@ -53,6 +53,8 @@ struct State {
     events: u32,
     cursor: Option<Arc<Cursor>>,
     cursor_at: (i32, i32),
+    /// Another one after each command.
+    stamp: u64,
 }
 
 impl Gpu {
@@ -106,7 +108,7 @@ impl VirtioDevice for Gpu {
 
     fn reset(&self) {
         let mut state = self.state.lock();
-        *state = State { wanted: state.wanted, ..State::default() };
+        *state = State { wanted: state.wanted, stamp: state.stamp + 1, ..State::default() };
     }
 
     fn notify(&self, queue: u16) {
@@ -115,6 +117,7 @@ impl VirtioDevice for Gpu {
         let Some(queue) = found else { return };
         while let Some(chain) = queue.pop() {
             let answer = self.follow(&mut state, &chain);
+            state.stamp += 1;
             let written = chain.writer().write(&answer);
             queue.push_quietly(vec![(chain, written as u64)]);
         }
@@ -139,6 +142,7 @@ impl VirtioDevice for Gpu {
         if !fields.is_loading() {
             return Ok(());
         }
+        state.stamp += 1;
         state.bytes = state.resources.values().map(Resource::bytes).sum();
         fields.check(state.bytes <= self.config.memory_bytes_max, "resources")?;
         let sides = 1..=SIDE_MAX;
@@ -209,6 +213,10 @@ impl Screen for Gpu {
         changed
     }
 
+    fn stamp(&self) -> Option<u64> {
+        Some(self.state.lock().stamp)
+    }
+
     fn cursor(&self) -> Option<(Arc<Cursor>, (i32, i32))> {
         let state = self.state.lock();
         state.cursor.clone().map(|cursor| (cursor, state.cursor_at))
@@ -225,6 +233,7 @@ impl Screen for Gpu {
             return;
         }
         state.wanted = Some(size);
+        state.stamp += 1;
         state.events |= spec::EVENT_DISPLAY;
         let events = state.driver.as_ref().map(|driver| Arc::clone(&driver.events));
         drop(state);

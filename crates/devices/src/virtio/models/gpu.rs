@@ -139,6 +139,11 @@ impl Screen for VirtioVga {
         }
     }
 
+    fn stamp(&self) -> Option<u64> {
+        // The other part's memory is written without its knowledge.
+        self.gpu.stamp().filter(|_| self.gpu.is_showing())
+    }
+
     fn cursor(&self) -> Option<(Arc<Cursor>, (i32, i32))> {
         self.gpu.cursor()
     }

@@ -39,7 +39,15 @@ fn build(request: &Request<'_>, variant: Variant) -> Result<Built, BuildError> {
     if !(GUEST_CONTEXT_MIN..u64::from(u32::MAX)).contains(&context) {
         return Err(request.bad_value("guest-cid", "it must be from 3 to 4294967294"));
     }
-    let path = properties.text("path").ok_or_else(|| missing("path"))?;
+    let contexts = &request.surroundings.backends.contexts;
+    let name = context.to_string();
+    contexts.insert(&name, std::sync::Arc::new(()));
+    contexts.claim_named(request.id, "guest-cid", &name)?;
+    let path = properties.text("path").ok_or_else(|| {
+        let reason = "Property 'path' is required: programs of the host meet the guest at unix \
+            sockets there; the kernel's /dev/vhost-vsock is not used";
+        BuildError::Other(reason.to_owned())
+    })?;
     let vsock = Vsock::new(context, Path::new(path)).map_err(|error| {
         let mut text = error.to_string();
         if let Some(source) = std::error::Error::source(&error) {

@@ -3,7 +3,10 @@
 use core::net::SocketAddr;
 use std::collections::VecDeque;
 use std::ffi::OsStr;
+use std::io;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -21,6 +24,8 @@ use super::{Failure, Id, Slots, Token, Transfer, failure, watch};
 const EVENTS: EventFlags =
     EventFlags::IN.union(EventFlags::OUT).union(EventFlags::RDHUP).union(EventFlags::ET);
 const FLAGS: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
+/// Connections by others that are turned away before a program is given up.
+const STRANGERS_MAX: usize = 16;
 /// Programs of guest forwardings at once.
 const PROGRAMS_MAX: usize = 64;
 
@@ -106,16 +111,16 @@ impl Streams {
         if self.programs.len() >= PROGRAMS_MAX {
             return Err(Failure::Exhausted);
         }
-        let (ours, theirs) = net::socketpair(AddressFamily::UNIX, SocketType::STREAM, FLAGS, None)
-            .map_err(failure)?;
-        // The program expects to wait where there is nothing to read.
-        rustix::io::ioctl_fionbio(&theirs, false).map_err(failure)?;
+        let (ours, theirs) = loopback_pair().map_err(|_| Failure::Exhausted)?;
+        let (ours, theirs) = (OwnedFd::from(ours), OwnedFd::from(theirs));
         let output = theirs.try_clone().map_err(|_| Failure::Exhausted)?;
         let child = Command::new("/bin/sh")
             .arg("-c")
             .arg(line)
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::from(output))
+            // A server that ends may signal its group: samba's does, to end its children.
+            .process_group(0)
             .spawn()
             .map_err(|_| Failure::Refused)?;
         self.programs.push(child);
@@ -220,4 +225,21 @@ fn begin(epoll: &OwnedFd, flow: Id, address: SocketAddr) -> Result<OwnedFd, Errn
     }
     watch(epoll, &socket, Token::Tcp(flow), EVENTS)?;
     Ok(socket)
+}
+
+/// Two ends of a connection over the loopback interface: servers such as samba's want to know who
+/// connects, and other pairs of sockets have no addresses. The first does not wait.
+fn loopback_pair() -> io::Result<(TcpStream, TcpStream)> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let theirs = TcpStream::connect(listener.local_addr()?)?;
+    let address = theirs.local_addr()?;
+    // Anybody on this machine may come in between.
+    for _ in 0..STRANGERS_MAX {
+        let (ours, peer) = listener.accept()?;
+        if peer == address {
+            ours.set_nonblocking(true)?;
+            return Ok((ours, theirs));
+        }
+    }
+    Err(io::ErrorKind::ConnectionRefused.into())
 }
