@@ -1,5 +1,6 @@
 //! What a front end is: one trait, and the plain data it describes itself with.
 
+use crate::ir::fpu::Fpu;
 use crate::ir::{Ir, Reg, Type};
 
 /// A guest instruction set.
@@ -125,6 +126,8 @@ pub struct Layout {
     /// condition flags. A write to one that the block overwrites unread is not done, even when a
     /// fault lies between.
     pub relaxed: &'static [Reg],
+    /// Where the numbers of `Code::Fpu` are, if the guest has it.
+    pub fpu: Option<Fpu>,
 }
 
 /// A register to pin.

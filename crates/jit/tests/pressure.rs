@@ -46,6 +46,7 @@ const LAYOUT: Layout = Layout {
         pinned(11),
     ],
     relaxed: &[],
+    fpu: None,
 };
 
 /// `cells[4]` = `cells[0] < cells[1]` ? `cells[2]` : `cells[3]`, and the other way round.

@@ -277,6 +277,21 @@ static uint64_t pixels(int rounds) {
     return total;
 }
 
+/* Long doubles: the x87's on x86, 128 bits by library elsewhere. */
+static uint64_t extended(int rounds) {
+    enum { COUNT = 256 };
+    static long double values[COUNT];
+    for (int i = 0; i < COUNT; i++) values[i] = (long double)(next() >> 40) / 3;
+    long double sum = 0;
+    for (int round = 0; round < rounds * 400; round++)
+        for (int i = 0; i < COUNT; i++) {
+            long double x = values[i];
+            sum += x * 0.25L - sum / (x + 1.0L);
+            if (x > sum) values[i] = x - sum * 0.125L;
+        }
+    return (uint64_t)sum;
+}
+
 static const struct {
     const char *name;
     uint64_t (*run)(int);
@@ -297,6 +312,7 @@ static const struct {
     {"ciphers", ciphers, 10},
     {"bigint", bigint, 10},
     {"pixels", pixels, 8},
+    {"extended", extended, 5},
 };
 
 int main(int count, char **arguments) {

@@ -46,7 +46,7 @@ const ARCHITECTURES: &[Architecture] = &[
 /// Names of the kernels, as the program knows them.
 const KERNELS: &[&str] = &[
     "calls", "indirect", "sieve", "hash", "sorting", "bytecode", "chase", "scalar", "matrix",
-    "bodies", "memory", "strings", "ciphers", "bigint", "pixels",
+    "bodies", "memory", "strings", "ciphers", "bigint", "pixels", "extended",
 ];
 
 /// The releases of the reference that are compared with.

@@ -120,6 +120,7 @@ pub const LAYOUT: Layout = Layout {
         pin_v(31),
     ],
     relaxed: &[FLAGS],
+    fpu: None,
 };
 
 /// gdb's order.

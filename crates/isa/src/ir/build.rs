@@ -3,6 +3,7 @@
 mod integer;
 mod numbers;
 
+use super::fpu::Fields;
 use super::op::{AtomicOp, Code, Op, Repeat};
 use super::types::{Cond, FlagKind, Mem, Reg, Type, Value};
 use crate::front_end::Event;
@@ -348,6 +349,14 @@ impl Ir {
     /// Calls helper number `helper`; operands are `I64` or `Value::NONE`.
     pub fn helper(&mut self, helper: usize, a: Value, b: Value, c: Value) -> Value {
         let value = self.op(Code::Helper, Type::I64, helper as u16, a, b, c);
+        self.forget();
+        value
+    }
+
+    /// An operation of the FPU, with the helper that can do it.
+    pub fn fpu(&mut self, helper: usize, what: Fields, first: Value, second: Value) -> Value {
+        let what = self.imm(what.0 as i64);
+        let value = self.op(Code::Fpu, Type::I64, helper as u16, what, first, second);
         self.forget();
         value
     }

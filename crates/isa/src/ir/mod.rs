@@ -96,6 +96,7 @@
 //!   one `pushfq`, and every guest's conditions are functions of these bits.
 
 mod build;
+pub mod fpu;
 mod lane;
 mod op;
 mod print;

@@ -337,6 +337,9 @@ codes! {
     Variant "variant" 0b000 effect safe;
     /// Calls helper `aux` with `a`, `b`, `c` (or none).
     Helper "helper" 0b111 effect faults;
+    /// An operation of the FPU, which `a` describes (`fpu::Fields`), with up to two operands: helper
+    /// `aux` does it, or the host's own FPU.
+    Fpu "fpu" 0b111 effect faults;
     /// Calls a helper that does a repeated string operation, or does it itself as far as it can and
     /// calls the helper for the rest. All operands are plain numbers: see `Repeat`.
     Repeat "repeat" 0b000 effect faults;

@@ -98,6 +98,7 @@ pub const LAYOUT: Layout = Layout {
         pin_f(9),
     ],
     relaxed: &[],
+    fpu: None,
 };
 
 /// gdb's order.

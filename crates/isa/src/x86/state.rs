@@ -3,6 +3,7 @@
 use std::mem::offset_of;
 
 use crate::front_end::{Layout, Pin, Prefer, Registers};
+use crate::ir::fpu::Fpu;
 use crate::ir::{Reg, Type};
 
 /// A segment register with what its descriptor said.
@@ -268,8 +269,6 @@ pub const fn mmx_exponent(n: usize) -> Reg {
 pub const X87_TOP: Reg = Reg::new(offset_of!(State, x87_top), Type::I64);
 /// See `State::x87_empty`.
 pub const X87_EMPTY: Reg = Reg::new(offset_of!(State, x87_empty), Type::I64);
-/// See `State::x87_status`.
-pub const X87_STATUS: Reg = Reg::new(offset_of!(State, x87_status), Type::I64);
 /// See `State::x87_control`.
 pub const X87_CONTROL: Reg = Reg::new(offset_of!(State, x87_control), Type::I64);
 /// See `Msrs::tsc_aux`.
@@ -339,6 +338,13 @@ pub const LAYOUT: Layout = Layout {
         pin_ymm(11),
     ],
     relaxed: &[FLAGS],
+    fpu: Some(Fpu {
+        registers: offset_of!(State, x87) as u16,
+        control: offset_of!(State, x87_control) as u16,
+        status: offset_of!(State, x87_status) as u16,
+        top: offset_of!(State, x87_top) as u16,
+        empty: offset_of!(State, x87_empty) as u16,
+    }),
 };
 
 /// gdb's order for x86-64.

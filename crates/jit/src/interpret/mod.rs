@@ -193,6 +193,7 @@ impl<M: Machine> Run<'_, M> {
             | C::Join
             | C::Pair => self.vector(op),
             C::Helper
+            | C::Fpu
             | C::Repeat
             | C::ExitIf
             | C::Exit

@@ -512,6 +512,7 @@ extern "sysv64" fn helper_entry<F: FrontEnd>(block: u64, helper: u32) -> u32 {
             0
         }
         Err(stop) => {
+            context.restore_borrowed(context.block.word(layout::RETURN_RIP) - 1);
             context.stop.set(Some(stop));
             1
         }

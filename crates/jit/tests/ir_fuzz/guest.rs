@@ -76,6 +76,7 @@ const fn layout(general: &'static [Pin; 12]) -> Layout {
         general,
         vectors: &const { vector_pins() },
         relaxed: &[FLAGS],
+        fpu: None,
     }
 }
 

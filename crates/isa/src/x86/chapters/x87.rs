@@ -4,9 +4,10 @@
 use iced_x86::{Mnemonic as M, OpKind, Register};
 
 use super::Row;
-use crate::ir::{Code, Cond, Type, Value};
-use crate::x86::helpers::{Arithmetic, Constant, Function, Source, X87, helper};
-use crate::x86::lift::Lift;
+use crate::ir::fpu::{Arithmetic, Constant, Fields, Function, Source, X87};
+use crate::ir::{Cond, FlagKind, Type, Value};
+use crate::x86::helpers::helper;
+use crate::x86::lift::{Address, Lift};
 use crate::x86::state;
 
 #[rustfmt::skip]
@@ -58,13 +59,13 @@ pub const ROWS: &[Row] = &[
     (M::Fprem, |l| apply(l, Function::Remainder)),
     (M::Fprem1, |l| apply(l, Function::IeeeRemainder)),
     (M::Ftst, |l| apply(l, Function::Test)),
-    (M::Fld1, |l| simple(l, Operation::new(X87::LoadConstant).detail(Constant::One as u64))),
-    (M::Fldl2t, |l| simple(l, Operation::new(X87::LoadConstant).detail(Constant::Log2Of10 as u64))),
-    (M::Fldl2e, |l| simple(l, Operation::new(X87::LoadConstant).detail(Constant::Log2OfE as u64))),
-    (M::Fldpi, |l| simple(l, Operation::new(X87::LoadConstant).detail(Constant::Pi as u64))),
-    (M::Fldlg2, |l| simple(l, Operation::new(X87::LoadConstant).detail(Constant::Log10Of2 as u64))),
-    (M::Fldln2, |l| simple(l, Operation::new(X87::LoadConstant).detail(Constant::LnOf2 as u64))),
-    (M::Fldz, |l| simple(l, Operation::new(X87::LoadConstant).detail(Constant::Zero as u64))),
+    (M::Fld1, |l| simple(l, Fields::new(X87::LoadConstant).with_detail(Constant::One as u64))),
+    (M::Fldl2t, |l| simple(l, Fields::new(X87::LoadConstant).with_detail(Constant::Log2Of10 as u64))),
+    (M::Fldl2e, |l| simple(l, Fields::new(X87::LoadConstant).with_detail(Constant::Log2OfE as u64))),
+    (M::Fldpi, |l| simple(l, Fields::new(X87::LoadConstant).with_detail(Constant::Pi as u64))),
+    (M::Fldlg2, |l| simple(l, Fields::new(X87::LoadConstant).with_detail(Constant::Log10Of2 as u64))),
+    (M::Fldln2, |l| simple(l, Fields::new(X87::LoadConstant).with_detail(Constant::LnOf2 as u64))),
+    (M::Fldz, |l| simple(l, Fields::new(X87::LoadConstant).with_detail(Constant::Zero as u64))),
     (M::Fcmovb, move_if),
     (M::Fcmove, move_if),
     (M::Fcmovbe, move_if),
@@ -82,16 +83,16 @@ pub const ROWS: &[Row] = &[
     (M::Fisttp, |l| fist(l, 1, true)),
     (M::Fbld, |l| at_address(l, helper::X87_LOAD_DECIMAL)),
     (M::Fbstp, |l| at_address(l, helper::X87_STORE_DECIMAL)),
-    (M::Fxch, |l| simple(l, Operation::new(X87::Exchange).register(l.other_register()))),
-    (M::Ffree, |l| simple(l, Operation::new(X87::Free).register(l.other_register()))),
-    (M::Ffreep, |l| simple(l, Operation::new(X87::Free).register(l.other_register()).pops(1))),
-    (M::Fincstp, |l| simple(l, Operation::new(X87::Rotate).detail(1))),
-    (M::Fdecstp, |l| simple(l, Operation::new(X87::Rotate).detail(7))),
-    (M::Fxam, |l| simple(l, Operation::new(X87::Examine))),
-    (M::Fninit, |l| simple(l, Operation::new(X87::Initialise))),
-    (M::Fnclex, |l| simple(l, Operation::new(X87::ClearExceptions))),
+    (M::Fxch, |l| simple(l, Fields::new(X87::Exchange).with_register(l.other_register()))),
+    (M::Ffree, |l| simple(l, Fields::new(X87::Free).with_register(l.other_register()))),
+    (M::Ffreep, |l| simple(l, Fields::new(X87::Free).with_register(l.other_register()).with_pops(1))),
+    (M::Fincstp, |l| simple(l, Fields::new(X87::Rotate).with_detail(1))),
+    (M::Fdecstp, |l| simple(l, Fields::new(X87::Rotate).with_detail(7))),
+    (M::Fxam, |l| simple(l, Fields::new(X87::Examine))),
+    (M::Fninit, |l| simple(l, Fields::new(X87::Initialise))),
+    (M::Fnclex, |l| simple(l, Fields::new(X87::ClearExceptions))),
     (M::Fnop, |_| {}),
-    (M::Wait, |l| simple(l, Operation::new(X87::Wait))),
+    (M::Wait, |l| simple(l, Fields::new(X87::Wait))),
     (M::Emms, emms),
     (M::Fnstcw, fnstcw),
     (M::Fldcw, fldcw),
@@ -114,32 +115,6 @@ pub const ROWS: &[Row] = &[
     (M::Xrstor64, xrstor),
 ];
 
-/// An operation under construction: the fields that the helper takes apart.
-#[derive(Clone, Copy)]
-struct Operation(u64);
-
-impl Operation {
-    fn new(what: X87) -> Self {
-        Self(what as u64)
-    }
-
-    fn register(self, i: u64) -> Self {
-        Self(self.0 | i << 8)
-    }
-
-    fn pops(self, count: u64) -> Self {
-        Self(self.0 | count << 11)
-    }
-
-    fn source(self, source: Source) -> Self {
-        Self(self.0 | (source as u64) << 13)
-    }
-
-    fn detail(self, detail: u64) -> Self {
-        Self(self.0 | detail << 16)
-    }
-}
-
 impl Lift<'_> {
     /// The stack register of operand `i`.
     fn stack_register(&self, i: u32) -> Option<u64> {
@@ -158,13 +133,16 @@ impl Lift<'_> {
     }
 }
 
-fn simple(l: &mut Lift, operation: Operation) {
+fn simple(l: &mut Lift, operation: Fields) {
     run(l, operation, Value::NONE);
 }
 
-fn run(l: &mut Lift, operation: Operation, value: Value) -> Value {
-    let what = l.ir.imm(operation.0 as i64);
-    l.ir.helper(helper::X87_OPERATION, what, value, Value::NONE)
+fn run(l: &mut Lift, operation: Fields, value: Value) -> Value {
+    run_with(l, operation, [value, Value::NONE])
+}
+
+fn run_with(l: &mut Lift, operation: Fields, [first, second]: [Value; 2]) -> Value {
+    l.ir.fpu(helper::X87_OPERATION, operation, first, second)
 }
 
 /// The memory operand's value as 64 bits, and what it is.
@@ -195,40 +173,54 @@ fn arithmetic(l: &mut Lift, what: Arithmetic, pops: u64) {
     let detail = what as u64;
     if l.is_memory(0) {
         let (source, value) = memory_operand(l);
-        run(l, Operation::new(X87::Arithmetic).source(source).detail(detail), value);
+        run(l, Fields::new(X87::Arithmetic).with_source(source).with_detail(detail), value);
         return;
     }
     // The one operand of `FADD ST(i)` is the source, the first of two is the destination.
     match (l.stack_register(0), l.insn.op_count()) {
         (Some(0), 2) | (None, _) => {
             let other = l.other_register();
-            simple(l, Operation::new(X87::Arithmetic).register(other).detail(detail).pops(pops));
+            simple(
+                l,
+                Fields::new(X87::Arithmetic)
+                    .with_register(other)
+                    .with_detail(detail)
+                    .with_pops(pops),
+            );
         }
         (Some(to), _) => {
-            simple(l, Operation::new(X87::ArithmeticTo).register(to).detail(detail).pops(pops));
+            simple(
+                l,
+                Fields::new(X87::ArithmeticTo)
+                    .with_register(to)
+                    .with_detail(detail)
+                    .with_pops(pops),
+            );
         }
     }
 }
 
 fn compare(l: &mut Lift, quiet: bool, pops: u64) {
-    let operation = Operation::new(X87::Compare).detail(u64::from(quiet)).pops(pops);
+    let operation = Fields::new(X87::Compare).with_detail(u64::from(quiet)).with_pops(pops);
     if l.is_memory(0) {
         let (source, value) = memory_operand(l);
-        run(l, operation.source(source), value);
+        run(l, operation.with_source(source), value);
     } else {
         let other = l.other_register();
-        simple(l, operation.register(other));
+        simple(l, operation.with_register(other));
     }
 }
 
 fn compare_flags(l: &mut Lift, quiet: bool, pops: u64) {
     let other = l.other_register();
-    let detail = u64::from(quiet);
-    simple(l, Operation::new(X87::CompareFlags).register(other).detail(detail).pops(pops));
+    let operation = Fields::new(X87::CompareFlags).with_register(other);
+    let operation = operation.with_detail(u64::from(quiet)).with_pops(pops);
+    let image = run(l, operation, Value::NONE);
+    l.set_flags(FlagKind::Image, Type::I64, image, Value::NONE, Value::NONE);
 }
 
 fn apply(l: &mut Lift, function: Function) {
-    simple(l, Operation::new(X87::Apply).detail(function as u64));
+    simple(l, Fields::new(X87::Apply).with_detail(function as u64));
 }
 
 fn move_if(l: &mut Lift) {
@@ -246,7 +238,7 @@ fn move_if(l: &mut Lift) {
     let condition = l.ir.condition(cond, flags);
     let condition = l.ir.zext(Type::I64, condition);
     let other = l.other_register();
-    run(l, Operation::new(X87::MoveIf).register(other), condition);
+    run(l, Fields::new(X87::MoveIf).with_register(other), condition);
 }
 
 fn at_address(l: &mut Lift, number: usize) {
@@ -258,39 +250,55 @@ fn at_address(l: &mut Lift, number: usize) {
 fn fld(l: &mut Lift) {
     if !l.is_memory(0) {
         let other = l.stack_register(0).unwrap_or(0);
-        return simple(l, Operation::new(X87::Load).register(other));
+        return simple(l, Fields::new(X87::Load).with_register(other));
     }
     if l.bytes(0) == 10 {
-        return at_address(l, helper::X87_LOAD80);
+        let at = l.address();
+        let above = above(at);
+        let (significand, top) = (l.load(Type::I64, at), l.load(Type::I16, above));
+        let top = l.ir.zext(Type::I64, top);
+        run_with(l, Fields::new(X87::LoadWords), [significand, top]);
+        return;
     }
     let (source, value) = memory_operand(l);
-    run(l, Operation::new(X87::Load).source(source), value);
+    run(l, Fields::new(X87::Load).with_source(source), value);
+}
+
+/// Where the sign and exponent of a number lie.
+fn above(at: Address) -> Address {
+    Address { displacement: at.displacement.wrapping_add(8), ..at }
 }
 
 fn fild(l: &mut Lift) {
     let (source, value) = memory_operand(l);
-    run(l, Operation::new(X87::Load).source(source), value);
+    run(l, Fields::new(X87::Load).with_source(source), value);
 }
 
 /// The value is stored before the stack moves, so that a fault leaves it.
 fn fst(l: &mut Lift, pops: u64) {
     if !l.is_memory(0) {
         let to = l.stack_register(0).unwrap_or(0);
-        return simple(l, Operation::new(X87::Store).register(to).pops(pops));
+        return simple(l, Fields::new(X87::Store).with_register(to).with_pops(pops));
     }
     let bytes = l.bytes(0);
     if bytes == 10 {
-        return at_address(l, helper::X87_STORE80);
+        let at = l.address();
+        let significand = run(l, Fields::new(X87::Significand), Value::NONE);
+        let top = run(l, Fields::new(X87::Top), Value::NONE);
+        let top = l.ir.trunc(Type::I16, top);
+        l.store(above(at), top);
+        l.store(at, significand);
+        return simple(l, Fields::new(X87::Pop).with_pops(pops));
     }
     let source = if bytes == 4 { Source::F32 } else { Source::F64 };
-    let value = run(l, Operation::new(X87::Convert).source(source), Value::NONE);
+    let value = run(l, Fields::new(X87::Convert).with_source(source), Value::NONE);
     store_and_pop(l, value, bytes, pops);
 }
 
 fn fist(l: &mut Lift, pops: u64, cut: bool) {
     let bytes = l.bytes(0);
     let detail = u64::from(bytes * 8) | u64::from(cut);
-    let operation = Operation::new(X87::Convert).source(Source::Integer).detail(detail);
+    let operation = Fields::new(X87::Convert).with_source(Source::Integer).with_detail(detail);
     let value = run(l, operation, Value::NONE);
     store_and_pop(l, value, bytes, pops);
 }
@@ -300,7 +308,7 @@ fn store_and_pop(l: &mut Lift, value: Value, bytes: u32, pops: u64) {
     let at = l.address();
     l.store(at, value);
     if pops > 0 {
-        simple(l, Operation::new(X87::Pop).pops(pops));
+        simple(l, Fields::new(X87::Pop).with_pops(pops));
     }
 }
 
@@ -318,16 +326,11 @@ fn fnstcw(l: &mut Lift) {
 fn fldcw(l: &mut Lift) {
     let control = l.read(0);
     let control = l.ir.zext(Type::I64, control);
-    let bit_6 = l.ir.imm(0x40);
-    let control = l.ir.alu(Code::Or, control, bit_6);
-    l.ir.put(state::X87_CONTROL, control);
+    run(l, Fields::new(X87::Control), control);
 }
 
 fn fnstsw(l: &mut Lift) {
-    let status = l.ir.get(state::X87_STATUS);
-    let top = l.ir.get(state::X87_TOP);
-    let top = l.ir.shl_imm(top, 11);
-    let word = l.ir.alu(Code::Or, status, top);
+    let word = run(l, Fields::new(X87::Status), Value::NONE);
     let word = l.ir.trunc(Type::I16, word);
     if l.insn.op0_register() == Register::AX {
         l.set_gpr(state::RAX, word);

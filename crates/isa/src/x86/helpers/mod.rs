@@ -21,7 +21,6 @@ pub use integer::Locked;
 pub use strings::{REPEAT_LONG, StringOp};
 pub use vector::{Operation, SCRATCH, Software};
 pub use vector_float::Fused;
-pub use x87::{Arithmetic, Constant, Function, Source, X87};
 
 use crate::front_end::{Event, GuestMemory, Helper, HelperResult, Stop};
 use crate::x86::lift::exception;
@@ -95,8 +94,6 @@ helpers! {
     SYSTEM_ENTER "sysenter" transfer::system_enter, false;
     SYSTEM_EXIT "sysexit" transfer::system_exit, false;
     X87_OPERATION "x87" x87::operation, true;
-    X87_LOAD80 "fld80" x87::load80, false;
-    X87_STORE80 "fstp80" x87::store80, false;
     X87_LOAD_DECIMAL "fbld" x87::load_decimal, false;
     X87_STORE_DECIMAL "fbstp" x87::store_decimal, true;
     X87_STORE_ENVIRONMENT "fnstenv" fpu_state::store_environment, false;

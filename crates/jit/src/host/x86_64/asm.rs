@@ -552,6 +552,12 @@ impl Asm {
         self.modrm(size, 0, &[0x0f, 0xa3], b, Rm::Reg(a), false);
     }
 
+    /// `bts a, b`, or `btr`.
+    pub fn set_bit(&mut self, size: u8, a: Gpr, b: Gpr, set: bool) {
+        let opcode = if set { 0xab } else { 0xb3 };
+        self.modrm(size, 0, &[0x0f, opcode], b, Rm::Reg(a), false);
+    }
+
     /// `crc32 dst, src` (CRC-32C).
     pub fn crc32(&mut self, size: u8, dst: Gpr, src: Gpr) {
         let opcode = if size == 1 { 0xf0 } else { 0xf1 };
@@ -707,6 +713,11 @@ impl Asm {
     /// `ldmxcsr` 2, `stmxcsr` 3.
     pub fn mxcsr(&mut self, digit: u8, mem: Mem) {
         self.modrm(4, 0, &[0x0f, 0xae], digit, Rm::Mem(mem), false);
+    }
+
+    /// An x87 instruction with a memory operand.
+    pub fn x87(&mut self, opcode: u8, digit: u8, mem: Mem) {
+        self.modrm(4, 0, &[opcode], digit, Rm::Mem(mem), false);
     }
 }
 

@@ -1,6 +1,7 @@
 //! Which guest register lives in which host register.
 
 use isa::ir::Type;
+use isa::ir::fpu::Fpu;
 use isa::{Layout, Pin, Prefer};
 
 use super::Features;
@@ -28,6 +29,8 @@ pub struct HostMap {
     pub scratch: [u8; SCRATCH_GPRS],
     /// Bit set of `scratch`.
     pub scratch_mask: u16,
+    /// Where the guest's FPU is.
+    pub fpu: Option<Fpu>,
 }
 
 impl HostMap {
@@ -69,6 +72,7 @@ impl HostMap {
             gprs,
             xmms,
             scratch,
+            fpu: layout.fpu,
             scratch_mask: scratch.iter().fold(0, |mask, register| mask | 1 << register),
         };
         for &(offset, host) in &map.gprs {

@@ -1,6 +1,7 @@
 //! The code around translated code: entering, leaving, calls into Rust, guarded copies.
 
 use isa::ir::Type;
+use isa::ir::fpu::Fpu;
 
 use super::Features;
 use super::asm::{Alu, Asm, Mem, Rm, cc, reg};
@@ -16,6 +17,8 @@ pub struct Stubs {
     pub leave: [u64; 8],
     /// Calls the helper that `OPERATION` names; returns, or leaves.
     pub helper: u64,
+    /// The same from the middle of code: temporaries survive.
+    pub helper_beside: u64,
     /// Does the slow access that `OPERATION` describes; returns, or leaves.
     pub memory: u64,
     /// `extern "sysv64" fn(to, from, bytes) -> bytes not copied`; faults end it early.
@@ -42,9 +45,13 @@ pub fn emit(asm: &mut Asm, map: &HostMap, features: Features, fsgsbase: bool) ->
         asm.jmp(common);
     }
     stubs.helper = asm.here();
-    call_rust(asm, map, features, block::HELPER_FUNCTION, false, stubs.leave[6]);
+    let helper = Callee { function: block::HELPER_FUNCTION, keep: false, fpu: map.fpu };
+    call_rust(asm, map, features, helper, stubs.leave[6]);
+    stubs.helper_beside = asm.here();
+    call_rust(asm, map, features, Callee { keep: true, ..helper }, stubs.leave[6]);
     stubs.memory = asm.here();
-    call_rust(asm, map, features, block::MEMORY_FUNCTION, true, stubs.leave[6]);
+    let memory = Callee { function: block::MEMORY_FUNCTION, keep: true, fpu: None };
+    call_rust(asm, map, features, memory, stubs.leave[6]);
     stubs.copy = asm.here();
     asm.mov(8, reg::RCX, reg::RDX);
     asm.raw(&[0xf3, 0xa4]); // rep movsb
@@ -107,6 +114,9 @@ fn enter(asm: &mut Asm, map: &HostMap, features: Features, fsgsbase: bool) {
     asm.mxcsr(3, Mem::gs(block::HOST_MXCSR));
     asm.mxcsr(2, Mem::gs(block::GUEST_MXCSR));
     asm.load(8, reg::RSP, Mem::gs(block::RETURNS_RSP));
+    if let Some(fpu) = map.fpu {
+        set_up_fpu(asm, fpu, false);
+    }
     load_pinned(asm, map, features);
     asm.jmp_rm(Rm::Mem(Mem::gs(block::SAVED)));
 }
@@ -114,6 +124,9 @@ fn enter(asm: &mut Asm, map: &HostMap, features: Features, fsgsbase: bool) {
 fn leave(asm: &mut Asm, map: &HostMap, features: Features) {
     asm.store(8, Mem::gs(block::RETURNS_RSP), reg::RSP);
     save_pinned(asm, map, features);
+    if let Some(fpu) = map.fpu {
+        drain_fpu(asm, fpu);
+    }
     asm.load(8, reg::RSP, Mem::gs(block::HOST_RSP));
     asm.mxcsr(3, Mem::gs(block::GUEST_MXCSR));
     asm.mxcsr(2, Mem::gs(block::HOST_MXCSR));
@@ -126,8 +139,53 @@ fn leave(asm: &mut Asm, map: &HostMap, features: Features) {
     asm.ret();
 }
 
-/// `keep`: the caller's temporaries survive (slow memory accesses stand in the middle of them).
-fn call_rust(asm: &mut Asm, map: &HostMap, features: Features, at: u32, keep: bool, stop: u64) {
+/// What is called.
+#[derive(Clone, Copy)]
+struct Callee {
+    /// Where its address is.
+    function: u32,
+    /// The caller's temporaries survive (slow memory accesses stand in the middle of them).
+    keep: bool,
+    /// It may look at the guest's FPU, and change it.
+    fpu: Option<Fpu>,
+}
+
+/// What the host's FPU has to tell becomes part of the guest's state. Uses RAX.
+fn drain_fpu(asm: &mut Asm, fpu: Fpu) {
+    asm.x87(0xdd, 7, Mem::gs(block::TEMPORARY)); // fnstsw
+    asm.load(1, reg::RAX, Mem::gs(block::TEMPORARY));
+    asm.alu_imm(4, Alu::And, Rm::Reg(reg::RAX), EXCEPTIONS);
+    let nothing = asm.jcc(cc::E);
+    asm.alu_mem(4, Alu::Or, state(fpu.status), reg::RAX);
+    asm.raw(&[0xdb, 0xe2]); // fnclex
+    asm.bind(nothing);
+}
+
+/// The host's FPU works as the guest's control word says; it may do so already, unless it is not
+/// `known` to be as it was left. Uses RAX and RCX.
+fn set_up_fpu(asm: &mut Asm, fpu: Fpu, known: bool) {
+    asm.load(2, reg::RAX, state(fpu.control));
+    asm.mov(4, reg::RCX, reg::RAX);
+    asm.alu_imm(4, Alu::And, Rm::Reg(reg::RCX), EXCEPTIONS);
+    asm.alu_imm(4, Alu::Xor, Rm::Reg(reg::RCX), EXCEPTIONS);
+    asm.store(4, Mem::gs(block::FPU_CAREFUL), reg::RCX);
+    asm.alu_imm(4, Alu::Or, Rm::Reg(reg::RAX), EXCEPTIONS);
+    let as_it_is = known.then(|| {
+        asm.alu(2, Alu::Cmp, reg::RAX, Rm::Mem(Mem::gs(block::FPU_CONTROL)));
+        asm.jcc(cc::E)
+    });
+    asm.store(2, Mem::gs(block::FPU_CONTROL), reg::RAX);
+    asm.x87(0xd9, 5, Mem::gs(block::FPU_CONTROL)); // fldcw
+    if let Some(label) = as_it_is {
+        asm.bind(label);
+    }
+}
+
+/// The exceptions in status and control words.
+pub const EXCEPTIONS: i32 = 0x3f;
+
+fn call_rust(asm: &mut Asm, map: &HostMap, features: Features, callee: Callee, stop: u64) {
+    let Callee { function, keep, fpu } = callee;
     save_pinned(asm, map, features);
     if keep {
         for &register in &map.scratch {
@@ -137,6 +195,9 @@ fn call_rust(asm: &mut Asm, map: &HostMap, features: Features, at: u32, keep: bo
             let place = Mem::gs(block::XMM_SAVE + 32 * u32::from(register));
             move_vector(asm, features, vector_type(features), register, place, true);
         }
+    }
+    if let Some(fpu) = fpu {
+        drain_fpu(asm, fpu);
     }
     // The vCPU's stack of return addresses is small: Rust runs on the thread's.
     asm.load(4, reg::RSI, Mem::gs(block::OPERATION));
@@ -150,7 +211,7 @@ fn call_rust(asm: &mut Asm, map: &HostMap, features: Features, at: u32, keep: bo
     if features.avx2 {
         asm.raw(&[0xc5, 0xf8, 0x77]); // vzeroupper: Rust code is SSE
     }
-    asm.call_rm(Rm::Mem(Mem::gs(at)));
+    asm.call_rm(Rm::Mem(Mem::gs(function)));
     asm.mov(8, reg::RSP, reg::RBX);
     asm.test(4, reg::RAX, reg::RAX);
     let go_on = asm.jcc(cc::E);
@@ -159,6 +220,9 @@ fn call_rust(asm: &mut Asm, map: &HostMap, features: Features, at: u32, keep: bo
     asm.lea(8, reg::RSP, Mem::at(reg::RSP, 8));
     asm.jmp(stop);
     asm.bind(go_on);
+    if let Some(fpu) = fpu {
+        set_up_fpu(asm, fpu, true);
+    }
     load_pinned(asm, map, features);
     if keep {
         for &register in &map.scratch {

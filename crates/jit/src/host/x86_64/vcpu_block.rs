@@ -49,6 +49,11 @@ pub const SAVED: u32 = 0xc0;
 /// The return address of a call into Rust, for the pc of a fault.
 pub const RETURN_RIP: u32 = 0xe0;
 
+/// The host FPU's control word: the guest's with all exceptions masked (16 bits).
+pub const FPU_CONTROL: u32 = 0xe8;
+/// Not zero while the guest has an FPU exception that is not masked (32 bits).
+pub const FPU_CAREFUL: u32 = 0xec;
+
 /// General registers around slow memory accesses.
 pub const GPR_SAVE: u32 = 0x100;
 /// Vector registers around slow memory accesses.

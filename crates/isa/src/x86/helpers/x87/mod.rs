@@ -13,62 +13,13 @@ use std::cmp::Ordering;
 
 use super::{DONE, fault, load, store};
 use crate::front_end::{GuestMemory, HelperResult};
+use crate::ir::fpu::{Arithmetic, Constant, Fields, Function, Source, X87};
 use crate::ir::{CARRY, PARITY, ZERO};
 use crate::x86::lift::exception;
 use crate::x86::mode::control::CR0_NE;
 use crate::x86::state::State;
 use extended::{Class, Context, DENORMAL, DIVISION, DOUBLE, Extended, INVALID, SINGLE, STACK};
 use transcendental::transcend;
-
-macro_rules! numbered {
-    ($(#[$doc:meta])* $name:ident { $($variant:ident),* $(,)? }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-        #[repr(u8)]
-        #[allow(missing_docs, reason = "the manual's mnemonics")]
-        pub enum $name { $($variant),* }
-
-        impl $name {
-            const ALL: &[Self] = &[$(Self::$variant),*];
-
-            fn from_bits(bits: u64) -> Self {
-                Self::ALL[bits as usize % Self::ALL.len()]
-            }
-        }
-    };
-}
-
-numbered! {
-    /// What [`operation`] does.
-    X87 {
-        Arithmetic, ArithmeticTo, Load, LoadConstant, Store, Convert, Pop, Exchange, Compare,
-        CompareFlags, Apply, MoveIf, Initialise, ClearExceptions, Rotate, Free, Examine, Wait,
-    }
-}
-
-numbered! {
-    /// Where the other operand comes from.
-    Source { Stack, F32, F64, Integer }
-}
-
-numbered! {
-    /// `R`: operands exchanged.
-    Arithmetic { Add, Mul, Sub, SubR, Div, DivR }
-}
-
-numbered! {
-    /// The constants that can be loaded.
-    Constant { One, Log2Of10, Log2OfE, Pi, Log10Of2, LnOf2, Zero }
-}
-
-numbered! {
-    /// Functions of ST(0), and some of ST(1).
-    Function {
-        ChangeSign, Absolute, SquareRoot, Sine, Cosine, SineCosine, Tangent, ArcTangent,
-        PowerOf2Less1, LogTimes, LogPlus1Times, Round, Scale, Extract, Remainder, IeeeRemainder,
-        Test,
-    }
-}
 
 const SUMMARY: u64 = 0x8080;
 const C0: u64 = 1 << 8;
@@ -172,29 +123,6 @@ impl State {
     }
 }
 
-/// An operation, taken apart: [`X87`], register, pops, [`Source`], and what else the operation
-/// needs. Built by `chapters/x87.rs`.
-#[derive(Clone, Copy)]
-struct Fields(u64);
-
-impl Fields {
-    fn register(self) -> u64 {
-        self.0 >> 8 & 7
-    }
-
-    fn pops(self) -> u64 {
-        self.0 >> 11 & 3
-    }
-
-    fn source(self) -> Source {
-        Source::from_bits(self.0 >> 13 & 3)
-    }
-
-    fn detail(self) -> u64 {
-        self.0 >> 16 & 0xff
-    }
-}
-
 /// An exception that was left pending is taken by the next operation.
 fn take_pending(state: &State) -> HelperResult {
     if state.x87_status & SUMMARY != 0 && state.cr[0] & CR0_NE != 0 {
@@ -207,10 +135,13 @@ fn take_pending(state: &State) -> HelperResult {
 pub fn operation(
     state: &mut State,
     _: &mut dyn GuestMemory,
-    [what, value, _]: [u64; 3],
+    [what, value, second]: [u64; 3],
 ) -> HelperResult {
     let fields = Fields(what);
-    let kind = X87::from_bits(what & 0xff);
+    let kind = fields.what();
+    if kind == X87::Status {
+        return Ok(state.x87_status_word());
+    }
     if !matches!(kind, X87::Initialise | X87::ClearExceptions | X87::Pop) {
         take_pending(state)?;
     }
@@ -225,6 +156,12 @@ pub fn operation(
             }
             true
         }
+        X87::LoadWords => {
+            state.push(Extended { significand: value, top: second as u16 }, 0);
+            true
+        }
+        X87::Significand => return Ok(stored(state).words()[0]),
+        X87::Top => return Ok(stored(state).words()[1]),
         X87::LoadConstant => {
             let constant = constant(state, Constant::from_bits(fields.detail()));
             state.push(constant, 0);
@@ -243,14 +180,7 @@ pub fn operation(
             }
             compared.is_some()
         }
-        X87::CompareFlags => {
-            let compared = compare(state, fields, value);
-            if let Some(bits) = compared {
-                let flag = |bit, flag| if bits & bit != 0 { flag } else { 0 };
-                state.flags = flag(C0, CARRY) | flag(C2, PARITY) | flag(C3, ZERO);
-            }
-            compared.is_some()
-        }
+        X87::CompareFlags => return Ok(compare_flags(state, fields, value)),
         X87::Apply => {
             apply(state, Function::from_bits(fields.detail()));
             true
@@ -259,8 +189,8 @@ pub fn operation(
             let new = state.calculate([0, fields.register()], |_, [_, new]| new);
             value & 1 == 0 && new.1 == 0 || state.deliver(0, new)
         }
-        kind => {
-            control(state, kind, fields);
+        _ => {
+            control(state, fields, value);
             true
         }
     };
@@ -271,8 +201,12 @@ pub fn operation(
 }
 
 /// What does not calculate, and cannot fail.
-fn control(state: &mut State, kind: X87, fields: Fields) {
-    match kind {
+fn control(state: &mut State, fields: Fields, value: u64) {
+    match fields.what() {
+        X87::Control => {
+            state.x87_control = value | 0x40;
+            state.summarise();
+        }
         X87::Initialise => state.initialise_x87(),
         X87::ClearExceptions => {
             state.x87_status &= 0x7f00;
@@ -289,6 +223,13 @@ fn control(state: &mut State, kind: X87, fields: Fields) {
         }
         _ => {}
     }
+}
+
+/// What FSTP stores of 80 bits.
+fn stored(state: &mut State) -> Extended {
+    let (value, raised) = state.calculate([0], |_, [value]| value);
+    state.raise_x87(raised);
+    value
 }
 
 /// The operand that is not ST(0) or the destination, and what its conversion raises.
@@ -370,6 +311,16 @@ fn compare(state: &mut State, fields: Fields, value: u64) -> Option<u64> {
         _ => (conditions(None), INVALID | STACK),
     };
     state.raise_x87(raised).then_some(bits)
+}
+
+/// The same as an image of carry, parity and zero.
+fn compare_flags(state: &mut State, fields: Fields, value: u64) -> u64 {
+    let bits = compare(state, fields, value);
+    if bits.is_some() {
+        state.pop(fields.pops());
+    }
+    let flag = |bit, flag| if bits.is_none_or(|bits| bits & bit != 0) { flag } else { 0 };
+    flag(C0, CARRY) | flag(C2, PARITY) | flag(C3, ZERO)
 }
 
 fn conditions(order: Option<Ordering>) -> u64 {
@@ -512,35 +463,6 @@ fn examine(state: &mut State) {
     };
     let sign = if value.is_negative() { C1 } else { 0 };
     state.x87_status = state.x87_status & !CONDITIONS | class | sign;
-}
-
-/// FLD m80: address.
-pub fn load80(
-    state: &mut State,
-    memory: &mut dyn GuestMemory,
-    [address, ..]: [u64; 3],
-) -> HelperResult {
-    take_pending(state)?;
-    let significand = load(memory, address, 8)?;
-    let top = load(memory, address.wrapping_add(8), 2)? as u16;
-    state.push(Extended { significand, top }, 0);
-    DONE
-}
-
-/// FSTP m80: address.
-pub fn store80(
-    state: &mut State,
-    memory: &mut dyn GuestMemory,
-    [address, ..]: [u64; 3],
-) -> HelperResult {
-    take_pending(state)?;
-    let (value, raised) = state.calculate([0], |_, [value]| value);
-    store(memory, address, 8, value.significand)?;
-    store(memory, address.wrapping_add(8), 2, u64::from(value.top))?;
-    if state.raise_x87(raised) {
-        state.pop(1);
-    }
-    DONE
 }
 
 /// FBLD: address of 18 digits and a sign.

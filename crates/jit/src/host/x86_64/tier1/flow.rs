@@ -265,7 +265,7 @@ impl Job<'_> {
         self.c.cold.push((self.c.pc, Cold::Raise { from, number: op.aux, info, constant }));
     }
 
-    fn helper(&mut self, index: u32, op: &Op) {
+    pub fn helper(&mut self, index: u32, op: &Op) {
         self.clobber_flags();
         for (operand, offset) in [(op.a, 0), (op.b, 8), (op.c, 16)] {
             let place = Mem::gs(block::ARGUMENTS + offset);
@@ -359,6 +359,7 @@ impl Job<'_> {
                     self.store_pc(pc);
                     self.raise_behind(number, info, constant);
                 }
+                Cold::Fpu(rest) => self.fpu_by_helper(&rest, pc),
                 Cold::Slow(slow) => {
                     self.c.faults.push((self.c.asm.len() as u32, pc));
                     self.emit_slow(&slow);

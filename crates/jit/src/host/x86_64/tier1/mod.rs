@@ -11,6 +11,7 @@ mod class;
 mod flags;
 mod float;
 mod flow;
+mod fpu;
 mod integer;
 mod liveness;
 mod memory;
@@ -108,6 +109,8 @@ enum Cold {
     Repeat(repeat::Rest),
     /// A floating-point special case.
     Float(float::Special),
+    /// An FPU operation that the helper has to do.
+    Fpu(fpu::Rest),
     /// A NaN in a packed floating-point operation.
     Packed(packed::Fix),
 }
@@ -409,6 +412,7 @@ impl Job<'_> {
             | Code::ClearUppers => self.vector(index, op),
             Code::Variant => self.c.variant = op.aux != 0,
             Code::Repeat => self.repeat(op),
+            Code::Fpu => self.fpu(index, op),
             Code::Helper
             | Code::ExitIf
             | Code::Exit

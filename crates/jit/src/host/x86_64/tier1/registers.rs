@@ -374,14 +374,19 @@ impl Job<'_> {
                 self.file(vector).forget_aliases(register);
             }
         }
+        self.leave_cells();
+        self.spill_all();
+        self.c.gprs.unlock();
+        self.c.xmms.unlock();
+    }
+
+    /// Values that could be had from state only find a home of their own.
+    pub fn leave_cells(&mut self) {
         for value in std::mem::take(&mut self.c.cells) {
             self.c.gprs.unlock();
             self.c.xmms.unlock();
             self.detach_cell(value);
         }
-        self.spill_all();
-        self.c.gprs.unlock();
-        self.c.xmms.unlock();
     }
 
     /// The pinned register is about to change: values that live on move out.
