@@ -21,6 +21,18 @@ pub const CLAIMS: &[Claim] = &[
         test: "launch::the_first_minutes_of_a_newcomer",
     },
     Claim {
+        what: "What listens in a machine is forwarded to the host by itself",
+        test: "reach::what_listens_in_a_machine_is_forwarded_by_itself",
+    },
+    Claim {
+        what: "A machine's console is typed on, from its first line on",
+        test: "reach::a_console_is_typed_on_from_the_boot_on_and_left_by_its_key",
+    },
+    Claim {
+        what: "Images come from a catalogue, in parallel pieces, and are checked",
+        test: "reach::images_of_a_users_own_catalogue_are_found_fetched_and_checked",
+    },
+    Claim {
         what: "Mounts, forwards, snapshots, clones, all the first ten minutes in a terminal",
         test: "friendly::the_first_ten_minutes_on_a_terminal",
     },
@@ -53,12 +65,28 @@ pub const CLAIMS: &[Claim] = &[
         test: "outside::screens::tigervnc_logs_in_by_tls_and_shows_the_same_picture",
     },
     Claim {
+        what: "noVNC in Chromium logs in, types, and shows the same picture",
+        test: "outside::browser::novnc_logs_in_and_shows_the_same_picture",
+    },
+    Claim {
+        what: "What Debian's kernel plays on HD audio is in the wav file",
+        test: "outside::sound::what_the_kernel_plays_is_in_the_file_and_codecs_look_as_in_qemu",
+    },
+    Claim {
         what: "Folders of the host in a guest by 9p, in all of QEMU's security models",
         test: "outside::shares::files_in_9p_shares_behave_in_all_security_models",
     },
     Claim {
         what: "virtiofsd's folders and passt's networks, by vhost-user",
         test: "outside::shares::virtiofs_comes_and_goes_and_a_lost_daemon_does_not_stop_the_machine",
+    },
+    Claim {
+        what: "passt is started and ends with the machine",
+        test: "outside::networks::passt_is_started_and_ends_with_its_machine",
+    },
+    Claim {
+        what: "Debian's kernel mounts a folder of the host that samba serves",
+        test: "outside::samba::a_guest_mounts_the_folder_that_samba_gives",
     },
     Claim {
         what: "Debian's guest agent tells, runs and freezes",
@@ -111,6 +139,10 @@ pub const CLAIMS: &[Claim] = &[
     Claim {
         what: "x87 and MMX give what the host's processor gives",
         test: "linux_user::old_units::functions_of_the_x87_are_those_of_this_processor_to_the_last_bit",
+    },
+    Claim {
+        what: "Numbers at the x87's edges give what the host's processor gives, with all flags",
+        test: "linux_user::old_units::numbers_at_the_edges_give_what_this_processor_gives_with_all_its_flags",
     },
     Claim {
         what: "Storms of signals, children and 64 threads lose nothing, on four architectures",
@@ -184,30 +216,88 @@ pub const CLAIMS: &[Claim] = &[
         what: "NAT networks with DHCP, DNS and one transaction of nftables",
         test: "daemon::networks::the_default_network_gives_addresses_names_and_a_way_out",
     },
+    Claim {
+        what: "A machine of a system daemon that was taken over reaches no other",
+        test: "daemon::confinement::a_machine_that_was_taken_over_reaches_no_other",
+    },
+    Claim {
+        what: "Checkpoints and backups are those of libvirtd",
+        test: "daemon::reference::checkpoints_and_backups_are_those_of_libvirtd",
+    },
+    Claim {
+        what: "Without QEMU, the daemon runs machines with the emulator of its own",
+        test: "daemon::qemu::without_qemu_the_daemon_has_an_emulator_of_its_own",
+    },
+];
+
+/// The rows that the README shows, too.
+const FIRST: &[&str] = &[
+    "launch::the_first_minutes_of_a_newcomer",
+    "reach::what_listens_in_a_machine_is_forwarded_by_itself",
+    "friendly::whatever_is_killed_nothing_is_left_that_cannot_be_cleared",
+    "clients::virsh_says_what_the_real_one_says",
+    "clients::multipass_and_uvtool_are_understood",
+    "outside::browser::novnc_logs_in_and_shows_the_same_picture",
+    "outside::shares::files_in_9p_shares_behave_in_all_security_models",
+    "machine::debian_12_boots_to_busybox_and_powers_off",
+    "pc::saved::a_running_machine_moves_through_a_file_with_four_processors",
+    "pc::systems::systemd_comes_to_a_login_prompt",
+    "kvm::seabios_speaks",
+    "every_encoding_agrees_with_the_host",
+    "linux_user::programs::programs_of_other_languages_run",
+    "linux_user::programs::python_of_arm64_passes_its_own_tests",
+    "linux_user::binfmt::foreign_programs_start_by_name",
+    "iotests::qcow2_as_qemu_tests_it",
+    "killed::qcow2_survives",
+    "daemon::reference::virsh_prints_the_same_as_with_libvirtd",
+    "daemon::virt_manager::virt_managers_own_tests_pass",
+    "daemon::networks::the_default_network_gives_addresses_names_and_a_way_out",
+    "daemon::confinement::a_machine_that_was_taken_over_reaches_no_other",
 ];
 
 const BEGIN: &str = "<!-- claims: written by `cargo xtask claims` -->\n";
 const END: &str = "<!-- /claims -->\n";
 
+/// The page that has all rows.
+pub const PAGE: &str = "docs/proven.md";
+
 /// Runs the task.
 pub fn run(arguments: &[String]) -> Result<()> {
     ensure!(arguments.is_empty(), "claims takes no argument");
-    let path = workspace::root().join("README.md");
-    let text = fs::read_to_string(&path).context("Cannot read README.md")?;
-    let (before, rest) = text.split_once(BEGIN).context("README.md has no place for the claims")?;
-    let (_, after) = rest.split_once(END).context("README.md's claims have no end")?;
-    fs::write(&path, format!("{before}{BEGIN}{}{END}{after}", table()))?;
+    for name in ["README.md", PAGE] {
+        let path = workspace::root().join(name);
+        let text = fs::read_to_string(&path).with_context(|| format!("Cannot read {name}"))?;
+        let place = text.split_once(BEGIN);
+        let (before, rest) = place.with_context(|| format!("{name} has no place for claims"))?;
+        let end = rest.split_once(END);
+        let (_, after) = end.with_context(|| format!("The claims of {name} have no end"))?;
+        fs::write(&path, format!("{before}{BEGIN}{}{END}{after}", table(name)))?;
+    }
     Ok(())
 }
 
-/// A complaint when the README shows another table than [`CLAIMS`].
-pub fn stale(readme: &str) -> Option<String> {
-    let (_, rest) = readme.split_once(BEGIN)?;
+/// A complaint when a page shows another table than [`CLAIMS`].
+pub fn stale(name: &str, text: &str) -> Option<String> {
+    let (_, rest) = text.split_once(BEGIN)?;
     let shown = rest.split_once(END).map_or("", |(shown, _)| shown);
-    (shown != table()).then(|| "README.md: stale claims, run 'cargo xtask claims'".to_owned())
+    (shown != table(name)).then(|| format!("{name}: stale claims, run 'cargo xtask claims'"))
 }
 
-fn table() -> String {
-    let rows = CLAIMS.iter().map(|Claim { what, test }| format!("| {what} | `{test}` |\n"));
+fn table(name: &str) -> String {
+    let shown = |claim: &&Claim| name == PAGE || FIRST.contains(&claim.test);
+    let rows = CLAIMS.iter().filter(shown);
+    let rows = rows.map(|Claim { what, test }| format!("| {what} | `{test}` |\n"));
     format!("| what works | proven by the test |\n|-|-|\n{}", rows.collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_readme_shows_first_is_claimed() {
+        for test in FIRST {
+            assert!(CLAIMS.iter().any(|claim| claim.test == *test), "{test}");
+        }
+    }
 }

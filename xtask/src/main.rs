@@ -55,7 +55,7 @@ const TASKS: &[Task] = &[
     Task {
         name: "claims",
         usage: "claims",
-        summary: "Rewrite the README's table of what works from the claims",
+        summary: "Rewrite the tables of what works from the claims",
         run: claims::run,
     },
 ];

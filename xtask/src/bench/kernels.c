@@ -312,7 +312,7 @@ static const struct {
     {"ciphers", ciphers, 10},
     {"bigint", bigint, 10},
     {"pixels", pixels, 8},
-    {"extended", extended, 5},
+    {"extended", extended, 20},
 };
 
 int main(int count, char **arguments) {

@@ -22,8 +22,8 @@ pub fn check(tree: &Tree) -> Result<Vec<String>> {
         complaints.extend(dead_links(&name, folder, &text));
         if name == "README.md" {
             complaints.extend(too_long(&name, &text, README_LINES_MAX));
-            complaints.extend(claims::stale(&text));
         }
+        complaints.extend(claims::stale(&name, &text));
     }
     let main = tree.root.join("crates/hostel/src/main.rs");
     if main.exists() {
