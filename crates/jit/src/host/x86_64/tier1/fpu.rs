@@ -414,8 +414,6 @@ impl Job<'_> {
             Function::SquareRoot => (0xfa, &[0], false),
             Function::Round => (0xfc, &[0], false),
             Function::Scale => (0xfd, &[1, 0], false),
-            Function::Remainder => (0xf8, &[1, 0], true),
-            Function::IeeeRemainder => (0xf5, &[1, 0], true),
             _ => (0xe4, &[0], true), // ftst
         };
         self.fpu_want(work, operands);
@@ -452,7 +450,8 @@ impl Job<'_> {
     }
 }
 
-/// What is done without the helper.
+/// What is done without the helper. Remainders are not: what they leave of the condition bits depends
+/// on what the host did before.
 fn is_done_here(fields: Fields) -> bool {
     match fields.what() {
         X87::Initialise | X87::ClearExceptions | X87::Rotate | X87::Free | X87::Examine => false,
@@ -463,8 +462,6 @@ fn is_done_here(fields: Fields) -> bool {
                 | Function::SquareRoot
                 | Function::Round
                 | Function::Scale
-                | Function::Remainder
-                | Function::IeeeRemainder
                 | Function::Test
         ),
         _ => true,
