@@ -397,11 +397,14 @@ fn program(words: &[u32]) -> (Vec<u8>, Vec<u8>) {
     (bytes, input(words.len(), &action))
 }
 
-/// An FPCR: all zeroes, or any rounding with or without default NaNs.
+/// An FPCR: all zeroes, or any rounding with or without default NaNs and flushing to zero.
 fn control(random: &mut Random) -> u64 {
     match random.below(2) {
         0 => 0,
-        _ => random.below(4) << 22 | random.below(2) << 25,
+        _ => {
+            let flush = random.below(2) << 24;
+            random.below(4) << 22 | random.below(2) << 25 | flush
+        }
     }
 }
 

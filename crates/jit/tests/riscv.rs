@@ -169,3 +169,39 @@ fn a_field_of_31_bits_is_cut_out() {
     assert_eq!(vcpu.run(), Exit::Event(Event::SystemCall));
     assert_eq!(vcpu.state().x[0], i32::MAX as u64);
 }
+
+/// The rounding modes that no host has: ties away, and the reserved ones, static and dynamic.
+#[test]
+fn ties_go_away_from_zero_when_asked_for() {
+    let above = 1f64 + f64::EPSILON;
+    let cases = [
+        // fadd.d fa0,fa1,fa2: 1 + 2^-53 is a tie.
+        (0x02c5_8553, 1f64, f64::EPSILON / 2.0, above),
+        // fsub.d: -1 - 2^-53.
+        (0x0ac5_8553, -1.0, f64::EPSILON / 2.0, -above),
+    ];
+    const RM_AWAY: u32 = 4 << 12;
+    const RM_DYNAMIC: u32 = 7 << 12;
+    for (word, a, b, result) in cases {
+        let operands = |state: &mut State| (state.f[11], state.f[12]) = (a.to_bits(), b.to_bits());
+        let state = run(&[word | RM_AWAY, 0x0000_0073], operands);
+        assert_eq!(f64::from_bits(state.f[10]), result);
+        let dynamic = word | RM_DYNAMIC;
+        let code = [
+            0x0022_5073, // fsrmi 4
+            dynamic,
+            0x0020_5073,                    // fsrmi 0
+            dynamic & !(31 << 7) | 13 << 7, // to fa3
+            0x0000_0073,                    // ecall
+        ];
+        let state = run(&code, operands);
+        assert_eq!(f64::from_bits(state.f[10]), result, "dynamic");
+        assert_eq!(f64::from_bits(state.f[13]), a, "dynamic, and back to even");
+    }
+    for (rm, frm) in [(5, 0), (6, 0), (7, 5), (7, 7)] {
+        let code = [0x02c5_8553 | rm << 12, 0x73];
+        let mut vcpu = Vcpu::new(&engine()).expect("a vCPU can be made");
+        (vcpu.state_mut().pc, vcpu.state_mut().frm) = (code.as_ptr() as u64, frm);
+        assert_eq!(vcpu.run(), Exit::Event(Event::Illegal), "rm {rm}, frm {frm}");
+    }
+}

@@ -1,4 +1,4 @@
-//! The x87 and MMX: what they give in a guest is what this very processor gives.
+//! The x87, MMX and the trap flag: what they give in a guest is what this very processor gives.
 
 use std::fs;
 use std::process::Command;
@@ -85,5 +85,17 @@ fn mmx_is_that_of_this_processor() {
             assert_eq!(native, ours);
         }
         assert_eq!(native.len(), ours.len());
+    }
+}
+
+#[test]
+fn single_steps_stop_where_this_processor_stops() {
+    let found = natively_and_as_guest("steps", include_str!("steps.c"));
+    if found.is_empty() {
+        tests::skip!("no compiler on this machine");
+    }
+    for [native, ours] in found {
+        assert_eq!(native, ours);
+        assert!(native.lines().count() > 20, "{native}");
     }
 }

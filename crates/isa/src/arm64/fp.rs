@@ -5,7 +5,7 @@
 
 use super::helpers;
 use super::lift::{Lift, Row, bit, ra, rd, rm, rn};
-use crate::ir::{Code, FlagKind, Lane, MinMaxRule, Round, Type, Value};
+use crate::ir::{Cmp, Code, FlagKind, Lane, MinMaxRule, Round, Type, Value};
 use crate::table::{Pattern, assert_disjoint, bits, pattern};
 
 isa! {
@@ -108,6 +108,27 @@ impl Lift<'_> {
         let vector = self.v(n);
         let half = self.ir.lane_get(Type::I16, vector, 0);
         self.half_number(half, Type::F32)
+    }
+
+    /// The same, but a signalling NaN is still one: converting a half makes it quiet.
+    fn whole_number(&mut self, n: u32, format: Format) -> Value {
+        let number = self.number(n, format);
+        if format != Format::Half {
+            return number;
+        }
+        let vector = self.v(n);
+        let half = self.ir.lane_get(Type::I16, vector, 0);
+        let half = self.ir.zext(Type::I32, half);
+        let magnitude = self.ir.and_imm(half, 0x7fff);
+        let (least, count) =
+            (self.ir.constant(Type::I32, 0x7c01), self.ir.constant(Type::I32, 0x1ff));
+        let above = self.ir.sub(magnitude, least);
+        let signalling = self.ir.compare(Cmp::LtU, above, count);
+        let signalling = self.ir.zext(Type::I32, signalling);
+        let quiet = self.ir.shl_imm(signalling, 22);
+        let number = self.ir.bits(Type::I32, number);
+        let number = self.ir.alu(Code::AndNot, number, quiet);
+        self.ir.bits(Type::F32, number)
     }
 
     /// A half as another format.
@@ -299,16 +320,17 @@ impl Lift<'_> {
 
     fn fp_min_max(&mut self, word: u32, code: Code, rule: MinMaxRule) {
         let Some(format) = self.format(word) else { return };
-        if self.nan_rule() != crate::ir::NanRule::Arm || rule == MinMaxRule::ArmNumber {
+        let plain = self.nan_rule() == crate::ir::NanRule::Arm && !self.flushes();
+        if !plain || rule == MinMaxRule::ArmNumber {
             return self.fp_min_max_lanes(word, code, rule, format);
         }
-        let (a, b) = (self.number(rn(word), format), self.number(rm(word), format));
+        let (a, b) = (self.whole_number(rn(word), format), self.whole_number(rm(word), format));
         let value = self.ir.fminmax(code, a, b, rule);
         self.set_number(rd(word), format, value);
     }
 
     fn fp_min_max_lanes(&mut self, word: u32, code: Code, rule: MinMaxRule, format: Format) {
-        let (a, b) = (self.number(rn(word), format), self.number(rm(word), format));
+        let (a, b) = (self.whole_number(rn(word), format), self.whole_number(rm(word), format));
         let (a, b) = (self.ir.zero_upper(a), self.ir.zero_upper(b));
         let lane = match (code, format.ty()) {
             (Code::FMin, Type::F32) => Lane::FMin32,

@@ -1,6 +1,6 @@
 //! From words to IR: operands, and what all rows share.
 
-use super::{MODE_DEFAULT_NAN, dead_flags, decode, helpers, state};
+use super::{MODE_DEFAULT_NAN, MODE_FLUSH, dead_flags, decode, helpers, state};
 use crate::front_end::{Event, Fetch, Host, Key};
 use crate::ir::{Code, Cond, FlagKind, FpRule, Ir, NanRule, Type, Value};
 use crate::table::{Pattern, bits};
@@ -135,6 +135,11 @@ impl Lift<'_> {
     /// The NaN rule of this block.
     pub fn nan_rule(&self) -> NanRule {
         if self.mode & MODE_DEFAULT_NAN != 0 { NanRule::Default } else { NanRule::Arm }
+    }
+
+    /// Whether what is too small for a normal number is zero in this block.
+    pub fn flushes(&self) -> bool {
+        self.mode & MODE_FLUSH != 0
     }
 
     /// Rounding as FPCR says.

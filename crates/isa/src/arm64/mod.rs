@@ -91,8 +91,14 @@ pub fn implemented() -> impl Iterator<Item = &'static str> {
 /// FPCR.DN in a block's mode: every NaN result is the default one.
 pub const MODE_DEFAULT_NAN: u64 = 1;
 
+/// FPCR.FZ in a block's mode: the host flushes as well, but in minima and maxima.
+pub const MODE_FLUSH: u64 = 2;
+
 /// FPCR.DN.
 const FPCR_DN: u64 = 1 << 25;
+
+/// FPCR.FZ.
+const FPCR_FZ: u64 = 1 << 24;
 
 /// The front end.
 #[derive(Default)]
@@ -116,8 +122,9 @@ impl FrontEnd for Arm64 {
     }
 
     fn key(&self, state: &State) -> Key {
-        let mode = if state.fpcr & FPCR_DN != 0 { MODE_DEFAULT_NAN } else { 0 };
-        Key { pc: state.pc, mode }
+        let default_nan = if state.fpcr & FPCR_DN != 0 { MODE_DEFAULT_NAN } else { 0 };
+        let flush = if state.fpcr & FPCR_FZ != 0 { MODE_FLUSH } else { 0 };
+        Key { pc: state.pc, mode: default_nan | flush }
     }
 
     fn translate(&self, key: Key, fetch: &mut dyn Fetch, ir: &mut Ir) {
@@ -156,7 +163,7 @@ impl FrontEnd for Arm64 {
 pub fn mxcsr_of(fpcr: u64) -> u32 {
     // FPCR: nearest, up, down, zero; MXCSR: nearest, down, up, zero.
     let rounding = [0, 2, 1, 3][(fpcr >> 22 & 3) as usize];
-    let flush = if fpcr & 1 << 24 != 0 { 1 << 15 | 1 << 6 } else { 0 };
+    let flush = if fpcr & FPCR_FZ != 0 { 1 << 15 | 1 << 6 } else { 0 };
     0x1f80 | rounding << 13 | flush
 }
 

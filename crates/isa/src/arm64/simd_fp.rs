@@ -53,12 +53,28 @@ impl Lift<'_> {
             NanRule::Default => PackedRule::MinMaxDefault,
             _ => PackedRule::MinMax,
         };
+        let double = usize::from(matches!(lane, Lane::FMin64 | Lane::FMax64));
+        if self.flushes() {
+            (a, b) = (self.flushed(a, double), self.flushed(b, double));
+        }
         if number {
-            let double = usize::from(matches!(lane, Lane::FMin64 | Lane::FMax64));
             let (x, y) = (self.without_quiet(a, b, double), self.without_quiet(b, a, double));
             (a, b) = (x, y);
         }
         self.ir.packed(lane, rule, [a, b, Value::NONE], 0)
+    }
+
+    /// `a` with zeros of the same sign in the lanes that are less than any normal number.
+    fn flushed(&mut self, a: Value, double: usize) -> Value {
+        let (equal, exponent, sign) = match double {
+            0 => (Lane::Eq32, 0x7f80_0000_7f80_0000, 0x8000_0000_8000_0000),
+            _ => (Lane::Eq64, 0x7ff0_0000_0000_0000, 1 << 63),
+        };
+        let (exponent, sign, zero) = (self.pattern(exponent), self.pattern(sign), self.pattern(0));
+        let exponent = self.ir.lanes2(Lane::And, a, exponent);
+        let small = self.ir.lanes2(equal, exponent, zero);
+        let sign = self.ir.lanes2(Lane::And, a, sign);
+        self.choose_bits(small, sign, a)
     }
 
     /// `a` with `b` in the lanes where `a` is a quiet NaN and `b` is none.

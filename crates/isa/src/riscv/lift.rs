@@ -1,5 +1,6 @@
 //! From words to IR: operands, and what all rows share.
 
+use super::rounding::Dynamic;
 use super::state;
 use super::{decode, rvc};
 use crate::front_end::{Event, Fetch};
@@ -27,6 +28,8 @@ pub struct Args {
     /// Rounding mode, or funct3.
     pub rm: u32,
     pub imm: i32,
+    /// The whole word.
+    pub word: u32,
 }
 
 /// The manual's formats.
@@ -40,6 +43,7 @@ impl Args {
             rs3: bits(word, 31, 27),
             rm: bits(word, 14, 12),
             imm: 0,
+            word,
         }
     }
 
@@ -80,6 +84,8 @@ pub struct Lift<'a> {
     pub pc: u64,
     /// Where lifting goes on if the block does not end.
     pub next: u64,
+    /// What the dynamic rounding mode is.
+    pub dynamic: Dynamic,
     /// What is known of singles.
     pub singles: &'a mut Singles,
 }
@@ -143,7 +149,7 @@ impl Lift<'_> {
 }
 
 /// Lifts a superblock: direct jumps forward and not-taken branches are followed.
-pub fn block(mut pc: u64, fetch: &mut dyn Fetch, ir: &mut Ir) {
+pub fn block(mut pc: u64, dynamic: Dynamic, fetch: &mut dyn Fetch, ir: &mut Ir) {
     let mut singles = Singles::default();
     let mut window = Window { start: pc, valid: 0, bytes: [0; 64] };
     while !ir.ended() {
@@ -153,8 +159,8 @@ pub fn block(mut pc: u64, fetch: &mut dyn Fetch, ir: &mut Ir) {
             Err(_) => return ir.exit(pc),
         };
         ir.insn(pc, bytes);
-        let mut lift =
-            Lift { ir, pc, next: pc.wrapping_add(u64::from(bytes)), singles: &mut singles };
+        let next = pc.wrapping_add(u64::from(bytes));
+        let mut lift = Lift { ir, pc, next, dynamic, singles: &mut singles };
         match decode(word) {
             Some(row) => (row.lift)(&mut lift, word),
             None => lift.raise(Event::ILLEGAL, false, u64::from(word)),

@@ -38,6 +38,7 @@ mod rv64i;
 mod rv64m;
 mod rv64a;
 mod rv64fd;
+mod rounding;
 mod rv64b;
 mod rvc;
 mod state;
@@ -50,6 +51,7 @@ use crate::front_end::{
     Registers, Translation,
 };
 use crate::ir::Ir;
+use rounding::Dynamic;
 use std::sync::OnceLock;
 
 /// Every chapter.
@@ -62,6 +64,8 @@ pub fn implemented() -> impl Iterator<Item = &'static str> {
 
 /// The number of the helper that reads the clock.
 const HELPER_TIME: usize = 0;
+/// The number of the helper that rounds ties away from zero.
+const HELPER_AWAY: usize = 1;
 
 /// The front end.
 #[derive(Default)]
@@ -72,19 +76,21 @@ impl FrontEnd for RiscV {
 
     const LAYOUT: &'static Layout = &state::LAYOUT;
 
-    const HELPERS: &'static [Helper<State>] =
-        &[Helper { name: "time", call: |_, memory, _| Ok(memory.clock_ns()), fp: false }];
+    const HELPERS: &'static [Helper<State>] = &[
+        Helper { name: "time", call: |_, memory, _| Ok(memory.clock_ns()), fp: false },
+        Helper { name: "away", call: rounding::away, fp: false },
+    ];
 
     fn reset(&self) -> State {
         State::default()
     }
 
     fn key(&self, state: &State) -> Key {
-        Key { pc: state.pc, mode: 0 }
+        Key { pc: state.pc, mode: Dynamic::of(state).mode() }
     }
 
     fn translate(&self, key: Key, fetch: &mut dyn Fetch, ir: &mut Ir) {
-        lift::block(key.pc, fetch, ir);
+        lift::block(key.pc, Dynamic::from_mode(key.mode), fetch, ir);
     }
 
     fn deliver(&self, _: &mut State, _: &mut dyn GuestMemory, event: Event) -> Result<(), Event> {

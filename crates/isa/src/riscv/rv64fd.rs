@@ -4,6 +4,7 @@
 //! register, the upper half all ones; that the upper half *is* all ones is not checked on reading.
 
 use super::lift::{Args, Lift, Row};
+use super::rounding::Dynamic;
 use super::state;
 use crate::front_end::Event;
 use crate::ir::{Cmp, Code, FpRule, Lane, Mem, MinMaxRule, NanRule, Round, Saturate, Type, Value};
@@ -98,18 +99,6 @@ enum Write {
 
 const RULE: FpRule = FpRule::new(NanRule::Default);
 
-/// The rounding in an instruction's `rm` field.
-fn rounding(rm: u32) -> Round {
-    match rm {
-        0 => Round::Nearest,
-        1 => Round::Zero,
-        2 => Round::Down,
-        3 => Round::Up,
-        4 => Round::Away,
-        _ => Round::Dynamic,
-    }
-}
-
 /// Accrued exceptions: their bits in fflags and in MXCSR.
 const EXCEPTIONS: [(u32, u32); 5] = [(0, 5), (1, 4), (2, 3), (3, 2), (4, 0)];
 
@@ -164,10 +153,41 @@ impl Lift<'_> {
         self.ir.put(state::f(n), value);
     }
 
-    /// `rm` 0 costs nothing while the dynamic mode is to nearest; almost nothing ever changes it,
-    /// but the block cannot know, so only the explicit others are exchanged. Compilers emit 7.
-    fn rule(&self, rm: u32) -> FpRule {
-        RULE.rounding(rounding(rm))
+    /// Does what needs rounding as the instruction's `rm` says, if that is a mode. `rm` 0 costs
+    /// nothing while the dynamic mode is to nearest; almost nothing ever changes it, but the block
+    /// cannot know, so only the explicit others are exchanged. Compilers emit 7.
+    fn rounded(&mut self, a: Args, meaning: impl FnOnce(&mut Self, FpRule)) {
+        let round = match (a.rm, self.dynamic) {
+            (0, _) => Round::Nearest,
+            (1, _) => Round::Zero,
+            (2, _) => Round::Down,
+            (3, _) => Round::Up,
+            (4, _) | (7, Dynamic::Away) => Round::Away,
+            (7, Dynamic::Host) => Round::Dynamic,
+            _ => return self.raise(Event::ILLEGAL, false, a.word.into()),
+        };
+        meaning(self, RULE.rounding(round));
+    }
+
+    /// The same for what gives a number, which becomes register rd. That and its exceptions are
+    /// the host's, but that it does not round ties away.
+    fn rounded_f(&mut self, a: Args, meaning: impl FnOnce(&mut Self, FpRule) -> Value) {
+        self.rounded(a, |l, rule| {
+            if rule.round != Round::Away {
+                let value = meaning(l, rule);
+                return l.set_f(a.rd, value);
+            }
+            let even = meaning(l, RULE.rounding(Round::Nearest));
+            let ty = l.ir.ty(even);
+            let int = Type::integer(ty.bytes());
+            let even = l.ir.bits(int, even);
+            let even = l.ir.zext(Type::I64, even);
+            let word = l.ir.imm(a.word.into());
+            let value = l.ir.helper(super::HELPER_AWAY, word, even, Value::NONE);
+            let value = l.ir.trunc(int, value);
+            let value = l.ir.bits(ty, value);
+            l.set_f(a.rd, value);
+        });
     }
 
     fn load_float(&mut self, a: Args, ty: Type) {
@@ -183,14 +203,12 @@ impl Lift<'_> {
 
     fn float(&mut self, code: Code, a: Args, ty: Type) {
         let (x, y) = (self.f(a.rs1, ty), self.f(a.rs2, ty));
-        let value = self.ir.fp(code, x, y, self.rule(a.rm));
-        self.set_f(a.rd, value);
+        self.rounded_f(a, |l, rule| l.ir.fp(code, x, y, rule));
     }
 
     fn square_root(&mut self, a: Args, ty: Type) {
         let x = self.f(a.rs1, ty);
-        let value = self.ir.fsqrt(x, self.rule(a.rm));
-        self.set_f(a.rd, value);
+        self.rounded_f(a, |l, rule| l.ir.fsqrt(x, rule));
     }
 
     fn fused(&mut self, a: Args, ty: Type, negate_product: bool, negate_addend: bool) {
@@ -201,8 +219,7 @@ impl Lift<'_> {
         if negate_addend {
             z = self.ir.unary(Code::FNeg, z);
         }
-        let value = self.ir.fmul_add(x, y, z, self.rule(a.rm));
-        self.set_f(a.rd, value);
+        self.rounded_f(a, |l, rule| l.ir.fmul_add(x, y, z, rule));
     }
 
     /// fsgnj, fsgnjn, fsgnjx; `fmv`, `fneg` and `fabs` are those with equal operands.
@@ -242,23 +259,23 @@ impl Lift<'_> {
     fn float_to(&mut self, a: Args, from: Type, to: Type, signed: bool) {
         let x = self.f(a.rs1, from);
         let code = if signed { Code::FToS } else { Code::FToU };
-        let value = self.ir.fto_int(code, to, x, self.rule(a.rm), Saturate::NanMax);
-        if a.rd != 0 {
-            self.set_w(a.rd, value);
-        }
+        self.rounded(a, |l, rule| {
+            let value = l.ir.fto_int(code, to, x, rule, Saturate::NanMax);
+            if a.rd != 0 {
+                l.set_w(a.rd, value);
+            }
+        });
     }
 
     fn integer_to(&mut self, a: Args, to: Type, from: Type, code: Code) {
         let x = self.x(a.rs1);
         let x = self.ir.trunc(from, x);
-        let value = self.ir.fconvert(code, to, x, self.rule(a.rm));
-        self.set_f(a.rd, value);
+        self.rounded_f(a, |l, rule| l.ir.fconvert(code, to, x, rule));
     }
 
     fn convert(&mut self, a: Args, from: Type, to: Type) {
         let x = self.f(a.rs1, from);
-        let value = self.ir.fconvert(Code::FConvert, to, x, self.rule(a.rm));
-        self.set_f(a.rd, value);
+        self.rounded_f(a, |l, rule| l.ir.fconvert(Code::FConvert, to, x, rule));
     }
 
     fn compare_float(&mut self, kind: u16, a: Args, ty: Type) {
@@ -331,6 +348,23 @@ impl Lift<'_> {
             self.write_fcsr(number, new);
         }
         self.set_x(a.rd, old);
+        if writes && number != FFLAGS {
+            self.leave_for_rounding();
+        }
+    }
+
+    /// Ends the block: what follows depends on the mode just written. The host's four are one.
+    fn leave_for_rounding(&mut self) {
+        let next = self.ir.imm(self.next as i64);
+        if self.dynamic == Dynamic::Host {
+            let (mode, unusual) = (self.ir.get(state::FRM), self.ir.imm(4));
+            let usual = self.ir.compare(Cmp::LtU, mode, unusual);
+            self.ir.exit_if(usual, self.next);
+        }
+        if !self.ir.ended() {
+            self.ir.put(state::PC, next);
+            self.ir.exit_mode();
+        }
     }
 
     fn fflags(&mut self) -> Value {
@@ -360,7 +394,7 @@ impl Lift<'_> {
             mxcsr = self.ir.alu(Code::Or, mxcsr, placed);
         }
         // frm 0 to 3 (nearest, zero, down, up) are MXCSR's 0, 3, 1, 2: a table of two bits each.
-        // 4 (ties away) has no equivalent and rounds ties to even.
+        // 4 (ties away) has no equivalent: blocks for it ask for the rounding themselves.
         let two = self.ir.shl_imm(mode, 1);
         let table = self.ir.imm(0b10_01_11_00);
         let entry = self.ir.alu(Code::ShrU, table, two);

@@ -600,6 +600,16 @@ impl Lift<'_> {
         self.ir.put(state::PC, pc);
     }
 
+    /// Ends the block behind the load of a segment register. The step onto a stack is none: the
+    /// trap comes behind the next instruction, which loads its pointer.
+    pub fn end_segment(&mut self, register: Register) {
+        if register != Register::SS {
+            return self.end_mode();
+        }
+        self.put_pc(self.next);
+        self.ir.exit_mode();
+    }
+
     /// Ends the block behind this instruction, whose effect may have changed the mode.
     pub fn end_mode(&mut self) {
         if self.mode.single_step {

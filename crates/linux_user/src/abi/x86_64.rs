@@ -1,6 +1,6 @@
 //! x86, 64 bits, on a host of the same kind: numbers and structures are the host's own.
 
-use isa::x86::{FS, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP, State, X86, exception};
+use isa::x86::{FS, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP, State, Table, X86, exception};
 use isa::{Access, Event, MemoryFault};
 use jit::Vcpu;
 
@@ -51,6 +51,11 @@ const ORDER: [usize; 16] = [8, 9, 10, 11, 12, 13, 14, 15, RDI, RSI, RBP, RBX, RD
 
 /// Flags a handler may change: the arithmetic ones and DF.
 const USER_FLAGS: u64 = isa::ir::STATUS | isa::x86::eflags::DF | isa::x86::eflags::TF;
+
+/// The global descriptor table, of which a program sees the flat data segment and its own code; in
+/// both it may load, and LAR and LSL tell what they are. The accessed bits are set, so that nobody
+/// writes here.
+static DESCRIPTORS: [u64; 7] = [0, 0, 0, 0, 0, 0x00cf_f300_0000_ffff, 0x00af_fb00_0000_ffff];
 
 const ARCH_SET_GS: u64 = 0x1001;
 const ARCH_SET_FS: u64 = 0x1002;
@@ -120,6 +125,8 @@ impl Guest for X8664 {
 
     fn start(state: &mut State, (): &mut (), pc: u64, stack: u64) {
         *state = X86::user_state(true);
+        let bytes = size_of_val(&DESCRIPTORS) as u64;
+        state.gdtr = Table { base: DESCRIPTORS.as_ptr() as u64, limit: bytes - 1 };
         state.x87_control = 0x37f;
         state.x87_empty = 0xff;
         state.pc = pc;

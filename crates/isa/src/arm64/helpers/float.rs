@@ -1,10 +1,13 @@
 //! Floating-point instructions that are not lifted, in software: half precision above all.
 
 mod complex;
+mod flush;
 mod widened;
 
 use rustc_apfloat::ieee::{Double, Half, Single};
 use rustc_apfloat::{Float, FloatConvert, Round, Status, StatusAnd};
+
+use flush::Flush;
 
 use super::estimate;
 use super::vector::{Class, Lanes, class};
@@ -14,6 +17,7 @@ use crate::table::bits;
 /// FPCR, and the exceptions so far.
 struct Unit {
     default_nan: bool,
+    flush: Flush,
     round: Round,
     status: Status,
 }
@@ -60,6 +64,11 @@ impl Format {
 
     fn is_signalling(self, a: u64) -> bool {
         self.is_nan(a) && a & self.quiet() == 0
+    }
+
+    /// The smallest normal number.
+    fn smallest(self) -> u64 {
+        1 << self.fraction
     }
 
     fn one(self) -> u64 {
@@ -120,6 +129,7 @@ impl Unit {
         ];
         Self {
             default_nan: state.fpcr & 1 << 25 != 0,
+            flush: Flush::of(state),
             round: ROUNDS[(state.fpcr >> 22 & 3) as usize],
             status: Status::OK,
         }
@@ -155,7 +165,7 @@ impl Unit {
             && f.magnitude(value) == f.infinity() - 1
         {
             let round = Round::NearestTiesToEven;
-            let mut probe = Self { default_nan: self.default_nan, round, status: Status::OK };
+            let mut probe = Self { round, status: Status::OK, ..*self };
             again(&mut probe);
             self.status |= probe.status & Status::OVERFLOW;
         }
@@ -164,7 +174,10 @@ impl Unit {
     }
 
     fn compute(&mut self, f: Format, operation: Operation, a: u64, b: u64, c: u64) -> u64 {
-        self.with_overflow(f, |unit| unit.compute_once(f, operation, a, b, c))
+        let [a, b, c] = [a, b, c].map(|a| self.input(f, a));
+        self.flushed(f, |unit| {
+            unit.with_overflow(f, |unit| unit.compute_once(f, operation, a, b, c))
+        })
     }
 
     fn compute_once(&mut self, f: Format, operation: Operation, a: u64, b: u64, c: u64) -> u64 {
@@ -209,19 +222,21 @@ impl Unit {
                 Op::Div => self.note(x.div_r(y, round)),
                 Op::ReciprocalStep(root) => {
                     let two = f.one() + (f.quiet() << 1);
-                    let start = if root { two | f.quiet() } else { two };
                     if special {
                         return if root { f.one() | f.quiet() } else { two };
                     }
-                    let sum = F::from_bits(start.into());
                     if root {
-                        // Halving is exact but for the smallest, which three is far from.
-                        let half = F::from_bits((f.one() - (f.quiet() << 1)).into());
-                        let x = self.note(x.mul_r(half, round));
+                        // Half of the product, by half of the larger factor. It is exact, or so
+                        // small that the product does not matter but for not being zero.
+                        let (a, b) = if f.magnitude(a) < f.magnitude(b) { (b, a) } else { (a, b) };
+                        let (x, y) = (F::from_bits(a.into()), F::from_bits(b.into()));
+                        let tiny = f.magnitude(a) < 2 * f.smallest();
+                        let x = if tiny { x } else { x.scalbn(-1) };
                         let start = F::from_bits((f.one() | f.quiet()).into());
                         self.note(x.mul_add_r(y, start, round))
                     } else {
-                        self.note(x.mul_add_r(y, sum, round))
+                        let two = F::from_bits(two.into());
+                        self.note(x.mul_add_r(y, two, round))
                     }
                 }
                 Op::Min | Op::MinNumber | Op::Max | Op::MaxNumber => {
@@ -237,7 +252,8 @@ impl Unit {
     }
 
     fn fused(&mut self, f: Format, a: u64, b: u64, c: u64) -> u64 {
-        self.with_overflow(f, |unit| unit.fused_once(f, a, b, c))
+        let [a, b, c] = [a, b, c].map(|a| self.input(f, a));
+        self.flushed(f, |unit| unit.with_overflow(f, |unit| unit.fused_once(f, a, b, c)))
     }
 
     fn fused_once(&mut self, f: Format, a: u64, b: u64, c: u64) -> u64 {
@@ -285,6 +301,10 @@ impl Unit {
         if f.size == HALF.size && value.unsigned_abs() >> 16 >> fraction != 0 {
             self.status |= Status::OVERFLOW;
         }
+        self.flushed(f, |unit| unit.of_integer_once(f, value, fraction))
+    }
+
+    fn of_integer_once(&mut self, f: Format, value: i128, fraction: u32) -> u64 {
         let round = self.round;
         with_format!(f, F => {
             // Wide enough for all 64-bit integers, so that only the last step rounds.
@@ -309,6 +329,7 @@ impl Unit {
             self.status |= Status::INVALID_OP;
             return 0;
         }
+        let a = self.input(f, a);
         type Wide = rustc_apfloat::ieee::Quad;
         let mut lost = false;
         let wide: Wide = with_format!(f, F => F::from_bits(a.into()).convert(&mut lost).value);
@@ -327,6 +348,7 @@ impl Unit {
         if let Some(nan) = self.nan(f, &[a]) {
             return nan;
         }
+        let a = self.input(f, a);
         with_format!(f, F => {
             let result = F::from_bits(a.into()).round_to_integral(round);
             if inexact {
@@ -358,6 +380,14 @@ impl Unit {
         if from.size > to.size && (limit..from.infinity()).contains(&magnitude) {
             self.status |= Status::OVERFLOW;
         }
+        let a = self.input_of_conversion(from, a);
+        if to.size == HALF.size {
+            return self.convert_once(from, to, a);
+        }
+        self.flushed(to, |unit| unit.convert_once(from, to, a))
+    }
+
+    fn convert_once(&mut self, from: Format, to: Format, a: u64) -> u64 {
         let round = self.round;
         with_format!(from, F => with_format!(to, T => {
             let mut lost = false;
@@ -375,6 +405,7 @@ impl Unit {
         if a & HALF.sign() != 0 && HALF.magnitude(a) != 0 {
             return self.invalid(HALF);
         }
+        let a = self.input(HALF, a);
         let number = f64::from_bits(self.convert(HALF, DOUBLE, a));
         self.convert(DOUBLE, HALF, number.sqrt().to_bits())
     }
@@ -384,6 +415,7 @@ impl Unit {
         if let Some(nan) = self.nan(f, &[a]) {
             return nan;
         }
+        let a = self.input(f, a);
         let (sign, magnitude) = (a & f.sign(), f.magnitude(a));
         if magnitude == 0 {
             self.status |= Status::DIV_BY_ZERO;
@@ -393,6 +425,10 @@ impl Unit {
             return self.invalid(f);
         }
         if magnitude == f.infinity() {
+            return sign;
+        }
+        if !root && self.flushes_reciprocal(f, a) {
+            self.status |= Status::UNDERFLOW;
             return sign;
         }
         let exponent = (magnitude >> f.fraction) as i64;
@@ -809,7 +845,8 @@ fn scalar(state: &mut State, unit: &mut Unit, word: u32) -> Option<()> {
 
 /// FJCVTZS: the integer part modulo 2^32; Z says that nothing was lost.
 fn javascript(state: &mut State, unit: &mut Unit, word: u32) {
-    let number = f64::from_bits(state.v[bits(word, 9, 5) as usize][0]);
+    let number = unit.input(DOUBLE, state.v[bits(word, 9, 5) as usize][0]);
+    let number = f64::from_bits(number);
     let whole = number.trunc();
     let mut exact = false;
     if !(f64::from(i32::MIN)..=f64::from(i32::MAX)).contains(&whole) {

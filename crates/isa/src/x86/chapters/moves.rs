@@ -78,7 +78,7 @@ fn mov_to_segment(l: &mut Lift, to: Register) {
     }
     let selector = l.read(1);
     load_segment(l, to, selector);
-    l.end_mode();
+    l.end_segment(to);
 }
 
 /// Loads a segment register by helper; may fault.
@@ -283,7 +283,7 @@ fn pop(l: &mut Lift) {
     } else if register.is_segment_register() {
         load_segment(l, register, value);
         l.move_stack(bytes);
-        l.end_mode();
+        l.end_segment(register);
     } else {
         l.move_stack(bytes);
         l.write_register(register, value);

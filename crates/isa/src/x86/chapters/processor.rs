@@ -24,6 +24,11 @@ pub const ROWS: &[Row] = &[
     (M::Prefetch, |_| {}),
     (M::Prefetchwt1, |_| {}),
     (M::Reservednop, |_| {}),
+    // Without shadow stacks it is one of the reserved ones. Unwinders look whether it does something.
+    (M::Rdsspd, |_| {}),
+    (M::Rdsspq, |_| {}),
+    (M::Prefetchit0, |_| {}),
+    (M::Prefetchit1, |_| {}),
     (M::Clflush, touch),
     (M::Clflushopt, touch),
     (M::Clwb, touch),

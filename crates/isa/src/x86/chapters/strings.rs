@@ -157,6 +157,7 @@ fn description(l: &Lift, op: StringOp, ty: Type, repeated: bool) -> i64 {
         | i64::from(index_type(l).bytes()) << 8
         | i64::from(repeated) << 16
         | i64::from(l.insn.has_repne_prefix()) << 17
+        | i64::from(l.mode.single_step) << 18
         | (source_segment(l) as i64) << 20
         | (op as i64) << 24
 }

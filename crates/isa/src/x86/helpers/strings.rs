@@ -126,6 +126,7 @@ impl Instruction {
 }
 
 /// A string instruction: what it is, whether in 64-bit code. Gives 1 when it must be continued.
+/// Under single step each element is a step.
 pub fn string(
     state: &mut State,
     memory: &mut dyn GuestMemory,
@@ -136,7 +137,8 @@ pub fn string(
         let port = state.gpr[RDX] & 0xffff;
         super::privileged::check_port(state, memory, port, insn.bytes as u32)?;
     }
-    let mut budget = ELEMENTS_MAX;
+    let single_step = what & 1 << 18 != 0;
+    let mut budget = if single_step { 1 } else { ELEMENTS_MAX };
     while insn.count(state) > 0 {
         if budget == 0 {
             return Ok(1);
