@@ -78,7 +78,12 @@ fn mov_to_segment(l: &mut Lift, to: Register) {
     }
     let selector = l.read(1);
     load_segment(l, to, selector);
-    l.end_mode();
+    end_with_segment(l, to);
+}
+
+/// SS holds interrupts and traps back, so that the stack pointer can follow.
+fn end_with_segment(l: &mut Lift, to: Register) {
+    if to == Register::SS { l.end_in_shadow() } else { l.end_mode() }
 }
 
 /// Loads a segment register by helper; may fault.
@@ -283,7 +288,7 @@ fn pop(l: &mut Lift) {
     } else if register.is_segment_register() {
         load_segment(l, register, value);
         l.move_stack(bytes);
-        l.end_mode();
+        end_with_segment(l, register);
     } else {
         l.move_stack(bytes);
         l.write_register(register, value);
