@@ -228,7 +228,13 @@ impl Blocks {
             self.flash.lock().push(id.clone());
         }
         let flash = (interface == "pflash").then(|| node.clone()).flatten();
+        // A drive without a disc has the name that a disc's would be.
+        let empty = node.is_none().then(|| id.clone());
         let device = device(&interface, &media, node.is_some().then_some(id), serial, &index)?;
+        let device = device.map(|mut members| {
+            members.extend(empty.map(|id| ("id".to_owned(), id.into())));
+            members
+        });
         let device = device.map(|members| Asked { typed: asked.typed.clone(), members });
         Ok(Drive { device, flash })
     }

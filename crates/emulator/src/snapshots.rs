@@ -202,7 +202,7 @@ pub fn list(emulator: &Emulator) -> Result<Vec<Snapshot>> {
 }
 
 /// Does something while the guest stands. After an error while loading it stays so.
-fn standing(
+pub fn standing(
     emulator: &Emulator,
     state: RunState,
     action: impl FnOnce(bool) -> Result<()>,

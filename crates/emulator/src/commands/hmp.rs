@@ -8,8 +8,8 @@ use qemu_compat::system::character;
 use serde_json::Map;
 
 use super::{
-    Answer, Arguments, Command, blocks, devices, input, interrupts, migration, plain, registers,
-    run, screen, snapshots, text, tree,
+    Answer, Arguments, Command, blocks, devices, input, interrupts, memory, migration, plain,
+    registers, run, screen, snapshots, text, tree,
 };
 use crate::emulator::Emulator;
 use crate::networks::User;
@@ -62,6 +62,12 @@ const ROWS: &[Row] = &[
     ),
     row(&["delvm"], "tag", "delete a VM snapshot from its tag", snapshots::delete_line),
     row(&["device_del"], "device", "remove device", device_del),
+    row(
+        &["dump-guest-memory"],
+        "[-p] [-d] [-z|-l|-s|-w] filename [begin length]",
+        "dump guest memory into file 'filename' as an ELF core",
+        memory::dump_line,
+    ),
     row(&["eject"], "[-f] device", "eject a removable medium (use -f to force it)", eject),
     row(&["cont", "c"], "", "resume emulation", |emulator, _| silent(run::resume, emulator)),
     row(
@@ -91,6 +97,18 @@ const ROWS: &[Row] = &[
     ),
     row(&["i"], "/fmt addr", "I/O port read", registers::input),
     row(&["info"], "[subcommand]", "show various information about the system state", info),
+    row(
+        &["memsave"],
+        "addr size file",
+        "save to disk virtual memory dump starting at 'addr' of size 'size'",
+        |emulator, line| memory::save_line(emulator, line, false),
+    ),
+    row(
+        &["pmemsave"],
+        "addr size file",
+        "save to disk physical memory dump starting at 'addr' of size 'size'",
+        |emulator, line| memory::save_line(emulator, line, true),
+    ),
     row(
         &["migrate"],
         "[-d] uri",
@@ -188,6 +206,7 @@ const INFO: &[Row] = &[
     row(&["blockstats"], "", "show block device statistics", tree::info_block_statistics),
     row(&["chardev"], "", "show the character devices", info_characters),
     row(&["cpus"], "", "show infos for each CPU", info_processors),
+    row(&["dump"], "", "Display the latest dump status", memory::info),
     row(&["hotpluggable-cpus"], "", "show information about hotpluggable CPUs", tree::info_slots),
     row(&["iothreads"], "", "show iothreads", |_, _| Ok(String::new())),
     row(&["jit"], "", "show dynamic compiler info", tree::info_translator),
