@@ -319,13 +319,14 @@ impl Assembly {
             opened.map_err(|error| about(asked, error))?;
         }
         let (mut flash, mut drives) = ([None, None], Vec::new());
+        let per_bus = if boards::is_q35(options.board.name) { 1 } else { 2 };
         for (number, asked) in options.drives.iter().enumerate() {
             let mut asked = asked.clone();
             if options.snapshot && !asked.members.contains_key("snapshot") {
                 asked.members.insert("snapshot".to_owned(), "on".into());
             }
             let opened = self.passed.paths(&mut asked.members);
-            let opened = opened.and_then(|()| self.blocks.drive(&asked, number));
+            let opened = opened.and_then(|()| self.blocks.drive(&asked, number, per_bus));
             let drive = opened.map_err(|error| about(&asked, error))?;
             drives.extend(drive.device);
             if let Some(node) = drive.flash {

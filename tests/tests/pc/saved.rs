@@ -133,7 +133,7 @@ fn wait_for_migration(machine: &mut Machine) -> serde_json::Value {
     }
 }
 
-fn line(machine: &mut Machine, line: &str) -> String {
+pub fn line(machine: &mut Machine, line: &str) -> String {
     let answer = machine.good("human-monitor-command", json!({"command-line": line}));
     answer.as_str().unwrap().replace('\r', "")
 }

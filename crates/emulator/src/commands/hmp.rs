@@ -50,7 +50,12 @@ const fn row(
 
 const ROWS: &[Row] = &[
     row(&["balloon"], "target", "request VM to change its memory allocation (in MB)", balloon),
-    row(&["change"], "vnc password [password]", "change the password", screen::change),
+    row(
+        &["change"],
+        "device filename [format]",
+        "change a removable medium, optional format; or `vnc password PASSWORD`",
+        screen::change,
+    ),
     row(&["chardev-add"], "args", "add chardev", add_character),
     row(&["chardev-remove"], "id", "remove chardev", remove_character),
     row(&["cpu"], "index", "set the default CPU", registers::choose),

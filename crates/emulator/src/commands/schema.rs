@@ -127,6 +127,7 @@ enum JobStatus { undefined, created, running, paused, ready, standby, waiting, p
     concluded, null }
 struct JobInfo { id: str, type: JobType, status: JobStatus, current-progress: int,
     total-progress: int, error?: str }
+enum BlockdevChangeReadOnlyMode { retain, read-only, read-write }
 enum DumpGuestMemoryFormat { elf, kdump-zlib, kdump-lzo, kdump-snappy, kdump-raw-zlib,
     kdump-raw-lzo, kdump-raw-snappy, win-dmp }
 enum DumpStatus { none, active, completed, failed }

@@ -287,10 +287,15 @@ impl Options {
             asked.members.get(name).and_then(Value::as_str).is_some_and(|it| values.contains(&it))
         };
         let disks = ["ide-cd", "ide-hd", "scsi-cd", "scsi-hd"];
-        let taken =
-            |drive: &Asked| says(drive, "index", &["2"]) || says(drive, "media", &["cdrom"]);
+        // One that names no place has that of its number.
+        let is_there = |(number, drive): (usize, &Asked)| {
+            let placed = drive.members.contains_key("index");
+            let is_ide = !drive.members.contains_key("if") || says(drive, "if", &["ide"]);
+            says(drive, "media", &["cdrom"])
+                || (is_ide && (says(drive, "index", &["2"]) || (number == 2 && !placed)))
+        };
         let has_one = self.devices.iter().any(|asked| says(asked, "driver", &disks))
-            || self.drives.iter().any(taken);
+            || self.drives.iter().enumerate().any(is_there);
         if !has_one {
             let drive = [("if", "ide"), ("index", "2"), ("media", "cdrom")];
             self.drives.push(asked("drive", &drive));
