@@ -8,8 +8,8 @@ use qemu_compat::system::character;
 use serde_json::Map;
 
 use super::{
-    Answer, Arguments, Command, blocks, devices, input, interrupts, memory, migration, plain,
-    registers, run, screen, snapshots, text, tree,
+    Answer, Arguments, Command, blocks, devices, input, interrupts, lines, memory, migration,
+    plain, registers, run, screen, snapshots, text, tree,
 };
 use crate::emulator::Emulator;
 use crate::networks::User;
@@ -32,14 +32,15 @@ fn human_monitor_command(emulator: &Arc<Emulator>, arguments: &Arguments) -> Ans
 }
 
 /// A row: names, arguments, help, and what it prints.
-struct Row {
+pub struct Row {
     names: &'static [&'static str],
     takes: &'static str,
     help: &'static str,
     run: fn(&Arc<Emulator>, &str) -> Result<String, String>,
 }
 
-const fn row(
+/// One.
+pub const fn row(
     names: &'static [&'static str],
     takes: &'static str,
     help: &'static str,
@@ -267,6 +268,11 @@ const INFO: &[Row] = &[
     row(&["vnc"], "", "show the vnc server status", screen::info_vnc),
 ];
 
+/// All but those of `info`.
+fn rows() -> impl Iterator<Item = &'static Row> {
+    ROWS.iter().chain(lines::ROWS)
+}
+
 /// Runs a line and gives what it prints.
 pub fn execute(emulator: &Arc<Emulator>, line: &str) -> String {
     let line = line.trim();
@@ -276,7 +282,7 @@ pub fn execute(emulator: &Arc<Emulator>, line: &str) -> String {
     // A format may follow without a blank.
     let end = line.find(|sign: char| sign.is_whitespace() || sign == '/').unwrap_or(line.len());
     let (name, rest) = line.split_at(end);
-    match ROWS.iter().find(|row| row.names.contains(&name)) {
+    match rows().find(|row| row.names.contains(&name)) {
         Some(row) => {
             (row.run)(emulator, rest.trim()).unwrap_or_else(|error| format!("Error: {error}\n"))
         }
@@ -397,7 +403,7 @@ fn help(_: &Arc<Emulator>, name: &str) -> Result<String, String> {
     if name == "info" {
         return Ok(INFO.iter().map(|row| line_of_help(row, "info ")).collect());
     }
-    Ok(ROWS.iter().filter(wanted).map(|row| line_of_help(row, "")).collect())
+    Ok(rows().filter(wanted).map(|row| line_of_help(row, "")).collect())
 }
 
 fn info(emulator: &Arc<Emulator>, line: &str) -> Result<String, String> {

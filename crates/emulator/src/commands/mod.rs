@@ -17,6 +17,7 @@ pub use identity::uuid_text;
 mod input;
 mod interrupts;
 mod jobs;
+mod lines;
 mod memory;
 mod migration;
 mod run;

@@ -383,6 +383,11 @@ pub fn members(option: &str, value: &str, implied: &str) -> Result<Map<String, V
     asked(option, value, implied).map(|asked| asked.members)
 }
 
+/// A `-drive`, as monitors take it.
+pub fn drive(value: &str) -> Result<Asked, Refusal> {
+    asked_flat("drive", value, "")
+}
+
 fn asked_flat(option: &str, value: &str, implied: &str) -> Result<Asked, Refusal> {
     let mut members = Map::new();
     for (key, value) in pairs(value, implied)? {
