@@ -28,13 +28,25 @@ impl Machine {
         Self::start_command(command, name, options)
     }
 
-    /// The same for any emulator.
+    /// The same with all that a board has by default.
+    pub fn start_whole(name: &str, options: &[&str]) -> Self {
+        let mut command = tests::hostel();
+        command.arg("qemu-system-x86_64");
+        Self::start_as_it_is(command, name, options)
+    }
+
+    /// As `start`, for any emulator.
     pub fn start_command(mut command: Command, name: &str, options: &[&str]) -> Self {
+        command.arg("-nodefaults");
+        Self::start_as_it_is(command, name, options)
+    }
+
+    fn start_as_it_is(mut command: Command, name: &str, options: &[&str]) -> Self {
         let folder = std::env::temp_dir().join(format!("q-{name}-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         let socket = folder.join("q");
         let mut child = command
-            .args(["-nodefaults", "-display", "none", "-qmp"])
+            .args(["-display", "none", "-qmp"])
             .arg(format!("unix:{},server=on,wait=off", socket.display()))
             .args(options)
             .stdin(Stdio::null())

@@ -109,8 +109,8 @@ fn read_ppm(path: &Path) -> Frame {
 
 /// How much is lit when SeaBIOS has said who it is and how to open its menu: 1550 pixels.
 const GREETED: std::ops::Range<usize> = 1450..1700;
-/// And with its menu open, which has nothing to offer: 2010. A failed boot lights 5000.
-const MENU: std::ops::Range<usize> = 1900..2400;
+/// And with its menu open, which offers the CD-ROM drive: 3390. A failed boot lights 5000.
+const MENU: std::ops::Range<usize> = 3250..3550;
 
 /// A bitmap of 24 bits a pixel, from the last row to the first.
 pub fn read_bmp(path: &Path) -> Frame {

@@ -2,6 +2,8 @@
 
 mod idle;
 mod processor_state;
+#[cfg(test)]
+mod debug_registers;
 
 use std::io;
 use std::sync::{Arc, Weak};
@@ -515,7 +517,7 @@ mod tests {
 
     /// A machine of a page of RAM with this code at 0x100, which a vCPU is about to execute in real
     /// mode.
-    fn code(bytes: &[u8]) -> (Arc<Engine<X86>>, Vcpu<X86>, Arc<Ram>) {
+    pub(super) fn code(bytes: &[u8]) -> (Arc<Engine<X86>>, Vcpu<X86>, Arc<Ram>) {
         let ram = Arc::new(Ram::new("code", 2 * PAGE_SIZE).expect("two pages can be had"));
         assert!(ram.write(0x100, bytes));
         let space = Arc::new(AddressSpace::new());

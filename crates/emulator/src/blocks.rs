@@ -133,6 +133,31 @@ impl Blocks {
         Ok(())
     }
 
+    /// Opens a medium that a user has put into a drive by its file's name.
+    pub fn open_medium(&self, name: &str, file: &str, format: Option<&str>) -> Result<()> {
+        let mut members = Map::new();
+        members.extend(format.map(|format| ("format".to_owned(), format.into())));
+        let (options, mode) = drive_options(&mut members, "cdrom")?;
+        let opened = self.graph.open_as(Some(file), options, &mode);
+        let node = opened.map_err(|error| format!("Could not open '{file}': {error}"))?;
+        match self.enter(name, node) {
+            true => Ok(()),
+            false => Err(format!("Duplicate ID '{name}' for drive")),
+        }
+    }
+
+    /// Closes one that is in no drive any more.
+    pub fn close_medium(&self, name: &str) {
+        let Ok(node) = self.node(name) else { return };
+        self.backends.drives.remove(name);
+        self.counters.lock().remove(name);
+        self.roots.lock().remove(name);
+        if let Some(node) = self.graph.name_of(&node) {
+            // Somebody else may use it still.
+            _ = self.graph.remove(&node);
+        }
+    }
+
     /// A node by its name, or by that of a drive or a device that uses it.
     pub fn node(&self, name: &str) -> Result<NodeRef> {
         let name = self.backends.drives.used_by(name).unwrap_or_else(|| name.to_owned());
@@ -176,8 +201,9 @@ impl Blocks {
         }
     }
 
-    /// `-drive`: opens the image, and says which device it wants.
-    pub fn drive(&self, asked: &Asked, number: usize) -> Result<Drive> {
+    /// `-drive`: opens the image, and says which device it wants. `per_bus`: so many drives are on
+    /// an IDE bus of the board.
+    pub fn drive(&self, asked: &Asked, number: usize, per_bus: usize) -> Result<Drive> {
         let mut members = asked.members.clone();
         let mut take = |name: &str| match members.shift_remove(name) {
             Some(Value::String(text)) => Some(text),
@@ -186,14 +212,12 @@ impl Blocks {
         let interface = take("if").unwrap_or_else(|| "ide".to_owned());
         let media = take("media").unwrap_or_else(|| "disk".to_owned());
         let index = take("index").unwrap_or_else(|| number.to_string());
-        let id = take("id").unwrap_or_else(|| match interface.as_str() {
-            "ide" => format!(
-                "ide{}-{}{}",
-                number / 2,
-                if media == "cdrom" { "cd" } else { "hd" },
-                number % 2
-            ),
-            other => format!("{other}{index}"),
+        let id = take("id").unwrap_or_else(|| match (interface.as_str(), index.parse::<usize>()) {
+            ("ide", Ok(place)) => {
+                let (bus, unit) = (place / per_bus, place % per_bus);
+                format!("ide{bus}-{}{unit}", if media == "cdrom" { "cd" } else { "hd" })
+            }
+            (other, _) => format!("{other}{index}"),
         });
         let (file, serial) = (take("file"), take("serial"));
         let (mut options, mode) = drive_options(&mut members, &media)?;
@@ -228,7 +252,13 @@ impl Blocks {
             self.flash.lock().push(id.clone());
         }
         let flash = (interface == "pflash").then(|| node.clone()).flatten();
+        // A drive whose disc may go is called as the disc is.
+        let lasting = (interface == "ide" && media == "cdrom").then(|| id.clone());
         let device = device(&interface, &media, node.is_some().then_some(id), serial, &index)?;
+        let device = device.map(|mut members| {
+            members.extend(lasting.map(|id| ("id".to_owned(), id.into())));
+            members
+        });
         let device = device.map(|members| Asked { typed: asked.typed.clone(), members });
         Ok(Drive { device, flash })
     }

@@ -13,6 +13,7 @@ use crate::blocks::Blocks;
 use crate::character::Characters;
 use crate::debugger::Debugger;
 use crate::descriptors::Passed;
+use crate::dump::Dump;
 use crate::migration::Migration;
 use crate::monitor::Monitors;
 use crate::networks::Networks;
@@ -43,6 +44,7 @@ pub struct Emulator {
     pub debugger: Mutex<Option<Arc<Debugger>>>,
     /// Moves of the machine's state.
     pub migration: Migration,
+    pub dump: Dump,
     /// A `quit` was answered: what follows is the end.
     pub quit_after_answer: Mutex<bool>,
 }

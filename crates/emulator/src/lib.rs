@@ -19,6 +19,7 @@ mod filters;
 mod firmware;
 mod help;
 mod keys;
+mod dump;
 mod migration;
 mod monitor;
 mod networks;

@@ -57,19 +57,28 @@ pub fn disks(emulator: &Emulator, names: Option<&[String]>) -> Result<Vec<Disk>>
     Ok(disks)
 }
 
-/// The disk that keeps the machine's state: the one that is named, or the first that can.
+/// The disk that keeps the machine's state: the one that is named, or the first that can. Where a
+/// snapshot is loaded it is the one that has it: disks that came or went since may stand before it.
 fn keeper<'a>(
     emulator: &Emulator,
     disks: &'a [Disk],
     named: Option<&str>,
+    loads: Option<&str>,
 ) -> Result<(&'a Disk, u64)> {
+    let has_it = |disk: &&Disk| {
+        let found = loads.and_then(|tag| disk.find(tag));
+        found.is_some_and(|snapshot| snapshot.vm_state_bytes != 0)
+    };
     let disk = match named {
         Some(name) => {
             let node = emulator.blocks.node(name)?;
             let disk = disks.iter().find(|disk| Arc::ptr_eq(&disk.node, &node));
             disk.ok_or_else(|| format!("vmstate block device '{name}' does not exist"))?
         }
-        None => disks.first().ok_or("No block device can accept snapshots")?,
+        None => {
+            let disk = disks.iter().find(has_it).or(disks.first());
+            disk.ok_or("No block device can accept snapshots")?
+        }
     };
     let offset = disk.node.vm_state_offset();
     let offset =
@@ -84,7 +93,7 @@ pub fn save(emulator: &Emulator, tag: &str, chosen: Option<(&str, &[String])>) -
     }
     crate::migration::find_blockers(&emulator.machine)?;
     let disks = disks(emulator, chosen.map(|(_, names)| names))?;
-    let (keeper, offset) = keeper(emulator, &disks, chosen.map(|(name, _)| name))?;
+    let (keeper, offset) = keeper(emulator, &disks, chosen.map(|(name, _)| name), None)?;
     if chosen.is_some() && disks.iter().any(|disk| disk.find(tag).is_some()) {
         return Err(format!("Snapshot '{tag}' already exists in one or more devices"));
     }
@@ -128,7 +137,7 @@ impl Disk {
 /// Goes back to a snapshot. A guest that ran goes on.
 pub fn load(emulator: &Emulator, tag: &str, chosen: Option<(&str, &[String])>) -> Result<()> {
     let disks = disks(emulator, chosen.map(|(_, names)| names))?;
-    let (keeper, offset) = keeper(emulator, &disks, chosen.map(|(name, _)| name))?;
+    let (keeper, offset) = keeper(emulator, &disks, chosen.map(|(name, _)| name), Some(tag))?;
     if disks.is_empty() || disks.iter().any(|disk| disk.find(tag).is_none()) {
         return Err(format!("Snapshot '{tag}' does not exist in one or more devices"));
     }
@@ -183,13 +192,17 @@ pub fn list(emulator: &Emulator) -> Result<Vec<Snapshot>> {
         return Err("No available block device supports snapshots".to_owned());
     };
     let snapshots = first.snapshots()?.list();
-    let everywhere =
-        |snapshot: &Snapshot| disks.iter().all(|disk| disk.find(&snapshot.name).is_some());
-    Ok(snapshots.into_iter().filter(everywhere).collect())
+    // `None`: some disk has none of this name.
+    let everywhere = |snapshot: Snapshot| -> Option<Snapshot> {
+        let found: Option<Vec<_>> = disks.iter().map(|disk| disk.find(&snapshot.name)).collect();
+        let with_state = found?.into_iter().find(|found| found.vm_state_bytes != 0);
+        Some(with_state.unwrap_or(snapshot))
+    };
+    Ok(snapshots.into_iter().filter_map(everywhere).collect())
 }
 
 /// Does something while the guest stands. After an error while loading it stays so.
-fn standing(
+pub fn standing(
     emulator: &Emulator,
     state: RunState,
     action: impl FnOnce(bool) -> Result<()>,

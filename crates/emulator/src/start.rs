@@ -20,6 +20,7 @@ use crate::blocks::Blocks;
 use crate::boards;
 use crate::character::Characters;
 use crate::descriptors::Passed;
+use crate::dump::Dump;
 use crate::emulator::{DeviceEvents, Emulator, connect_streams};
 use crate::filters;
 use crate::firmware::Folders;
@@ -89,6 +90,7 @@ pub fn run(options: Options) -> Result<End> {
         typist: Typist::default(),
         debugger: Mutex::default(),
         migration: Migration::default(),
+        dump: Dump::default(),
         quit_after_answer: Mutex::default(),
         options,
     });
@@ -316,16 +318,17 @@ impl Assembly {
             let opened = self.passed.paths(&mut members).and_then(|()| self.blocks.add(&members));
             opened.map_err(|error| about(asked, error))?;
         }
-        let mut flash = [None, None];
+        let (mut flash, mut drives) = ([None, None], Vec::new());
+        let per_bus = if boards::is_q35(options.board.name) { 1 } else { 2 };
         for (number, asked) in options.drives.iter().enumerate() {
             let mut asked = asked.clone();
             if options.snapshot && !asked.members.contains_key("snapshot") {
                 asked.members.insert("snapshot".to_owned(), "on".into());
             }
             let opened = self.passed.paths(&mut asked.members);
-            let opened = opened.and_then(|()| self.blocks.drive(&asked, number));
+            let opened = opened.and_then(|()| self.blocks.drive(&asked, number, per_bus));
             let drive = opened.map_err(|error| about(&asked, error))?;
-            devices.extend(drive.device);
+            drives.extend(drive.device);
             if let Some(node) = drive.flash {
                 let free = flash.iter_mut().find(|place| place.is_none());
                 *free.ok_or_else(|| about(&asked, "there are two flash chips at most"))? =
@@ -346,7 +349,9 @@ impl Assembly {
             self.networks.add(&asked.members).map_err(|error| about(asked, error))?;
         }
         let cards = nics::cards(&self.networks, &options.nics);
+        // Cards are the board's and come first; drives are plugged in as `-device` does it.
         devices.extend(cards.map_err(|(asked, error)| about(&asked, error))?);
+        devices.extend(drives);
         for asked in options.objects.iter().filter(late) {
             filters::add(&self.networks, &asked.members).map_err(|error| about(asked, error))?;
         }

@@ -80,8 +80,33 @@ pub trait FrontEnd: Send + Sync + 'static {
         0
     }
 
+    /// Memory that the guest's own debug registers watch. Its pages stay out of the TLB: whoever
+    /// changes what this says forgets those of before and of after.
+    fn watches(&self, _state: &Self::State) -> [Option<Watched>; 4] {
+        [None; 4]
+    }
+
+    /// Which of them an access hits; 0: none.
+    fn watch_bits(&self, _state: &Self::State, _address: u64, _bytes: u64, _access: Access) -> u64 {
+        0
+    }
+
+    /// An instruction has hit what is watched, and has ended so.
+    fn watch_hit(&self, _state: &mut Self::State, _bits: u64, _event: Option<Event>) {}
+
     /// The registers, for gdb and `info registers`.
     fn registers(&self) -> &'static [Registers];
+}
+
+/// Memory that is watched by the guest itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Watched {
+    /// The first byte.
+    pub start: u64,
+    /// So many.
+    pub bytes: u64,
+    /// Loads hit, too.
+    pub reads: bool,
 }
 
 /// What one host instruction can do. Without it front ends must lift otherwise.

@@ -5,8 +5,9 @@ use std::fs;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
+use super::saved::line;
 use super::{reference, rom_with};
 use crate::monitor::Machine;
 
@@ -342,5 +343,78 @@ fn the_gate_of_address_line_20_works_by_both_switches() {
     if let Some(reference) = reference() {
         assert_eq!(run(Command::new(reference), "theirs"), "+-+-+");
     }
+    fs::remove_dir_all(folder).unwrap();
+}
+
+/// What a board has of its own is what scripts name: `ide1-cd0`, a card with a network.
+#[test]
+fn a_board_has_a_card_and_a_drive_whose_disc_is_changed() {
+    let folder = tests::scratch("defaults");
+    let (rom, disc) = (folder.join("rom"), folder.join("disc.iso"));
+    fs::write(&rom, super::rom_with(&[0xf4])).unwrap();
+    fs::write(&disc, vec![0; 1 << 20]).unwrap();
+    let (rom, disc) = (rom.to_str().unwrap(), disc.to_str().unwrap());
+    for (board, drive) in [("pc", "ide1-cd0"), ("q35", "ide2-cd0")] {
+        let mut machine =
+            Machine::start_whole("defaults", &["-M", board, "-vga", "none", "-bios", rom]);
+        let pci = line(&mut machine, "info pci");
+        assert!(pci.contains("Ethernet controller: PCI device 8086:100e"), "{pci}");
+        assert!(line(&mut machine, "info network").contains("type=user,net=10.0.2.0"));
+        let empty = format!("{drive}: [not inserted]");
+        assert!(line(&mut machine, "info block").contains(&empty));
+        for round in 0..2 {
+            assert_eq!(line(&mut machine, &format!("change {drive} {disc}")), "");
+            let list = line(&mut machine, "info block");
+            assert!(list.contains(&format!("{disc} (raw, read-only)")), "{round}: {list}");
+        }
+        assert_eq!(line(&mut machine, &format!("eject {drive}")), "");
+        assert!(line(&mut machine, "info block").contains(&empty));
+        let gone = line(&mut machine, &format!("change {drive} /nonexistent"));
+        assert!(gone.contains("Could not open '/nonexistent'"), "{gone}");
+        machine.good("quit", json!({}));
+    }
+    fs::remove_dir_all(folder).unwrap();
+}
+
+/// The core is what gdb and `readelf` read: memory as `pmemsave` sees it, registers by processor.
+#[test]
+fn memory_is_dumped_as_a_core() {
+    let folder = tests::scratch("core");
+    let rom = folder.join("rom");
+    fs::write(&rom, super::rom_with(&[0xf4])).unwrap();
+    let mut machine = Machine::start("core", &["-smp", "2", "-bios", rom.to_str().unwrap()]);
+    let core = folder.join("core");
+    let arguments = |more: Value| {
+        let mut all = json!({"paging": false, "protocol": format!("file:{}", core.display())});
+        all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        all
+    };
+    machine.good("dump-guest-memory", arguments(json!({})));
+    let told = machine.good("query-dump", json!({}));
+    assert_eq!((&told["status"], &told["completed"]), (&json!("completed"), &told["total"]));
+    assert_eq!(machine.good("query-status", json!({}))["status"], "running");
+    let bytes = fs::read(&core).unwrap();
+    let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
+    let count = usize::from(u16::from_le_bytes([bytes[56], bytes[57]]));
+    let segments = (1..count).map(|number| 64 + 56 * number);
+    let mut total = 0;
+    for header in segments {
+        let (offset, address, length) = (word(header + 8), word(header + 24), word(header + 32));
+        total += length;
+        let piece = folder.join("piece");
+        let saved = json!({"val": address, "size": 0x1000, "filename": piece});
+        machine.good("pmemsave", saved);
+        let at = offset as usize;
+        assert!(fs::read(&piece).unwrap() == bytes[at..at + 0x1000], "{address:#x}");
+    }
+    assert_eq!(json!(total), told["total"]);
+    let notes = Command::new("readelf").arg("-n").arg(&core).output();
+    if let Ok(notes) = notes {
+        let notes = String::from_utf8_lossy(&notes.stdout).into_owned();
+        assert_eq!(notes.matches("NT_PRSTATUS").count(), 2, "{notes}");
+    }
+    machine.good("dump-guest-memory", arguments(json!({"begin": 0x1000, "length": 0x2000})));
+    assert_eq!(machine.good("query-dump", json!({}))["total"], 0x2000);
+    machine.good("quit", json!({}));
     fs::remove_dir_all(folder).unwrap();
 }

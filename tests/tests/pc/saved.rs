@@ -133,7 +133,7 @@ fn wait_for_migration(machine: &mut Machine) -> serde_json::Value {
     }
 }
 
-fn line(machine: &mut Machine, line: &str) -> String {
+pub fn line(machine: &mut Machine, line: &str) -> String {
     let answer = machine.good("human-monitor-command", json!({"command-line": line}));
     answer.as_str().unwrap().replace('\r', "")
 }
@@ -305,6 +305,54 @@ fn snapshots_are_kept_in_an_image_and_gone_back_to() {
     assert!(again.child.wait().unwrap().success());
     let check = tests::hostel().args(["qemu-img", "check", "-q"]).arg(&image).status().unwrap();
     assert!(check.success(), "the image is sound");
+}
+
+#[test]
+fn the_state_is_found_where_it_is_even_when_a_disk_has_come_before_it() {
+    let folder = tests::scratch("keeper");
+    let rom = folder.join("rom");
+    fs::write(&rom, super::rom_with(&[0xf4])).unwrap();
+    let image = |name: &str| {
+        let path = folder.join(name);
+        let create = ["qemu-img", "create", "-q", "-f", "qcow2"];
+        let made = tests::hostel().args(create).arg(&path).arg("8M").status().unwrap();
+        assert!(made.success());
+        path.to_str().unwrap().to_owned()
+    };
+    let (first, second) = (image("first"), image("second"));
+    let disk = |id: &str, file: &str| {
+        let drive = format!("file={file},format=qcow2,if=none,id={id}");
+        ["-drive".to_owned(), drive, "-device".to_owned(), format!("virtio-blk-pci,drive={id}")]
+    };
+    let options = |disks: &[[String; 4]]| {
+        let fixed = ["-S", "-bios", rom.to_str().unwrap()].map(str::to_owned);
+        [fixed.to_vec(), disks.concat()].concat()
+    };
+    let start = |name: &str, options: &[String]| {
+        let options: Vec<&str> = options.iter().map(String::as_str).collect();
+        Machine::start(name, &options)
+    };
+    // One disk at the start, another by hot-plug: the state goes to the one whose name is first.
+    let mut machine = start("keeper-one", &options(&[disk("m", &first)]));
+    machine.good("cont", json!({}));
+    let file = json!({"driver": "file", "filename": second});
+    machine.good("blockdev-add", json!({"driver": "qcow2", "node-name": "z", "file": file}));
+    machine.good("device_add", json!({"driver": "virtio-blk-pci", "drive": "z", "id": "two"}));
+    assert_eq!(line(&mut machine, "savevm both"), "");
+    assert_eq!(line(&mut machine, "loadvm both"), "");
+    machine.good("quit", json!({}));
+    drop(machine);
+    // The same machine, whose drives are called so that the one without the state comes first.
+    let mut again = options(&[disk("m", &first), disk("a", &second)]);
+    again.last_mut().unwrap().push_str(",id=two");
+    again.extend(["-loadvm".to_owned(), "both".to_owned()]);
+    let mut machine = start("keeper-two", &again);
+    assert_eq!(line(&mut machine, "loadvm both"), "");
+    let list = line(&mut machine, "info snapshots");
+    let both = list.lines().find(|line| line.contains("both")).unwrap();
+    assert!(!both.contains(" 0 B "), "the size is that of the state: {list}");
+    drop(machine);
+    fs::remove_dir_all(folder).unwrap();
 }
 
 #[test]

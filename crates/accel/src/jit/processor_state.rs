@@ -6,6 +6,9 @@ use crate::saved::{SavedError, SavedProcessor, field};
 
 const SEGMENTS: [&str; 8] = ["es", "cs", "ss", "ds", "fs", "gs", "ldt", "task"];
 
+/// Among the debug registers: there is no DR4, so its place has the trap that waits.
+const TRAP_DUE: usize = 4;
+
 /// A word of a state.
 type Word = fn(&mut State) -> &mut u64;
 
@@ -60,7 +63,9 @@ pub fn save(state: &State) -> SavedProcessor {
     put("vectors", state.vectors.concat());
     put("x87", state.x87.concat());
     put("control", state.cr.to_vec());
-    put("debug", state.dr.to_vec());
+    let mut debug = state.dr;
+    debug[TRAP_DUE] = state.trap_due;
+    put("debug", debug.to_vec());
     put("mtrr_variable", state.msr.mtrr_variable.to_vec());
     put("mtrr_fixed", state.msr.mtrr_fixed.to_vec());
     for (name, segment) in SEGMENTS.into_iter().zip(segments(&mut state)) {
@@ -81,6 +86,7 @@ pub fn load(state: &mut State, saved: &SavedProcessor) -> Result<(), SavedError>
     state.gpr = field(saved, "general")?;
     state.cr = field(saved, "control")?;
     state.dr = field(saved, "debug")?;
+    state.trap_due = std::mem::take(&mut state.dr[TRAP_DUE]) & 0xe00f;
     state.msr.mtrr_variable = field(saved, "mtrr_variable")?;
     state.msr.mtrr_fixed = field(saved, "mtrr_fixed")?;
     let vectors: [u64; 64] = field(saved, "vectors")?;
@@ -120,6 +126,7 @@ mod tests {
         state.segments[4].base = 9;
         state.tr.selector = 0x40;
         (state.idtr.base, state.halted) = (0x1000, 1);
+        state.trap_due = 1 << 14;
         let saved = save(&state);
         let mut loaded = State::default();
         load(&mut loaded, &saved).unwrap();

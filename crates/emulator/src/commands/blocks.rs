@@ -25,6 +25,13 @@ pub const COMMANDS: &[Command] = &[
     plain("blockdev-close-tray", "{ device?: str, id?: str }", "", close_tray),
     plain("blockdev-remove-medium", "{ id: str }", "", remove_medium),
     plain("blockdev-insert-medium", "{ id: str, node-name: str }", "", insert_medium),
+    plain(
+        "blockdev-change-medium",
+        "{ device?: str, id?: str, filename: str, format?: str, force?: bool, \
+         read-only-mode?: BlockdevChangeReadOnlyMode }",
+        "",
+        change_medium,
+    ),
 ];
 
 fn failed(text: String) -> Refusal {
@@ -300,15 +307,62 @@ fn insert_medium(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
     if control.tray() == Some(false) {
         return Err(Refusal::new(format!("Tray of device '{}' is not open", drive.id)));
     }
+    claimed(emulator, &drive, name)?;
     control.set_medium(Some(node));
     Ok(json!({}))
+}
+
+/// A medium is a drive's from now on.
+fn claimed(emulator: &Emulator, drive: &Drive, name: &str) -> Result<(), Refusal> {
+    let claimed = emulator.backends.drives.claim_named(&drive.id, "drive", name);
+    claimed.map(|_| ()).map_err(refusal)
+}
+
+/// `blockdev-change-medium`: what was in the drive is closed, and a file opened instead.
+pub fn change_medium(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
+    if text(arguments, "read-only-mode") == "read-write" {
+        return Err(Refusal::new("a medium that can be written to is not built in Hostel"));
+    }
+    let drive = named(emulator, arguments)?;
+    let control = removable(&drive)?;
+    let format = arguments.get("format").and_then(Value::as_str);
+    let file = text(arguments, "filename");
+    // Opened before anything changes, and called by the drive and a number nobody has.
+    let id = drive.id.trim_start_matches('#');
+    let names = emulator.backends.drives.names();
+    let others = (1..).map(|number| format!("{id}-medium{number}"));
+    let mut all = std::iter::once(id.to_owned()).chain(others);
+    let name = all.find(|name| !names.contains(name)).unwrap_or_default();
+    let file = emulator.passed.path(file).map_err(failed)?;
+    emulator.blocks.open_medium(&name, &file, format).map_err(failed)?;
+    if let Err(locked) = open_tray(emulator, arguments) {
+        emulator.blocks.close_medium(&name);
+        return Err(locked);
+    }
+    take_out(emulator, &drive);
+    claimed(emulator, &drive, &name)?;
+    control.set_medium(emulator.backends.drives.get(&name));
+    control.close_tray();
+    Ok(json!({}))
+}
+
+/// The drive is empty. What no `-blockdev` has made goes with it.
+fn take_out(emulator: &Emulator, drive: &Drive) {
+    if let Some(control) = &drive.control {
+        control.set_medium(None);
+    }
+    let old = emulator.backends.drives.used_by(&drive.id);
+    emulator.backends.drives.release(&drive.id);
+    if let Some(old) = old.filter(|name| emulator.blocks.graph.get(name).is_none()) {
+        emulator.blocks.close_medium(&old);
+    }
 }
 
 /// `eject`.
 pub fn eject(emulator: &Arc<Emulator>, arguments: &Arguments) -> Answer {
     open_tray(emulator, arguments)?;
     let drive = named(emulator, arguments)?;
-    removable(&drive)?.set_medium(None);
-    emulator.backends.drives.release(&drive.id);
+    removable(&drive)?;
+    take_out(emulator, &drive);
     Ok(json!({}))
 }

@@ -8,8 +8,8 @@ use qemu_compat::system::character;
 use serde_json::Map;
 
 use super::{
-    Answer, Arguments, Command, blocks, devices, input, interrupts, migration, plain, registers,
-    run, screen, snapshots, text, tree,
+    Answer, Arguments, Command, blocks, devices, input, interrupts, lines, memory, migration,
+    plain, registers, run, screen, snapshots, text, tree,
 };
 use crate::emulator::Emulator;
 use crate::networks::User;
@@ -32,14 +32,15 @@ fn human_monitor_command(emulator: &Arc<Emulator>, arguments: &Arguments) -> Ans
 }
 
 /// A row: names, arguments, help, and what it prints.
-struct Row {
+pub struct Row {
     names: &'static [&'static str],
     takes: &'static str,
     help: &'static str,
     run: fn(&Arc<Emulator>, &str) -> Result<String, String>,
 }
 
-const fn row(
+/// One.
+pub const fn row(
     names: &'static [&'static str],
     takes: &'static str,
     help: &'static str,
@@ -50,7 +51,12 @@ const fn row(
 
 const ROWS: &[Row] = &[
     row(&["balloon"], "target", "request VM to change its memory allocation (in MB)", balloon),
-    row(&["change"], "vnc password [password]", "change the password", screen::change),
+    row(
+        &["change"],
+        "device filename [format]",
+        "change a removable medium, optional format; or `vnc password PASSWORD`",
+        screen::change,
+    ),
     row(&["chardev-add"], "args", "add chardev", add_character),
     row(&["chardev-remove"], "id", "remove chardev", remove_character),
     row(&["cpu"], "index", "set the default CPU", registers::choose),
@@ -62,6 +68,12 @@ const ROWS: &[Row] = &[
     ),
     row(&["delvm"], "tag", "delete a VM snapshot from its tag", snapshots::delete_line),
     row(&["device_del"], "device", "remove device", device_del),
+    row(
+        &["dump-guest-memory"],
+        "[-p] [-d] [-z|-l|-s|-w] filename [begin length]",
+        "dump guest memory into file 'filename' as an ELF core",
+        memory::dump_line,
+    ),
     row(&["eject"], "[-f] device", "eject a removable medium (use -f to force it)", eject),
     row(&["cont", "c"], "", "resume emulation", |emulator, _| silent(run::resume, emulator)),
     row(
@@ -91,6 +103,18 @@ const ROWS: &[Row] = &[
     ),
     row(&["i"], "/fmt addr", "I/O port read", registers::input),
     row(&["info"], "[subcommand]", "show various information about the system state", info),
+    row(
+        &["memsave"],
+        "addr size file",
+        "save to disk virtual memory dump starting at 'addr' of size 'size'",
+        |emulator, line| memory::save_line(emulator, line, false),
+    ),
+    row(
+        &["pmemsave"],
+        "addr size file",
+        "save to disk physical memory dump starting at 'addr' of size 'size'",
+        |emulator, line| memory::save_line(emulator, line, true),
+    ),
     row(
         &["migrate"],
         "[-d] uri",
@@ -188,6 +212,7 @@ const INFO: &[Row] = &[
     row(&["blockstats"], "", "show block device statistics", tree::info_block_statistics),
     row(&["chardev"], "", "show the character devices", info_characters),
     row(&["cpus"], "", "show infos for each CPU", info_processors),
+    row(&["dump"], "", "Display the latest dump status", memory::info),
     row(&["hotpluggable-cpus"], "", "show information about hotpluggable CPUs", tree::info_slots),
     row(&["iothreads"], "", "show iothreads", |_, _| Ok(String::new())),
     row(&["jit"], "", "show dynamic compiler info", tree::info_translator),
@@ -243,6 +268,11 @@ const INFO: &[Row] = &[
     row(&["vnc"], "", "show the vnc server status", screen::info_vnc),
 ];
 
+/// All but those of `info`.
+fn rows() -> impl Iterator<Item = &'static Row> {
+    ROWS.iter().chain(lines::ROWS)
+}
+
 /// Runs a line and gives what it prints.
 pub fn execute(emulator: &Arc<Emulator>, line: &str) -> String {
     let line = line.trim();
@@ -252,7 +282,7 @@ pub fn execute(emulator: &Arc<Emulator>, line: &str) -> String {
     // A format may follow without a blank.
     let end = line.find(|sign: char| sign.is_whitespace() || sign == '/').unwrap_or(line.len());
     let (name, rest) = line.split_at(end);
-    match ROWS.iter().find(|row| row.names.contains(&name)) {
+    match rows().find(|row| row.names.contains(&name)) {
         Some(row) => {
             (row.run)(emulator, rest.trim()).unwrap_or_else(|error| format!("Error: {error}\n"))
         }
@@ -373,7 +403,7 @@ fn help(_: &Arc<Emulator>, name: &str) -> Result<String, String> {
     if name == "info" {
         return Ok(INFO.iter().map(|row| line_of_help(row, "info ")).collect());
     }
-    Ok(ROWS.iter().filter(wanted).map(|row| line_of_help(row, "")).collect())
+    Ok(rows().filter(wanted).map(|row| line_of_help(row, "")).collect())
 }
 
 fn info(emulator: &Arc<Emulator>, line: &str) -> Result<String, String> {

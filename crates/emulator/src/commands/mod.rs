@@ -17,6 +17,8 @@ pub use identity::uuid_text;
 mod input;
 mod interrupts;
 mod jobs;
+mod lines;
+mod memory;
 mod migration;
 mod run;
 pub mod schema;
@@ -89,6 +91,7 @@ const FAMILIES: &[&[Command]] = &[
     tree::COMMANDS,
     migration::COMMANDS,
     snapshots::COMMANDS,
+    memory::COMMANDS,
     hmp::COMMANDS,
 ];
 

@@ -30,7 +30,7 @@ pub fn current() -> usize {
     CURRENT.get()
 }
 
-fn registers_of(emulator: &Emulator, number: usize) -> Result<Registers> {
+pub fn registers_of(emulator: &Emulator, number: usize) -> Result<Registers> {
     let processors = emulator.machine.processors().all();
     let processor = processors.get(number).ok_or("invalid CPU index")?;
     processor.inspect(|vcpu| vcpu.registers()).ok_or_else(|| "No CPU".to_owned())

@@ -127,6 +127,12 @@ enum JobStatus { undefined, created, running, paused, ready, standby, waiting, p
     concluded, null }
 struct JobInfo { id: str, type: JobType, status: JobStatus, current-progress: int,
     total-progress: int, error?: str }
+enum BlockdevChangeReadOnlyMode { retain, read-only, read-write }
+enum DumpGuestMemoryFormat { elf, kdump-zlib, kdump-lzo, kdump-snappy, kdump-raw-zlib,
+    kdump-raw-lzo, kdump-raw-snappy, win-dmp }
+enum DumpStatus { none, active, completed, failed }
+struct DumpQueryResult { status: DumpStatus, completed: int, total: int }
+struct DumpGuestMemoryCapability { formats: [DumpGuestMemoryFormat] }
 enum MigrationStatus { none, setup, cancelling, cancelled, active, completed, failed, device }
 enum MigrationCapability { events }
 struct MigrationCapabilityStatus { capability: MigrationCapability, state: bool }
@@ -168,6 +174,7 @@ pub const EVENTS: &[(&str, &str)] = &[
     ("MIGRATION", "{ status: MigrationStatus }"),
     ("MIGRATION_PASS", "{ pass: int }"),
     ("RESUME", "{}"),
+    ("DUMP_COMPLETED", "{ result: DumpQueryResult, error?: str }"),
     ("POWERDOWN", "{}"),
     ("RESET", "{ guest: bool, reason: ShutdownCause }"),
     ("SHUTDOWN", "{ guest: bool, reason: ShutdownCause }"),

@@ -223,7 +223,15 @@ pub fn change(emulator: &Arc<Emulator>, line: &str) -> Result<String, String> {
             Err("the password has to stand on the line: asking for it is not built".to_owned())
         }
         ["vnc", ..] => Err("Expected 'password' after 'vnc'".to_owned()),
-        _ => Err("changing media is not built in Hostel".to_owned()),
+        [device, file, rest @ ..] if rest.len() <= 1 => {
+            let mut arguments = Map::new();
+            arguments.insert("id".into(), (*device).into());
+            arguments.insert("filename".into(), file.trim_matches('"').into());
+            arguments.extend(rest.first().map(|format| ("format".into(), (*format).into())));
+            let changed = super::blocks::change_medium(emulator, &arguments);
+            changed.map(|_| String::new()).map_err(|refusal| refusal.description)
+        }
+        _ => Err("Usage: change device filename [format]".to_owned()),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Moving a machine's state out of this process, and into it.
 
-mod channel;
+pub mod channel;
 mod incoming;
 mod outgoing;
 

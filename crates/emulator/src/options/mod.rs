@@ -16,6 +16,8 @@ use qemu_compat::system::options::{Typed, scan};
 use qemu_compat::system::values;
 use serde_json::{Map, Value};
 
+use crate::boards;
+
 pub use accelerator::{Accelerator, Wanted};
 pub use board::{Board, uuid};
 pub use monitors::{Mode, MonitorOption};
@@ -244,6 +246,7 @@ impl Options {
         if self.nodefaults {
             return;
         }
+        self.add_default_devices();
         let stdio = |mux: bool| {
             let kind = character::CharacterKind::Stdio { signal: !mux };
             let id = if mux { "mux0" } else { "serial0" };
@@ -262,6 +265,40 @@ impl Options {
                 let character = Short::Named(first.id.clone());
                 self.monitors.push(MonitorOption::readline(character));
             }
+        }
+    }
+
+    /// A network card with a user-mode network, and a CD-ROM drive without a disc.
+    fn add_default_devices(&mut self) {
+        if [boards::NONE, boards::MICROVM].contains(&self.board.name) {
+            return;
+        }
+        let asked = |option: &str, pairs: &[(&str, &str)]| {
+            let typed: Vec<String> =
+                pairs.iter().map(|(key, value)| format!("{key}={value}")).collect();
+            let members = pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).into()));
+            Asked { typed: format!("-{option} {}", typed.join(",")), members: members.collect() }
+        };
+        if self.nics.is_empty() && self.networks.is_empty() {
+            self.nics.push(asked("net", &[("type", "nic"), ("model", "e1000")]));
+            self.nics.push(asked("net", &[("type", "user")]));
+        }
+        let says = |asked: &Asked, name: &str, values: &[&str]| {
+            asked.members.get(name).and_then(Value::as_str).is_some_and(|it| values.contains(&it))
+        };
+        let disks = ["ide-cd", "ide-hd", "scsi-cd", "scsi-hd"];
+        // One that names no place has that of its number.
+        let is_there = |(number, drive): (usize, &Asked)| {
+            let placed = drive.members.contains_key("index");
+            let is_ide = !drive.members.contains_key("if") || says(drive, "if", &["ide"]);
+            says(drive, "media", &["cdrom"])
+                || (is_ide && (says(drive, "index", &["2"]) || (number == 2 && !placed)))
+        };
+        let has_one = self.devices.iter().any(|asked| says(asked, "driver", &disks))
+            || self.drives.iter().enumerate().any(is_there);
+        if !has_one {
+            let drive = [("if", "ide"), ("index", "2"), ("media", "cdrom")];
+            self.drives.push(asked("drive", &drive));
         }
     }
 
@@ -344,6 +381,11 @@ fn nested(flat: Map<String, Value>) -> Map<String, Value> {
 /// The members of a device, network or object, as monitors take them.
 pub fn members(option: &str, value: &str, implied: &str) -> Result<Map<String, Value>, Refusal> {
     asked(option, value, implied).map(|asked| asked.members)
+}
+
+/// A `-drive`, as monitors take it.
+pub fn drive(value: &str) -> Result<Asked, Refusal> {
+    asked_flat("drive", value, "")
 }
 
 fn asked_flat(option: &str, value: &str, implied: &str) -> Result<Asked, Refusal> {

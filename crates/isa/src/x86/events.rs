@@ -1,5 +1,8 @@
 //! Interrupts and exceptions: what they are, in which order, and how they enter the guest.
 
+use std::mem;
+
+use super::debug;
 use super::descriptor::Descriptor;
 use super::helpers::transfer::{
     Stack, code_segment, enter_code, enter_paragraph, inner_stack, load_supervisor,
@@ -53,7 +56,8 @@ fn classify(state: &mut State, event: Event) -> Result<(u8, Option<u64>), Event>
         }
         Event::Exception { number, info } => {
             if number == exception::DB {
-                state.dr[6] |= info;
+                state.dr[6] |= info | mem::take(&mut state.trap_due);
+                state.dr[7] &= !debug::GENERAL_DETECT;
             }
             Ok((number as u8, has_error_code(number).then_some(info)))
         }
@@ -79,6 +83,15 @@ fn has_error_code(vector: u16) -> bool {
     )
 }
 
+/// Whether pc stays with the instruction, which no trap, abort or interrupt does. A debug exception
+/// can be both, and never says that the instruction is resumed.
+fn is_fault(vector: u8) -> bool {
+    use exception as x;
+    let others = [x::DE, x::BR, x::UD, x::NM, x::PF, x::MF, x::XM];
+    has_error_code(vector.into()) && u16::from(vector) != x::DF
+        || others.contains(&u16::from(vector))
+}
+
 /// Two of these in a row are a double fault; a page fault counts too.
 fn contributes(vector: u8) -> bool {
     matches!(
@@ -92,10 +105,14 @@ pub fn deliver(state: &mut State, memory: &mut dyn GuestMemory, event: Event) ->
     let (mut vector, mut error) = classify(state, event)?;
     // A third failure shuts the processor down.
     for _ in 0..3 {
+        // A faulting instruction is resumed when its handler returns: breakpoints on it are done.
+        let resumed = state.eflags & eflags::RF;
+        state.eflags |= if is_fault(vector) { eflags::RF } else { 0 };
         let stop = match enter(state, memory, vector, error, Cause::Hardware) {
             Ok(()) | Err(Stop::Lookup) => return Ok(()),
             Err(Stop::Event(event)) => event,
         };
+        state.eflags = state.eflags & !eflags::RF | resumed;
         if vector == exception::DF as u8 {
             return Err(event);
         }
@@ -117,7 +134,7 @@ pub fn enter(
     error: Option<u64>,
     cause: Cause,
 ) -> Result<(), Stop> {
-    state.halted = 0;
+    (state.halted, state.shadow) = (0, 0);
     if state.cr[0] & control::CR0_PE == 0 {
         return enter_real(state, memory, vector);
     }

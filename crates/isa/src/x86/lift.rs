@@ -7,6 +7,8 @@ use iced_x86::{Decoder, DecoderError, DecoderOptions, Instruction, OpKind, Regis
 use super::X86;
 use super::chapters;
 use super::dead_flags::{self, Verdict};
+use super::debug::SINGLE_STEPPED;
+use super::helpers::helper;
 use super::mode::Mode;
 use super::state::{self, CS, DS, ES, FS, GS, RSP, SS};
 use crate::front_end::{Event, Fetch, Host, Key};
@@ -53,9 +55,6 @@ pub mod exception {
     pub const INTERRUPT_DUE: u16 = 0x100;
 }
 
-/// DR6.BS: a debug exception is that of a single step.
-const SINGLE_STEPPED: u64 = 1 << 14;
-
 /// What a row does.
 pub type Lifter = fn(&mut Lift);
 
@@ -99,6 +98,14 @@ pub struct Lift<'a> {
 /// Lifts a superblock: direct jumps forward and not-taken branches are followed.
 pub fn block(key: Key, front_end: &X86, fetch: &mut dyn Fetch, ir: &mut Ir) {
     let mode = Mode::from_bits(key.mode);
+    if mode.trap_due {
+        ir.insn(key.pc, 1);
+        let (pc, none) = (ir.imm(key.pc as i64), ir.imm(0));
+        let due = ir.get(state::TRAP_DUE);
+        ir.put(state::PC, pc);
+        ir.put(state::TRAP_DUE, none);
+        return ir.raise(exception::DB, due);
+    }
     if mode.interrupt_due {
         ir.insn(key.pc, 1);
         let (pc, nothing) = (ir.imm(key.pc as i64), ir.imm(0));
@@ -160,6 +167,10 @@ fn lift_window(at: &mut At, mode: &Mode, front_end: &X86, window: &mut Window<'_
         lift.pc = pc;
         lift.next = pc.wrapping_add(lift.insn.len() as u64);
         (lift.vex, lift.rsp_bias) = (false, 0);
+        if mode.breakpoints {
+            let at = lift.ir.imm(pc as i64);
+            lift.ir.helper(helper::CHECK_BREAKPOINT, at, Value::NONE, Value::NONE);
+        }
         chapters::lift(&mut lift);
         if mem::take(&mut lift.mmx) {
             lift.enter_mmx();
@@ -600,14 +611,9 @@ impl Lift<'_> {
         self.ir.put(state::PC, pc);
     }
 
-    /// Ends the block behind the load of a segment register. The step onto a stack is none: the
-    /// trap comes behind the next instruction, which loads its pointer.
+    /// Ends the block behind the load of a segment register.
     pub fn end_segment(&mut self, register: Register) {
-        if register != Register::SS {
-            return self.end_mode();
-        }
-        self.put_pc(self.next);
-        self.ir.exit_mode();
+        if register == Register::SS { self.end_in_shadow() } else { self.end_mode() }
     }
 
     /// Ends the block behind this instruction, whose effect may have changed the mode.
@@ -615,6 +621,16 @@ impl Lift<'_> {
         if self.mode.single_step {
             return self.raise(exception::DB, self.next, SINGLE_STEPPED);
         }
+        if self.mode.shadow {
+            let zero = self.ir.imm(0);
+            self.ir.put(state::SHADOW, zero);
+        }
+        self.put_pc(self.next);
+        self.ir.exit_mode();
+    }
+
+    /// Likewise behind MOV SS and POP SS, which hold a trap back until the next instruction is done.
+    pub fn end_in_shadow(&mut self) {
         self.put_pc(self.next);
         self.ir.exit_mode();
     }
@@ -632,7 +648,7 @@ impl Lift<'_> {
     /// A jump, call or return to a place in `target`, a linear address. Under single step the block
     /// must end in the trap, so the target goes through pc.
     pub fn indirect(&mut self, target: Value, end: impl FnOnce(&mut Ir, Value)) {
-        if self.mode.single_step || self.mode.shadow {
+        if self.mode.single_step || self.mode.shadow || self.mode.breakpoints {
             self.ir.put(state::PC, target);
             let zero = self.ir.imm(0);
             self.ir.put(state::SHADOW, zero);

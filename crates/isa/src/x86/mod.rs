@@ -6,6 +6,7 @@
 
 mod chapters;
 mod cpuid;
+mod debug;
 mod dead_flags;
 mod descriptor;
 mod events;
@@ -29,7 +30,7 @@ pub use state::{Msrs, Segment, State, Table};
 
 use crate::front_end::{
     Access, Event, Fetch, FrontEnd, GuestMemory, Helper, Host, Key, Layout, MemoryFault, Physical,
-    Registers, Translation,
+    Registers, Translation, Watched,
 };
 use crate::ir::Ir;
 
@@ -174,6 +175,22 @@ impl FrontEnd for X86 {
             (3, _) => walk::view::USER,
             (_, false) => walk::view::SUPERVISOR,
             (_, true) => walk::view::SUPERVISOR_OVERRIDE,
+        }
+    }
+
+    fn watches(&self, state: &State) -> [Option<Watched>; 4] {
+        if self.system { debug::watched(state) } else { [None; 4] }
+    }
+
+    fn watch_bits(&self, state: &State, address: u64, bytes: u64, access: Access) -> u64 {
+        debug::memory_hits(state, address, bytes, access)
+    }
+
+    fn watch_hit(&self, state: &mut State, bits: u64, event: Option<Event>) {
+        let stepped = Event::Exception { number: exception::DB, info: debug::SINGLE_STEPPED };
+        // Any other event keeps the instruction from being done.
+        if event.is_none_or(|event| event == stepped) {
+            state.trap_due |= bits;
         }
     }
 

@@ -1,6 +1,7 @@
 //! The mode of a block: everything on which the meaning or decoding of its code depends.
 
-use super::state::{CS, DS, ES, SS, State};
+use super::debug;
+use super::state::{CS, DS, ES, SHADOW_OF_STACK, SS, State};
 
 /// Flags outside the arithmetic ones.
 pub mod eflags {
@@ -38,6 +39,8 @@ pub mod control {
     pub const CR0_WP: u64 = 1 << 16;
     /// CR0: paging.
     pub const CR0_PG: u64 = 1 << 31;
+    /// CR4: breakpoints on ports, and no DR4 and DR5.
+    pub const CR4_DE: u64 = 1 << 3;
     /// CR4: 4 MiB pages.
     pub const CR4_PSE: u64 = 1 << 4;
     /// CR4: 64-bit page-table entries.
@@ -107,6 +110,10 @@ pub struct Mode {
     pub smap_override: bool,
     /// An interrupt waits and the processor is open to it.
     pub interrupt_due: bool,
+    /// A debug exception waits that belongs to what was executed last.
+    pub trap_due: bool,
+    /// Each instruction is looked for among the breakpoints in the debug registers.
+    pub breakpoints: bool,
     /// The base of CS.
     pub cs_base: u32,
 }
@@ -126,6 +133,8 @@ const INTERRUPT_DUE: u64 = 1 << 12;
 const AVX: u64 = 1 << 13;
 /// See `Mode::upper_halves`.
 pub const UPPER_HALVES: u64 = 1 << 14;
+const TRAP_DUE: u64 = 1 << 15;
+const BREAKPOINTS: u64 = 1 << 16;
 const CS_BASE_SHIFT: u32 = 32;
 
 impl Mode {
@@ -155,6 +164,8 @@ impl Mode {
             | bit(state.shadow != 0, SHADOW)
             | bit(supervisor && state.eflags & eflags::AC != 0, SMAP_OVERRIDE)
             | bit(state.interrupt_waits != 0 && state.is_open_to_interrupts(), INTERRUPT_DUE)
+            | bit(state.trap_due != 0 && state.shadow != SHADOW_OF_STACK, TRAP_DUE)
+            | bit(debug::looks_at_instructions(state), BREAKPOINTS)
             | bit(!long, state.segments[CS].base << CS_BASE_SHIFT)
     }
 
@@ -182,6 +193,8 @@ impl Mode {
             shadow: has(SHADOW),
             smap_override: has(SMAP_OVERRIDE),
             interrupt_due: has(INTERRUPT_DUE),
+            trap_due: has(TRAP_DUE),
+            breakpoints: has(BREAKPOINTS),
             cs_base: (bits >> CS_BASE_SHIFT) as u32,
         }
     }
@@ -204,7 +217,7 @@ impl State {
     /// Whether the processor takes maskable interrupts now.
     #[must_use]
     pub fn is_open_to_interrupts(&self) -> bool {
-        self.eflags & eflags::IF != 0 && self.shadow == 0
+        self.eflags & eflags::IF != 0 && self.shadow == 0 && self.trap_due == 0
     }
 
     /// All flags together, as PUSHF and interrupts see them.

@@ -108,7 +108,8 @@ pub struct State {
     pub upper_halves: u64,
     /// Vector operands of helpers.
     pub scratch: [[u64; 2]; 2],
-    /// Nothing may interrupt before the next instruction is done (after STI, MOV SS).
+    /// Nothing may interrupt before the next instruction is done: 1 after STI; [`SHADOW_OF_STACK`]
+    /// after MOV SS and POP SS, which hold debug exceptions back as well.
     pub shadow: u64,
     /// An interrupt waits until the processor is open to it: leave translated code then.
     pub interrupt_waits: u64,
@@ -116,6 +117,8 @@ pub struct State {
     pub nmi_masked: u64,
     /// The processor waits for an interrupt.
     pub halted: u64,
+    /// Bits for DR6 of a trap that is due before the next instruction.
+    pub trap_due: u64,
 }
 
 /// Model-specific registers that are plain memory.
@@ -145,6 +148,9 @@ pub struct Msrs {
     /// How many processors there are; 0 in user mode.
     pub apic_count: u64,
 }
+
+/// See `State::shadow`.
+pub const SHADOW_OF_STACK: u64 = 2;
 
 /// Reset value of PAT: write-back, write-through, uncached-, uncached, twice.
 const PAT_RESET: u64 = 0x0007_0406_0007_0406;
@@ -187,6 +193,7 @@ impl Default for State {
             interrupt_waits: 0,
             nmi_masked: 0,
             halted: 0,
+            trap_due: 0,
         }
     }
 }
@@ -294,6 +301,9 @@ const fn table(offset: usize) -> (Reg, Reg) {
 
 /// See `State::shadow`.
 pub const SHADOW: Reg = Reg::new(offset_of!(State, shadow), Type::I64);
+
+/// See `State::trap_due`.
+pub const TRAP_DUE: Reg = Reg::new(offset_of!(State, trap_due), Type::I64);
 
 const fn pin(n: usize, host: u8) -> Pin {
     Pin { reg: gpr(n), prefer: Prefer::Number(host) }

@@ -57,6 +57,8 @@ struct Context<F: FrontEnd> {
     watches: Cell<bool>,
     /// What was hit: the instruction is undone and to be executed alone, then this is told.
     hit: Cell<Option<u64>>,
+    /// What was hit of the guest's own watches, in its front end's bits.
+    guest_hit: Cell<u64>,
     /// The mode of the calls on the return stack.
     returns_mode: Cell<u64>,
     /// The span of large pages that the TLB holds pieces of, in each half of the address space:
@@ -99,6 +101,7 @@ impl<F: FrontEnd> Vcpu<F> {
             unwatched: Cell::new(false),
             watches: Cell::new(false),
             hit: Cell::new(None),
+            guest_hit: Cell::new(0),
             returns_mode: Cell::new(0),
             large: Cell::new(NO_LARGE),
             local: Local::new(),
@@ -276,6 +279,11 @@ impl<F: FrontEnd> Context<F> {
             _ => None, // MODE: the loop asks for a new key
         };
         drop(world);
+        if open {
+            let bits = self.guest_hit.replace(0);
+            let state = raw::state_mut(self.block.state());
+            engine.front_end.watch_hit(state, bits, event);
+        }
         if open && let Some(address) = told {
             // An event of the instruction comes first, and then the stop at its handler.
             let exit = event.and_then(|event| self.deliver(event));
@@ -283,7 +291,7 @@ impl<F: FrontEnd> Context<F> {
             return exit.or(Some(Exit::Watch(address)));
         }
         let event = event?;
-        match engine.stops.any() {
+        match engine.stops.any() || self.guest_hit.get() != 0 {
             false => self.deliver(event),
             true => self.deliver_stopped(event),
         }

@@ -9,7 +9,15 @@ impl<F: FrontEnd> Context<F> {
     /// Whether the page of an address stays out of the TLB.
     pub(super) fn is_watched_page(&self, address: u64) -> bool {
         let stops = &self.engine.stops;
-        stops.any() && !self.unwatched.get() && stops.watches_page(address)
+        !self.unwatched.get()
+            && ((stops.any() && stops.watches_page(address))
+                || self.guests_pages().any(|page| page == address & !0xfff))
+    }
+
+    /// The pages that the guest's own debug registers watch; nothing aligned crosses one.
+    fn guests_pages(&self) -> impl Iterator<Item = u64> {
+        let watches = self.engine.front_end.watches(self.state());
+        watches.into_iter().flatten().map(|watched| watched.start & !0xfff)
     }
 
     /// Looks whether an access hits what is watched. `Err`: it is not done; the instruction is to be
@@ -21,21 +29,23 @@ impl<F: FrontEnd> Context<F> {
         access: Access,
     ) -> Result<(), MemoryFault> {
         let stops = &self.engine.stops;
-        if !stops.any() || !self.watches.get() {
+        if !self.watches.get() {
             return Ok(());
         }
-        match stops.hit(address, bytes, access) {
-            None => Ok(()),
-            Some(watched) => {
-                self.hit.set(Some(watched));
-                Err(MemoryFault { address, access, detail: 0 })
-            }
+        let hit = stops.any().then(|| stops.hit(address, bytes, access)).flatten();
+        let guests = self.engine.front_end.watch_bits(self.state(), address, bytes, access);
+        if hit.is_none() && guests == 0 {
+            return Ok(());
         }
+        self.hit.set(hit);
+        self.guest_hit.set(guests);
+        Err(MemoryFault { address, access, detail: 0 })
     }
 
     /// Translated code is entered.
     pub(super) fn begin_watching(&self) {
-        self.watches.set(self.engine.stops.any() && !self.unwatched.get());
+        let any = self.engine.stops.any() || self.guests_pages().next().is_some();
+        self.watches.set(any && !self.unwatched.get());
     }
 
     /// It was left. True: it was executed with nothing watched, whose pages the TLB forgets again.
@@ -45,7 +55,8 @@ impl<F: FrontEnd> Context<F> {
             return false; // not done: once more, alone
         }
         self.unwatched.set(false);
-        for page in self.engine.stops.watched_pages() {
+        let pages = self.engine.stops.watched_pages().into_iter().chain(self.guests_pages());
+        for page in pages {
             View { context: self }.flush_tlb(Some(page), None);
         }
         true
@@ -53,7 +64,8 @@ impl<F: FrontEnd> Context<F> {
 
     /// An event, which may be a breakpoint or a watch, or the guest's own.
     pub(super) fn deliver_stopped(&self, event: Event) -> Option<Exit> {
-        if let (Some(_), Event::Memory(_)) = (self.hit.get(), event) {
+        let hit = self.hit.get().is_some() || self.guest_hit.get() != 0;
+        if let (true, Event::Memory(_)) = (hit, event) {
             self.step.set(true);
             self.unwatched.set(true);
             return None;

@@ -157,7 +157,6 @@ fn description(l: &Lift, op: StringOp, ty: Type, repeated: bool) -> i64 {
         | i64::from(index_type(l).bytes()) << 8
         | i64::from(repeated) << 16
         | i64::from(l.insn.has_repne_prefix()) << 17
-        | i64::from(l.mode.single_step) << 18
         | (source_segment(l) as i64) << 20
         | (op as i64) << 24
 }
@@ -202,7 +201,9 @@ fn by_helper(l: &mut Lift, op: StringOp, ty: Type, repeated: bool) {
     }
     let width = index_type(l);
     // A block of one instruction must not leave early: there the helper sees that nothing is to do.
-    if repeated && !l.mode.single_step && !l.mode.shadow {
+    let port = matches!(op, StringOp::In | StringOp::Out) && l.mode.breakpoints;
+    let alone = l.mode.single_step || l.mode.shadow || port;
+    if repeated && !alone {
         let counter = l.gpr(RCX, width);
         let zero = l.ir.constant(width, 0);
         let done = l.ir.compare(Cmp::Eq, counter, zero);
@@ -218,7 +219,7 @@ fn by_helper(l: &mut Lift, op: StringOp, ty: Type, repeated: bool) {
     let zero = l.ir.imm(0);
     let unfinished = l.ir.compare(Cmp::Ne, unfinished, zero);
     let pc = l.pc;
-    if l.mode.single_step || l.mode.shadow {
+    if alone {
         let (here, next) = (l.ir.imm(pc as i64), l.ir.imm(l.next as i64));
         let to = l.ir.select(unfinished, here, next);
         l.indirect(to, crate::ir::Ir::exit_indirect);

@@ -103,6 +103,9 @@ fn port_in(l: &mut Lift) {
     let value = call(l, helper::PORT_IN, [port, bytes, Value::NONE]);
     let value = l.ir.trunc(ty, value);
     l.set_gpr(RAX, value);
+    if l.mode.breakpoints {
+        l.end_mode(); // one may be on the port
+    }
 }
 
 fn port_out(l: &mut Lift) {
@@ -122,9 +125,10 @@ fn set_interrupts(l: &mut Lift, on: i64) {
     if !l.system {
         return l.fault(exception::GP, 0);
     }
+    let opens = on != 0;
     let on = l.ir.imm(on);
     call(l, helper::SET_INTERRUPTS, [on, Value::NONE, Value::NONE]);
-    l.end_mode();
+    if opens && !l.mode.single_step { l.end_in_shadow() } else { l.end_mode() }
 }
 
 fn halt(l: &mut Lift) {
@@ -132,6 +136,9 @@ fn halt(l: &mut Lift) {
         // STI holds interrupts back for one instruction, and this was it.
         let zero = l.ir.imm(0);
         l.ir.put(state::SHADOW, zero);
+        if l.mode.single_step {
+            return l.end_mode(); // the trap is what it would wait for
+        }
         l.raise(Event::HALT, l.next, 0);
     }
 }

@@ -69,6 +69,7 @@ helpers! {
     XGETBV "xgetbv" identity::xgetbv, false;
     RDTSC "rdtsc" identity::rdtsc, false;
     RANDOM "random" identity::random, false;
+    CHECK_BREAKPOINT "check_breakpoint" privileged::check_breakpoint, false;
     CHECK_IOPL "check_iopl" privileged::check_iopl, false;
     POP_FLAGS "pop_flags" privileged::pop_flags, false;
     SET_INTERRUPTS "set_interrupts" privileged::set_interrupts, false;

@@ -4,6 +4,7 @@ use super::registers::read_task;
 use super::transfer::{is_canonical, merge_flags, writable_flags};
 use super::{DONE, SUPERVISOR, fault, load, memory_fault, protection};
 use crate::front_end::{GuestMemory, HelperResult, Stop};
+use crate::x86::debug;
 use crate::x86::helpers::identity;
 use crate::x86::lift::exception;
 use crate::x86::mode::{attribute, control, eflags};
@@ -14,6 +15,22 @@ use crate::x86::state::{CS, FS, GS, RAX, RCX, RDX, State};
 pub const PORT_SPACE: u32 = 0;
 /// The machine space of the local APIC's registers, by MSR number.
 pub const APIC_SPACE: u32 = 2;
+
+/// Whether a breakpoint is on the instruction at an address: pc.
+pub fn check_breakpoint(
+    state: &mut State,
+    _: &mut dyn GuestMemory,
+    [pc, ..]: [u64; 3],
+) -> HelperResult {
+    match debug::before_instruction(state, pc) {
+        0 => {
+            // It is for one instruction, and this is it.
+            state.eflags &= !eflags::RF;
+            DONE
+        }
+        bits => fault(exception::DB, bits),
+    }
+}
 
 /// Virtual-8086 code needs IOPL 3 for PUSHF, POPF, INT and IRET.
 pub fn check_iopl(state: &mut State, _: &mut dyn GuestMemory, _: [u64; 3]) -> HelperResult {
@@ -92,7 +109,9 @@ pub fn port_in(
 ) -> HelperResult {
     let port = port & 0xffff;
     check_port(state, memory, port, bytes as u32)?;
-    Ok(memory.machine_read(PORT_SPACE, port, bytes as u32))
+    let value = memory.machine_read(PORT_SPACE, port, bytes as u32);
+    debug::port_accessed(state, port, bytes);
+    Ok(value)
 }
 
 /// OUT: port, bytes, value.
@@ -104,6 +123,7 @@ pub fn port_out(
     let port = port & 0xffff;
     check_port(state, memory, port, bytes as u32)?;
     memory.machine_write(PORT_SPACE, port, bytes as u32, value);
+    debug::port_accessed(state, port, bytes);
     DONE
 }
 
@@ -116,14 +136,7 @@ pub fn read_control(
     match number as usize {
         8 => Ok(memory.machine_read(APIC_SPACE, msr::X2APIC_TPR, 8) >> 4 & 15),
         number @ (0 | 2 | 3 | 4) => Ok(state.cr[number]),
-        number @ 16..24 => {
-            const CR4_DE: u64 = 8;
-            match number - 16 {
-                4 | 5 if state.cr[4] & CR4_DE != 0 => fault(exception::UD, 0),
-                number @ (4 | 5) => Ok(state.dr[number + 2]),
-                number => Ok(state.dr[number]),
-            }
-        }
+        number @ 16..24 => debug_register(state, number - 16).map(|number| state.dr[number]),
         _ => fault(exception::UD, 0),
     }
 }
@@ -147,18 +160,47 @@ pub fn write_control(
             memory.machine_write(APIC_SPACE, msr::X2APIC_TPR, 8, value << 4);
             DONE
         }
-        16..24 => {
-            let number = number as usize - 16;
-            let number = if matches!(number, 4 | 5) { number + 2 } else { number };
-            state.dr[number] = match number {
-                6 => value & 0xe00f | 0xffff_0ff0,
-                7 => value & 0xffff_2fff | 0x400,
-                _ => value,
-            };
-            DONE
-        }
+        16..24 => write_debug(state, memory, number as usize - 16, value),
         _ => fault(exception::UD, 0),
     }
+}
+
+/// The debug register that an access means: DR4 and DR5 are other names of DR6 and DR7, unless they
+/// do not exist.
+fn debug_register(state: &State, number: usize) -> Result<usize, Stop> {
+    if matches!(number, 4 | 5) && state.cr[4] & control::CR4_DE != 0 {
+        return fault(exception::UD, 0);
+    }
+    if state.dr[7] & debug::GENERAL_DETECT != 0 {
+        return fault(exception::DB, debug::REGISTER_ACCESS);
+    }
+    Ok(if matches!(number, 4 | 5) { number + 2 } else { number })
+}
+
+fn write_debug(
+    state: &mut State,
+    memory: &mut dyn GuestMemory,
+    number: usize,
+    value: u64,
+) -> HelperResult {
+    let number = debug_register(state, number)?;
+    if number >= 6 && value >> 32 != 0 {
+        return protection(0);
+    }
+    let before = debug::watched(state);
+    state.dr[number] = match number {
+        6 => value & 0xe00f | 0xffff_0ff0,
+        7 => value & 0xffff_2bff | 0x400,
+        _ => value,
+    };
+    state.eflags &= !eflags::RF;
+    let after = debug::watched(state);
+    if before != after {
+        for watched in before.into_iter().chain(after).flatten() {
+            memory.flush_tlb(Some(watched.start & !0xfff), None);
+        }
+    }
+    DONE
 }
 
 /// Bits of CR0 that exist.

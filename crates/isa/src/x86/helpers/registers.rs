@@ -6,7 +6,7 @@ use crate::ir::ZERO;
 use crate::x86::descriptor::{self, system_type};
 use crate::x86::lift::exception;
 use crate::x86::mode::{control, eflags};
-use crate::x86::state::{CS, RBP, RSP, SS, Segment, State};
+use crate::x86::state::{CS, RBP, RSP, SHADOW_OF_STACK, SS, Segment, State};
 
 /// Real or virtual-8086 mode: a selector is a paragraph.
 pub fn uses_paragraphs(state: &State) -> bool {
@@ -29,7 +29,7 @@ pub fn load_segment(
         state.segments[number] = data_segment(state, memory, number, selector)?;
     }
     if number == SS {
-        state.shadow = 1;
+        state.shadow = SHADOW_OF_STACK;
     }
     DONE
 }

@@ -2,6 +2,7 @@
 
 use super::{load, memory_fault, store};
 use crate::front_end::{GuestMemory, HelperResult, Stop};
+use crate::x86::debug;
 use crate::x86::mode::eflags;
 use crate::x86::state::{ES, RAX, RCX, RDI, RDX, RSI, State};
 
@@ -92,6 +93,16 @@ impl Instruction {
         };
     }
 
+    /// Whether something has to be looked at after each element: a trap or a breakpoint.
+    fn is_stepped(&self, state: &State) -> bool {
+        let ports = matches!(self.op, StringOp::In | StringOp::Out);
+        let distance = self.count(state).saturating_mul(self.bytes);
+        state.eflags & eflags::TF != 0
+            || (ports && debug::looks_at_instructions(state))
+            || debug::watches_near(state, self.source(state), distance)
+            || debug::watches_near(state, self.target(state), distance)
+    }
+
     fn advance(&self, state: &mut State, register: usize, elements: u64) {
         let by = elements.wrapping_mul(self.bytes);
         let old = state.gpr[register];
@@ -137,10 +148,13 @@ pub fn string(
         let port = state.gpr[RDX] & 0xffff;
         super::privileged::check_port(state, memory, port, insn.bytes as u32)?;
     }
-    let single_step = what & 1 << 18 != 0;
-    let mut budget = if single_step { 1 } else { ELEMENTS_MAX };
+    let mut budget = if insn.is_stepped(state) { 1 } else { ELEMENTS_MAX };
     while insn.count(state) > 0 {
         if budget == 0 {
+            // What interrupts it now resumes it: no second look at breakpoints on it.
+            if debug::looks_at_instructions(state) {
+                state.eflags |= eflags::RF;
+            }
             return Ok(1);
         }
         let most = insn.count(state).min(budget);
@@ -266,12 +280,16 @@ fn one(insn: &Instruction, state: &mut State, memory: &mut dyn GuestMemory) -> R
             // The page is looked at first, for the port's value would be lost.
             let to = insn.target(state);
             memory.probe(to, bytes, crate::front_end::Access::Write).map_err(memory_fault)?;
-            let value = memory.machine_read(0, state.gpr[RDX] & 0xffff, bytes);
+            let port = state.gpr[RDX] & 0xffff;
+            let value = memory.machine_read(0, port, bytes);
             store(memory, to, bytes, value)?;
+            debug::port_accessed(state, port, insn.bytes);
         }
         StringOp::Out => {
             let value = load(memory, insn.source(state), bytes)?;
-            memory.machine_write(0, state.gpr[RDX] & 0xffff, bytes, value);
+            let port = state.gpr[RDX] & 0xffff;
+            memory.machine_write(0, port, bytes, value);
+            debug::port_accessed(state, port, insn.bytes);
         }
     }
     insn.done(state, 1);

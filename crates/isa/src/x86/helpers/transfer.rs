@@ -4,6 +4,7 @@
 use super::registers::{data_segment, read_task, stack_base, stack_mask, uses_paragraphs};
 use super::{SUPERVISOR, fault, memory_fault, protection};
 use crate::front_end::{GuestMemory, HelperResult, Stop};
+use crate::x86::debug;
 use crate::x86::descriptor::{self, Descriptor, system_type};
 use crate::x86::events;
 use crate::x86::lift::exception;
@@ -104,8 +105,58 @@ fn check_code(state: &State, selector: u16, found: Descriptor) -> Result<u8, Sto
     Ok(cpl)
 }
 
-/// JMP far: selector, offset, word size.
-pub fn far_jump(
+/// A transfer that is single-stepped traps at its target.
+fn stepped(state: &mut State, transfer: impl FnOnce(&mut State) -> HelperResult) -> HelperResult {
+    let traps = state.eflags & eflags::TF != 0;
+    let result = transfer(state);
+    if matches!(result, Err(Stop::Lookup)) {
+        state.shadow = 0;
+        if traps {
+            state.trap_due |= debug::SINGLE_STEPPED;
+        }
+    }
+    result
+}
+
+macro_rules! stepped {
+    ($($(#[$doc:meta])* $name:ident $function:ident;)*) => {$(
+        $(#[$doc])*
+        pub fn $name(
+            state: &mut State,
+            memory: &mut dyn GuestMemory,
+            arguments: [u64; 3],
+        ) -> HelperResult {
+            stepped(state, |state| $function(state, memory, arguments))
+        }
+    )*};
+}
+
+stepped! {
+    /// JMP far: selector, offset, word size.
+    far_jump jump;
+    /// CALL far: selector, offset, word size and the instruction's length.
+    far_call call;
+    /// RET far: word size, bytes to drop.
+    far_return far_back;
+    /// IRET: word size.
+    interrupt_return iret;
+    /// SYSENTER.
+    system_enter sysenter;
+    /// SYSEXIT: word size.
+    system_exit sysexit;
+}
+
+/// SYSCALL and SYSRET: the trap flag counts as it is when they are done, as if it were for the
+/// program's SYSCALL.
+fn traps_by_its_own_flags(state: &mut State) -> HelperResult {
+    state.shadow = 0;
+    if state.eflags & eflags::TF != 0 {
+        state.trap_due |= debug::SINGLE_STEPPED;
+    }
+    LOOKUP
+}
+
+fn jump(
     state: &mut State,
     memory: &mut dyn GuestMemory,
     [selector, offset, _]: [u64; 3],
@@ -170,7 +221,7 @@ fn gate(
 }
 
 /// CALL far: selector, offset, word size with the instruction's length above it.
-pub fn far_call(
+fn call(
     state: &mut State,
     memory: &mut dyn GuestMemory,
     [selector, offset, what]: [u64; 3],
@@ -288,7 +339,7 @@ pub fn inner_stack(
 }
 
 /// RET far: word size, bytes to drop.
-pub fn far_return(
+fn far_back(
     state: &mut State,
     memory: &mut dyn GuestMemory,
     [word, extra, _]: [u64; 3],
@@ -381,11 +432,7 @@ fn close_inner_segments(state: &mut State, cpl: u8) {
 }
 
 /// IRET: word size.
-pub fn interrupt_return(
-    state: &mut State,
-    memory: &mut dyn GuestMemory,
-    [word, ..]: [u64; 3],
-) -> HelperResult {
+fn iret(state: &mut State, memory: &mut dyn GuestMemory, [word, ..]: [u64; 3]) -> HelperResult {
     let word = word as u32;
     let mut stack = Stack::of(state);
     if uses_paragraphs(state) && state.eflags & eflags::VM != 0 {
@@ -415,6 +462,9 @@ pub fn interrupt_return(
     let extra = if word == 8 { u64::MAX } else { 0 };
     return_to(state, memory, selector, offset, stack, word, extra)?;
     merge_flags(state, flags, writable_flags(state, cpl), word);
+    if !debug::looks_at_instructions(state) {
+        state.eflags &= !eflags::RF; // nothing to resume from, and every instruction ends it
+    }
     LOOKUP
 }
 
@@ -520,7 +570,7 @@ pub fn system_call(
     state.segments[SS] = flat(selector + 8, DATA);
     let target = if from_long { state.msr.lstar } else { state.msr.cstar };
     enter_code(state, flat(selector, CODE_64), target);
-    LOOKUP
+    traps_by_its_own_flags(state)
 }
 
 /// SYSRET: word size.
@@ -543,7 +593,7 @@ pub fn system_return(
     let (code, selector) = if long { (CODE_64, selector + 16) } else { (CODE_32, selector) };
     let target = if long { target } else { target & 0xffff_ffff };
     enter_code(state, flat(selector | 3, code | LEVEL_3), target);
-    LOOKUP
+    traps_by_its_own_flags(state)
 }
 
 /// Bits 47 to 63 are equal.
@@ -552,7 +602,7 @@ pub fn is_canonical(address: u64) -> bool {
 }
 
 /// SYSENTER.
-pub fn system_enter(state: &mut State, _: &mut dyn GuestMemory, _: [u64; 3]) -> HelperResult {
+fn sysenter(state: &mut State, _: &mut dyn GuestMemory, _: [u64; 3]) -> HelperResult {
     let selector = state.msr.sysenter_cs & 0xfffc;
     if uses_paragraphs(state) || selector == 0 {
         return protection(0);
@@ -567,11 +617,7 @@ pub fn system_enter(state: &mut State, _: &mut dyn GuestMemory, _: [u64; 3]) -> 
 }
 
 /// SYSEXIT: word size.
-pub fn system_exit(
-    state: &mut State,
-    _: &mut dyn GuestMemory,
-    [word, ..]: [u64; 3],
-) -> HelperResult {
+fn sysexit(state: &mut State, _: &mut dyn GuestMemory, [word, ..]: [u64; 3]) -> HelperResult {
     let selector = state.msr.sysenter_cs & 0xfffc;
     if uses_paragraphs(state) || selector == 0 || state.cpl() != 0 {
         return protection(0);
