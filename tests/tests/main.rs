@@ -17,6 +17,7 @@ mod clients;
 mod friendly;
 mod launch;
 mod user;
+mod virsh;
 mod monitor;
 mod pc;
 mod outside;
