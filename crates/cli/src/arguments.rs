@@ -241,9 +241,13 @@ pub struct Launch {
     /// The processor's kind
     #[arg(long, value_enum, default_value = "amd64")]
     pub arch: Arch,
-    /// The machine's network
-    #[arg(long = "network", value_enum, value_name = "NETWORK")]
+    /// What the machine is connected to: user (the host's connections, with no privilege), none, one
+    /// of 'hostel networks', a bridge of the host, or bridged; may be repeated
+    #[arg(long = "network", value_name = "NETWORK[,mac=MAC]", value_parser = network)]
     pub networks: Vec<Network>,
+    /// Connect it, besides, to the network that 'hostel set local.bridged-network=NETWORK' has named
+    #[arg(long)]
+    pub bridged: bool,
     /// What runs the machine [default: KVM where it works at speed, else the translator]
     #[arg(long, value_enum)]
     pub accel: Option<Accel>,
@@ -282,13 +286,50 @@ pub enum Arch {
     Amd64,
 }
 
-/// What a machine is connected to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+/// What a card of a machine is connected to.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Network {
     /// The host's connections, with no privilege
     User,
     /// Nothing
     None,
+    /// The one that a setting names
+    Bridged { mac: Option<String> },
+    /// One of the daemon's, or a bridge of the host
+    Named { name: String, mac: Option<String> },
+}
+
+/// Reads `NAME[,mac=...]`, or Multipass's `name=NAME,mac=...,mode=auto`.
+fn network(text: &str) -> Result<Network, String> {
+    let (mut name, mut mac) = (None, None);
+    for (place, part) in text.split(',').enumerate() {
+        match part.split_once('=') {
+            Some(("name", value)) => name = Some(value),
+            Some(("mac", value)) => {
+                let bytes: Vec<&str> = value.split(':').collect();
+                let is_byte =
+                    |byte: &&str| byte.len() == 2 && u8::from_str_radix(byte, 16).is_ok();
+                if bytes.len() != 6 || !bytes.iter().all(is_byte) {
+                    return Err(format!("'{value}' is no MAC address (like 52:54:00:12:34:56)"));
+                }
+                mac = Some(value.to_owned());
+            }
+            // What sets addresses up is the guest's own affair, or --network-config's.
+            Some(("mode", "auto")) => {}
+            Some(("mode", other)) => {
+                return Err(format!("mode={other} is not there; --network-config says it all"));
+            }
+            None if place == 0 && !part.is_empty() => name = Some(part),
+            _ => return Err(format!("'{part}' is neither name=, mac= nor mode=auto")),
+        }
+    }
+    match name.ok_or("a network has a name")? {
+        "user" | "none" if mac.is_some() => Err("mac= goes with a named network".to_owned()),
+        "user" => Ok(Network::User),
+        "none" => Ok(Network::None),
+        "bridged" => Ok(Network::Bridged { mac }),
+        name => Ok(Network::Named { name: name.to_owned(), mac }),
+    }
 }
 
 #[derive(Args)]

@@ -1,5 +1,6 @@
 //! `launch`: from nothing to a machine that can be used.
 
+mod cards;
 mod definition;
 pub mod image;
 pub mod provision;
@@ -15,7 +16,7 @@ use libvirt_compat::Error;
 use libvirt_compat::xml;
 use serde_json::{Map, json};
 
-use crate::arguments::{Accel, Format, Forward, Launch, Level, Network};
+use crate::arguments::{Accel, Format, Forward, Launch, Level};
 use crate::daemon::Connection;
 use crate::failure::{Failure, TIMEOUT, USAGE};
 use crate::machine::{Machine, Note};
@@ -103,9 +104,9 @@ pub fn create(
     }
     let shares: Result<_, _> = what.mounts.iter().map(|text| verbs::mount::share(text)).collect();
     let shares = shares?;
-    let network = what.networks.last().copied().unwrap_or(Network::User);
-    if network == Network::None && !ports.is_empty() {
-        let failure = Failure::new("A machine without a network has no ports to forward to");
+    let cards = cards::cards(connection, what)?;
+    if !cards.has_user && !ports.is_empty() {
+        let failure = Failure::new("Ports are forwarded by the network 'user' only");
         return Err(failure.code(USAGE));
     }
     // Asked for last what may take long, and before anything is made what may be wrong.
@@ -134,7 +135,7 @@ pub fn create(
         memory,
         cpus: what.cpus.unwrap_or(1),
         kvm: runs_on_kvm(connection, what.accel)?,
-        has_network: network == Network::User,
+        cards: cards.elements,
         image: &image,
         note: &note,
     };
