@@ -232,8 +232,7 @@ fn debian_is_built_provisioned_and_reached_with_and_without_an_agent() {
     }
     // A release's number chooses it, any other word both.
     let chosen = std::env::var(SYSTEMS).unwrap_or_default();
-    let is_chosen =
-        |release: &str| chosen == release || !["12", "13"].contains(&chosen.as_str());
+    let is_chosen = |release: &str| chosen == release || !["12", "13"].contains(&chosen.as_str());
     for (release, seed) in [("12", "config-drive"), ("13", "nocloud")] {
         if !is_chosen(release) {
             continue;

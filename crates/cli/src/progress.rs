@@ -42,7 +42,12 @@ impl Line {
             self.drawn = Some(Instant::now());
         } else if self.unsaid.is_some_and(|began| began.elapsed() >= PHASE) {
             self.unsaid = None;
-            _ = writeln!(io::stderr(), "{:4.1}s  {}", self.began.elapsed().as_secs_f64(), self.step);
+            _ = writeln!(
+                io::stderr(),
+                "{:4.1}s  {}",
+                self.began.elapsed().as_secs_f64(),
+                self.step
+            );
         }
     }
 

@@ -19,7 +19,7 @@ mod storage;
 mod syntax;
 mod table;
 mod text;
-mod words;
+pub(crate) mod words;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -200,7 +200,8 @@ impl Given {
 
     #[cfg(test)]
     pub fn is_sound(syntax: &'static str) -> bool {
-        let good = |name: &str| name.chars().all(|sign| sign.is_ascii_lowercase() || "-2".contains(sign));
+        let good =
+            |name: &str| name.chars().all(|sign| sign.is_ascii_lowercase() || "-2".contains(sign));
         let mut count = 0;
         let sound = parts(syntax).inspect(|_| count += 1).all(|(name, _)| good(name));
         sound && (count > 0 || syntax.is_empty())

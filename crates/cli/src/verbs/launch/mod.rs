@@ -38,12 +38,13 @@ pub fn run(what: &Launch) -> Result<u8, Failure> {
     let mut connection = Connection::open()?;
     let began = Instant::now();
     let machine = create(&mut connection, what, &mut line)?;
+    let has_mounts = what.mount_home || !what.mounts.is_empty();
     let has_agent = !machine.definition.to_xml().contains("device='cdrom'");
     if what.console {
         drop(line);
         let attached = verbs::console::attach(connection, &machine, verbs::console::ESCAPE, false);
         println!("Launched: {}", machine.name());
-        if attached.is_ok() && has_agent && !(what.mounts.is_empty() && what.ports.is_empty()) {
+        if attached.is_ok() && has_agent && (has_mounts || !what.ports.is_empty()) {
             let (mut connection, mut line) = (Connection::open()?, Line::new());
             await_level(&connection, &machine, Level::Booted, what.timeout, &mut line)?;
             verbs::lifecycle::furnish(&mut connection, &machine)?;
@@ -55,7 +56,7 @@ pub fn run(what: &Launch) -> Result<u8, Failure> {
         // What our agent does for a machine, ssh does not.
         if await_way(&mut connection, &machine, what.timeout, &mut line)? == Way::Agent {
             verbs::lifecycle::furnish(&mut connection, &machine)?;
-        } else if !what.mounts.is_empty() || what.ports.contains(&Forward::Auto) {
+        } else if has_mounts || what.ports.contains(&Forward::Auto) {
             let failure = Failure::new("Mounts and automatic ports need the agent in the machine");
             failure.hint(format!("'hostel info {}' shows the way in", machine.name())).print();
         }
@@ -102,8 +103,12 @@ pub fn create(
     for (host, _) in &ports {
         verbs::port::check_free(*host)?;
     }
-    let shares: Result<_, _> = what.mounts.iter().map(|text| verbs::mount::share(text)).collect();
-    let shares = shares?;
+    let shares: Result<Vec<_>, _> =
+        what.mounts.iter().map(|text| verbs::mount::share(text)).collect();
+    let mut shares = shares?;
+    if what.mount_home {
+        shares.push(verbs::mount::home()?);
+    }
     let cards = cards::cards(connection, what)?;
     if !cards.has_user && !ports.is_empty() {
         let failure = Failure::new("Ports are forwarded by the network 'user' only");
