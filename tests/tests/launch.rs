@@ -195,3 +195,44 @@ fn a_machine_has_the_networks_and_the_home_that_it_was_given_and_the_time() {
     user.good(&["delete", "--all", "--purge"]);
     user.assert_clean();
 }
+
+/// Whatever is wrong is told once, with what to do about it, and leaves nothing.
+#[test]
+fn bad_input_is_one_error_with_a_hint_and_leaves_nothing() {
+    let user = User::new("wrong");
+    let file = |name: &str, bytes: &[u8]| {
+        let path = user.home.join(name);
+        fs::write(&path, bytes).unwrap();
+        path.display().to_string()
+    };
+    let no_kind = file("kind.yaml", b"users: []\n");
+    let tab = file("tab.yaml", b"#cloud-config\nusers:\n  - name: x\n\t bad\n");
+    let network = file("network.yaml", b"version: [\n");
+    let broken = file("broken.qcow2", &[b"QFI\xfb".as_slice(), &[0xaa; 4096]].concat());
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = format!("{}:80", taken.local_addr().unwrap().port());
+    for (words, code, said) in [
+        (&["--name", "a b"][..], 1, "cannot be the name"),
+        (&["--disk", "1M"], 1, "too small a disk"),
+        (&["--memory", "10M"], 1, "too little memory"),
+        (&["debain"], 1, "no image 'debain'"),
+        (&["--offline", "spark"], 2, "cannot be had"),
+        (&["https://127.0.0.1:9/x.qcow2"], 2, "cannot be had"),
+        (&["/nonexistent.qcow2"], 1, "cannot be used"),
+        (&[&broken], 2, "Unsupported qcow2 version"),
+        (&["--cloud-init", &no_kind], 1, "line 1, column 1"),
+        (&["--cloud-init", &tab], 1, "line 3, column 11"),
+        (&["--cloud-init", "/nonexistent"], 1, "cannot be read"),
+        (&["--network-config", &network], 1, "is wrong"),
+        (&["--network", "frob"], 1, "no network 'frob'"),
+        (&["--port", &port], 2, "cannot be had"),
+        (&["--mount", "/nonexistent"], 1, "cannot be mounted"),
+    ] {
+        let words = [&["launch"], words].concat();
+        let (found, errors) = user.bad(&words);
+        assert!(found == code && errors.contains(said), "{words:?}: {found}: {errors}");
+        assert_eq!(errors.matches("error:").count(), 1, "{errors}");
+        assert_eq!(errors.matches("  hint: ").count(), 1, "{errors}");
+    }
+    user.assert_clean();
+}

@@ -18,6 +18,7 @@ mod friendly;
 mod launch;
 mod user;
 mod virsh;
+mod answers;
 mod monitor;
 mod pc;
 mod outside;

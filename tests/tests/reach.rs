@@ -273,7 +273,7 @@ fn debian_is_built_provisioned_and_reached_with_and_without_an_agent() {
         );
         until("the agent is gone", || !user.good(&["info", "d"]).contains("Way in:    agent"));
         let expected = if release == "13" { "ssh on the virtual socket" } else { "serial console" };
-        assert!(user.good(&["info", "d"]).contains(expected), "{}", user.good(&["info", "d"]));
+        user.telling(&["info", "d"], expected);
         assert_eq!(user.good(&["exec", "d", "--", "echo", "a  b", "$HOME"]), "a  b $HOME\n");
         assert_eq!(user.bad(&["exec", "d", "--", "sh", "-c", "exit 7"]).0, 7);
         if release == "12" {

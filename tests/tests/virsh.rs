@@ -1,7 +1,9 @@
 //! Our own `virsh` beside the real one, on two domains that are alike: theirs acts on one, ours on
 //! the other.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed, wherever it is")]
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -249,7 +251,7 @@ fn virsh_acts_on_running_domains_as_the_real_one_does() {
     // Where the daemon of a session looks for firmware.
     let folder = pair.user.home.join(".cache/hostel/firmware");
     fs::create_dir_all(folder.parent().unwrap()).unwrap();
-    _ = std::os::unix::fs::symlink(firmware, &folder);
+    _ = symlink(firmware, &folder);
     for line in [
         "vncdisplay {}",
         "domblkstat {} vda",

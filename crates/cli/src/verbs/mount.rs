@@ -106,7 +106,9 @@ pub fn home() -> Result<Share, Failure> {
 
 fn folder(source: &str, target: Option<&str>) -> Result<Share, Failure> {
     let wrong = || Failure::new(format!("The folder '{source}' cannot be mounted")).code(USAGE);
-    let path = PathBuf::from(source).canonicalize().map_err(|error| wrong().because(&error))?;
+    let path = PathBuf::from(source).canonicalize().map_err(|error| {
+        wrong().because(&error).hint("a folder of this host, then where it goes: SOURCE[:TARGET]")
+    })?;
     if !path.is_dir() {
         return Err(wrong().hint("it is a file; 'hostel transfer' copies files"));
     }

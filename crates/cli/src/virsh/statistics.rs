@@ -326,7 +326,7 @@ fn control(shell: &mut Shell, given: &Given) -> Outcome {
 fn scheduler(shell: &mut Shell, given: &Given) -> Outcome {
     let domain = shell.domain(given)?;
     let (kind, count) = shell.connection.client.domain_get_scheduler_type(domain)?;
-    print!("{:<15}: {kind}\n", "Scheduler");
+    println!("{:<15}: {kind}", "Scheduler");
     // There is nothing to set, and to virsh nothing to show is a failure.
     match count {
         0 => Err(Trouble(Vec::new())),
