@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::user::{User, free_port, has_mirror};
 
@@ -150,4 +150,89 @@ fn mistakes_get_one_clear_error_and_leave_nothing() {
     assert!(said.contains("cannot be had") && said.contains("hint:"), "{said}");
     assert_eq!(user.good(&["list"]), "No machines. 'hostel launch' makes one.\n");
     assert!(!user.home.join(".local/state/hostel/disks").exists());
+}
+
+/// Named networks, the home, and the clock of a machine that was held.
+#[test]
+fn a_machine_has_the_networks_and_the_home_that_it_was_given_and_the_time() {
+    if !has_mirror() {
+        tests::skip!("there is no Debian package source");
+    }
+    let user = User::new("given");
+    for (words, said, hint) in [
+        (&["--bridged"][..], "Nobody has said which network 'bridged' is", "local.bridged-network"),
+        (&["--network", "defaul"], "There is no network 'defaul'", "did you mean 'default'?"),
+        (&["--network", "lo"], "'lo' of this host is no bridge", "'hostel networks'"),
+        (&["--network", "none", "--network", "default"], "no network or some", "--network none"),
+        (&["--network", "none", "--port", "8080:80"], "Ports are forwarded by", ""),
+    ] {
+        let (code, errors) = user.bad(&[&["launch"], words].concat());
+        assert!(code == 1 && errors.contains(said) && errors.contains(hint), "{errors}");
+    }
+    user.assert_clean();
+    user.good(&["set", "local.bridged-network=default"]);
+    fs::write(user.home.join("note"), "mine\n").unwrap();
+    let mac = "52:54:00:12:34:56";
+    let network = format!("name=default,mac={mac}");
+    let launched =
+        user.run(&["launch", "--name", "g", "--bridged", "--network", &network, "--mount-home"]);
+    let errors = String::from_utf8_lossy(&launched.stderr);
+    assert!(launched.status.success(), "{errors}");
+    // What lasts is told, a line each, where no terminal shows it.
+    assert!(errors.contains("s  Booting\n") && !errors.contains('\r'), "{errors}");
+    let inside = |line: &str| user.good(&["exec", "g", "--", "sh", "-c", line]);
+    assert_eq!(inside("cat /sys/class/net/eth1/address").trim(), mac);
+    assert!(inside("cat /sys/class/net/eth2/address").starts_with("52:54:00:"));
+    let home = user.home.display();
+    assert_eq!(inside(&format!("cat {home}/note")), "mine\n");
+    assert!(inside(&format!("touch {home}/x 2>&1 || true")).contains("Read-only"));
+    user.good(&["suspend", "g"]);
+    std::thread::sleep(Duration::from_secs(3));
+    user.good(&["resume", "g"]);
+    let theirs: f64 = inside("date +%s").trim().parse().unwrap();
+    let ours = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+    assert!((ours - theirs).abs() < 2.0, "the machine is {} s behind", ours - theirs);
+    user.good(&["delete", "--all", "--purge"]);
+    user.assert_clean();
+}
+
+/// Whatever is wrong is told once, with what to do about it, and leaves nothing.
+#[test]
+fn bad_input_is_one_error_with_a_hint_and_leaves_nothing() {
+    let user = User::new("wrong");
+    let file = |name: &str, bytes: &[u8]| {
+        let path = user.home.join(name);
+        fs::write(&path, bytes).unwrap();
+        path.display().to_string()
+    };
+    let no_kind = file("kind.yaml", b"users: []\n");
+    let tab = file("tab.yaml", b"#cloud-config\nusers:\n  - name: x\n\t bad\n");
+    let network = file("network.yaml", b"version: [\n");
+    let broken = file("broken.qcow2", &[b"QFI\xfb".as_slice(), &[0xaa; 4096]].concat());
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = format!("{}:80", taken.local_addr().unwrap().port());
+    for (words, code, said) in [
+        (&["--name", "a b"][..], 1, "cannot be the name"),
+        (&["--disk", "1M"], 1, "too small a disk"),
+        (&["--memory", "10M"], 1, "too little memory"),
+        (&["debain"], 1, "no image 'debain'"),
+        (&["--offline", "spark"], 2, "cannot be had"),
+        (&["https://127.0.0.1:9/x.qcow2"], 2, "cannot be had"),
+        (&["/nonexistent.qcow2"], 1, "cannot be used"),
+        (&[&broken], 2, "Unsupported qcow2 version"),
+        (&["--cloud-init", &no_kind], 1, "line 1, column 1"),
+        (&["--cloud-init", &tab], 1, "line 3, column 11"),
+        (&["--cloud-init", "/nonexistent"], 1, "cannot be read"),
+        (&["--network-config", &network], 1, "is wrong"),
+        (&["--network", "frob"], 1, "no network 'frob'"),
+        (&["--port", &port], 2, "cannot be had"),
+        (&["--mount", "/nonexistent"], 1, "cannot be mounted"),
+    ] {
+        let words = [&["launch"], words].concat();
+        let (found, errors) = user.bad(&words);
+        assert!(found == code && errors.contains(said), "{words:?}: {found}: {errors}");
+        assert_eq!(errors.matches("error:").count(), 1, "{errors}");
+        assert_eq!(errors.matches("  hint: ").count(), 1, "{errors}");
+    }
+    user.assert_clean();
 }

@@ -17,6 +17,8 @@ mod clients;
 mod friendly;
 mod launch;
 mod user;
+mod virsh;
+mod answers;
 mod monitor;
 mod pc;
 mod outside;

@@ -1,9 +1,13 @@
 //! The command lines.
 
+mod network;
+
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use self::network::Network;
+use self::network::network;
 use crate::verbs::console;
 
 /// The words that the executable hands over.
@@ -82,14 +86,21 @@ pub enum Verb {
     #[command(after_help = "Examples:\n  hostel info web\n  hostel info --format json")]
     Info(Info),
     /// Start machines
+    #[command(after_help = "Examples:\n  hostel start web\n  hostel start --all")]
     Start(Boot),
     /// Stop machines
+    #[command(
+        after_help = "Examples:\n  hostel stop web\n  hostel stop --force web\n  hostel stop --all"
+    )]
     Stop(Stop),
     /// Restart machines
+    #[command(after_help = "Examples:\n  hostel restart web")]
     Restart(Boot),
     /// Hold machines where they are
+    #[command(after_help = "Examples:\n  hostel suspend web\n  hostel suspend --all")]
     Suspend(Names),
     /// Let held machines go on
+    #[command(after_help = "Examples:\n  hostel resume web\n  hostel resume --all")]
     Resume(Names),
     /// Delete machines, so that they can be recovered
     #[command(
@@ -98,10 +109,13 @@ pub enum Verb {
     )]
     Delete(Delete),
     /// Bring deleted machines back
+    #[command(after_help = "Examples:\n  hostel recover web\n  hostel recover --all")]
     Recover(Names),
     /// Forget deleted machines for good
+    #[command(after_help = "Examples:\n  hostel purge")]
     Purge,
     /// Give a machine another name
+    #[command(after_help = "Examples:\n  hostel rename web shop")]
     Rename(Rename),
     /// Make a copy of a machine that does not run: its disk, its size, its own identity
     #[command(after_help = "Examples:\n  hostel clone web\n  hostel clone web --name web-two")]
@@ -115,6 +129,7 @@ pub enum Verb {
         hostel restore --destructive web.clean")]
     Restore(Restore),
     /// List snapshots
+    #[command(after_help = "Examples:\n  hostel snapshots\n  hostel snapshots web --format json")]
     Snapshots(Snapshots),
     /// Wait until a machine has come so far
     #[command(
@@ -140,6 +155,7 @@ pub enum Verb {
         hostel port web\n  hostel port web --remove 8080:80")]
     Port(Port),
     /// List the networks that machines can be on
+    #[command(after_help = "Examples:\n  hostel networks\n  hostel launch --network default")]
     Networks(List),
     /// Show settings
     #[command(after_help = "Examples:\n  hostel get --keys\n  hostel get local.web.memory")]
@@ -152,8 +168,10 @@ pub enum Verb {
     #[command(after_help = "Examples:\n  hostel alias web:htop\n  hostel alias web:ls weblist")]
     Alias(Alias),
     /// List such names
+    #[command(after_help = "Examples:\n  hostel aliases")]
     Aliases(List),
     /// Forget such names
+    #[command(after_help = "Examples:\n  hostel unalias weblist")]
     Unalias(Unalias),
     /// Show what a machine has printed
     #[command(after_help = "Examples:\n  hostel logs web\n  hostel logs --follow web")]
@@ -166,13 +184,19 @@ pub enum Verb {
     #[command(after_help = "Examples:\n  hostel view web\n  hostel view --address web")]
     View(View),
     /// Show what machines are using
+    #[command(after_help = "Examples:\n  hostel top\n  hostel top --count 1 --format json")]
     Top(Top),
     /// Show what happens to machines as it happens
+    #[command(after_help = "Examples:\n  hostel events\n  hostel events --json")]
     Events(Events),
     /// List the images that can be launched
+    #[command(after_help = "Examples:\n  hostel images\n  hostel images --format json")]
     Images(Images),
     /// Fetch, build, import, list and remove images
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  hostel image pull noble\n  hostel image import disk.qcow2 --name mine\n  hostel image build debian-13\n  hostel image remove --unused 30"
+    )]
     Image(Image),
     /// Look for images in catalogues
     #[command(after_help = "Examples:\n  hostel find\n  hostel find noble")]
@@ -220,6 +244,9 @@ pub struct Launch {
     /// A folder of this host in the machine: SOURCE[:TARGET][:ro]; may be repeated
     #[arg(long = "mount", value_name = "SOURCE[:TARGET]")]
     pub mounts: Vec<String>,
+    /// Your home in the machine, at the same path, to be read only
+    #[arg(long)]
+    pub mount_home: bool,
     /// cloud-init's user data: a file, an address, or - for standard input
     #[arg(long, value_name = "FILE|URL|-")]
     pub cloud_init: Option<String>,
@@ -241,9 +268,13 @@ pub struct Launch {
     /// The processor's kind
     #[arg(long, value_enum, default_value = "amd64")]
     pub arch: Arch,
-    /// The machine's network
-    #[arg(long = "network", value_enum, value_name = "NETWORK")]
+    /// What the machine is connected to: user (the host's connections, with no privilege), none, one
+    /// of 'hostel networks', a bridge of the host, or bridged; may be repeated
+    #[arg(long = "network", value_name = "NETWORK[,mac=MAC]", value_parser = network)]
     pub networks: Vec<Network>,
+    /// Connect it, besides, to the network that 'hostel set local.bridged-network=NETWORK' has named
+    #[arg(long)]
+    pub bridged: bool,
     /// What runs the machine [default: KVM where it works at speed, else the translator]
     #[arg(long, value_enum)]
     pub accel: Option<Accel>,
@@ -280,15 +311,6 @@ pub enum Arch {
     /// x86-64
     #[value(aliases = ["x86_64", "x86-64"])]
     Amd64,
-}
-
-/// What a machine is connected to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Network {
-    /// The host's connections, with no privilege
-    User,
-    /// Nothing
-    None,
 }
 
 #[derive(Args)]
@@ -450,11 +472,16 @@ pub enum Image {
         hostel image pull https://example.org/disk.qcow2")]
     Pull(Pull),
     /// List the images that are here
+    #[command(after_help = "Examples:\n  hostel image list --format json")]
     List(List),
     /// Remove images
-    #[command(alias = "rm")]
+    #[command(
+        alias = "rm",
+        after_help = "Examples:\n  hostel image remove mine\n  hostel image remove --unused 30"
+    )]
     Remove(Remove),
     /// Assemble an image from packages
+    #[command(after_help = "Examples:\n  hostel image build debian-12")]
     Build(Pull),
     /// Take a file in as an image
     #[command(after_help = "Examples:\n  hostel image import disk.qcow2 --name mine")]
@@ -836,6 +863,35 @@ mod tests {
         let defined: Vec<&str> = command.get_subcommands().map(|verb| verb.get_name()).collect();
         let listed: Vec<&str> = VERBS.iter().map(|(name, _)| *name).collect();
         assert_eq!(defined, listed);
+    }
+
+    /// The example lines of a verb's help.
+    fn examples(verb: &clap::Command) -> Vec<String> {
+        let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
+        let lines = help.lines().filter(|line| line.contains("hostel "));
+        lines.map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn every_verb_has_examples_and_they_are_understood() {
+        let command = Arguments::command();
+        let groups = command.get_subcommands().filter(|verb| !verb.is_hide_set());
+        let verbs = groups.flat_map(|verb| std::iter::once(verb).chain(verb.get_subcommands()));
+        for verb in verbs.filter(|verb| verb.get_name() != "help") {
+            let examples = examples(verb);
+            assert!(!examples.is_empty(), "'{}' has no examples", verb.get_name());
+            for line in examples {
+                // Of a line with several programs, what is ours and stands first.
+                let ours = line.split("hostel ").nth(1).unwrap_or_default();
+                let ours = ours.split(['|', '>', ')', '&']).next().unwrap_or_default();
+                let commands = crate::virsh::words::commands(ours).expect("quotes have two ends");
+                let words = commands.into_iter().flatten();
+                let words = std::iter::once("hostel".to_owned()).chain(words);
+                if let Err(error) = Arguments::try_parse_from(words) {
+                    panic!("{line}: {error}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -230,6 +230,11 @@ impl Socket {
         Receiver { stream: self.stream, decoder: self.decoder, serial: self.serial }
     }
 
+    /// What the daemon has said unasked until the last answer, one at a time.
+    pub fn take_message(&mut self) -> Option<Frame> {
+        self.messages.pop_front()
+    }
+
     /// Waits for what the daemon says unasked.
     pub fn message(&mut self) -> libvirt_compat::Result<Frame> {
         let mut bytes = vec![0; 64 << 10];

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::arguments::{Arguments, Verb};
 use crate::daemon::Connection;
-use crate::failure::{FAILED, Failure, USAGE};
+use crate::failure::{Failure, USAGE};
 use crate::guest;
 use crate::machine::{Machine, State};
 use crate::perform;
@@ -154,10 +154,6 @@ fn same(command: &str, words: Vec<String>) -> Result<u8, Failure> {
         let mut taken = || value.clone().or_else(|| words.next()).unwrap_or_default();
         match (verb, name.as_str()) {
             ("launch", "--mem") => translated.extend(["--memory".to_owned(), taken()]),
-            ("launch", "--network" | "--bridged") => {
-                let failure = Failure::new("bridged networks need a privilege that nobody gave");
-                return Err(failure.code(FAILED));
-            }
             ("exec", "-n") => translated.push("--no-map-working-directory".to_owned()),
             // Both kinds come to the same here.
             ("mount", "-t" | "--type") => _ = taken(),
@@ -182,13 +178,6 @@ fn same(command: &str, words: Vec<String>) -> Result<u8, Failure> {
     let is_all = translated.iter().any(|word| word == "--all");
     if matches!(verb, "start" | "stop" | "restart" | "suspend") && names_none && !is_all {
         translated.push(crate::settings::primary());
-    }
-    if matches!(verb, "get" | "set") {
-        // The bridge's name is of no use here, and no reason to fail.
-        translated.retain(|word| !word.starts_with("local.bridged-network"));
-        if translated.is_empty() {
-            return Ok(0);
-        }
     }
     ours(verb, &translated)
 }

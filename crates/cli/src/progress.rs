@@ -1,4 +1,5 @@
-//! Where long work is: one line on standard error, only on a terminal.
+//! Where long work is, on standard error: a line that is drawn again on a terminal, else a line for
+//! each phase, of those that last.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
@@ -8,12 +9,17 @@ use guests::Progress;
 /// Between two drawings of the line.
 const PAUSE: Duration = Duration::from_millis(80);
 
+/// A phase that is over sooner needs no line in a log.
+const PHASE: Duration = Duration::from_millis(500);
+
 /// The line.
 pub struct Line {
     on_terminal: bool,
     began: Instant,
     drawn: Option<Instant>,
     step: String,
+    /// When the step has begun, until a log has a line of it.
+    unsaid: Option<Instant>,
 }
 
 impl Line {
@@ -23,6 +29,7 @@ impl Line {
             began: Instant::now(),
             drawn: None,
             step: String::new(),
+            unsaid: None,
         }
     }
 
@@ -33,6 +40,14 @@ impl Line {
             _ = write!(errors, "\r\x1b[K{:4.1}s  {}{more}", seconds, self.step);
             _ = errors.flush();
             self.drawn = Some(Instant::now());
+        } else if self.unsaid.is_some_and(|began| began.elapsed() >= PHASE) {
+            self.unsaid = None;
+            _ = writeln!(
+                io::stderr(),
+                "{:4.1}s  {}",
+                self.began.elapsed().as_secs_f64(),
+                self.step
+            );
         }
     }
 
@@ -55,7 +70,9 @@ impl Drop for Line {
 
 impl Progress for Line {
     fn step(&mut self, what: &str) {
+        self.draw("");
         self.step = what.to_owned();
+        self.unsaid = Some(Instant::now());
         self.draw("");
     }
 

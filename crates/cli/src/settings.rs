@@ -11,6 +11,7 @@ use crate::failure::Failure;
 /// The keys, and what they mean.
 pub const KEYS: &[(&str, &str)] = &[
     ("client.primary-name", "The machine that 'shell' and 'exec' take without a name"),
+    ("local.bridged-network", "The network that 'launch --bridged' means"),
     ("local.image.mirror", "The catalogue of cloud images (simplestreams)"),
     ("local.image.keyring", "The keys that sign it; 'none' takes an unsigned one"),
 ];

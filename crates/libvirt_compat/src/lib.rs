@@ -14,6 +14,7 @@ pub mod error;
 pub mod event;
 pub mod uuid;
 pub mod constants;
+pub mod keys;
 pub mod xml;
 pub mod domain;
 

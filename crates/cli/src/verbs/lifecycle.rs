@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use agent::Request;
 use libvirt_compat::xml::Element;
@@ -11,6 +11,7 @@ use libvirt_compat::xml::Element;
 use crate::arguments::{Boot, Delete, Level, Names, Rename, Stop, Wait};
 use crate::daemon::Connection;
 use crate::failure::{Failure, TIMEOUT};
+use crate::guest::Session;
 use crate::machine::{Machine, State};
 use crate::progress::Line;
 use crate::verbs::{alias, forward, launch, mount, port, snapshot};
@@ -165,10 +166,24 @@ pub fn resume(what: &Names) -> Result<u8, Failure> {
     let mut connection = Connection::open()?;
     for machine in chosen(&mut connection, &what.names, what.all)? {
         if machine.state == State::Suspended {
-            connection.client.domain_resume(machine.domain)?;
+            connection.client.domain_resume(machine.domain.clone())?;
+            set_clock(&connection, &machine);
         }
     }
     Ok(0)
+}
+
+/// Tells a guest that was held what time it is. One without an agent sees to that itself.
+pub fn set_clock(connection: &Connection, machine: &Machine) {
+    const PATIENCE: Duration = Duration::from_secs(2);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let request = Request::SetTime(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX));
+    let asked = Session::open(&machine.socket(connection), &request, PATIENCE);
+    if let Ok(mut session) = asked {
+        // Whoever runs a program next is to find the time set.
+        _ = session.set_patience(Some(PATIENCE));
+        _ = session.read();
+    }
 }
 
 /// `hostel delete`.

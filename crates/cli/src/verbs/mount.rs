@@ -95,9 +95,20 @@ pub fn share(text: &str) -> Result<Share, Failure> {
     Ok(Share { read_only, ..folder(source, target)? })
 }
 
+/// The home of whoever asks, where it is here.
+pub fn home() -> Result<Share, Failure> {
+    let home = std::env::var("HOME").unwrap_or_default();
+    if home.is_empty() {
+        return Err(Failure::new("Nobody says where your home is").hint("HOME is not set"));
+    }
+    Ok(Share { read_only: true, ..folder(&home, None)? })
+}
+
 fn folder(source: &str, target: Option<&str>) -> Result<Share, Failure> {
     let wrong = || Failure::new(format!("The folder '{source}' cannot be mounted")).code(USAGE);
-    let path = PathBuf::from(source).canonicalize().map_err(|error| wrong().because(&error))?;
+    let path = PathBuf::from(source).canonicalize().map_err(|error| {
+        wrong().because(&error).hint("a folder of this host, then where it goes: SOURCE[:TARGET]")
+    })?;
     if !path.is_dir() {
         return Err(wrong().hint("it is a file; 'hostel transfer' copies files"));
     }

@@ -9,7 +9,7 @@ use serde_json::Map;
 use crate::arguments::{Restore, Snapshot, Snapshots};
 use crate::daemon::Connection;
 use crate::failure::{Failure, USAGE};
-use crate::machine::Machine;
+use crate::machine::{Machine, State};
 use crate::nearest::nearest;
 use crate::output::List;
 
@@ -132,6 +132,11 @@ pub fn restore(what: &Restore) -> Result<u8, Failure> {
     connection.client.domain_revert_to_snapshot(found.handle, 0).map_err(|error| {
         Failure::new(format!("'{name}' cannot go back to '{snapshot}'")).because(&error)
     })?;
+    if let Ok(machine) = connection.machine(name)
+        && machine.state == State::Running
+    {
+        super::lifecycle::set_clock(&connection, &machine);
+    }
     println!("Snapshot restored: {name}.{snapshot}");
     Ok(0)
 }

@@ -1,33 +1,18 @@
 //! Domains.
 
-use std::fs;
-
 use libvirt_compat::rpc::types::Domain;
 use libvirt_compat::xml;
 
 use super::syntax::Given;
-use super::{Command, Outcome, Shell, Trouble, autostart, doing, table};
+use super::{Command, Outcome, Shell, Trouble, autostart, doing, read, table, unserved};
 use crate::arguments::bytes;
-use crate::daemon::Connection;
 
 pub const COMMANDS: &[Command] = &[
-    Command {
-        name: "attach-device",
-        syntax: "<domain> <file> [--persistent] [--config] [--live] [--current]",
-        summary: "attach device from an XML file",
-        run: |shell, given| device(shell, given, true),
-    },
     Command {
         name: "autostart",
         syntax: "<domain> [--disable]",
         summary: "autostart a domain",
         run: autostart::<Domain>,
-    },
-    Command {
-        name: "console",
-        syntax: "<domain> [<devname>] [--force] [--safe]",
-        summary: "connect to the guest console",
-        run: console,
     },
     Command {
         name: "create",
@@ -48,24 +33,6 @@ pub const COMMANDS: &[Command] = &[
         run: destroy,
     },
     Command {
-        name: "detach-device",
-        syntax: "<domain> <file> [--persistent] [--config] [--live] [--current]",
-        summary: "detach device from an XML file",
-        run: |shell, given| device(shell, given, false),
-    },
-    Command {
-        name: "domblkinfo",
-        syntax: "<domain> <device>",
-        summary: "domain block device size information",
-        run: block_info,
-    },
-    Command {
-        name: "domblklist",
-        syntax: "<domain> [--inactive] [--details]",
-        summary: "list all domain blocks",
-        run: block_list,
-    },
-    Command {
         name: "domid",
         syntax: "<domain>",
         summary: "convert a domain name or UUID to domain id",
@@ -74,24 +41,25 @@ pub const COMMANDS: &[Command] = &[
             Ok(if id < 0 { "-\n".to_owned() } else { format!("{id}\n") })
         },
     },
-    Command {
-        name: "domiflist",
-        syntax: "<domain> [--inactive]",
-        summary: "list all domain virtual interfaces",
-        run: interface_list,
-    },
     Command { name: "dominfo", syntax: "<domain>", summary: "domain information", run: info },
-    Command {
-        name: "dommemstat",
-        syntax: "<domain>",
-        summary: "get memory statistics for a domain",
-        run: memory_statistics,
-    },
     Command {
         name: "domname",
         syntax: "<domain>",
         summary: "convert a domain id or UUID to domain name",
         run: |shell, given| Ok(format!("{}\n", shell.domain(given)?.name)),
+    },
+    Command {
+        name: "domjobabort",
+        syntax: "<domain> [--postcopy]",
+        summary: "abort active domain job",
+        run: |shell, given| {
+            let domain = shell.domain(given)?;
+            match given.bits(&[("postcopy", 1)]) {
+                0 => shell.connection.client.domain_abort_job(domain)?,
+                flags => shell.connection.client.domain_abort_job_flags(domain, flags)?,
+            }
+            Ok(String::new())
+        },
     },
     Command {
         name: "domrename",
@@ -112,6 +80,12 @@ pub const COMMANDS: &[Command] = &[
         run: |shell, given| Ok(format!("{}\n", shell.domain(given)?.uuid)),
     },
     Command {
+        name: "dump",
+        syntax: "<domain> <file> [--live] [--crash] [--bypass-cache] [--reset] [--memory-only] [<format>]",
+        summary: "dump the core of a domain to a file for analysis",
+        run: core,
+    },
+    Command {
         name: "dumpxml",
         syntax: "<domain> [--inactive] [--security-info]",
         summary: "domain information in XML",
@@ -130,10 +104,26 @@ pub const COMMANDS: &[Command] = &[
         run: managed_save,
     },
     Command {
-        name: "qemu-monitor-command",
-        syntax: "<domain> <cmd> [--hmp] [--pretty]",
-        summary: "QEMU Monitor Command",
-        run: monitor,
+        name: "managedsave-dumpxml",
+        syntax: "<domain> [--security-info]",
+        summary: "Domain information of managed save state file in XML",
+        run: |shell, given| {
+            let domain = shell.domain(given)?;
+            let flags = given.bits(&[("security-info", 1)]);
+            Ok(shell.connection.client.domain_managed_save_get_xml_desc(domain, flags)?)
+        },
+    },
+    Command {
+        name: "managedsave-remove",
+        syntax: "<domain>",
+        summary: "Remove managed save of a domain",
+        run: managed_save_remove,
+    },
+    Command {
+        name: "migrate",
+        syntax: "<domain> <desturi> [--live] [--offline] [--p2p] [--direct] [--tunnelled] [--persistent] [--undefinesource] [--suspend] [--copy-storage-all] [--copy-storage-inc] [--change-protection] [--unsafe] [--verbose] [--compressed] [--auto-converge] [--abort-on-error] [--postcopy] [<migrateuri>] [--graphicsuri <string>] [--listen-address <string>] [<dname>] [--timeout <number>] [--timeout-suspend] [--xml <string>] [--persistent-xml <string>] [--migrate-disks <string>] [--tls] [--parallel] [--bandwidth <number>]",
+        summary: "migrate domain to another host",
+        run: migrate,
     },
     Command {
         name: "reboot",
@@ -190,12 +180,6 @@ pub const COMMANDS: &[Command] = &[
         run: set_memory,
     },
     Command {
-        name: "setvcpus",
-        syntax: "<domain> <count> [--maximum] [--config] [--live] [--current]",
-        summary: "change number of virtual CPUs",
-        run: set_cpus,
-    },
-    Command {
         name: "shutdown",
         syntax: "<domain> [--mode <string>]",
         summary: "gracefully shutdown a domain",
@@ -222,12 +206,6 @@ pub const COMMANDS: &[Command] = &[
         syntax: "<domain> [--managed-save] [--snapshots-metadata] [--nvram] [--keep-nvram]",
         summary: "undefine a domain",
         run: undefine,
-    },
-    Command {
-        name: "vcpucount",
-        syntax: "<domain>",
-        summary: "domain vcpu counts",
-        run: cpu_count,
     },
 ];
 
@@ -268,30 +246,6 @@ fn start(shell: &mut Shell, given: &Given) -> Outcome {
     let started = shell.connection.client.domain_create_with_flags(domain, flags);
     doing(format!("Failed to start domain '{name}'"), started)?;
     shell.extra(format!("Domain '{name}' started\n"))
-}
-
-/// What is on a domain's screen and console can be read by people only.
-fn console(shell: &mut Shell, given: &Given) -> Outcome {
-    use crate::verbs::console::{ESCAPE, carry};
-    let domain = shell.domain(given)?;
-    if domain.id < 0 {
-        return Err(Trouble::new("The domain is not running"));
-    }
-    let flags = given.bits(&[("force", 1), ("safe", 2)]);
-    let device = given.text("devname").map(str::to_owned);
-    // The connection is taken up by the console.
-    let connection = Connection::of_uri(shell.asked.as_deref())?;
-    println!("Connected to domain '{}'\nEscape character is ^] (Ctrl + ])", domain.name);
-    carry(connection, domain, device, flags, ESCAPE)?;
-    Ok("\n".to_owned())
-}
-
-fn read(path: &str) -> Result<String, Trouble> {
-    fs::read_to_string(path).map_err(|error| {
-        let text = error.to_string();
-        let text = text.split(" (os error").next().unwrap_or_default();
-        Trouble::new(format!("Failed to open file '{path}': {text}"))
-    })
 }
 
 fn define(shell: &mut Shell, given: &Given) -> Outcome {
@@ -493,116 +447,14 @@ fn info(shell: &mut Shell, given: &Given) -> Outcome {
     Ok(lines.iter().map(|(name, value)| format!("{name:<15} {value}\n")).collect())
 }
 
-fn document(shell: &mut Shell, given: &Given) -> Result<xml::Element, Trouble> {
-    let domain = shell.domain(given)?;
-    let flags = given.bits(&[("inactive", 2)]);
+/// A domain's document.
+pub fn document_of(shell: &mut Shell, domain: Domain, flags: u32) -> Result<xml::Element, Trouble> {
     let text = shell.connection.client.domain_get_xml_desc(domain, flags)?;
     Ok(xml::parse(&text, "(domain)")?)
 }
 
-fn block_list(shell: &mut Shell, given: &Given) -> Outcome {
-    let document = document(shell, given)?;
-    let mut rows = Vec::new();
-    for disk in document.child("devices").into_iter().flat_map(|devices| devices.all("disk")) {
-        let source = disk.child("source");
-        let source = ["file", "dev", "dir", "name"]
-            .iter()
-            .find_map(|name| source?.attribute(name))
-            .unwrap_or("-");
-        let target = disk.attribute_at("target", "dev").unwrap_or("-");
-        let mut row = vec![target.to_owned(), source.to_owned()];
-        if given.has("details") {
-            row.insert(0, disk.attribute("device").unwrap_or("disk").to_owned());
-            row.insert(0, disk.attribute("type").unwrap_or("file").to_owned());
-        }
-        rows.push(row);
-    }
-    let headings = match given.has("details") {
-        true => &["Type", "Device", "Target", "Source"][..],
-        false => &["Target", "Source"],
-    };
-    Ok(table::draw(headings, &rows, shell.is_quiet))
-}
-
-fn interface_list(shell: &mut Shell, given: &Given) -> Outcome {
-    let document = document(shell, given)?;
-    let mut rows = Vec::new();
-    for card in document.child("devices").into_iter().flat_map(|devices| devices.all("interface")) {
-        let source = card.child("source");
-        let source =
-            ["network", "bridge", "dev", "name"].iter().find_map(|name| source?.attribute(name));
-        let text = |path: &str, name: &str| card.attribute_at(path, name).unwrap_or("-").to_owned();
-        rows.push(vec![
-            text("target", "dev"),
-            card.attribute("type").unwrap_or("-").to_owned(),
-            source.unwrap_or("-").to_owned(),
-            text("model", "type"),
-            text("mac", "address"),
-        ]);
-    }
-    let headings = &["Interface", "Type", "Source", "Model", "MAC"];
-    Ok(table::draw(headings, &rows, shell.is_quiet))
-}
-
-fn block_info(shell: &mut Shell, given: &Given) -> Outcome {
-    let domain = shell.domain(given)?;
-    let device = given.text("device").unwrap_or_default().to_owned();
-    let sizes = shell.connection.client.domain_get_block_info(domain, device, 0)?;
-    // On the wire: allocation, capacity, physical.
-    let lines = [("Capacity:", sizes.1), ("Allocation:", sizes.0), ("Physical:", sizes.2)];
-    Ok(lines.iter().map(|(name, value)| format!("{name:<15} {value}\n")).collect())
-}
-
-fn memory_statistics(shell: &mut Shell, given: &Given) -> Outcome {
-    const TAGS: &[&str] = &[
-        "swap_in",
-        "swap_out",
-        "major_fault",
-        "minor_fault",
-        "unused",
-        "available",
-        "actual",
-        "rss",
-        "usable",
-        "last_update",
-        "disk_caches",
-        "hugetlb_pgalloc",
-        "hugetlb_pgfail",
-    ];
-    let domain = shell.domain(given)?;
-    let name = domain.name.clone();
-    let statistics = shell.connection.client.domain_memory_stats(domain, TAGS.len() as u32, 0);
-    let statistics =
-        doing(format!("Failed to get memory statistics for domain {name}"), statistics)?;
-    let line = |tag: i32, value: u64| {
-        let tag = usize::try_from(tag).ok().and_then(|tag| TAGS.get(tag))?;
-        Some(format!("{tag} {value}\n"))
-    };
-    Ok(statistics.iter().filter_map(|one| line(one.tag, one.value)).collect())
-}
-
-fn cpu_count(shell: &mut Shell, given: &Given) -> Outcome {
-    /// `VIR_DOMAIN_AFFECT_LIVE`, `..._CONFIG`, `VIR_DOMAIN_VCPU_MAXIMUM`.
-    const ROWS: &[(&str, &str, u32)] = &[
-        ("maximum", "config", 2 | 4),
-        ("maximum", "live", 1 | 4),
-        ("current", "config", 2),
-        ("current", "live", 1),
-    ];
-    let domain = shell.domain(given)?;
-    let mut text = String::new();
-    for (what, place, flags) in ROWS {
-        if *place == "live" && domain.id < 0 {
-            continue;
-        }
-        let count = shell.connection.client.domain_get_vcpus_flags(domain.clone(), *flags)?;
-        text.push_str(&format!("{what:<12} {place:<12} {count:>3}\n"));
-    }
-    Ok(text)
-}
-
 /// `VIR_DOMAIN_AFFECT_...`.
-fn affected(given: &Given) -> u32 {
+pub fn affected(given: &Given) -> u32 {
     given.bits(&[("live", 1), ("config", 2)])
 }
 
@@ -642,44 +494,6 @@ fn set_max_memory(shell: &mut Shell, given: &Given) -> Outcome {
     Ok(String::new())
 }
 
-fn set_cpus(shell: &mut Shell, given: &Given) -> Outcome {
-    let domain = shell.domain(given)?;
-    let text = given.text("count").unwrap_or_default();
-    let count: u32 = text.parse().map_err(|_| {
-        Trouble::new(format!(
-            "Numeric value '{text}' for <count> option is malformed or out of range"
-        ))
-    })?;
-    if count == 0 {
-        return Err(Trouble::new("Can't set 0 processors for a VM"));
-    }
-    let flags = affected(given) | given.bits(&[("maximum", 4)]);
-    match flags {
-        0 if !given.has("current") => shell.connection.client.domain_set_vcpus(domain, count)?,
-        flags => shell.connection.client.domain_set_vcpus_flags(domain, count, flags)?,
-    }
-    Ok(String::new())
-}
-
-fn device(shell: &mut Shell, given: &Given, attaches: bool) -> Outcome {
-    let domain = shell.domain(given)?;
-    let file = given.text("file").unwrap_or_default();
-    let text = read(file)?;
-    let mut flags = affected(given);
-    if given.has("persistent") {
-        flags |= 2 | u32::from(domain.id >= 0);
-    }
-    let client = &mut shell.connection.client;
-    if attaches {
-        let done = client.domain_attach_device_flags(domain, text, flags);
-        doing(format!("Failed to attach device from {file}"), done)?;
-        return shell.extra("Device attached successfully\n".to_owned());
-    }
-    let done = client.domain_detach_device_flags(domain, text, flags);
-    doing(format!("Failed to detach device from {file}"), done)?;
-    shell.extra("Device detached successfully\n".to_owned())
-}
-
 /// A path of this process's is the daemon's too only from the root.
 fn absolute(path: &str) -> String {
     std::path::absolute(path).map_or_else(|_| path.to_owned(), |path| path.display().to_string())
@@ -709,18 +523,68 @@ fn managed_save(shell: &mut Shell, given: &Given) -> Outcome {
     shell.extra(format!("\nDomain '{name}' state saved by libvirt\n"))
 }
 
-fn monitor(shell: &mut Shell, given: &Given) -> Outcome {
+fn managed_save_remove(shell: &mut Shell, given: &Given) -> Outcome {
     let domain = shell.domain(given)?;
-    let flags = given.bits(&[("hmp", 1)]);
-    let mut command = given.text("cmd").unwrap_or_default().to_owned();
-    if flags == 0 && !command.trim_start().starts_with('{') {
-        command = serde_json::json!({"execute": command}).to_string();
+    let name = domain.name.clone();
+    let client = &mut shell.connection.client;
+    if client.domain_has_managed_save_image(domain.clone(), 0)? == 0 {
+        return shell.extra(format!("Domain '{name}' has no manage save image; removal skipped"));
     }
-    let said = shell.connection.client.qemu_domain_monitor_command(domain, command, flags)?;
-    if given.has("pretty")
-        && let Ok(value) = serde_json::from_str::<serde_json::Value>(&said)
-    {
-        return Ok(format!("{value:#}\n"));
+    let removed = client.domain_managed_save_remove(domain, 0);
+    doing(format!("Failed to remove managed save image for domain '{name}'"), removed)?;
+    shell.extra(format!("Removed managedsave image for domain '{name}'"))
+}
+
+/// Machines stay on their host: the daemon serves no migration, and says so here before any other
+/// host is asked.
+fn migrate(shell: &mut Shell, given: &Given) -> Outcome {
+    shell.domain(given)?;
+    Err(unserved("virDomainMigrate3"))
+}
+
+fn core(shell: &mut Shell, given: &Given) -> Outcome {
+    const FORMATS: &[&str] = &["elf", "kdump-zlib", "kdump-lzo", "kdump-snappy", "win-dmp"];
+    let domain = shell.domain(given)?;
+    let (name, file) = (domain.name.clone(), given.text("file").unwrap_or_default());
+    let flags = given.bits(&[
+        ("crash", 1),
+        ("live", 2),
+        ("bypass-cache", 4),
+        ("reset", 8),
+        ("memory-only", 16),
+    ]);
+    let format = match given.text("format") {
+        None => 0,
+        Some(_) if !given.has("memory-only") => {
+            return Err(Trouble::new("--format only works with --memory-only"));
+        }
+        Some(word) => FORMATS
+            .iter()
+            .position(|known| *known == word)
+            .and_then(|place| u32::try_from(place).ok())
+            .ok_or_else(|| {
+                let text = format!(
+                    "format '{word}' is not supported, expecting 'kdump-zlib', 'kdump-lzo', \
+                     'kdump-snappy', 'win-dmp' or 'elf'"
+                );
+                Trouble::new(text)
+            })?,
+    };
+    let doing_it = format!("Failed to core dump domain '{name}' to {file}");
+    for (one, other) in [("crash", "live"), ("crash", "reset"), ("live", "reset")] {
+        if given.has(one) && given.has(other) {
+            // These are the words of the library, which looks before it asks.
+            let (one, other) = (one.to_uppercase(), other.to_uppercase());
+            let text =
+                format!("Flags 'VIR_DUMP_{one}' and 'VIR_DUMP_{other}' are mutually exclusive");
+            return Err(Trouble(vec![doing_it, text]));
+        }
     }
-    Ok(format!("{said}\n"))
+    let client = &mut shell.connection.client;
+    let dumped = match format {
+        0 => client.domain_core_dump(domain, absolute(file), flags),
+        format => client.domain_core_dump_with_format(domain, absolute(file), format, flags),
+    };
+    doing(doing_it, dumped)?;
+    shell.extra(format!("\nDomain '{name}' dumped to {file}\n"))
 }

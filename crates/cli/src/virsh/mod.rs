@@ -2,15 +2,24 @@
 //!
 //! A command is a row: its name, what it takes in the form its help shows it, and a function.
 
+mod checkpoint;
+mod console;
+mod devices;
 mod domain;
+mod guest;
 mod host;
 mod interactive;
+mod jobs;
+mod moments;
 mod network;
+mod processors;
 mod snapshot;
+mod statistics;
 mod storage;
 mod syntax;
 mod table;
-mod words;
+mod text;
+pub(crate) mod words;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -32,6 +41,27 @@ impl Trouble {
     fn new(text: impl Into<String>) -> Self {
         Self(vec![text.into()])
     }
+}
+
+impl From<SyntaxError> for Trouble {
+    fn from(SyntaxError(text): SyntaxError) -> Self {
+        Self::new(text)
+    }
+}
+
+/// A file on this side.
+fn read(path: &str) -> Result<String, Trouble> {
+    std::fs::read_to_string(path).map_err(|error| {
+        let text = error.to_string();
+        let text = text.split(" (os error").next().unwrap_or_default();
+        Trouble::new(format!("Failed to open file '{path}': {text}"))
+    })
+}
+
+/// What the daemon would say of a call that it does not serve, and which is not made.
+fn unserved(function: &str) -> Trouble {
+    let text = format!("this function is not supported by the connection driver: {function}");
+    Trouble::new(text)
 }
 
 impl From<libvirt_compat::Error> for Trouble {
@@ -65,7 +95,15 @@ struct Command {
 /// The families, in the order of the help.
 const FAMILIES: &[(&str, &[Command])] = &[
     ("Domain Management", domain::COMMANDS),
+    ("Domain Devices", devices::COMMANDS),
+    ("Domain Processors", processors::COMMANDS),
+    ("Domain Block Jobs", jobs::COMMANDS),
+    ("Domain Screen and Console", console::COMMANDS),
+    ("Domain Guest", guest::COMMANDS),
+    ("Domain Texts", text::COMMANDS),
+    ("Domain Monitoring", statistics::COMMANDS),
     ("Host and Hypervisor", host::COMMANDS),
+    ("Checkpoint and Backup", checkpoint::COMMANDS),
     ("Networking", network::COMMANDS),
     ("Snapshot", snapshot::COMMANDS),
     ("Storage", storage::COMMANDS),
@@ -152,7 +190,11 @@ impl Shell {
 
     /// A domain by its name, UUID or number.
     fn domain(&mut self, given: &Given) -> Result<Domain, Trouble> {
-        let word = given.text("domain").unwrap_or_default().to_owned();
+        self.domain_called(given.text("domain").unwrap_or_default())
+    }
+
+    fn domain_called(&mut self, word: &str) -> Result<Domain, Trouble> {
+        let word = word.to_owned();
         let client = &mut self.connection.client;
         if let Ok(id) = word.parse::<i32>()
             && let Ok(domain) = client.domain_lookup_by_id(id)

@@ -3,13 +3,20 @@
 use libvirt_compat::rpc::types::Snapshot;
 use libvirt_compat::xml::{Element, parse};
 
+use super::moments::{Moment, date, tree};
 use super::syntax::Given;
-use super::{Command, Outcome, Shell, Trouble, table};
+use super::{Command, Outcome, Shell, Trouble, read, table};
 
 pub const COMMANDS: &[Command] = &[
     Command {
+        name: "snapshot-create",
+        syntax: "<domain> [<xmlfile>] [--redefine] [--current] [--no-metadata] [--halt] [--disk-only] [--reuse-external] [--quiesce] [--atomic] [--live] [--validate]",
+        summary: "Create a snapshot from XML",
+        run: create,
+    },
+    Command {
         name: "snapshot-create-as",
-        syntax: "<domain> [<name>] [<description>] [--print-xml] [--no-metadata] [--halt] [--disk-only] [--atomic] [--live]",
+        syntax: "<domain> [<name>] [<description>] [--print-xml] [--no-metadata] [--halt] [--disk-only] [--reuse-external] [--quiesce] [--atomic] [--live] [--validate] [--memspec <string>] [<diskspec>...]",
         summary: "Create a snapshot from a set of args",
         run: create_as,
     },
@@ -35,8 +42,14 @@ pub const COMMANDS: &[Command] = &[
         },
     },
     Command {
+        name: "snapshot-info",
+        syntax: "<domain> [<snapshotname>] [--current]",
+        summary: "snapshot information",
+        run: info,
+    },
+    Command {
         name: "snapshot-list",
-        syntax: "<domain> [--name] [--parent]",
+        syntax: "<domain> [--parent] [--roots] [--leaves] [--no-leaves] [--metadata] [--no-metadata] [--inactive] [--active] [--disk-only] [--internal] [--external] [--tree] [<from>] [--descendants] [--current] [--name] [--topological]",
         summary: "List snapshots for a domain",
         run: list,
     },
@@ -44,13 +57,7 @@ pub const COMMANDS: &[Command] = &[
         name: "snapshot-parent",
         syntax: "<domain> [<snapshotname>] [--current]",
         summary: "Get the name of the parent of a snapshot",
-        run: |shell, given| {
-            let snapshot = find(shell, given)?;
-            Ok(format!(
-                "{}\n",
-                shell.connection.client.domain_snapshot_get_parent(snapshot, 0)?.name
-            ))
-        },
+        run: parent,
     },
     Command {
         name: "snapshot-revert",
@@ -80,19 +87,23 @@ fn create_as(shell: &mut Shell, given: &Given) -> Outcome {
             document.push(Element::with_text(name, text));
         }
     }
-    if given.has("print-xml") {
-        return Ok(document.to_xml());
+    if let Some(text) = given.text("memspec") {
+        document.push(memory(text)?);
     }
-    let flags = given.bits(&[
-        ("no-metadata", 4),
-        ("halt", 8),
-        ("disk-only", 16),
-        ("atomic", 128),
-        ("live", 256),
-    ]);
+    if !given.rest().is_empty() {
+        let mut disks = Element::new("disks");
+        for text in given.rest() {
+            disks.push(disk(text)?);
+        }
+        document.push(disks);
+    }
+    if given.has("print-xml") {
+        return Ok(document.to_xml() + "\n");
+    }
     let client = &mut shell.connection.client;
+    let flags = flags_of_creation(given);
     let made = client.domain_snapshot_create_xml(domain, document.to_xml(), flags)?;
-    Ok(format!("Domain snapshot {} created\n", made.name))
+    Ok(format!("Domain snapshot {} created", made.name))
 }
 
 fn current(shell: &mut Shell, given: &Given) -> Outcome {
@@ -127,27 +138,78 @@ fn revert(shell: &mut Shell, given: &Given) -> Outcome {
     Ok(format!("Domain snapshot {name} reverted\n"))
 }
 
-fn list(shell: &mut Shell, given: &Given) -> Outcome {
-    let domain = shell.domain(given)?;
+fn moment(shell: &mut Shell, snapshot: &Snapshot) -> Result<Moment, Trouble> {
     let client = &mut shell.connection.client;
-    let (mut snapshots, _) = client.domain_list_all_snapshots(domain, 1, 0)?;
-    snapshots.sort_by(|a, b| a.name.cmp(&b.name));
+    let text = client.domain_snapshot_get_xml_desc(snapshot.clone(), 0)?;
+    let document = parse(&text, "(domain_snapshot)")?;
+    Ok(Moment {
+        name: snapshot.name.clone(),
+        parent: document.text_at("parent/name"),
+        seconds: document.text_at("creationTime").and_then(|text| text.parse().ok()).unwrap_or(0),
+        state: document.text_at("state").unwrap_or_default(),
+    })
+}
+
+fn list(shell: &mut Shell, given: &Given) -> Outcome {
+    given.exclusive(&[
+        ("tree", "name"),
+        ("parent", "roots"),
+        ("parent", "tree"),
+        ("roots", "tree"),
+        ("roots", "from"),
+        ("roots", "current"),
+    ])?;
+    let domain = shell.domain(given)?;
+    let flags = given.bits(&[
+        ("metadata", 2),
+        ("leaves", 4),
+        ("no-leaves", 8),
+        ("no-metadata", 16),
+        ("inactive", 32),
+        ("active", 64),
+        ("disk-only", 128),
+        ("internal", 256),
+        ("external", 512),
+        ("topological", 1024),
+    ]);
+    let client = &mut shell.connection.client;
+    let from = match given.text("from") {
+        None if given.has("current") => Some(client.domain_snapshot_current(domain.clone(), 0)?),
+        None => None,
+        Some(from) => {
+            Some(client.domain_snapshot_lookup_by_name(domain.clone(), from.to_owned(), 0)?)
+        }
+    };
+    let mut snapshots = match from {
+        None => {
+            let flags = flags | given.bits(&[("roots", 1)]);
+            client.domain_list_all_snapshots(domain, 1, flags)?.0
+        }
+        Some(from) => {
+            let flags = flags | given.bits(&[("descendants", 1)]);
+            let listed = client.domain_snapshot_list_all_children(from.clone(), 1, flags)?.0;
+            let own = given.has("tree").then_some(from);
+            own.into_iter().chain(listed).collect()
+        }
+    };
+    if !given.has("topological") {
+        snapshots.sort_by(|a, b| a.name.cmp(&b.name));
+    }
     if given.has("name") {
         return Ok(snapshots.iter().map(|snapshot| snapshot.name.clone() + "\n").collect());
     }
-    let mut rows = Vec::new();
-    for snapshot in snapshots {
-        let name = snapshot.name.clone();
-        let text = client.domain_snapshot_get_xml_desc(snapshot, 0)?;
-        let document = parse(&text, "(domain_snapshot)")?;
-        let seconds = document.text_at("creationTime").and_then(|text| text.parse().ok());
-        let mut row =
-            vec![name, moment(seconds.unwrap_or(0)), document.text_at("state").unwrap_or_default()];
-        if given.has("parent") {
-            row.push(document.text_at("parent/name").unwrap_or_default());
-        }
-        rows.push(row);
+    let moments = snapshots.iter().map(|one| moment(shell, one)).collect::<Result<Vec<_>, _>>()?;
+    if given.has("tree") {
+        return Ok(tree(&moments));
     }
+    let row = |one: Moment| {
+        let mut row = vec![one.name, date(one.seconds), one.state];
+        if given.has("parent") {
+            row.push(one.parent.unwrap_or_default());
+        }
+        row
+    };
+    let rows: Vec<Vec<String>> = moments.into_iter().map(row).collect();
     let headings = match given.has("parent") {
         true => &["Name", "Creation Time", "State", "Parent"][..],
         false => &["Name", "Creation Time", "State"],
@@ -155,41 +217,115 @@ fn list(shell: &mut Shell, given: &Given) -> Outcome {
     Ok(table::draw(headings, &rows, shell.is_quiet))
 }
 
-/// Seconds since 1970 as a date, in universal time.
-fn moment(seconds: i64) -> String {
-    let (days, rest) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    // Years that begin in March have their odd day at the end.
-    let shifted = days + 719_468;
-    let era = shifted.div_euclid(146_097);
-    let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    format!(
-        "{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02} +0000",
-        rest / 3600,
-        rest / 60 % 60,
-        rest % 60
-    )
+fn parent(shell: &mut Shell, given: &Given) -> Outcome {
+    let snapshot = find(shell, given)?;
+    match moment(shell, &snapshot)?.parent {
+        Some(name) => Ok(name),
+        None => Err(Trouble::new(format!("snapshot '{}' has no parent", snapshot.name))),
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+fn info(shell: &mut Shell, given: &Given) -> Outcome {
+    /// `VIR_DOMAIN_SNAPSHOT_LIST_DESCENDANTS`.
+    const DESCENDANTS: u32 = 1;
+    given.exclusive(&[("snapshotname", "current")])?;
+    let snapshot = find(shell, given)?;
+    let client = &mut shell.connection.client;
+    let text = client.domain_snapshot_get_xml_desc(snapshot.clone(), 0)?;
+    let document = parse(&text, "(domain_snapshot)")?;
+    let yes = |yes: i32| if yes == 0 { "no" } else { "yes" }.to_owned();
+    let disks = document.child("disks").into_iter().flat_map(|disks| disks.all("disk"));
+    let is_external = document.at("memory").is_some_and(|memory| memory.is("snapshot", "external"))
+        || disks.into_iter().any(|disk| disk.is("snapshot", "external"));
+    let client = &mut shell.connection.client;
+    let (_, children) = client.domain_snapshot_list_all_children(snapshot.clone(), 0, 0)?;
+    let (_, all) = client.domain_snapshot_list_all_children(snapshot.clone(), 0, DESCENDANTS)?;
+    let lines = [
+        ("Name:", snapshot.name.clone()),
+        ("Domain:", snapshot.dom.name.clone()),
+        ("Current:", yes(client.domain_snapshot_is_current(snapshot.clone(), 0)?)),
+        ("State:", document.text_at("state").unwrap_or_default()),
+        ("Location:", if is_external { "external" } else { "internal" }.to_owned()),
+        ("Parent:", document.text_at("parent/name").unwrap_or_else(|| "-".to_owned())),
+        ("Children:", children.to_string()),
+        ("Descendants:", all.to_string()),
+        ("Metadata:", yes(client.domain_snapshot_has_metadata(snapshot, 0)?)),
+    ];
+    Ok(lines.iter().map(|(name, value)| format!("{name:<15} {value}\n")).collect())
+}
 
-    #[test]
-    fn moments_are_dates() {
-        for (seconds, text) in [
-            (0, "1970-01-01 00:00:00 +0000"),
-            (951_782_399, "2000-02-28 23:59:59 +0000"),
-            (951_782_400, "2000-02-29 00:00:00 +0000"),
-            (1_795_284_377, "2026-11-21 18:06:17 +0000"),
-        ] {
-            assert_eq!(moment(seconds), text);
+fn flags_of_creation(given: &Given) -> u32 {
+    given.bits(&[
+        ("redefine", 1),
+        ("no-metadata", 4),
+        ("halt", 8),
+        ("disk-only", 16),
+        ("reuse-external", 32),
+        ("quiesce", 64),
+        ("atomic", 128),
+        ("live", 256),
+        ("validate", 512),
+    ])
+}
+
+fn create(shell: &mut Shell, given: &Given) -> Outcome {
+    /// `VIR_DOMAIN_SNAPSHOT_CREATE_CURRENT`, which goes with `--redefine`.
+    const CURRENT: u32 = 2;
+    let domain = shell.domain(given)?;
+    let file = given.text("xmlfile");
+    let xml = match file {
+        Some(file) => read(file)?,
+        None => "<domainsnapshot/>".to_owned(),
+    };
+    let flags = flags_of_creation(given) | if given.has("current") { CURRENT } else { 0 };
+    let made = shell.connection.client.domain_snapshot_create_xml(domain, xml, flags)?;
+    Ok(match file {
+        Some(file) => format!("Domain snapshot {} created from '{file}'", made.name),
+        None => format!("Domain snapshot {} created", made.name),
+    })
+}
+
+/// `file=F,snapshot=S` of the memory.
+fn memory(text: &str) -> Result<Element, Trouble> {
+    let mut memory = Element::new("memory");
+    let mut file = None;
+    for part in text.split(',') {
+        match part.split_once('=') {
+            Some(("snapshot", value)) => memory.set("snapshot", value),
+            Some(("file", value)) => file = Some(value),
+            None if file.is_none() => file = Some(part),
+            _ => return Err(Trouble::new(format!("unable to parse memspec: {text}"))),
         }
     }
+    if let Some(file) = file {
+        memory.set("file", file);
+    }
+    Ok(memory)
+}
+
+/// `DISK,snapshot=S,driver=D,stype=T,file=F`.
+fn disk(text: &str) -> Result<Element, Trouble> {
+    let mut parts = text.split(',');
+    let mut disk = Element::new("disk").with("name", parts.next().unwrap_or_default());
+    let (mut driver, mut kind, mut file) = (None, None, None);
+    for part in parts {
+        match part.split_once('=') {
+            Some(("snapshot", value)) => disk.set("snapshot", value),
+            Some(("driver", value)) => driver = Some(value),
+            Some(("stype", value)) => kind = Some(value),
+            Some(("file", value)) => file = Some(value),
+            _ => return Err(Trouble::new(format!("unable to parse diskspec: {text}"))),
+        }
+    }
+    if let Some(kind) = kind {
+        disk.set("type", kind);
+    }
+    if let Some(driver) = driver {
+        disk.push(Element::new("driver").with("type", driver));
+    }
+    if let Some(file) = file {
+        let name = if kind == Some("block") { "dev" } else { "file" };
+        disk.push(Element::new("source").with(name, file));
+    }
+    Ok(disk)
 }

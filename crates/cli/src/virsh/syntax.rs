@@ -26,7 +26,9 @@ enum Kind {
         is_needed: bool,
     },
     /// All that is left.
-    Rest,
+    Rest {
+        is_needed: bool,
+    },
 }
 
 /// The parts of a synopsis. `[--name <x>]` is an option, `[<name>]` and `<name>` are places.
@@ -49,7 +51,8 @@ fn parts(syntax: &'static str) -> impl Iterator<Item = (&'static str, Kind)> {
                 None => (option, Kind::Flag),
             },
             None if inner.ends_with("...") => {
-                (inner.trim_start_matches('<').trim_end_matches(">..."), Kind::Rest)
+                let is_needed = !part.starts_with('[');
+                (inner.trim_start_matches('<').trim_end_matches(">..."), Kind::Rest { is_needed })
             }
             None => {
                 let is_needed = !part.starts_with('[');
@@ -95,12 +98,17 @@ impl Given {
                     let value = value.or_else(|| words.next().cloned()).ok_or_else(|| {
                         SyntaxError(format!("expected syntax: --{name} <string>"))
                     })?;
-                    given.texts.insert(name, value);
+                    match found.1 {
+                        Kind::Rest { .. } => given.rest.push(value),
+                        _ => _ = given.texts.insert(name, value),
+                    }
                 }
             }
         }
-        let missing = parts.iter().find(|(name, kind)| {
-            *kind == Kind::Place { is_needed: true } && !given.texts.contains_key(name)
+        let missing = parts.iter().find(|(name, kind)| match kind {
+            Kind::Place { is_needed } => *is_needed && !given.texts.contains_key(name),
+            Kind::Rest { is_needed } => *is_needed && given.rest.is_empty(),
+            Kind::Flag | Kind::Option => false,
         });
         match missing {
             Some((name, _)) => {
@@ -119,7 +127,7 @@ impl Given {
                 self.texts.insert(name, word.to_owned());
                 Ok(())
             }
-            None if parts.iter().any(|(_, kind)| *kind == Kind::Rest) => {
+            None if parts.iter().any(|(_, kind)| matches!(kind, Kind::Rest { .. })) => {
                 self.rest.push(word.to_owned());
                 Ok(())
             }
@@ -142,6 +150,49 @@ impl Given {
         self.flags.contains(&name)
     }
 
+    /// Whether a flag or an option was given.
+    fn is_given(&self, name: &str) -> bool {
+        self.has(name) || self.texts.contains_key(name)
+    }
+
+    /// Of each pair only one may be given.
+    pub fn exclusive(&self, pairs: &[(&str, &str)]) -> Result<(), SyntaxError> {
+        match pairs.iter().find(|(one, other)| self.is_given(one) && self.is_given(other)) {
+            Some((one, other)) => {
+                let text = format!("Options --{one} and --{other} are mutually exclusive");
+                Err(SyntaxError(text))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// An option's number.
+    pub fn number<T: std::str::FromStr>(&self, name: &str) -> Result<Option<T>, SyntaxError> {
+        let Some(text) = self.text(name) else { return Ok(None) };
+        let number = text.parse().map_err(|_| {
+            SyntaxError(format!(
+                "Numeric value '{text}' for <{name}> option is malformed or out of range"
+            ))
+        })?;
+        Ok(Some(number))
+    }
+
+    /// An option's size in pieces of `unit` bytes, unless it brings a unit of its own: in bytes.
+    /// `called` is what a message calls it.
+    pub fn scaled(&self, name: &str, called: &str, unit: u64) -> Result<Option<u64>, SyntaxError> {
+        let Some(text) = self.text(name) else { return Ok(None) };
+        let number = match text.parse::<u64>() {
+            Ok(number) => number.checked_mul(unit),
+            Err(_) => crate::arguments::bytes(text).ok(),
+        };
+        let wrong = || {
+            SyntaxError(format!(
+                "Scaled numeric value '{text}' for <{called}> option is malformed or out of range"
+            ))
+        };
+        number.map(Some).ok_or_else(wrong)
+    }
+
     /// The bits of the flags that were given.
     pub fn bits(&self, table: &[(&str, u32)]) -> u32 {
         table.iter().filter(|(name, _)| self.has(name)).fold(0, |bits, (_, bit)| bits | bit)
@@ -149,7 +200,8 @@ impl Given {
 
     #[cfg(test)]
     pub fn is_sound(syntax: &'static str) -> bool {
-        let good = |name: &str| name.chars().all(|sign| sign.is_ascii_lowercase() || sign == '-');
+        let good =
+            |name: &str| name.chars().all(|sign| sign.is_ascii_lowercase() || "-2".contains(sign));
         let mut count = 0;
         let sound = parts(syntax).inspect(|_| count += 1).all(|(name, _)| good(name));
         sound && (count > 0 || syntax.is_empty())
@@ -178,5 +230,20 @@ mod tests {
         assert_eq!(wrong(""), "command 'do' requires <domain> option");
         assert_eq!(wrong("a b c"), "unexpected data 'c'");
         assert_eq!(wrong("a --x"), "command 'do' doesn't support option --x");
+    }
+
+    #[test]
+    fn what_is_left_can_be_needed_and_named() {
+        let parse = |line: &str| {
+            let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+            Given::parse("do", "<domain> [--hold <number>] <key>...", &words)
+        };
+        assert_eq!(parse("d 1 --key 2 3").unwrap().rest(), ["1", "2", "3"]);
+        assert_eq!(parse("d").unwrap_err().0, "command 'do' requires <key> option");
+        let number = parse("d 1 --hold x").unwrap().number::<u32>("hold").unwrap_err().0;
+        assert_eq!(number, "Numeric value 'x' for <hold> option is malformed or out of range");
+        let both = parse("d 1 --hold 4").unwrap();
+        assert!(both.exclusive(&[("hold", "domain")]).is_err());
+        assert_eq!(both.scaled("hold", "hold", 1024).unwrap(), Some(4096));
     }
 }

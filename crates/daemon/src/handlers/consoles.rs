@@ -103,7 +103,19 @@ pub fn domain_send_key(
         let text = format!("key codes of set {set} are not supported");
         return Err(Error::new(Code::ArgumentUnsupported, text));
     }
+    let codes: Vec<u32> = match set {
+        codeset::LINUX => codes.into_iter().map(translated).collect::<Result<_>>()?,
+        _ => codes,
+    };
     domain.machine()?.send_keys(&codes, hold_ms)
+}
+
+/// Emulators number keys in their own way.
+fn translated(code: u32) -> Result<u32> {
+    libvirt_compat::keys::from_linux(code).ok_or_else(|| {
+        let text = format!("cannot translate keycode {code} of linux codeset to qnum keycode");
+        Error::new(Code::InternalError, text)
+    })
 }
 
 pub fn domain_open_graphics_fd(call: &Call, dom: Domain, index: u32, _flags: u32) -> Result<()> {

@@ -15,7 +15,7 @@ pub struct Plan<'a> {
     pub memory: u64,
     pub cpus: u32,
     pub kvm: bool,
-    pub has_network: bool,
+    pub cards: Vec<Element>,
     pub image: &'a Chosen,
     pub note: &'a Note,
 }
@@ -93,13 +93,7 @@ impl Plan<'_> {
             Element::new("devices").with_child(Element::with_text("emulator", emulator.display()));
         self.disks(&mut devices);
         devices.push(Element::new("controller").with("type", "usb").with("model", "none"));
-        if self.has_network {
-            devices.push(
-                Element::new("interface")
-                    .with("type", "user")
-                    .with_child(Element::new("model").with("type", "virtio")),
-            );
-        }
+        self.cards.iter().cloned().for_each(|card| devices.push(card));
         // What firmware boots may speak on a screen only, installers above all.
         if self.image.boot.is_none() {
             devices.push(

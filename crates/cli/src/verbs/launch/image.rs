@@ -110,7 +110,8 @@ fn of_image(
 /// A file of the user's own: machines lie over it where it is.
 fn of_file(cache: &Cache, path: &Path, what: &Launch, line: &mut Line) -> Result<Chosen, Failure> {
     let failed = |error: &dyn std::error::Error| {
-        Failure::new(format!("The image '{}' cannot be used", path.display())).because(error)
+        let failure = Failure::new(format!("The image '{}' cannot be used", path.display()));
+        failure.because(error).hint("'hostel images' lists those that have names")
     };
     let file = path.canonicalize().map_err(|error| failed(&error).code(USAGE))?;
     let kind = Kind::of_file(&file).map_err(|error| failed(&error).code(USAGE))?;
@@ -288,7 +289,10 @@ fn too_small(size: u64, least: u64) -> Failure {
 
 /// Our own `qemu-img`: what it prints.
 pub fn image_tool(words: &[String]) -> Result<String, Failure> {
-    let failed = || Failure::new("The disk cannot be made or changed");
+    let failed = || {
+        let failure = Failure::new("The disk cannot be made or changed");
+        failure.hint("'hostel qemu-img check FILE' looks whether an image is whole")
+    };
     let program = std::env::current_exe().map_err(|error| failed().because(&error))?;
     let run = Command::new(program).arg("qemu-img").args(words).output();
     let run = run.map_err(|error| failed().because(&error))?;

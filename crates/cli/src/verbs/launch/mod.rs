@@ -1,5 +1,6 @@
 //! `launch`: from nothing to a machine that can be used.
 
+mod cards;
 mod definition;
 pub mod image;
 pub mod provision;
@@ -15,7 +16,7 @@ use libvirt_compat::Error;
 use libvirt_compat::xml;
 use serde_json::{Map, json};
 
-use crate::arguments::{Accel, Format, Forward, Launch, Level, Network};
+use crate::arguments::{Accel, Format, Forward, Launch, Level};
 use crate::daemon::Connection;
 use crate::failure::{Failure, TIMEOUT, USAGE};
 use crate::machine::{Machine, Note};
@@ -37,12 +38,13 @@ pub fn run(what: &Launch) -> Result<u8, Failure> {
     let mut connection = Connection::open()?;
     let began = Instant::now();
     let machine = create(&mut connection, what, &mut line)?;
+    let has_mounts = what.mount_home || !what.mounts.is_empty();
     let has_agent = !machine.definition.to_xml().contains("device='cdrom'");
     if what.console {
         drop(line);
         let attached = verbs::console::attach(connection, &machine, verbs::console::ESCAPE, false);
         println!("Launched: {}", machine.name());
-        if attached.is_ok() && has_agent && !(what.mounts.is_empty() && what.ports.is_empty()) {
+        if attached.is_ok() && has_agent && (has_mounts || !what.ports.is_empty()) {
             let (mut connection, mut line) = (Connection::open()?, Line::new());
             await_level(&connection, &machine, Level::Booted, what.timeout, &mut line)?;
             verbs::lifecycle::furnish(&mut connection, &machine)?;
@@ -54,7 +56,7 @@ pub fn run(what: &Launch) -> Result<u8, Failure> {
         // What our agent does for a machine, ssh does not.
         if await_way(&mut connection, &machine, what.timeout, &mut line)? == Way::Agent {
             verbs::lifecycle::furnish(&mut connection, &machine)?;
-        } else if !what.mounts.is_empty() || what.ports.contains(&Forward::Auto) {
+        } else if has_mounts || what.ports.contains(&Forward::Auto) {
             let failure = Failure::new("Mounts and automatic ports need the agent in the machine");
             failure.hint(format!("'hostel info {}' shows the way in", machine.name())).print();
         }
@@ -101,11 +103,15 @@ pub fn create(
     for (host, _) in &ports {
         verbs::port::check_free(*host)?;
     }
-    let shares: Result<_, _> = what.mounts.iter().map(|text| verbs::mount::share(text)).collect();
-    let shares = shares?;
-    let network = what.networks.last().copied().unwrap_or(Network::User);
-    if network == Network::None && !ports.is_empty() {
-        let failure = Failure::new("A machine without a network has no ports to forward to");
+    let shares: Result<Vec<_>, _> =
+        what.mounts.iter().map(|text| verbs::mount::share(text)).collect();
+    let mut shares = shares?;
+    if what.mount_home {
+        shares.push(verbs::mount::home()?);
+    }
+    let cards = cards::cards(connection, what)?;
+    if !cards.has_user && !ports.is_empty() {
+        let failure = Failure::new("Ports are forwarded by the network 'user' only");
         return Err(failure.code(USAGE));
     }
     // Asked for last what may take long, and before anything is made what may be wrong.
@@ -134,7 +140,7 @@ pub fn create(
         memory,
         cpus: what.cpus.unwrap_or(1),
         kvm: runs_on_kvm(connection, what.accel)?,
-        has_network: network == Network::User,
+        cards: cards.elements,
         image: &image,
         note: &note,
     };

@@ -94,7 +94,8 @@ fn default_user() -> String {
 /// A file, standard input, or an address.
 fn text(from: &str) -> Result<String, Failure> {
     let failed = |error: &dyn std::error::Error| {
-        Failure::new(format!("'{from}' cannot be read")).because(error).code(USAGE)
+        let failure = Failure::new(format!("'{from}' cannot be read")).because(error).code(USAGE);
+        failure.hint("a file, an address (https://...), or - for standard input")
     };
     let mut text = String::new();
     if from == "-" {
@@ -116,7 +117,9 @@ fn user_data(from: &str) -> Result<UserData, Failure> {
     let text = text(from)?;
     UserData::parse(&text).map_err(|error| {
         let what = format!("The cloud-init configuration '{from}' is wrong");
-        let mut failure = Failure::new(what).because(&error).code(USAGE);
+        let hint =
+            "nothing was made; YAML is indented by spaces, and its first line says what it is";
+        let mut failure = Failure::new(what).because(&error).hint(hint).code(USAGE);
         if let Some(line) = text.lines().nth(error.line.saturating_sub(1)) {
             failure.causes.push(format!("in: {}", line.trim_end()));
         }
@@ -125,7 +128,10 @@ fn user_data(from: &str) -> Result<UserData, Failure> {
 }
 
 fn network(from: &str) -> Result<serde_json::Value, Failure> {
-    let wrong = || Failure::new(format!("The network configuration '{from}' is wrong")).code(USAGE);
+    let wrong = || {
+        let failure = Failure::new(format!("The network configuration '{from}' is wrong"));
+        failure.hint("netplan's form: 'version: 2' and 'ethernets:'").code(USAGE)
+    };
     let value = yaml::parse(&text(from)?).map_err(|error| wrong().because(&error))?;
     // Netplan's files have one more level.
     let inner = value.get("network").unwrap_or(&value).clone();
