@@ -1,4 +1,4 @@
-//! The x87, MMX and the trap flag: what they give in a guest is what this very processor gives.
+//! The x87, MMX, the trap flag and segments: what they give in a guest is what this very processor gives.
 
 use std::fs;
 use std::process::Command;
@@ -97,5 +97,18 @@ fn single_steps_stop_where_this_processor_stops() {
     for [native, ours] in found {
         assert_eq!(native, ours);
         assert!(native.lines().count() > 20, "{native}");
+    }
+}
+
+#[test]
+fn segments_are_those_of_this_processor() {
+    let found = natively_and_as_guest("segments", include_str!("segments.c"));
+    if found.is_empty() {
+        tests::skip!("no compiler on this machine");
+    }
+    for [native, ours] in found {
+        // Kernels can be without local tables; ours then says more.
+        assert!(ours.starts_with(&native), "{native}instead of\n{ours}");
+        assert!(native.lines().count() >= 6, "{native}");
     }
 }

@@ -175,7 +175,8 @@ pub fn examine_selector(
         Question::Readable | Question::Writable => false,
     };
     let answer = match question {
-        Question::Attributes => found.0 >> 32 & 0x00f0_ff00,
+        // Processors give the limit's upper bits, too, which the manual leaves undefined.
+        Question::Attributes => found.0 >> 32 & 0x00ff_ff00,
         Question::Limit => u64::from(found.limit()),
         Question::Readable => u64::from(found.is_readable()),
         Question::Writable => u64::from(found.is_writable()),

@@ -43,6 +43,9 @@ impl Default for Descriptors {
     }
 }
 
+/// A flag of a description that only programs understand.
+const USEABLE: u64 = 1 << 6;
+
 /// `struct user_desc`: entry number, base, limit, and a word of flags.
 struct Description {
     entry: u64,
@@ -190,7 +193,10 @@ pub fn modify_ldt(thread: &mut Thread<I386>, a: [u64; 6]) -> Answer {
             Ok(length as u64)
         }
         1 | 0x11 if bytes == 16 => {
-            let wanted = Description::read(address)?;
+            let mut wanted = Description::read(address)?;
+            if function == 1 {
+                wanted.flags &= !USEABLE; // the old function does not know it
+            }
             if wanted.entry >= LOCAL_ENTRIES as u64 {
                 return Err(libc::EINVAL);
             }
