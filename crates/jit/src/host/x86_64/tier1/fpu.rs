@@ -16,6 +16,9 @@ use super::{Cold, Job};
 
 /// The condition bits of the status word.
 const CONDITIONS: i32 = 0x4700;
+/// One of them, of which only stack faults and FXAM make something: nobody is told which way a result
+/// was rounded.
+const C1: i32 = 0x200;
 /// The first operand, and the second behind it: together, a number of 80 bits.
 const OPERAND: Mem = Mem::gs(block::ARGUMENTS + 8);
 const RESULT: Mem = Mem::gs(block::RESULT);
@@ -89,6 +92,10 @@ impl Job<'_> {
         }
         self.fpu_operation(&mut work);
         self.fpu_pops(&work);
+        if clears_c1(fields) {
+            let high = Mem::gs(block::STATE + u32::from(fpu.status) + 1);
+            self.c.asm.alu_imm(1, Alu::And, Rm::Mem(high), !(C1 >> 8));
+        }
         let back = self.c.asm.here();
         let borrowed = self.c.borrowed;
         let rest = Rest { from: work.from, back, what, helper: op.aux, borrowed };
@@ -160,6 +167,8 @@ impl Job<'_> {
                 let not = self.c.asm.jcc(cc::E);
                 self.fpu_load(work, fields.register());
                 self.fpu_store(work, 0);
+                let high = Mem::gs(block::STATE + u32::from(work.fpu.status) + 1);
+                self.c.asm.alu_imm(1, Alu::And, Rm::Mem(high), !(C1 >> 8));
                 self.c.asm.bind(not);
             }
             X87::Control => self.fpu_control(work),
@@ -448,6 +457,15 @@ impl Job<'_> {
         asm.store(2, Mem::gs(block::FPU_CONTROL), work.index);
         asm.x87(0xd9, 5, Mem::gs(block::FPU_CONTROL)); // fldcw
     }
+}
+
+/// Whether the operation leaves C1 clear, as the helper would.
+fn clears_c1(fields: Fields) -> bool {
+    // A comparison writes all condition bits; one that moves on a condition has its own way.
+    !matches!(
+        fields.what(),
+        X87::Status | X87::Control | X87::Wait | X87::Pop | X87::Compare | X87::MoveIf
+    )
 }
 
 /// What is done without the helper. Remainders are not: what they leave of the condition bits depends
