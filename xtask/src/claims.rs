@@ -49,6 +49,14 @@ pub const CLAIMS: &[Claim] = &[
         test: "clients::virsh_says_what_the_real_one_says",
     },
     Claim {
+        what: "Our own `virsh` changes devices, jobs and snapshots of running domains as libvirt's does",
+        test: "virsh::virsh_acts_on_running_domains_as_the_real_one_does",
+    },
+    Claim {
+        what: "`--format json` answers as docs/answers.md describes",
+        test: "answers::answers_are_as_the_page_says",
+    },
+    Claim {
         what: "The command lines of multipass and UVtool are understood",
         test: "clients::multipass_and_uvtool_are_understood",
     },
@@ -143,6 +151,10 @@ pub const CLAIMS: &[Claim] = &[
     Claim {
         what: "Numbers at the x87's edges give what the host's processor gives, with all flags",
         test: "linux_user::old_units::numbers_at_the_edges_give_what_this_processor_gives_with_all_its_flags",
+    },
+    Claim {
+        what: "Random sequences on the host's x87 agree with the software of its helper",
+        test: "random_sequences_of_the_x87_agree",
     },
     Claim {
         what: "Storms of signals, children and 64 threads lose nothing, on four architectures",
