@@ -10,9 +10,7 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -25,6 +23,7 @@ use crate::daemon::{Connection, Places};
 use crate::failure::Failure;
 use crate::guest::{self, Session};
 use crate::machine::Machine;
+use crate::verbs::serving;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 const PIECE_BYTES: usize = 64 << 10;
@@ -53,28 +52,7 @@ pub fn start(machine: &Machine) -> Result<(), Failure> {
         return Ok(());
     }
     let failed = || Failure::new(format!("The ports of '{}' cannot be forwarded", machine.name()));
-    let program = std::env::current_exe().map_err(|error| failed().because(&error))?;
-    let mut child = Command::new(program)
-        .args(["forward-ports", machine.name()])
-        .current_dir("/")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .process_group(0)
-        .spawn()
-        .map_err(|error| failed().because(&error))?;
-    let mut ready = [0; 6];
-    let read = child.stdout.take().map(|mut output| output.read_exact(&mut ready));
-    if matches!(read, Some(Ok(()))) && &ready == b"ready\n" {
-        return Ok(());
-    }
-    let mut said = String::new();
-    if let Some(mut errors) = child.stderr.take() {
-        _ = errors.read_to_string(&mut said);
-    }
-    let mut failure = failed();
-    failure.causes.push(said.trim().trim_start_matches("error: ").to_owned());
-    Err(failure)
+    serving::start(&["forward-ports", machine.name()], failed)
 }
 
 /// Ends it.
@@ -112,7 +90,7 @@ pub fn serve(what: &ForwardPorts) -> Result<u8, Failure> {
     let control = UnixListener::bind(&path).map_err(|error| {
         Failure::new(format!("{} cannot be listened on", path.display())).because(&error)
     })?;
-    println!("ready");
+    serving::is_ready();
     _ = rustix::process::setsid();
     if let Ok(null) = fs::OpenOptions::new().read(true).write(true).open("/dev/null") {
         _ = rustix::stdio::dup2_stdout(&null);

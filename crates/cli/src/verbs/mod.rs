@@ -16,6 +16,7 @@ pub mod mount;
 pub mod networks;
 pub mod port;
 pub mod proxy;
+pub mod serving;
 pub mod settings;
 pub mod snapshot;
 pub mod top;

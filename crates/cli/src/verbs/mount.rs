@@ -3,10 +3,7 @@
 //! A mount is a note in the machine's definition and, while the machine runs, a process of this user
 //! that serves the folder (see `share/`). It goes when the machine or the mount goes.
 
-use std::io::{BufRead, BufReader, Read};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use agent::{Export, Get, Request};
@@ -17,6 +14,7 @@ use crate::failure::{Failure, USAGE};
 use crate::guest::{self, Session};
 use crate::machine::{Machine, Share, State};
 use crate::share;
+use crate::verbs::serving;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The first user of a distribution.
@@ -135,29 +133,7 @@ fn start(machine: &Machine, share: &Share) -> Result<(), Failure> {
         let source = share.source.display();
         Failure::new(format!("'{source}' cannot be mounted in '{}'", machine.name()))
     };
-    let program = std::env::current_exe().map_err(|error| failed().because(&error))?;
-    let mut child = Command::new(program)
-        .args(["share-folder", machine.name(), &share.target])
-        .current_dir("/")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        // It stays when this one ends, and Ctrl-C is not for it.
-        .process_group(0)
-        .spawn()
-        .map_err(|error| failed().because(&error))?;
-    let mut line = String::new();
-    let read = child.stdout.take().map(|output| BufReader::new(output).read_line(&mut line));
-    if matches!(read, Some(Ok(_))) && line == "mounted\n" {
-        return Ok(());
-    }
-    let mut said = String::new();
-    if let Some(mut errors) = child.stderr.take() {
-        _ = errors.read_to_string(&mut said);
-    }
-    let mut failure = failed();
-    failure.causes.push(said.trim().trim_start_matches("error: ").to_owned());
-    Err(failure)
+    serving::start(&["share-folder", machine.name(), &share.target], failed)
 }
 
 /// `hostel share-folder`, the serving process.
@@ -179,7 +155,7 @@ pub fn serve(what: &ShareFolder) -> Result<u8, Failure> {
     let mut session = Session::open(&socket, &Request::Export(export), PATIENCE)
         .map_err(|error| guest::unreachable(&what.name, &error))?;
     guest::answer::<serde_json::Value>(&what.name, &mut session)?;
-    println!("mounted");
+    serving::is_ready();
     _ = rustix::process::setsid();
     let guest_user = if note.user.is_some() { FIRST_USER } else { 0 };
     let options =
