@@ -3,7 +3,7 @@
 use libvirt_compat::rpc::types::Checkpoint;
 use libvirt_compat::xml::{Element, parse};
 
-use super::moments::{Moment, date, tree};
+use super::moments::{Moment, date, described, tree};
 use super::syntax::Given;
 use super::{Command, Outcome, Shell, Trouble, read, table};
 
@@ -126,12 +126,7 @@ fn create(shell: &mut Shell, given: &Given) -> Outcome {
 
 fn create_as(shell: &mut Shell, given: &Given) -> Outcome {
     let domain = shell.domain(given)?;
-    let mut document = Element::new("domaincheckpoint");
-    for name in ["name", "description"] {
-        if let Some(text) = given.text(name) {
-            document.push(Element::with_text(name, text));
-        }
-    }
+    let mut document = described("domaincheckpoint", given);
     let mut disks = Element::new("disks");
     for word in given.rest() {
         let mut parts = word.split(',');

@@ -1,4 +1,8 @@
-//! What snapshots and checkpoints have in common: dates, and a tree of names.
+//! What snapshots and checkpoints have in common: dates, a tree of names, and how they are described.
+
+use libvirt_compat::xml::Element;
+
+use super::syntax::Given;
 
 /// One of them in a list.
 pub struct Moment {
@@ -7,6 +11,17 @@ pub struct Moment {
     pub seconds: i64,
     /// Of the machine, where that is known.
     pub state: String,
+}
+
+/// The document of a new one, with the name and description that were given.
+pub fn described(kind: &str, given: &Given) -> Element {
+    let mut document = Element::new(kind);
+    for name in ["name", "description"] {
+        if let Some(text) = given.text(name) {
+            document.push(Element::with_text(name, text));
+        }
+    }
+    document
 }
 
 /// Seconds since 1970 as a date, in universal time.

@@ -3,7 +3,7 @@
 use libvirt_compat::rpc::types::Snapshot;
 use libvirt_compat::xml::{Element, parse};
 
-use super::moments::{Moment, date, tree};
+use super::moments::{Moment, date, described, tree};
 use super::syntax::Given;
 use super::{Command, Outcome, Shell, Trouble, read, table};
 
@@ -81,12 +81,7 @@ fn find(shell: &mut Shell, given: &Given) -> Result<Snapshot, Trouble> {
 
 fn create_as(shell: &mut Shell, given: &Given) -> Outcome {
     let domain = shell.domain(given)?;
-    let mut document = Element::new("domainsnapshot");
-    for name in ["name", "description"] {
-        if let Some(text) = given.text(name) {
-            document.push(Element::with_text(name, text));
-        }
-    }
+    let mut document = described("domainsnapshot", given);
     if let Some(text) = given.text("memspec") {
         document.push(memory(text)?);
     }

@@ -49,7 +49,7 @@ const UCONTEXT_FLAGS: u64 = 1 | 2 | 4;
 /// The order of general registers in `sigcontext`, by number.
 const ORDER: [usize; 16] = [8, 9, 10, 11, 12, 13, 14, 15, RDI, RSI, RBP, RBX, RDX, RAX, RCX, RSP];
 
-/// Flags a handler may change: the arithmetic ones and DF.
+/// Flags a handler may change: the arithmetic ones, DF and TF.
 const USER_FLAGS: u64 = isa::ir::STATUS | isa::x86::eflags::DF | isa::x86::eflags::TF;
 
 /// The global descriptor table, of which a program sees the flat data segment and its own code; in

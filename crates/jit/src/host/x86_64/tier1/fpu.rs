@@ -93,8 +93,7 @@ impl Job<'_> {
         self.fpu_operation(&mut work);
         self.fpu_pops(&work);
         if clears_c1(fields) {
-            let high = Mem::gs(block::STATE + u32::from(fpu.status) + 1);
-            self.c.asm.alu_imm(1, Alu::And, Rm::Mem(high), !(C1 >> 8));
+            self.fpu_clear_c1(&work);
         }
         let back = self.c.asm.here();
         let borrowed = self.c.borrowed;
@@ -167,8 +166,7 @@ impl Job<'_> {
                 let not = self.c.asm.jcc(cc::E);
                 self.fpu_load(work, fields.register());
                 self.fpu_store(work, 0);
-                let high = Mem::gs(block::STATE + u32::from(work.fpu.status) + 1);
-                self.c.asm.alu_imm(1, Alu::And, Rm::Mem(high), !(C1 >> 8));
+                self.fpu_clear_c1(work);
                 self.c.asm.bind(not);
             }
             X87::Control => self.fpu_control(work),
@@ -251,6 +249,11 @@ impl Job<'_> {
         }
         asm.store(4, cell(work.fpu.empty), work.other);
         asm.store(4, cell(work.fpu.top), work.index);
+    }
+
+    fn fpu_clear_c1(&mut self, work: &Work) {
+        let high = cell(work.fpu.status + 1);
+        self.c.asm.alu_imm(1, Alu::And, Rm::Mem(high), !(C1 >> 8));
     }
 
     /// The host's status word.
